@@ -1,0 +1,1 @@
+//! Mutually attested TLS 1.3 sessions over any byte stream.

@@ -1,0 +1,1 @@
+//! Durable files: the registry log, an agent's journal, sealed state, atomic replacement.

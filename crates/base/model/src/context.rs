@@ -1,0 +1,69 @@
+//! Every domain separation string, in one table, unique by test.
+//!
+//! Each ends with a zero byte, so that none is the prefix of another.
+
+macro_rules! contexts {
+    ($($(#[$doc:meta])* $name:ident = $value:literal;)+) => {
+        $($(#[$doc])* pub const $name: &[u8] = concat!($value, "\0").as_bytes();)+
+
+        /// All of them, by name.
+        pub const ALL: &[(&str, &[u8])] = &[$((stringify!($name), $name)),+];
+    };
+}
+
+contexts! {
+    /// Signature over a statement.
+    STATEMENT = "heirloom v1 statement";
+    /// Hash of a log entry.
+    LOG_ENTRY = "heirloom v1 log entry";
+    /// Hash of a journal record.
+    JOURNAL_RECORD = "heirloom v1 journal record";
+    /// Digest of a first root.
+    NETWORK_ID = "heirloom v1 network id";
+    /// Digest of a plan.
+    PLAN_DIGEST = "heirloom v1 plan";
+    /// Digest of a policy.
+    POLICY_DIGEST = "heirloom v1 policy";
+    /// Digest of a release.
+    RELEASE_DIGEST = "heirloom v1 release";
+    /// Digest of evidence.
+    EVIDENCE_DIGEST = "heirloom v1 evidence";
+    /// Report data of evidence that vouches for a statement.
+    EVIDENCE_STATEMENT = "heirloom v1 evidence for a statement";
+    /// Report data of evidence made for one session by the side that connected.
+    EVIDENCE_SESSION_INITIATOR = "heirloom v1 evidence for a session, initiator";
+    /// Report data of evidence made for one session by the side that accepted.
+    EVIDENCE_SESSION_RESPONDER = "heirloom v1 evidence for a session, responder";
+    /// TLS exporter label of a session.
+    SESSION_EXPORTER = "EXPORTER-heirloom-v1-session";
+    /// Key identifier of the seal key for keyring segments.
+    SEAL_KEYRING = "heirloom v1 seal keyring";
+    /// Key identifier of the seal key for a proposed generation.
+    SEAL_PROPOSED = "heirloom v1 seal proposed generation";
+    /// Key identifier of the seal key for the witness record.
+    SEAL_WITNESS = "heirloom v1 seal witness";
+    /// Expansion of a platform seal key into an AEAD key.
+    SEAL_EXPAND = "heirloom v1 seal expand";
+    /// Derivation of application keys from a generation.
+    DERIVE = "heirloom v1 derive";
+    /// Derivation of ephemeral application keys.
+    DERIVE_EPHEMERAL = "heirloom v1 derive ephemeral";
+    /// Digest of a derived key, so that keys can be compared without being shown.
+    KEY_CHECK = "heirloom v1 key check";
+    /// Measured page header of a manifest.
+    MANIFEST = "heirloom v1 manifest";
+    /// Journal: challenge of a step.
+    CHALLENGE = "heirloom v1 challenge";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_purposes_share_a_context() {
+        let distinct: BTreeSet<_> = super::ALL.iter().map(|(_, value)| value).collect();
+        assert_eq!(distinct.len(), super::ALL.len());
+        assert!(super::ALL.iter().all(|(_, value)| value.iter().filter(|b| **b == 0).count() == 1));
+    }
+}

@@ -1,0 +1,126 @@
+//! Names and identifiers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::fixed_bytes;
+
+/// Why text is not a name.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "{what} {found:?} must have 1 to {limit} characters out of a-z, 0-9, '.', '_' and '-', \
+     the first of them a letter or digit",
+    limit = NAME_CHARACTERS_MAX
+)]
+pub struct ParseNameError {
+    /// The type that was expected.
+    pub what: &'static str,
+    /// The text.
+    pub found: String,
+}
+
+/// The longest name: what DNS allows for a label, since operators will use host names.
+pub const NAME_CHARACTERS_MAX: usize = 63;
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident: $what:literal;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseNameError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                if is_name(text) {
+                    return Ok(Self(text.to_owned()));
+                }
+                Err(ParseNameError { what: $what, found: text.to_owned() })
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl<C> minicbor::Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.str(&self.0)?.ok()
+            }
+        }
+
+        impl<'b, C> minicbor::Decode<'b, C> for $name {
+            fn decode(
+                d: &mut minicbor::Decoder<'b>,
+                _: &mut C,
+            ) -> Result<Self, minicbor::decode::Error> {
+                d.str()?.parse().map_err(minicbor::decode::Error::custom)
+            }
+        }
+    )+};
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    text.len() <= NAME_CHARACTERS_MAX
+        && text.bytes().all(allowed)
+        && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+}
+
+names! {
+    /// An application that asks for keys. Its keys outlive its measurement.
+    ApplicationId: "application";
+    /// A set of nodes that one event can take away together.
+    FailureDomain: "failure domain";
+    /// A machine.
+    HostId: "host";
+    /// The name that an application gives to one of its keys.
+    KeyId: "key";
+    /// One keeper's place in a fleet.
+    NodeId: "node";
+    /// A person or team that proposes and approves upgrades.
+    OperatorId: "operator";
+    /// The name and version of a release, for people: `keeper-2.0.0`.
+    ReleaseName: "release";
+}
+
+fixed_bytes! {
+    /// A namespace of keys with one policy. (Oasis: the runtime id of a key manager.)
+    DomainId[32];
+    /// One platform: the PPID of an SGX machine, or what its peers have of that kind, hashed.
+    PlatformId[32];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_plain_and_not_empty() {
+        for good in ["a", "node-1", "keeper-2.0.0", "7", &"x".repeat(63)] {
+            assert!(good.parse::<NodeId>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", ".", "../x", "A", "a b", "ä", "a/b", &"x".repeat(64)] {
+            assert!(bad.parse::<NodeId>().is_err(), "{bad}");
+        }
+    }
+}

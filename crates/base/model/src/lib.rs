@@ -1,0 +1,43 @@
+//! The nouns of Heirloom as validated newtypes, and every byte format that is signed, stored or
+//! sent.
+//!
+//! Nothing here decides anything: no I/O, no clock, no randomness, no trust. A type that says
+//! "verified" or "appraised" lives in the core crate that verifies or appraises.
+//!
+//! Read in this order:
+//!
+//! * [`wire`]: the one codec. Canonical CBOR; a byte string has exactly one meaning, and a value
+//!   exactly one byte string.
+//! * [`digest`], [`identifier`], [`counter`], [`measurement`], [`signature`], [`secret`]: newtypes.
+//! * [`statement`], [`envelope`], [`log`]: what the registry orders.
+//! * [`root`], [`fleet`], [`release`], [`policy`], [`domain`], [`evidence`], [`plan`]: what the
+//!   statements say.
+//! * [`protocol`]: what agents, keepers and applications say to each other.
+//! * [`sealed`]: what a keeper leaves on disk.
+//! * [`context`], [`limit`]: every domain separation string, every named limit.
+
+pub mod wire;
+
+pub mod counter;
+pub mod digest;
+pub mod identifier;
+pub mod measurement;
+pub mod secret;
+pub mod signature;
+
+pub mod envelope;
+pub mod log;
+pub mod statement;
+
+pub mod domain;
+pub mod evidence;
+pub mod fleet;
+pub mod plan;
+pub mod policy;
+pub mod release;
+pub mod root;
+
+pub mod sealed;
+
+pub mod context;
+pub mod limit;

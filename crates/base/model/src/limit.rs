@@ -1,0 +1,50 @@
+//! Every named limit on what comes from outside, with its reason.
+
+/// Real quotes have 4 to 5 kB, padded ones 8 kB.
+pub const EVIDENCE_BYTES_MAX: usize = 32 * 1024;
+/// Real collateral has 10 to 20 kB; a platform family with many TCB levels some more.
+pub const ENDORSEMENTS_BYTES_MAX: usize = 128 * 1024;
+/// Collateral for this many platform families is kept; a fleet has a handful.
+pub const ENDORSEMENTS_MAX: usize = 64;
+/// Trust anchors of one root statement.
+pub const ANCHORS_MAX: usize = 16;
+/// Keys of one role. Thresholds are small: these are people.
+pub const ROLE_KEYS_MAX: usize = 64;
+/// Signatures on one statement: every key of the old and the new root.
+pub const SIGNATURES_MAX: usize = 2 * ROLE_KEYS_MAX;
+/// Nodes of one network.
+pub const NODES_MAX: usize = 10_000;
+/// Measurements that one policy names. Two releases, some platforms, many applications.
+pub const POLICY_RULES_MAX: usize = 4_096;
+/// Platforms that one policy names.
+pub const PLATFORMS_MAX: usize = NODES_MAX;
+/// Artifacts of one release.
+pub const ARTIFACTS_MAX: usize = 64;
+/// Steps of one plan: a dozen a node.
+pub const STEPS_MAX: usize = 20 * NODES_MAX;
+/// A plan for the largest network, with 200 bytes a step.
+pub const PLAN_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// The payload of a statement other than a proposal.
+pub const PAYLOAD_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// A whole statement with signatures and evidence.
+pub const ENVELOPE_BYTES_MAX: usize = PLAN_BYTES_MAX + PAYLOAD_BYTES_MAX;
+/// Entries in one answer of the registry.
+pub const LOG_ENTRIES_MAX: usize = 1_024;
+/// Bytes of entries in one answer, so that one large plan does not stop the reader.
+pub const LOG_BATCH_BYTES_MAX: usize = 2 * ENVELOPE_BYTES_MAX;
+/// Generations of one keyring. At one rotation an hour, a hundred years.
+pub const GENERATIONS_MAX: u64 = 1_000_000;
+/// Generations in one answer to a replica: 64 bytes each, so 128 kB.
+pub const REPLICATION_BATCH_MAX: usize = 2_048;
+/// Ephemeral secrets that a keeper keeps: the newest epochs, as Oasis does.
+pub const EPHEMERAL_EPOCHS_MAX: usize = 20;
+/// One message between a keeper and a peer or application.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// One message between an agent and its keeper: may carry log entries.
+pub const ADMIN_MESSAGE_BYTES_MAX: usize = LOG_BATCH_BYTES_MAX + PAYLOAD_BYTES_MAX;
+/// A sealed file: one replication batch with its header.
+pub const SEALED_BYTES_MAX: usize = 256 * 1024;
+/// Challenges that one statement issues.
+pub const CHALLENGE_TARGETS_MAX: usize = NODES_MAX;
+/// Free text in a statement, for people.
+pub const NOTE_CHARACTERS_MAX: usize = 512;

@@ -1,0 +1,355 @@
+//! Plans: immutable, complete, and the same words for every strategy.
+
+use minicbor::{Decode, Encode};
+
+use crate::counter::{Epoch, Generation, PlanNumber, Serial};
+use crate::digest::{Checksum, DigestOf, JournalHash, NetworkId, Nonce, PlanDigest, ReleaseDigest};
+use crate::identifier::{DomainId, NodeId};
+use crate::limit::PLAN_BYTES_MAX;
+use crate::measurement::Measurement;
+use crate::wire;
+
+/// What will be done, by whom, and behind which gates.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Plan {
+    /// The network.
+    #[n(0)]
+    pub network: NetworkId,
+    /// The domain whose custody changes.
+    #[n(1)]
+    pub domain: DomainId,
+    /// Grows with each plan of the domain. An actor with a lower number is stale.
+    #[n(2)]
+    pub number: PlanNumber,
+    /// How the steps were arranged. Nothing outside the planner asks.
+    #[n(3)]
+    pub strategy: Strategy,
+    /// What runs before.
+    #[n(4)]
+    pub from: Placement,
+    /// What runs after.
+    #[n(5)]
+    pub to: Placement,
+    /// The policy that names the edge and the way back.
+    #[n(6)]
+    pub policy: Serial,
+    /// The keyring that must survive: its newest generation.
+    #[n(7)]
+    pub generation: Generation,
+    /// The keyring that must survive: its checksum.
+    #[n(8)]
+    pub checksum: Checksum,
+    /// The fewest proven holders outside the nodes under change, at every moment.
+    #[n(9)]
+    pub holders_min: u32,
+    /// The nodes that hold before and after, sorted.
+    #[n(10)]
+    pub nodes: Vec<NodeId>,
+    /// Forward steps, numbered from 0 in order.
+    #[n(11)]
+    pub steps: Vec<Step>,
+    /// Steps that put things back after an abort, numbered on from `steps`. A rollback step runs
+    /// only if the forward steps that it undoes were started.
+    #[n(12)]
+    pub rollback: Vec<RollbackStep>,
+    /// From this step on there is no way back but a new plan.
+    #[n(13)]
+    pub point_of_no_return: StepId,
+    /// The last epoch in which a step may start.
+    #[n(14)]
+    pub not_after: Epoch,
+    /// Makes the plan unique.
+    #[n(15)]
+    pub nonce: Nonce,
+}
+
+/// A way of planning.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum Strategy {
+    /// Many replicas, one wave after the other.
+    #[n(0)]
+    Rolling,
+}
+
+impl Strategy {
+    /// The word that people use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+        }
+    }
+}
+
+/// A release and the measurement that it launches to on the fleet's platform.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Placement {
+    /// The release.
+    #[n(0)]
+    pub release: ReleaseDigest,
+    /// Its measurement.
+    #[n(1)]
+    pub measurement: Measurement,
+}
+
+/// Position of a step in its plan.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cbor(transparent)]
+pub struct StepId(#[n(0)] pub u32);
+
+impl std::fmt::Display for StepId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// One idempotent change, or one observation, by one agent.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Step {
+    /// Its position.
+    #[n(0)]
+    pub id: StepId,
+    /// Whose agent carries it out.
+    #[n(1)]
+    pub node: NodeId,
+    /// The group of nodes that change together; 0 before the first and after the last.
+    #[n(2)]
+    pub wave: u32,
+    /// What to do.
+    #[n(3)]
+    pub action: Action,
+    /// What must hold first. Approval, an unbroken plan number and no abort always must.
+    #[n(4)]
+    pub gates: Vec<Gate>,
+}
+
+/// A step of the way back.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct RollbackStep {
+    /// The step.
+    #[n(0)]
+    pub step: Step,
+    /// The forward step that makes this one necessary once it was started.
+    #[n(1)]
+    pub undoes: StepId,
+}
+
+/// A change in the world, the same words for every strategy. Everything the executor needs is
+/// here; it makes no choices.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum Action {
+    /// Fetch and stage the release, check its digests and the disk, start it once without keys so
+    /// that it registers, and unseal every current secret once.
+    #[n(0)]
+    Prepare(#[n(0)] Placement),
+    /// Ask these nodes to prove possession, and wait until `need` of them have.
+    #[n(1)]
+    Verify {
+        /// Who is asked.
+        #[n(0)]
+        targets: Vec<NodeId>,
+        /// How many must answer well.
+        #[n(1)]
+        need: u32,
+    },
+    /// Let running requests end; accept no new ones.
+    #[n(2)]
+    Drain,
+    /// Stop the instance and observe that its process is gone.
+    #[n(3)]
+    Stop(#[n(0)] Placement),
+    /// Move the sealed state of this measurement out of the way. Never deletes.
+    #[n(4)]
+    Quarantine(#[n(0)] Measurement),
+    /// Move the quarantined state of this measurement back.
+    #[n(5)]
+    Restore(#[n(0)] Measurement),
+    /// Make this release the node's one installed bundle, in place of the expected one.
+    #[n(6)]
+    Install {
+        /// What is expected to be installed.
+        #[n(0)]
+        expect: Placement,
+        /// What replaces it.
+        #[n(1)]
+        install: Placement,
+    },
+    /// Start the installed bundle and let it register.
+    #[n(7)]
+    Start(#[n(0)] Placement),
+    /// Copy the keyring from other holders, newest generation first.
+    #[n(8)]
+    Replicate {
+        /// Who may be asked, in this order.
+        #[n(0)]
+        sources: Vec<NodeId>,
+    },
+    /// Stop the instance and start it again, so that it must unseal.
+    #[n(9)]
+    Restart(#[n(0)] Placement),
+    /// The policy of this serial, which completes the plan, takes effect.
+    #[n(10)]
+    Withdraw(#[n(0)] Serial),
+}
+
+impl Action {
+    /// The word that people use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Prepare(_) => "prepare",
+            Self::Verify { .. } => "verify",
+            Self::Drain => "drain",
+            Self::Stop(_) => "stop",
+            Self::Quarantine(_) => "quarantine",
+            Self::Restore(_) => "restore",
+            Self::Install { .. } => "install",
+            Self::Start(_) => "start",
+            Self::Replicate { .. } => "replicate",
+            Self::Restart(_) => "restart",
+            Self::Withdraw(_) => "withdraw",
+        }
+    }
+}
+
+/// A predicate over the log.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum Gate {
+    /// This step has a good result.
+    #[n(0)]
+    Done(#[n(0)] StepId),
+    /// At least `need` of these nodes, counted in distinct failure domains, answered the challenge
+    /// of step `since` with the plan's generation and checksum, recovered from durable state.
+    #[n(1)]
+    Proven {
+        /// The nodes that count.
+        #[n(0)]
+        holders: Vec<NodeId>,
+        /// How many are needed.
+        #[n(1)]
+        need: u32,
+        /// The step that asked.
+        #[n(2)]
+        since: StepId,
+    },
+    /// An instance of this measurement registered on this node after this step started the work.
+    #[n(2)]
+    Registered {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+        /// The code.
+        #[n(1)]
+        measurement: Measurement,
+    },
+    /// The network reached this epoch.
+    #[n(3)]
+    Epoch(#[n(0)] Epoch),
+    /// A policy of this serial, which completes this plan, is published.
+    #[n(4)]
+    PolicyPublished(#[n(0)] Serial),
+}
+
+/// A plan that an operator puts forward.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Proposal {
+    /// The network.
+    #[n(0)]
+    pub network: NetworkId,
+    /// The encoding of the plan.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub plan: Vec<u8>,
+}
+
+/// Consent to exactly one plan. Each operator appends one; together they reach the threshold.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Approval {
+    /// The network.
+    #[n(0)]
+    pub network: NetworkId,
+    /// The plan.
+    #[n(1)]
+    pub plan: PlanDigest,
+    /// The last epoch in which this consent counts.
+    #[n(2)]
+    pub not_after: Epoch,
+}
+
+/// An operator calls a plan off.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Abort {
+    /// The network.
+    #[n(0)]
+    pub network: NetworkId,
+    /// The plan.
+    #[n(1)]
+    pub plan: PlanDigest,
+}
+
+/// How a step ended, signed by the agent that carried it out.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct StepResult {
+    /// The network.
+    #[n(0)]
+    pub network: NetworkId,
+    /// The plan.
+    #[n(1)]
+    pub plan: PlanDigest,
+    /// Its number; results of stale plans are refused.
+    #[n(2)]
+    pub number: PlanNumber,
+    /// The step.
+    #[n(3)]
+    pub step: StepId,
+    /// Who carried it out.
+    #[n(4)]
+    pub node: NodeId,
+    /// How it ended.
+    #[n(5)]
+    pub outcome: StepOutcome,
+    /// The head of the agent's journal, which holds the whole story.
+    #[n(6)]
+    pub journal: JournalHash,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum StepOutcome {
+    /// Carried out.
+    #[n(0)]
+    Done,
+    /// Found already done after an interruption.
+    #[n(1)]
+    FoundDone,
+}
+
+impl Plan {
+    /// The digest that operators approve.
+    pub fn digest(&self) -> PlanDigest {
+        PlanDigest::of(wire::encode(self).as_slice())
+    }
+
+    /// A step, forward or back.
+    pub fn step(&self, id: StepId) -> Option<&Step> {
+        let index = usize::try_from(id.0).ok()?;
+        let forward = self.steps.len();
+        match index.checked_sub(forward) {
+            None => self.steps.get(index),
+            Some(back) => self.rollback.get(back).map(|rollback| &rollback.step),
+        }
+    }
+
+    /// Whether a step belongs to the way back.
+    pub fn is_rollback(&self, id: StepId) -> bool {
+        usize::try_from(id.0).is_ok_and(|index| index >= self.steps.len())
+    }
+}
+
+wire! {
+    Plan: "plan", PLAN_BYTES_MAX;
+    Proposal: "proposal", PLAN_BYTES_MAX + 1024;
+    Approval: "approval", 1024;
+    Abort: "abort", 1024;
+    StepResult: "step result", 1024;
+}

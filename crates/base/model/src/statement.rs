@@ -1,0 +1,126 @@
+//! Statements: what the registry orders.
+
+use minicbor::{Decode, Encode};
+
+use crate::domain::{
+    Challenge, EpochStart, GenerationOrder, GenerationReceipt, PossessionProof, Registration,
+};
+use crate::evidence::Endorsements;
+use crate::fleet::Fleet;
+use crate::plan::{Abort, Approval, Proposal, StepResult};
+use crate::policy::Policy;
+use crate::release::Release;
+use crate::root::Root;
+use crate::wire::Wire;
+
+/// What a statement is about. The number is part of what is signed.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cbor(index_only)]
+#[repr(u8)]
+pub enum StatementKind {
+    /// [`Root`].
+    #[n(0)]
+    Root = 0,
+    /// [`Fleet`].
+    #[n(1)]
+    Fleet = 1,
+    /// [`Release`].
+    #[n(2)]
+    Release = 2,
+    /// [`Policy`].
+    #[n(3)]
+    Policy = 3,
+    /// [`EpochStart`].
+    #[n(4)]
+    Epoch = 4,
+    /// [`Endorsements`].
+    #[n(5)]
+    Endorsements = 5,
+    /// [`GenerationOrder`].
+    #[n(6)]
+    GenerationOrder = 6,
+    /// [`GenerationReceipt`].
+    #[n(7)]
+    GenerationReceipt = 7,
+    /// [`Registration`].
+    #[n(8)]
+    Registration = 8,
+    /// [`Challenge`].
+    #[n(9)]
+    Challenge = 9,
+    /// [`PossessionProof`].
+    #[n(10)]
+    PossessionProof = 10,
+    /// [`Proposal`].
+    #[n(11)]
+    Proposal = 11,
+    /// [`Approval`].
+    #[n(12)]
+    Approval = 12,
+    /// [`Abort`].
+    #[n(13)]
+    Abort = 13,
+    /// [`StepResult`].
+    #[n(14)]
+    StepResult = 14,
+}
+
+impl StatementKind {
+    /// The word that people use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Fleet => "fleet",
+            Self::Release => "release",
+            Self::Policy => "policy",
+            Self::Epoch => "epoch",
+            Self::Endorsements => "endorsements",
+            Self::GenerationOrder => "generation-order",
+            Self::GenerationReceipt => "generation-receipt",
+            Self::Registration => "registration",
+            Self::Challenge => "challenge",
+            Self::PossessionProof => "possession-proof",
+            Self::Proposal => "proposal",
+            Self::Approval => "approval",
+            Self::Abort => "abort",
+            Self::StepResult => "step-result",
+        }
+    }
+
+    /// The number that is signed.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A payload that can be signed as a statement of one kind.
+pub trait Statement: Wire {
+    /// Its kind.
+    const KIND: StatementKind;
+}
+
+macro_rules! statements {
+    ($($type:ty => $kind:ident;)+) => {$(
+        impl Statement for $type {
+            const KIND: StatementKind = StatementKind::$kind;
+        }
+    )+};
+}
+
+statements! {
+    Root => Root;
+    Fleet => Fleet;
+    Release => Release;
+    Policy => Policy;
+    EpochStart => Epoch;
+    Endorsements => Endorsements;
+    GenerationOrder => GenerationOrder;
+    GenerationReceipt => GenerationReceipt;
+    Registration => Registration;
+    Challenge => Challenge;
+    PossessionProof => PossessionProof;
+    Proposal => Proposal;
+    Approval => Approval;
+    Abort => Abort;
+    StepResult => StepResult;
+}

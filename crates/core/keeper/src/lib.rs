@@ -1,0 +1,3 @@
+//! The state machine inside the TEE: create, derive, rotate, seal, replicate, prove.
+
+pub mod port;

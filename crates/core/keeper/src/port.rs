@@ -1,0 +1,78 @@
+//! What the keeper needs from the outside, as traits that adapters implement.
+
+use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::identifier::PlatformId;
+use heirloom_model::measurement::{Measurement, MrSigner};
+use heirloom_model::sealed::{CpuSvn, SealRecipe};
+use heirloom_model::secret::Secret;
+
+/// One TEE, seen from the code that runs in it.
+///
+/// Every call is answered by the platform about the caller itself; the caller cannot choose who
+/// it is. No call changes anything, so each may be repeated after a crash.
+pub trait Platform {
+    /// Who the platform says we are.
+    fn identity(&self) -> Result<PlatformIdentity, PlatformError>;
+
+    /// The seal key of a recipe. Equal recipes give equal keys, for the same code on the same
+    /// platform only.
+    fn seal_key(&self, recipe: &SealRecipe) -> Result<Secret<16>, PlatformError>;
+
+    /// Evidence that carries `report_data`.
+    fn evidence(&self, report_data: &ReportData) -> Result<Evidence, PlatformError>;
+
+    /// Fills `bytes` from the platform's generator.
+    fn random(&self, bytes: &mut [u8]) -> Result<(), PlatformError>;
+}
+
+/// What the platform says about the code that calls it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PlatformIdentity {
+    /// The code.
+    pub measurement: Measurement,
+    /// Who signed it.
+    pub signer: MrSigner,
+    /// Product identifier (ISVPRODID).
+    pub product_id: u16,
+    /// Security version of the code (ISVSVN).
+    pub isv_svn: u16,
+    /// Security version of the platform.
+    pub cpu_svn: CpuSvn,
+    /// Whether the code can be read from outside. Keepers refuse to hold keys then.
+    pub debug: bool,
+    /// The machine.
+    pub platform: PlatformId,
+}
+
+/// Why the platform did not answer.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PlatformError {
+    /// The recipe asks for a security version that this code does not have (yet).
+    #[error("the platform refuses a key for ISVSVN {asked}: this code has {own}")]
+    IsvSvnTooHigh {
+        /// In the recipe.
+        asked: u16,
+        /// Of the code.
+        own: u16,
+    },
+    /// The recipe asks for a platform security version that the platform does not have (any more).
+    #[error("the platform refuses a key for CPUSVN {asked}: it stands at {own}")]
+    CpuSvnTooHigh {
+        /// In the recipe.
+        asked: CpuSvn,
+        /// Of the platform.
+        own: CpuSvn,
+    },
+    /// The platform does not support the request.
+    #[error("the platform does not support this: {0}")]
+    Unsupported(&'static str),
+    /// The platform does not know the caller.
+    #[error("the platform did not launch this process")]
+    NotMeasured,
+    /// The platform did not answer.
+    #[error("the platform cannot be reached: {0}")]
+    Unreachable(String),
+    /// The platform answered something that is no answer.
+    #[error("the platform's answer cannot be understood: {0}")]
+    Corrupt(String),
+}

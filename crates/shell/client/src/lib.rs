@@ -1,0 +1,1 @@
+//! The client library: an attested application gets keys from attested holders.

@@ -1,0 +1,1 @@
+//! The keeper binary: wires the keeper core to one platform, its files and its sockets.

@@ -1,0 +1,1 @@
+//! The daemon of the emulated CPU of one host.

@@ -1,0 +1,1 @@
+//! Serves the registry log over HTTP, and calls it from agents and tools.

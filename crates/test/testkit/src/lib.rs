@@ -1,0 +1,1 @@
+//! Builders and roots of trust for tests.

@@ -1,0 +1,2 @@
+//! Setup, test, demo, bench, tidy and CI of this workspace.
+fn main() {}
