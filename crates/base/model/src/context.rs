@@ -64,6 +64,10 @@ mod tests {
     fn no_two_purposes_share_a_context() {
         let distinct: BTreeSet<_> = super::ALL.iter().map(|(_, value)| value).collect();
         assert_eq!(distinct.len(), super::ALL.len());
-        assert!(super::ALL.iter().all(|(_, value)| value.iter().filter(|b| **b == 0).count() == 1));
+        assert!(
+            super::ALL
+                .iter()
+                .all(|(_, value)| value.iter().position(|b| *b == 0) == Some(value.len() - 1))
+        );
     }
 }

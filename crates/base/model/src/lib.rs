@@ -37,6 +37,7 @@ pub mod policy;
 pub mod release;
 pub mod root;
 
+pub mod protocol;
 pub mod sealed;
 
 pub mod context;
