@@ -52,6 +52,8 @@ contexts! {
     KEY_CHECK = "heirloom v1 key check";
     /// Measured page header of a manifest.
     MANIFEST = "heirloom v1 manifest";
+    /// Digest of the PPID of an SGX machine.
+    SGX_PPID = "heirloom v1 sgx ppid";
     /// Journal: challenge of a step.
     CHALLENGE = "heirloom v1 challenge";
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::fixed_bytes;
+use crate::digest::sha256;
+use crate::{context, fixed_bytes};
 
 /// Why text is not a name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -108,6 +109,13 @@ fixed_bytes! {
     DomainId[32];
     /// One platform: the PPID of an SGX machine, or what its peers have of that kind, hashed.
     PlatformId[32];
+}
+
+impl PlatformId {
+    /// The platform of an SGX machine, from the PPID in its PCK certificate.
+    pub fn of_ppid(ppid: &[u8; 16]) -> Self {
+        Self::new(sha256(&[context::SGX_PPID, ppid]))
+    }
 }
 
 #[cfg(test)]
