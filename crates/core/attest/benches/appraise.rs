@@ -1,0 +1,3 @@
+//! How long an appraisal takes.
+
+fn main() {}

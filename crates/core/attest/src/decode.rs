@@ -1,0 +1,1 @@
+//! Claims of evidence that nobody verified. For people only.

@@ -1,0 +1,1 @@
+//! What an Oasis key manager says about itself when it registers (`extra_info`).
