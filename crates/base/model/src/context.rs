@@ -54,6 +54,8 @@ contexts! {
     MANIFEST = "heirloom v1 manifest";
     /// Digest of the PPID of an SGX machine.
     SGX_PPID = "heirloom v1 sgx ppid";
+    /// Derivation of the keys of emulated machines and of their manufacturer.
+    EMULATED_KEY = "heirloom v1 emulated key";
     /// Journal: challenge of a step.
     CHALLENGE = "heirloom v1 challenge";
 }
