@@ -8,8 +8,9 @@ use std::ops::RangeInclusive;
 
 use minicbor::{Decode, Encode};
 
-use crate::counter::Generation;
-use crate::digest::Nonce;
+use crate::counter::{Generation, Serial};
+use crate::digest::{Checksum, Nonce};
+use crate::domain::LogPosition;
 use crate::identifier::{DomainId, PlatformId};
 use crate::limit::SEALED_BYTES_MAX;
 use crate::measurement::{Measurement, MrSigner};
@@ -142,7 +143,33 @@ pub struct SealedEnvelope {
     pub ciphertext: Vec<u8>,
 }
 
+/// What a keeper has seen and must never see less of. The content of a witness file.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Witness {
+    /// How far it had followed the log.
+    #[n(0)]
+    pub position: LogPosition,
+    /// The policy in force there; 0 before the first.
+    #[n(1)]
+    pub policy: Serial,
+    /// The newest generation committed there.
+    #[n(2)]
+    pub committed: Option<WitnessedGeneration>,
+}
+
+/// A committed generation that a keeper has seen.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct WitnessedGeneration {
+    /// The generation.
+    #[n(0)]
+    pub generation: Generation,
+    /// The checksum of the keyring with it.
+    #[n(1)]
+    pub checksum: Checksum,
+}
+
 wire! {
+    Witness: "witness", 256;
     SealedHeader: "sealed header", 1024;
     SealedEnvelope: "sealed file", SEALED_BYTES_MAX;
 }
