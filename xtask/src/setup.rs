@@ -1,0 +1,160 @@
+//! `cargo xtask setup`: what the tests need beyond a Rust toolchain, and why.
+//!
+//! The two tables are the documentation. What is present is left alone, so that a second run
+//! does nothing.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::process;
+
+/// Options of `cargo xtask setup`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Say what is missing and install nothing; fails if something required is.
+    #[arg(long)]
+    check: bool,
+}
+
+/// A program that Debian packages.
+struct System {
+    program: &'static str,
+    package: &'static str,
+    reason: &'static str,
+}
+
+/// What `apt-get` installs.
+const SYSTEM: &[System] = &[
+    System {
+        program: "cc",
+        package: "build-essential",
+        reason: "the C and assembly parts of aws-lc-sys and ring; the linker of everything",
+    },
+    System {
+        program: "git",
+        package: "git",
+        reason: "tidy looks at the files that git knows, and at no build product",
+    },
+];
+
+/// A program that cargo installs.
+struct Tool {
+    program: &'static str,
+    version: &'static str,
+    reason: &'static str,
+}
+
+/// What `cargo install` installs, into the cache folder and not into the user's own.
+const TOOLS: &[Tool] = &[Tool {
+    program: "cargo-deny",
+    version: "0.20.2",
+    reason: "licences, bans and sources of every dependency, and advisories where its database \
+             can be had; tidy checks the first three itself, so tests run without it",
+}];
+
+/// Installs what is missing, or says what is.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let missing: Vec<&System> =
+        SYSTEM.iter().filter(|system| !is_present(system.program, system.reason)).collect();
+    let optional: Vec<&Tool> =
+        TOOLS.iter().filter(|tool| !is_present(tool.program, tool.reason)).collect();
+    if arguments.check {
+        return say_what_is_missing(&missing, &optional);
+    }
+    install_packages(&missing)?;
+    for tool in optional {
+        install_tool(tool);
+    }
+    Ok(())
+}
+
+/// Installs only what no test can do without.
+pub(crate) fn required() -> Result<()> {
+    let missing: Vec<&System> =
+        SYSTEM.iter().filter(|system| !is_present(system.program, system.reason)).collect();
+    install_packages(&missing)
+}
+
+fn is_present(program: &str, reason: &str) -> bool {
+    let found = process::find(program);
+    match &found {
+        Some(path) => println!("present  {program} ({})", path.display()),
+        None => println!("missing  {program}: {reason}"),
+    }
+    found.is_some()
+}
+
+fn say_what_is_missing(required: &[&System], optional: &[&Tool]) -> Result<()> {
+    if let Some(first) = required.first() {
+        bail!("{} is missing: `cargo xtask setup` installs it", first.program);
+    }
+    if !optional.is_empty() {
+        println!("nothing required is missing; `cargo xtask setup` installs the rest");
+    }
+    Ok(())
+}
+
+fn install_packages(missing: &[&System]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|system| system.package).collect();
+    if process::find("apt-get").is_none() {
+        bail!("this machine has no apt-get: install by hand what {packages:?} are on Debian");
+    }
+    let update = process::run(&mut as_root(&["apt-get", "update", "-qq"]));
+    if update.is_err() {
+        println!("the package lists are old; trying to install with them");
+    }
+    let install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends"];
+    process::run(as_root(&install).args(packages))
+}
+
+/// A command as root: directly if we are, else through sudo, which may ask.
+fn as_root(words: &[&str]) -> Command {
+    let is_root = process::read(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    let words = if is_root { words.to_vec() } else { [&["sudo"], words].concat() };
+    let (program, arguments) = words.split_first().expect("a command has a program");
+    let mut command = Command::new(program);
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// Installs a tool, or says why it could not: nothing depends on it.
+fn install_tool(tool: &Tool) {
+    println!("installing {} {}, which takes some minutes", tool.program, tool.version);
+    let cache = process::cache_dir();
+    // A tool that runs for a second is not worth minutes of optimisation: hence --debug.
+    let installed = process::run(
+        process::cargo()
+            .args(["install", tool.program, "--version", tool.version, "--locked", "--debug"])
+            .arg("--root")
+            .arg(cache.join("tools"))
+            .env("CARGO_TARGET_DIR", cache.join("tools-target"))
+            .env("CARGO_PROFILE_DEV_DEBUG", "false"),
+    );
+    match installed {
+        Ok(()) => println!("installed {}", tool.program),
+        Err(error) => println!("not installed {}: {error}", tool.program),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_required_program_that_is_missing_fails_the_check_and_an_optional_one_does_not() {
+        assert!(say_what_is_missing(&[&SYSTEM[0]], &[]).is_err());
+        assert!(say_what_is_missing(&[], &[&TOOLS[0]]).is_ok());
+        assert!(!is_present("no-such-program", "for this test"));
+    }
+
+    #[test]
+    fn root_is_asked_for_only_by_those_who_are_not() {
+        let command = as_root(&["apt-get", "update"]);
+        assert!(["apt-get", "sudo"].map(Some).contains(&command.get_program().to_str()));
+        assert_eq!(command.get_args().last().and_then(|word| word.to_str()), Some("update"));
+    }
+}

@@ -1,0 +1,105 @@
+//! What documents and sources say.
+
+use crate::tidy::Finding;
+use crate::tidy::tree::{Tree, has_extension};
+
+/// Folders of one person's machine, in two parts so that this file does not name them.
+const FOREIGN: [(&str, &str); 3] = [("/wo", "rk/"), ("/ho", "me/"), ("/Us", "ers/")];
+
+/// No file points into the machine that it was written on.
+pub(crate) fn foreign_paths(tree: &Tree) -> Vec<Finding> {
+    let foreign = FOREIGN.map(|(head, tail)| format!("{head}{tail}"));
+    let mut findings = Vec::new();
+    for (path, text) in &tree.files {
+        for (index, line) in text.lines().enumerate() {
+            if let Some(folder) = foreign.iter().find(|folder| names_folder(line, folder)) {
+                let place = format!("{path}:{}", index.saturating_add(1));
+                let message = format!("names {folder}, a folder of one machine");
+                findings.push(Finding::new("foreign path", place, message));
+            }
+        }
+    }
+    findings
+}
+
+/// Whether the folder stands at the beginning of a path.
+fn names_folder(line: &str, folder: &str) -> bool {
+    line.match_indices(folder).any(|(start, _)| {
+        let before = line.get(..start).and_then(|text| text.chars().next_back());
+        !before.is_some_and(|c| c.is_alphanumeric() || "._-}/~".contains(c))
+    })
+}
+
+/// A line of a document is one sentence, so that a diff shows sentences.
+pub(crate) fn one_sentence_per_line(tree: &Tree) -> Vec<Finding> {
+    let documents = tree.files.iter().filter(|(path, _)| has_extension(path, "md"));
+    let mut findings = Vec::new();
+    for (path, text) in documents {
+        for number in lines_with_two_sentences(text) {
+            let place = format!("{path}:{number}");
+            findings.push(Finding::new("sentences", place, "has more than one sentence"));
+        }
+    }
+    findings
+}
+
+fn lines_with_two_sentences(text: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut in_code = false;
+    for (index, line) in text.lines().enumerate() {
+        let trimmed = line.trim_start();
+        if trimmed.starts_with("```") {
+            in_code = !in_code;
+        }
+        let is_prose = !in_code && !trimmed.starts_with('|');
+        if is_prose && has_two_sentences(trimmed) {
+            found.push(index.saturating_add(1));
+        }
+    }
+    found
+}
+
+/// A full stop after a word of two letters or more, then a space and a capital letter.
+fn has_two_sentences(line: &str) -> bool {
+    let line = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    let letters: Vec<char> = line.chars().collect();
+    letters.windows(5).any(|window| match window {
+        [first, second, stop, ' ', next] => {
+            let ends_word = first.is_alphanumeric() || "`)*\"".contains(*first);
+            let ends = second.is_alphanumeric() || "`)*\"".contains(*second);
+            ends_word && ends && ".!?".contains(*stop) && next.is_uppercase()
+        }
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tidy::tree::tests::sample;
+
+    fn found(rule: fn(&Tree) -> Vec<Finding>, path: &str, text: &str) -> usize {
+        let mut tree = sample();
+        tree.files.insert(path.to_owned(), text.to_owned());
+        rule(&tree).len()
+    }
+
+    #[test]
+    fn a_path_of_one_machine_is_found() {
+        let (head, tail) = FOREIGN[0];
+        assert_eq!(found(foreign_paths, "a.rs", &format!("\"{head}{tail}main\"")), 1);
+        assert_eq!(found(foreign_paths, "a.md", &format!("see {head}{tail}main")), 1);
+        assert_eq!(found(foreign_paths, "a.md", &format!("see target{head}{tail}main")), 0);
+        assert_eq!(found(foreign_paths, "a.rs", &format!("\"{{dir}}{head}{tail}main\"")), 0);
+    }
+
+    #[test]
+    fn two_sentences_in_a_line_are_found() {
+        assert_eq!(found(one_sentence_per_line, "a.md", "One is here. Two is here."), 1);
+        assert_eq!(found(one_sentence_per_line, "a.md", "- Call `it()`. Then wait."), 1);
+        assert_eq!(found(one_sentence_per_line, "a.md", "One is here.\nTwo is here."), 0);
+        assert_eq!(found(one_sentence_per_line, "a.md", "10. Ten, e.g. Eleven, i.e. Twelve"), 0);
+        assert_eq!(found(one_sentence_per_line, "a.md", "```text\nOne is. Two is.\n```"), 0);
+        assert_eq!(found(one_sentence_per_line, "a.md", "| One is. Two is. |"), 0);
+    }
+}
