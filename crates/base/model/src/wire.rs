@@ -69,10 +69,28 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
     }
     let value: T = minicbor::decode(bytes)
         .map_err(|error| WireError::Malformed { what, reason: error.to_string() })?;
-    if encode(&value) != bytes {
+    let mut rest = Expected(bytes);
+    if minicbor::encode(&value, &mut rest).is_err() || !rest.0.is_empty() {
         return Err(WireError::NotCanonical { what });
     }
     Ok(value)
+}
+
+/// Compares an encoding with expected bytes while it is made, so that no copy of a secret is left
+/// behind.
+struct Expected<'a>(&'a [u8]);
+
+/// The encoding differs from what was expected.
+#[derive(Debug)]
+struct Different;
+
+impl minicbor::encode::Write for Expected<'_> {
+    type Error = Different;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Different> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(Different)?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
