@@ -1,1 +1,32 @@
-//! An emulated CPU with the semantics of SGX: measured launch, sealing, reports, and quotes in the DCAP format under a development root.
+//! An emulated CPU with the semantics of SGX: measured launch, sealing to exactly this code on
+//! exactly this CPU, reports, and quotes in the DCAP format under a development root.
+//!
+//! It is honest: it measures what it launches, keeps its fuses from what it launches, and signs
+//! quotes that the production verifier checks; only the trust anchor differs. It is not a TEE: it
+//! isolates measured processes from other users and processes and from each other, but not from
+//! root, from the kernel, or from who can debug them. Shared libraries and the dynamic loader are
+//! the host's and are not measured.
+//!
+//! Read in this order:
+//!
+//! * [`manifest`], [`measure`], [`signer`], [`sigstruct`]: what code is, and who signed it.
+//! * [`report`], [`cpu`]: what a CPU does for enclaves.
+//! * [`provisioning`], [`quote`]: the manufacturer, and what machines prove with its word.
+//! * [`host`]: one machine in this process, for tests and simulation.
+//!
+//! Everything up to here is pure.
+
+mod ecdsa;
+
+pub mod manifest;
+pub mod measure;
+pub mod signer;
+pub mod sigstruct;
+
+pub mod cpu;
+pub mod report;
+
+pub mod provisioning;
+pub mod quote;
+
+pub mod host;
