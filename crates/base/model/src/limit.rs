@@ -48,3 +48,6 @@ pub const SEALED_BYTES_MAX: usize = 256 * 1024;
 pub const CHALLENGE_TARGETS_MAX: usize = NODES_MAX;
 /// Free text in a statement, for people.
 pub const NOTE_CHARACTERS_MAX: usize = 512;
+/// Quoting identities whose verification is remembered: one or two a node of most fleets. Half a
+/// kilobyte each.
+pub const QUOTING_IDENTITIES_MAX: usize = 4_096;
