@@ -13,7 +13,7 @@
 //! * [`root`], [`fleet`], [`release`], [`policy`], [`domain`], [`evidence`], [`plan`]: what the
 //!   statements say.
 //! * [`protocol`]: what agents, keepers and applications say to each other.
-//! * [`sealed`]: what a keeper leaves on disk.
+//! * [`sealed`]: what a keeper leaves on disk. [`key_file`]: what a signer keeps in a file.
 //! * [`context`], [`limit`]: every domain separation string, every named limit.
 
 pub mod wire;
@@ -21,6 +21,7 @@ pub mod wire;
 pub mod counter;
 pub mod digest;
 pub mod identifier;
+pub mod key_file;
 pub mod measurement;
 pub mod secret;
 pub mod signature;

@@ -52,6 +52,13 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
+    /// A new key, out of 32 random bytes.
+    pub fn generate(random: &mut dyn FnMut(&mut [u8])) -> Self {
+        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        random(seed.as_mut_slice());
+        Self::from_seed(Secret::new(*seed))
+    }
+
     /// The key of a 32-byte seed (RFC 8032 §5.1.5).
     pub fn from_seed(seed: Secret<32>) -> Self {
         let pair = seed
