@@ -1,0 +1,266 @@
+//! The fold: what one network's log says, entry by entry.
+
+use std::collections::BTreeMap;
+
+use heirloom_attest::appraiser::Appraiser;
+use heirloom_attest::result::AttestationResult;
+use heirloom_model::counter::{Epoch, LogIndex, Serial, Time};
+use heirloom_model::digest::{LogHash, NetworkId, PlanDigest, ReleaseDigest};
+use heirloom_model::domain::LogPosition;
+use heirloom_model::envelope::Envelope;
+use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::fleet::{Fleet, Node};
+use heirloom_model::identifier::{DomainId, NodeId};
+use heirloom_model::log::{BrokenChain, LogEntry};
+use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::{AppraisalPolicy, Policy};
+use heirloom_model::release::Release;
+use heirloom_model::root::{Role, Root};
+use heirloom_model::signature::PublicKey;
+use heirloom_model::statement::StatementKind;
+use heirloom_model::wire;
+
+use crate::domain::DomainState;
+use crate::plan::PlanState;
+use crate::refusal::Refusal;
+use crate::rule;
+use crate::rule::Change;
+use crate::verified::{Quorum, Verified};
+
+/// The trusted state of one network, as far as its log was followed.
+#[derive(Clone, Debug)]
+pub struct NetworkState {
+    pub(crate) network: NetworkId,
+    pub(crate) position: LogPosition,
+    /// The head after each number of entries, so that a statement can be tied to the history that
+    /// its maker saw. 32 bytes an entry.
+    pub(crate) heads: Vec<LogHash>,
+    pub(crate) root: Option<Verified<Root>>,
+    pub(crate) appraiser: Appraiser,
+    pub(crate) epoch: Epoch,
+    pub(crate) now: Option<Time>,
+    pub(crate) fleet: Option<Verified<Fleet>>,
+    pub(crate) releases: BTreeMap<ReleaseDigest, Verified<Release>>,
+    pub(crate) domains: BTreeMap<DomainId, DomainState>,
+    pub(crate) plans: BTreeMap<PlanDigest, PlanState>,
+}
+
+/// What an entry did.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use = "a refused statement has no effect"]
+pub enum Applied {
+    /// The statement counts.
+    Accepted(StatementKind),
+    /// It does not. The log goes on.
+    Refused(Refusal),
+}
+
+impl NetworkState {
+    /// Nothing but the name of a network. It trusts exactly the first root with this digest.
+    pub fn new(network: NetworkId) -> Self {
+        Self {
+            network,
+            position: LogPosition::START,
+            heads: vec![LogPosition::START.head],
+            root: None,
+            appraiser: Appraiser::new(Vec::new()),
+            epoch: Epoch::default(),
+            now: None,
+            fleet: None,
+            releases: BTreeMap::new(),
+            domains: BTreeMap::new(),
+            plans: BTreeMap::new(),
+        }
+    }
+
+    /// Follows the log by one entry. Fails, and changes nothing, only if the entry does not
+    /// follow those before it.
+    pub fn apply(&mut self, entry: &LogEntry) -> Result<Applied, BrokenChain> {
+        let next = self.position.advance(entry)?;
+        let examined = self.examine(&entry.envelope);
+        self.position = next;
+        self.heads.push(next.head);
+        Ok(match examined {
+            Ok((kind, change)) => {
+                self.commit(change, entry.index);
+                Applied::Accepted(kind)
+            }
+            Err(refusal) => Applied::Refused(refusal),
+        })
+    }
+
+    /// What [`Self::apply`] would say about this envelope as the next entry. Only the appraiser's
+    /// memory of what it appraised changes.
+    pub fn judge(&mut self, envelope: &[u8]) -> Result<StatementKind, Refusal> {
+        self.examine(envelope).map(|(kind, _)| kind)
+    }
+
+    /// The network.
+    pub fn network(&self) -> NetworkId {
+        self.network
+    }
+
+    /// How far the log was followed.
+    pub fn position(&self) -> LogPosition {
+        self.position
+    }
+
+    /// The head of the log when it had `length` entries, if it was followed so far.
+    pub fn head_at(&self, length: LogIndex) -> Option<&LogHash> {
+        self.heads.get(usize::try_from(length.0).ok()?)
+    }
+
+    /// Who may sign what; none before the first root.
+    pub fn root(&self) -> Option<&Verified<Root>> {
+        self.root.as_ref()
+    }
+
+    /// The nodes.
+    pub fn fleet(&self) -> Option<&Verified<Fleet>> {
+        self.fleet.as_ref()
+    }
+
+    /// A release by its digest, expired or not.
+    pub fn release(&self, digest: &ReleaseDigest) -> Option<&Verified<Release>> {
+        self.releases.get(digest)
+    }
+
+    /// Every release, expired or not.
+    pub fn releases(&self) -> impl Iterator<Item = (&ReleaseDigest, &Verified<Release>)> {
+        self.releases.iter()
+    }
+
+    /// The policy in force in a domain, expired or not.
+    pub fn policy(&self, domain: &DomainId) -> Option<&Verified<Policy>> {
+        self.domain(domain)?.policy()
+    }
+
+    /// A policy by its serial, in force or not, if it is still remembered.
+    pub fn policy_by_serial(&self, domain: &DomainId, serial: Serial) -> Option<&Verified<Policy>> {
+        self.domain(domain)?.policy_by_serial(serial)
+    }
+
+    /// The policy that waits for the plan that it completes.
+    pub fn pending_policy(&self, domain: &DomainId) -> Option<&Verified<Policy>> {
+        self.domain(domain)?.pending_policy()
+    }
+
+    /// The epoch; 0 before the first.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The time at which the epoch started; none before the first.
+    pub fn now(&self) -> Option<Time> {
+        self.now
+    }
+
+    /// A node of the fleet.
+    pub fn node(&self, node: &NodeId) -> Option<&Node> {
+        let nodes = &self.fleet.as_ref()?.nodes;
+        nodes.binary_search_by(|known| known.node.cmp(node)).ok().and_then(|at| nodes.get(at))
+    }
+
+    /// The nodes that are meant to hold a domain's keys.
+    pub fn nodes_of(&self, domain: DomainId) -> impl Iterator<Item = &Node> {
+        let nodes = self.fleet.iter().flat_map(|fleet| &fleet.nodes);
+        nodes.filter(move |node| node.domain == domain)
+    }
+
+    /// A domain that has, or had, a policy.
+    pub fn domain(&self, domain: &DomainId) -> Option<&DomainState> {
+        self.domains.get(domain)
+    }
+
+    /// Every domain.
+    pub fn domains(&self) -> impl Iterator<Item = (&DomainId, &DomainState)> {
+        self.domains.iter()
+    }
+
+    /// A plan, if it is still remembered.
+    pub fn plan(&self, plan: &PlanDigest) -> Option<&PlanState> {
+        self.plans.get(plan)
+    }
+
+    /// Every remembered plan.
+    pub fn plans(&self) -> impl Iterator<Item = &PlanState> {
+        self.plans.values()
+    }
+
+    /// The latest plan of a domain, unless it is finished or rolled back. Ask it for its status.
+    pub fn active_plan(&self, domain: &DomainId) -> Option<&PlanState> {
+        let plan = self.plans.get(self.domain(domain)?.plan()?)?;
+        (!plan.is_over()).then_some(plan)
+    }
+
+    /// The plan that waits in front of the point of no return or runs, if it was ever approved.
+    /// While there is one, its domain takes no other plan, rotation or policy.
+    pub fn plan_under_way(&self, domain: &DomainId) -> Option<&PlanState> {
+        self.active_plan(domain).filter(|plan| plan.is_under_way(self.epoch))
+    }
+
+    /// Appraises evidence with this network's anchors and endorsements, at this network's time.
+    pub fn appraise(
+        &mut self,
+        evidence: &Evidence,
+        expected: &ReportData,
+        policy: &AppraisalPolicy,
+    ) -> Result<AttestationResult, Refusal> {
+        let now = self.now.ok_or(Refusal::NoTime)?;
+        self.appraiser.appraise(evidence, expected, policy, now).map_err(Refusal::Evidence)
+    }
+
+    /// Appraises evidence under the policy in force in a domain, which must not have expired.
+    ///
+    /// The result says what runs there. Whether that code may hold or ask is another question:
+    /// see [`Self::appraise_holder`].
+    pub fn appraise_in(
+        &mut self,
+        domain: &DomainId,
+        evidence: &Evidence,
+        expected: &ReportData,
+    ) -> Result<AttestationResult, Refusal> {
+        rule::attested::appraise(self, domain, evidence, expected)
+    }
+
+    /// As [`Self::appraise_in`], for code that the policy lets hold the domain's keys at the
+    /// security version that was attested.
+    pub fn appraise_holder(
+        &mut self,
+        domain: &DomainId,
+        evidence: &Evidence,
+        expected: &ReportData,
+    ) -> Result<AttestationResult, Refusal> {
+        rule::attested::appraise_holder(self, domain, evidence, expected)
+    }
+
+    /// Anchors and endorsements, for what they say about themselves: expiry, for example.
+    pub fn appraiser(&self) -> &Appraiser {
+        &self.appraiser
+    }
+
+    /// The keeper releases that launch to a measurement.
+    pub fn releases_with(
+        &self,
+        measurement: Measurement,
+    ) -> impl Iterator<Item = &Verified<Release>> {
+        self.releases.values().filter(move |release| release.measurements.contains(&measurement))
+    }
+
+    fn examine(&mut self, envelope: &[u8]) -> Result<(StatementKind, Change), Refusal> {
+        let envelope: Envelope = wire::decode(envelope).map_err(Refusal::Malformed)?;
+        let change = rule::examine(self, &envelope)?;
+        Ok((envelope.kind, change))
+    }
+
+    /// The keys of a role in force.
+    pub(crate) fn quorum(&self, role: Role) -> Result<Quorum<'_>, Refusal> {
+        let root = self.root.as_ref().ok_or(Refusal::NoRoot)?;
+        rule::root::quorum(root, role)
+    }
+
+    /// The keys of the operators; empty before the first root.
+    pub fn operators(&self) -> &[PublicKey] {
+        self.quorum(Role::Operator).map_or(&[], |quorum| quorum.keys)
+    }
+}

@@ -1,0 +1,242 @@
+//! What the log says about one plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heirloom_model::counter::{Epoch, LogIndex};
+use heirloom_model::digest::PlanDigest;
+use heirloom_model::plan::{Gate, Plan, Step, StepId, StepResult};
+use heirloom_model::signature::PublicKey;
+
+use crate::verified::{Quorum, Verified};
+
+/// What the log says about one plan.
+#[derive(Clone, Debug)]
+pub struct PlanState {
+    pub(crate) digest: PlanDigest,
+    pub(crate) plan: Plan,
+    pub(crate) proposed_by: PublicKey,
+    pub(crate) proposed_at: LogIndex,
+    pub(crate) approvals: BTreeMap<PublicKey, Epoch>,
+    pub(crate) approved_at: Option<LogIndex>,
+    pub(crate) results: BTreeMap<StepId, (Verified<StepResult>, LogIndex)>,
+    pub(crate) aborted: Option<Aborted>,
+    pub(crate) status: PlanStatus,
+}
+
+/// How an abort found a plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Aborted {
+    pub(crate) at: LogIndex,
+    /// The forward steps that some agent may have started by then.
+    pub(crate) may_have_started: BTreeSet<StepId>,
+}
+
+/// Where a plan stands. Only [`Approved`](Self::Approved) and
+/// [`PastNoReturn`](Self::PastNoReturn) let forward steps start, only
+/// [`RollingBack`](Self::RollingBack) lets rollback steps start.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PlanStatus {
+    /// Not enough operators approved it yet.
+    Proposed,
+    /// Enough operators approve it, now.
+    Approved,
+    /// It was approved, but some approvals have expired since. It goes on when enough operators
+    /// approve again, and it can be aborted.
+    ApprovalLapsed,
+    /// Its last epoch passed before the point of no return. If it was ever approved, only an
+    /// abort or a new plan can follow.
+    Expired,
+    /// Called off; what was started is being put back.
+    RollingBack,
+    /// Called off, and everything that may have been started is back.
+    RolledBack,
+    /// The point of no return has a result: there is only forward, and neither expiry nor an
+    /// abort stops it any more.
+    PastNoReturn,
+    /// Every forward step has a result.
+    Finished,
+}
+
+impl PlanStatus {
+    /// The word that people use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proposed => "proposed",
+            Self::Approved => "approved",
+            Self::ApprovalLapsed => "approval lapsed",
+            Self::Expired => "expired",
+            Self::RollingBack => "rolling back",
+            Self::RolledBack => "rolled back",
+            Self::PastNoReturn => "past the point of no return",
+            Self::Finished => "finished",
+        }
+    }
+}
+
+impl std::fmt::Display for PlanStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl PlanState {
+    /// The digest that operators approve.
+    pub fn digest(&self) -> &PlanDigest {
+        &self.digest
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The operator who put it forward.
+    pub fn proposed_by(&self) -> &PublicKey {
+        &self.proposed_by
+    }
+
+    /// The entry that put it forward.
+    pub fn proposed_at(&self) -> LogIndex {
+        self.proposed_at
+    }
+
+    /// Until when each operator consents, expired consent included.
+    pub fn approvals(&self) -> &BTreeMap<PublicKey, Epoch> {
+        &self.approvals
+    }
+
+    /// The entry with which enough operators had approved for the first time.
+    pub fn approved_at(&self) -> Option<LogIndex> {
+        self.approved_at
+    }
+
+    /// How steps ended, forward and back.
+    pub fn results(&self) -> &BTreeMap<StepId, (Verified<StepResult>, LogIndex)> {
+        &self.results
+    }
+
+    /// The entry with a step's result.
+    pub fn done_at(&self, step: StepId) -> Option<LogIndex> {
+        self.results.get(&step).map(|(_, at)| *at)
+    }
+
+    /// The entry that called it off.
+    pub fn aborted(&self) -> Option<LogIndex> {
+        self.aborted.as_ref().map(|aborted| aborted.at)
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> PlanStatus {
+        self.status
+    }
+
+    /// Whether a forward step may have been started, as far as the log can tell: the plan was
+    /// approved, and everything that must be done before the step was done before any abort.
+    ///
+    /// An agent may know better about its own steps. It still says so with a result.
+    pub fn may_have_started(&self, step: StepId) -> bool {
+        match &self.aborted {
+            Some(aborted) => aborted.may_have_started.contains(&step),
+            None => self.startable().contains(&step),
+        }
+    }
+
+    /// The rollback steps that must have a result before the plan counts as rolled back: those
+    /// that undo a step which may have been started. An agent that finds nothing to undo records
+    /// `FoundDone`.
+    pub fn rollback_needed(&self) -> impl Iterator<Item = &Step> {
+        self.plan
+            .rollback
+            .iter()
+            .filter(|back| self.aborted.is_some() && self.may_have_started(back.undoes))
+            .map(|back| &back.step)
+    }
+
+    /// Whether nothing of this plan is left to do.
+    pub fn is_over(&self) -> bool {
+        matches!(self.status, PlanStatus::Finished | PlanStatus::RolledBack)
+    }
+
+    /// Whether the plan keeps other plans and rotations out of its domain.
+    ///
+    /// Its last epoch ends that in any case, so that a host which is gone for good cannot block
+    /// its domain for ever: operators approve a new plan, and its number fences this one.
+    pub(crate) fn holds_domain(&self, epoch: Epoch) -> bool {
+        !self.is_over() && epoch <= self.plan.not_after
+    }
+
+    /// As [`Self::holds_domain`], for a plan whose steps may be running.
+    pub(crate) fn is_under_way(&self, epoch: Epoch) -> bool {
+        self.approved_at.is_some() && self.holds_domain(epoch)
+    }
+
+    /// The first `Done` gate of a step that is closed.
+    pub(crate) fn missing_before(&self, step: &Step) -> Option<StepId> {
+        step.gates.iter().find_map(|gate| match gate {
+            Gate::Done(before) if !self.is_settled(*before) => Some(*before),
+            Gate::Done(_)
+            | Gate::Proven { .. }
+            | Gate::Registered { .. }
+            | Gate::Epoch(_)
+            | Gate::PolicyPublished(_) => None,
+        })
+    }
+
+    /// Whether a step has a result, or is a rollback step that needs none.
+    fn is_settled(&self, step: StepId) -> bool {
+        self.results.contains_key(&step)
+            || (self.plan.is_rollback(step)
+                && self.rollback_needed().all(|needed| needed.id != step))
+    }
+
+    /// The forward steps that an agent may start or may have started now.
+    pub(crate) fn startable(&self) -> BTreeSet<StepId> {
+        if self.approved_at.is_none() {
+            return BTreeSet::new();
+        }
+        let open = |step: &&Step| self.missing_before(step).is_none();
+        self.plan.steps.iter().filter(open).map(|step| step.id).collect()
+    }
+
+    /// Whether every forward step but `except` has a result.
+    pub(crate) fn forward_done_except(&self, except: Option<StepId>) -> bool {
+        // Counting first keeps a long plan from being walked with each of its results.
+        if self.results.len().saturating_add(1) < self.plan.steps.len() {
+            return false;
+        }
+        let done = |step: &Step| Some(step.id) == except || self.results.contains_key(&step.id);
+        self.plan.steps.iter().all(done)
+    }
+
+    /// How many of these operators consent in this epoch.
+    pub(crate) fn consenting(&self, operators: &[PublicKey], epoch: Epoch) -> usize {
+        let consents =
+            |(key, until): &(&PublicKey, &Epoch)| epoch <= **until && operators.contains(key);
+        self.approvals.iter().filter(consents).count()
+    }
+
+    /// Decides the status anew; called after every entry that can change it.
+    pub(crate) fn refresh(&mut self, operators: Quorum<'_>, epoch: Epoch, at: LogIndex) {
+        let consenting = self.consenting(operators.keys, epoch);
+        let approved = u32::try_from(consenting).is_ok_and(|found| found >= operators.threshold);
+        if approved && self.approved_at.is_none() && self.aborted.is_none() {
+            self.approved_at = Some(at);
+        }
+        self.status = if self.forward_done_except(None) {
+            PlanStatus::Finished
+        } else if self.results.contains_key(&self.plan.point_of_no_return) {
+            PlanStatus::PastNoReturn
+        } else if self.aborted.is_some() {
+            let back = self.rollback_needed().all(|step| self.results.contains_key(&step.id));
+            if back { PlanStatus::RolledBack } else { PlanStatus::RollingBack }
+        } else if epoch > self.plan.not_after {
+            PlanStatus::Expired
+        } else if approved {
+            PlanStatus::Approved
+        } else if self.approved_at.is_some() {
+            PlanStatus::ApprovalLapsed
+        } else {
+            PlanStatus::Proposed
+        };
+    }
+}

@@ -1,0 +1,247 @@
+//! Every reason for which a statement does not count.
+
+use heirloom_attest::error::AppraiseError;
+use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, SecurityVersion};
+use heirloom_model::counter::{Serial, Time};
+use heirloom_model::digest::{Checksum, NetworkId, Nonce, PlanDigest, ReleaseDigest};
+use heirloom_model::identifier::{DomainId, NodeId, ReleaseName};
+use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::StepId;
+use heirloom_model::signature::{BadSignature, PublicKey};
+use heirloom_model::wire::WireError;
+
+use crate::plan::PlanStatus;
+
+macro_rules! refusals {
+    ($($(#[doc = $doc:literal])+ $code:literal $message:literal
+        $name:ident $(($inner:ty))? $({ $($field:ident: $type:ty = $what:literal,)+ })?;)+) => {
+        /// Why a statement does not count. It stays in the log without any effect.
+        #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+        pub enum Refusal {$(
+            $(#[doc = $doc])+
+            #[error($message)]
+            $name $((#[source] $inner))? $({ $(#[doc = $what] $field: $type,)+ })?,
+        )+}
+
+        impl Refusal {
+            /// Every stable code, in the order of the variants.
+            pub const CODES: &'static [&'static str] = &[$($code),+];
+
+            /// A stable word for this reason. Codes are never reused.
+            pub fn code(&self) -> &'static str {
+                match self {$(
+                    Self::$name { .. } => $code,
+                )+}
+            }
+        }
+    };
+}
+
+refusals! {
+    /// The bytes are not a statement, or its payload is not what its kind says.
+    "malformed" "the statement cannot be read"
+    Malformed(WireError);
+    /// More signatures than any rule can ask for.
+    "too-many-signatures" "the statement has {found} signatures, more than the {limit} allowed"
+    TooManySignatures { found: usize = "Present.", limit: usize = "Allowed.", };
+    /// Signatures are in ascending order of their keys, one per key.
+    "signatures-not-sorted" "the signature by {key} is repeated or out of order"
+    SignaturesNotSorted { key: PublicKey = "The key out of order.", };
+    /// A signature does not belong to the payload.
+    "bad-signature" "a signature does not verify"
+    BadSignature(BadSignature);
+    /// A key signed that may not sign this kind of statement.
+    "unknown-signer" "{key} may not sign this statement"
+    UnknownSigner { key: PublicKey = "The key.", };
+    /// Too few of those who may sign did.
+    "threshold-not-met" "{found} of the {of} keys signed, but {needed} must"
+    ThresholdNotMet {
+        of: &'static str = "Whose keys.",
+        found: usize = "Distinct keys that signed.",
+        needed: u32 = "Distinct keys that must sign.",
+    };
+    /// This kind of statement is signed by exactly one key.
+    "not-one-signature" "the statement has {found} signatures, but exactly one is needed"
+    NotOneSignature { found: usize = "Present.", };
+    /// Only attested statements carry evidence.
+    "evidence-unexpected" "a statement of this kind carries no evidence"
+    EvidenceUnexpected;
+    /// The signer must show that it is an attested instance.
+    "evidence-missing" "the statement carries no evidence of its signer"
+    EvidenceMissing;
+    /// The evidence, or an endorsement, was appraised and refused.
+    "evidence-refused" "the evidence is refused"
+    Evidence(AppraiseError);
+    /// The statement belongs to another network.
+    "other-network" "the statement is made for another network"
+    OtherNetwork { found: Option<NetworkId> = "The network that it names.", };
+    /// The log does not begin with a root.
+    "no-root" "no root is known yet"
+    NoRoot;
+    /// The first root is not the one that the network is named after.
+    "wrong-first-root" "the first root belongs to network {found}"
+    WrongFirstRoot { found: NetworkId = "The network that it makes.", };
+    /// Only a new root is accepted after a root expired.
+    "root-expired" "the root expired at {not_after}: only a new root is accepted"
+    RootExpired { not_after: Time = "Its end.", };
+    /// Nothing can be judged by time before the first epoch.
+    "no-time" "the network has no time before its first epoch"
+    NoTime;
+    /// A serial, epoch or number that is not the next one.
+    "not-next" "the {what} has number {found} where {expected} comes next"
+    NotNext {
+        what: &'static str = "What is numbered.",
+        expected: u64 = "The next number.",
+        found: u64 = "The number given.",
+    };
+    /// The statement, or what it depends on, has expired.
+    "expired" "the {what} expired at {not_after}, and it is {now}"
+    Expired {
+        what: &'static str = "What expired.",
+        not_after: Time = "Its end.",
+        now: Time = "The network's time.",
+    };
+    /// Its last epoch has passed.
+    "epoch-passed" "the {what} ended with epoch {not_after}, and it is {epoch}"
+    EpochPassed {
+        what: &'static str = "What ended.",
+        not_after: Epoch = "Its last epoch.",
+        epoch: Epoch = "The network's epoch.",
+    };
+    /// Time never decreases.
+    "time-went-back" "the epoch starts at {found}, before {now}"
+    TimeWentBack { now: Time = "The network's time.", found: Time = "The time given.", };
+    /// A field is not as its format says.
+    "shape" "{field} {fault}"
+    Shape { field: &'static str = "The field.", fault: Fault = "What is wrong with it.", };
+    /// A release of this name exists.
+    "name-taken" "a release named {name} exists"
+    NameTaken { name: ReleaseName = "The name.", };
+    /// More of something than one network may have.
+    "limit" "the network has {limit} {what}, and no more are accepted"
+    Limit { what: &'static str = "Of what.", limit: usize = "How many.", };
+    /// No fleet is known.
+    "no-fleet" "no fleet is known yet"
+    NoFleet;
+    /// The node is not in the fleet.
+    "unknown-node" "node {node} is not in the fleet"
+    UnknownNode { node: NodeId = "The node.", };
+    /// The node is meant for another domain.
+    "other-domain" "node {node} belongs to another domain"
+    OtherDomain { node: NodeId = "The node.", };
+    /// The domain has no policy in force.
+    "no-policy" "domain {domain} has no policy in force"
+    NoPolicy { domain: DomainId = "The domain.", };
+    /// A plan is under way; what is asked would change the ground under it.
+    "plan-under-way" "plan {plan} is under way in this domain: finish or abort it first"
+    PlanUnderWay { plan: PlanDigest = "The plan.", };
+    /// A generation is ordered and not committed; a plan would lose it or stop it.
+    "rotation-under-way" "generation {generation} is ordered and not committed yet"
+    RotationUnderWay { generation: Generation = "The generation.", };
+    /// The plan is not known, or not any more.
+    "unknown-plan" "plan {plan} is not known"
+    UnknownPlan { plan: PlanDigest = "The plan.", };
+    /// Another plan took its place.
+    "stale-plan" "plan {plan} is stale: plan number {current} of its domain is the one that counts"
+    StalePlan { plan: PlanDigest = "The plan.", current: PlanNumber = "The one that counts.", };
+    /// The plan was made for another state of the domain.
+    "plan-mismatch" "the plan's {what} is not that of its domain"
+    PlanMismatch { what: &'static str = "What differs.", };
+    /// The plan does not stand where this statement makes sense.
+    "plan-status" "the plan is {status}"
+    PlanStatus { status: PlanStatus = "Where it stands.", };
+    /// The plan has no such step.
+    "unknown-step" "the plan has no step {step}"
+    UnknownStep { step: StepId = "The step.", };
+    /// The step belongs to another node, or is of another kind.
+    "wrong-step" "step {step} {reason}"
+    WrongStep { step: StepId = "The step.", reason: &'static str = "What differs.", };
+    /// Something that must be done before has no result.
+    "too-early" "step {before} must be done before step {step}"
+    TooEarly { step: StepId = "The step.", before: StepId = "What must be done before.", };
+    /// It is in the log already.
+    "already-recorded" "the {what} is recorded already, as entry {at}"
+    AlreadyRecorded { what: &'static str = "What.", at: LogIndex = "Where.", };
+    /// A policy waits for a plan already.
+    "policy-pending" "policy {serial} waits for a plan already"
+    PolicyPending { serial: Serial = "The one that waits.", };
+    /// No policy of this serial waits for this plan.
+    "policy-not-pending" "no policy {serial} waits for this plan"
+    PolicyNotPending { serial: Serial = "The serial.", };
+    /// The statement says that it follows another policy than was in force.
+    "wrong-policy" "the instance follows policy {found}, but {expected:?} was in force"
+    WrongPolicy {
+        expected: Option<Serial> = "In force when the instance looked.",
+        found: Serial = "Followed.",
+    };
+    /// The policy does not let this code hold the domain's keys.
+    "measurement-refused" "the policy does not let {measurement} hold keys"
+    MeasurementRefused { measurement: Measurement = "The code.", };
+    /// The code is older than the policy allows.
+    "security-version-too-low" "security version {found} is below {needed}"
+    SecurityVersionTooLow {
+        needed: SecurityVersion = "The lowest that is allowed.",
+        found: SecurityVersion = "Attested.",
+    };
+    /// The statement names another measurement than its evidence.
+    "measurement-mismatch" "the statement names {stated}, its evidence {attested}"
+    MeasurementMismatch {
+        stated: Measurement = "In the statement.",
+        attested: Measurement = "In the evidence.",
+    };
+    /// The instance followed another history of the log, or one that does not exist yet.
+    "other-history" "the instance followed another history of {length} entries"
+    OtherHistory { length: LogIndex = "How much of it.", };
+    /// The instance had not seen what it must have seen; the statement may be an old one.
+    "stale" "the instance had followed {length} entries, and entry {needed} must be among them"
+    Stale { length: LogIndex = "Followed.", needed: LogIndex = "Must be among them.", };
+    /// Only the ordered node makes the first receipt; or nothing is ordered.
+    "no-order" "no open order {order} asks this node for this generation"
+    NoOrder { order: Nonce = "The nonce of the order.", };
+    /// The node holds something else than what was proposed.
+    "checksum-mismatch" "the node holds checksum {found}, but {expected} was proposed"
+    ChecksumMismatch { expected: Checksum = "Proposed.", found: Checksum = "Held.", };
+    /// No such challenge is remembered.
+    "unknown-challenge" "challenge {nonce} is not known"
+    UnknownChallenge { nonce: Nonce = "The challenge.", };
+    /// The challenge does not ask this node.
+    "not-asked" "the challenge does not ask node {node}"
+    NotAsked { node: NodeId = "The node.", };
+    /// A plan names a release that the network does not have.
+    "unknown-release" "release {release} is not known"
+    UnknownRelease { release: ReleaseDigest = "The release.", };
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Fault {
+    /// "None" is never the same as "any".
+    #[error("must not be empty")]
+    Empty,
+    /// Repeated, or out of order.
+    #[error("must be sorted and without repetition")]
+    NotSorted,
+    /// Repeated.
+    #[error("must be without repetition")]
+    NotDistinct,
+    /// All zero, as debug enclaves report it.
+    #[error("must not be zero")]
+    Zero,
+    /// More than allowed.
+    #[error("has {found} elements, more than the {limit} allowed")]
+    TooLong {
+        /// Present.
+        found: usize,
+        /// Allowed.
+        limit: usize,
+    },
+    /// Smaller or larger than makes sense.
+    #[error("is out of range")]
+    OutOfRange,
+    /// Refers to something that is not there.
+    #[error("must name only what exists")]
+    Dangling,
+    /// Present where it must not be, or absent where it must be.
+    #[error("is not what a statement of this kind and position has")]
+    Unexpected,
+}

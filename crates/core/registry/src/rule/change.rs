@@ -1,0 +1,260 @@
+//! Changes to the state. None of them can fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heirloom_model::counter::LogIndex;
+use heirloom_model::digest::PlanDigest;
+use heirloom_model::domain::{GenerationReceipt, PossessionProof, Registration};
+use heirloom_model::identifier::DomainId;
+use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::{Action, Plan, StepResult};
+use heirloom_model::policy::Policy;
+use heirloom_model::root::{Role, Root};
+use heirloom_model::signature::PublicKey;
+
+use super::custody::{forgettable, is_complete};
+use super::plan::PLANS_KEPT_MAX;
+use super::{Attested, Change};
+use crate::domain::{
+    CHALLENGES_KEPT_MAX, Challenged, Committed, DomainState, OpenOrder, POLICIES_KEPT_MAX, Proven,
+    Receipt, Registered,
+};
+use crate::network::NetworkState;
+use crate::plan::{Aborted, PlanState, PlanStatus};
+use crate::verified::{Quorum, Verified};
+
+impl NetworkState {
+    /// Makes an examined change, as of the entry at `at`.
+    pub(crate) fn commit(&mut self, change: Change, at: LogIndex) {
+        match change {
+            Change::Root(root) => self.commit_root(root, at),
+            Change::Fleet(fleet) => {
+                self.fleet = Some(fleet);
+                self.forget_registrations();
+            }
+            Change::Release(release) => {
+                self.releases.insert(release.digest(), release);
+            }
+            Change::Policy(policy) => self.commit_policy(*policy, at),
+            Change::Epoch(start) => {
+                self.epoch = start.epoch;
+                self.now = Some(start.time);
+                self.refresh_plans(at);
+            }
+            Change::Endorsements(appraiser) => self.appraiser = *appraiser,
+            Change::Order(order) => {
+                let (domain, receipts) = (order.domain, BTreeMap::new());
+                self.domain_mut(domain).order =
+                    Some(OpenOrder { order, at, proposed: None, receipts });
+            }
+            Change::Receipt(receipt, attested) => self.commit_receipt(&receipt, attested, at),
+            Change::Registration(statement, attested) => {
+                self.commit_registration(statement, attested, at);
+            }
+            Change::Challenge(challenge) => {
+                let domain = self.domain_mut(challenge.domain);
+                if domain.challenges.len() >= CHALLENGES_KEPT_MAX
+                    && let Some(nonce) = forgettable(domain)
+                {
+                    domain.challenges.remove(&nonce);
+                }
+                let (nonce, proofs) = (challenge.nonce, BTreeMap::new());
+                domain.challenges.insert(nonce, Challenged { challenge, at, proofs });
+            }
+            Change::Proof(proof, attested) => self.commit_proof(proof, attested, at),
+            Change::Proposal(plan, operator) => self.commit_proposal(*plan, operator, at),
+            Change::Approval(approval) => {
+                if let Some(plan) = self.plans.get_mut(&approval.plan) {
+                    for key in approval.signers() {
+                        // An old consent that somebody repeats never shortens a newer one.
+                        let until = plan.approvals.entry(*key).or_default();
+                        *until = approval.not_after.max(*until);
+                    }
+                }
+                self.refresh_plans(at);
+            }
+            Change::Abort(abort) => {
+                if let Some(plan) = self.plans.get_mut(&abort.plan) {
+                    let may_have_started = plan.startable();
+                    plan.aborted = Some(Aborted { at, may_have_started });
+                }
+                self.refresh_plans(at);
+            }
+            Change::StepResult(result) => self.commit_result(result, at),
+        }
+    }
+
+    fn commit_root(&mut self, root: Verified<Root>, at: LogIndex) {
+        self.appraiser.replace_anchors(root.anchors.clone());
+        self.root = Some(root);
+        // Who counts as an operator may have changed.
+        self.refresh_plans(at);
+    }
+
+    fn commit_policy(&mut self, policy: Verified<Policy>, at: LogIndex) {
+        let (id, serial, waits) = (policy.domain, policy.serial, policy.completes.is_some());
+        let domain = self.domain_mut(id);
+        domain.policies.insert(serial, policy);
+        domain.published = serial;
+        if waits {
+            domain.pending = Some(serial);
+        } else {
+            // A policy that waits behind this one would take effect with a lower serial.
+            domain.pending = None;
+            domain.in_force.push((at, serial));
+        }
+        domain.forget_policies();
+        self.forget_registrations();
+    }
+
+    fn commit_receipt(
+        &mut self,
+        receipt: &Verified<GenerationReceipt>,
+        attested: Attested,
+        at: LogIndex,
+    ) {
+        let Some(mut open) = self.domain_mut(receipt.domain).order.take() else { return };
+        let Attested { instance, result } = attested;
+        open.proposed = Some(receipt.checksum);
+        open.receipts.insert(receipt.node.clone(), Receipt { instance, result, at });
+        let complete = is_complete(self, &receipt.domain, &open);
+        let domain = self.domain_mut(receipt.domain);
+        if complete {
+            let (generation, checksum) = (receipt.generation, receipt.checksum);
+            domain.committed = Some(Committed { generation, checksum, at });
+        } else {
+            domain.order = Some(open);
+        }
+    }
+
+    fn commit_registration(
+        &mut self,
+        statement: Verified<Registration>,
+        attested: Attested,
+        at: LogIndex,
+    ) {
+        let Attested { instance, result } = attested;
+        let key = (statement.node.clone(), result.measurement());
+        let domain = self.domain_mut(statement.domain);
+        domain.registrations.insert(key, Registered { statement, instance, result, at });
+    }
+
+    fn commit_proof(&mut self, proof: Verified<PossessionProof>, attested: Attested, at: LogIndex) {
+        let Attested { instance, result } = attested;
+        let domain = self.domain_mut(proof.domain);
+        if let Some(asked) = domain.challenges.get_mut(&proof.challenge) {
+            asked.proofs.insert(proof.node.clone(), Proven { proof, instance, result, at });
+        }
+    }
+
+    fn commit_proposal(&mut self, plan: Plan, proposed_by: PublicKey, at: LogIndex) {
+        let digest = plan.digest();
+        let id = plan.domain;
+        let domain = self.domain_mut(id);
+        domain.plan = Some(digest);
+        domain.plan_number = plan.number;
+        let state = PlanState {
+            digest,
+            plan,
+            proposed_by,
+            proposed_at: at,
+            approvals: BTreeMap::new(),
+            approved_at: None,
+            results: BTreeMap::new(),
+            aborted: None,
+            status: PlanStatus::Proposed,
+        };
+        self.plans.insert(digest, state);
+        self.forget_plans(id);
+        self.refresh_plans(at);
+    }
+
+    fn commit_result(&mut self, result: Verified<StepResult>, at: LogIndex) {
+        let Some(plan) = self.plans.get_mut(&result.plan) else { return };
+        let id = plan.plan.domain;
+        let withdraws = match plan.plan.step(result.step).map(|step| &step.action) {
+            Some(Action::Withdraw(serial)) => Some(*serial),
+            _ => None,
+        };
+        plan.results.insert(result.step, (result, at));
+        if let Some(serial) = withdraws {
+            let domain = self.domain_mut(id);
+            domain.pending = None;
+            domain.in_force.push((at, serial));
+            domain.forget_policies();
+            self.forget_registrations();
+        }
+        self.refresh_plans(at);
+    }
+
+    fn domain_mut(&mut self, domain: DomainId) -> &mut DomainState {
+        self.domains.entry(domain).or_default()
+    }
+
+    /// Decides where the latest plan of each domain stands, and lets go of policies whose plan
+    /// will not be completed any more.
+    fn refresh_plans(&mut self, at: LogIndex) {
+        let none = Quorum { of: Role::Operator.name(), keys: &[], threshold: u32::MAX };
+        let Self { domains, plans, root, epoch, .. } = self;
+        let operators = root
+            .as_ref()
+            .and_then(|root| super::root::quorum(root, Role::Operator).ok())
+            .unwrap_or(none);
+        for domain in domains.values_mut() {
+            let current = domain.plan.and_then(|digest| plans.get_mut(&digest));
+            let waiting = current.and_then(|plan| {
+                plan.refresh(operators, *epoch, at);
+                (plan.aborted.is_none() && !plan.is_over()).then_some(plan.digest)
+            });
+            if domain.pending_policy().is_some_and(|policy| policy.completes != waiting) {
+                domain.pending = None;
+            }
+        }
+    }
+
+    /// Keeps the registrations of nodes and code that may still hold, which bounds them.
+    fn forget_registrations(&mut self) {
+        let Self { domains, fleet, .. } = self;
+        let Some(fleet) = fleet else { return };
+        for (id, domain) in domains {
+            let allowed: BTreeSet<Measurement> = domain
+                .policy()
+                .into_iter()
+                .flat_map(|policy| policy.holders.iter().map(|rule| rule.measurement))
+                .collect();
+            domain.registrations.retain(|(node, measurement), _| {
+                let known = fleet.nodes.binary_search_by(|known| known.node.cmp(node)).ok();
+                let node = known.and_then(|at| fleet.nodes.get(at));
+                node.is_some_and(|node| node.domain == *id) && allowed.contains(measurement)
+            });
+        }
+    }
+
+    /// Forgets the oldest plans of a domain. Their numbers keep them out.
+    fn forget_plans(&mut self, domain: DomainId) {
+        let mut known: Vec<(LogIndex, PlanDigest)> = self
+            .plans
+            .values()
+            .filter(|plan| plan.plan.domain == domain)
+            .map(|plan| (plan.proposed_at, plan.digest))
+            .collect();
+        known.sort_unstable();
+        let surplus = known.len().saturating_sub(PLANS_KEPT_MAX);
+        for (_, digest) in known.iter().take(surplus) {
+            self.plans.remove(digest);
+        }
+    }
+}
+
+impl DomainState {
+    /// Forgets the oldest policies that are neither in force nor pending.
+    fn forget_policies(&mut self) {
+        let kept = [self.in_force.last().map(|(_, serial)| *serial), self.pending];
+        while self.policies.len() > POLICIES_KEPT_MAX {
+            let mut serials = self.policies.keys();
+            let oldest = serials.find(|serial| !kept.contains(&Some(**serial))).copied();
+            let Some(oldest) = oldest else { return };
+            self.policies.remove(&oldest);
+        }
+    }
+}
