@@ -1,11 +1,19 @@
 //! What manufacturers say about families of platforms, and until when.
+//!
+//! Anybody may publish endorsements: they are signed by the manufacturer. Each part's signature
+//! is checked up to the root when they arrive, so that forged ones cannot push genuine ones aside;
+//! paths, revocation and dates are judged again at each appraisal, at its time.
 
 use std::fmt;
 
 use heirloom_model::counter::Time;
-use heirloom_model::digest::AnchorId;
+use heirloom_model::digest::{AnchorId, sha256};
+use heirloom_model::evidence::{DcapCollateral, Endorsements, TrustAnchor};
+use heirloom_model::wire;
 
-use crate::error::EndorsementPart;
+use crate::error::{AppraiseError, EndorsementPart};
+use crate::pki::{self, Certificate, Crl, Window};
+use crate::result::Grace;
 
 /// A family of platforms that share endorsements.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -25,7 +33,7 @@ impl fmt::Display for Family {
 }
 
 /// One line of the expiry calendar.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Expiry {
     /// From this second on it does not count.
     pub at: Time,
@@ -40,4 +48,202 @@ pub enum ExpiryItem {
     Anchor(AnchorId),
     /// A part of the endorsements of a family.
     Endorsements(Family, EndorsementPart),
+}
+
+/// Endorsements of one family whose signatures are checked up to their own root.
+#[derive(Clone, Debug)]
+pub(crate) struct Collateral {
+    pub(crate) family: Family,
+    /// SHA-256 of its exact encoding.
+    pub(crate) digest: [u8; 32],
+    pub(crate) content: DcapCollateral,
+    pub(crate) pck_crl: Crl,
+    pub(crate) root_crl: Crl,
+    pub(crate) tcb_signer: Certificate,
+    /// The time windows of all parts, in the order in which they are judged.
+    parts: Vec<(EndorsementPart, Window)>,
+}
+
+impl Collateral {
+    /// Parses endorsements and checks every signature in them.
+    pub(crate) fn parse(content: DcapCollateral) -> Result<Self, AppraiseError> {
+        use EndorsementPart as Part;
+        let (tcb_signer, root) = issuer(Part::TcbInfoIssuer, &content.tcb_info_issuer_chain)?;
+        signed_by(
+            &tcb_signer,
+            Part::TcbInfo,
+            content.tcb_info.as_bytes(),
+            &content.tcb_info_signature,
+        )?;
+        let (qe_signer, qe_root) =
+            issuer(Part::QeIdentityIssuer, &content.qe_identity_issuer_chain)?;
+        signed_by(
+            &qe_signer,
+            Part::QeIdentity,
+            content.qe_identity.as_bytes(),
+            &content.qe_identity_signature,
+        )?;
+        let (pck_ca, pck_root) = issuer(Part::PckCrlIssuer, &content.pck_crl_issuer_chain)?;
+        agree(qe_root.der == root.der, Part::QeIdentityIssuer)?;
+        agree(pck_root.der == root.der, Part::PckCrlIssuer)?;
+        let pck_crl = crl(Part::PckCrl, &content.pck_crl, &pck_ca)?;
+        let root_crl = crl(Part::RootCrl, &content.root_ca_crl, &root)?;
+        let (tcb_info, fmspc) = tcb_info(&content.tcb_info)?;
+        let qe_identity = Document::parse(Part::QeIdentity, &content.qe_identity)?.window()?;
+        let family = Family {
+            anchor: TrustAnchor::SgxDcap(root.der).id(),
+            fmspc,
+            issuer: sha256(&[&pck_ca.subject]),
+        };
+        // A list that is newer than our own clock is no reason to refuse: it only revokes more.
+        let since_ever = |crl: &Crl| Window { since: Time(0), until: crl.until };
+        let parts = vec![
+            (Part::QeIdentity, qe_identity),
+            (Part::QeIdentityIssuer, qe_signer.window),
+            (Part::TcbInfo, tcb_info),
+            (Part::TcbInfoIssuer, tcb_signer.window),
+            (Part::RootCrl, since_ever(&root_crl)),
+            (Part::PckCrl, since_ever(&pck_crl)),
+            (Part::PckCrlIssuer, pck_ca.window),
+        ];
+        let digest = sha256(&[&wire::encode(&Endorsements::SgxDcap(content.clone()))]);
+        Ok(Self { family, digest, content, pck_crl, root_crl, tcb_signer, parts })
+    }
+
+    /// How new these endorsements are, to compare with others of the same family.
+    pub(crate) fn issued(&self) -> [Time; 4] {
+        let since = |wanted| {
+            let found = self.parts.iter().find(|(part, _)| *part == wanted);
+            found.map_or(Time(0), |(_, window)| window.since)
+        };
+        [
+            since(EndorsementPart::TcbInfo),
+            since(EndorsementPart::QeIdentity),
+            self.pck_crl.this_update,
+            self.root_crl.this_update,
+        ]
+    }
+
+    /// The first second at which some part does not count any more.
+    pub(crate) fn expires(&self) -> (EndorsementPart, Time) {
+        let first = self.parts.iter().min_by_key(|(_, window)| window.until);
+        first.map_or((EndorsementPart::TcbInfo, Time(0)), |(part, window)| (*part, window.until))
+    }
+
+    /// The time at which to verify: now, or the last second of these endorsements if they are
+    /// expired and the policy's grace still lasts.
+    pub(crate) fn moment(
+        &self,
+        now: Time,
+        grace_seconds: u64,
+    ) -> Result<(Time, Option<Grace>), AppraiseError> {
+        self.not_of_the_future(now)?;
+        let (part, expired) = self.expires();
+        if now < expired {
+            return Ok((now, None));
+        }
+        let until = expired.after(grace_seconds);
+        let last = expired.previous().filter(|_| now < until);
+        let Some(last) = last else {
+            return Err(AppraiseError::ExpiredEndorsements { part, expired });
+        };
+        // Parts whose windows never overlapped have no last second.
+        self.not_of_the_future(last)?;
+        Ok((last, Some(Grace { expired, until })))
+    }
+
+    /// The calendar of its parts.
+    pub(crate) fn calendar(&self) -> impl Iterator<Item = Expiry> {
+        self.parts.iter().map(|(part, window)| Expiry {
+            at: window.until,
+            item: ExpiryItem::Endorsements(self.family, *part),
+        })
+    }
+
+    fn not_of_the_future(&self, time: Time) -> Result<(), AppraiseError> {
+        let early = self.parts.iter().find(|(_, window)| time < window.since);
+        early.map_or(Ok(()), |(part, window)| {
+            Err(AppraiseError::EndorsementsNotYetValid { part: *part, since: window.since })
+        })
+    }
+}
+
+/// Signer and root of a chain that must be exactly these two.
+fn issuer(part: EndorsementPart, pem: &str) -> Result<(Certificate, Certificate), AppraiseError> {
+    let chain = Certificate::parse_chain(pem.as_bytes())
+        .map_err(|fault| AppraiseError::MalformedEndorsements { part, fault })?;
+    let found = chain.len();
+    let [signer, root] = <[Certificate; 2]>::try_from(chain)
+        .map_err(|_| AppraiseError::EndorsementChainLength { part, found })?;
+    if !root.signed_certificate(&signer) {
+        return Err(AppraiseError::EndorsementSignature { part });
+    }
+    Ok((signer, root))
+}
+
+fn signed_by(
+    signer: &Certificate,
+    part: EndorsementPart,
+    bytes: &[u8],
+    signature: &[u8],
+) -> Result<(), AppraiseError> {
+    if signer.signed_bytes(bytes, signature) {
+        return Ok(());
+    }
+    Err(AppraiseError::EndorsementSignature { part })
+}
+
+fn agree(agrees: bool, part: EndorsementPart) -> Result<(), AppraiseError> {
+    if agrees { Ok(()) } else { Err(AppraiseError::EndorsementsDisagree { part }) }
+}
+
+fn crl(part: EndorsementPart, der: &[u8], ca: &Certificate) -> Result<Crl, AppraiseError> {
+    let crl =
+        Crl::parse(der).map_err(|fault| AppraiseError::MalformedEndorsements { part, fault })?;
+    if !ca.signed_crl(&crl) {
+        return Err(AppraiseError::EndorsementSignature { part });
+    }
+    Ok(crl)
+}
+
+/// The window and the family of a TCB info.
+fn tcb_info(json: &str) -> Result<(Window, [u8; 6]), AppraiseError> {
+    let document = Document::parse(EndorsementPart::TcbInfo, json)?;
+    agree(document.text("id")? == "SGX", EndorsementPart::TcbInfo)?;
+    let mut fmspc = [0; 6];
+    hex::decode_to_slice(document.text("fmspc")?, &mut fmspc)
+        .map_err(|_| document.malformed("the FMSPC is not 6 bytes"))?;
+    Ok((document.window()?, fmspc))
+}
+
+/// A JSON document of the manufacturer, whose signature is already checked.
+struct Document {
+    part: EndorsementPart,
+    fields: serde_json::Value,
+}
+
+impl Document {
+    fn parse(part: EndorsementPart, json: &str) -> Result<Self, AppraiseError> {
+        let fields = serde_json::from_str(json)
+            .map_err(|_| AppraiseError::MalformedEndorsements { part, fault: "not JSON" })?;
+        Ok(Self { part, fields })
+    }
+
+    fn text(&self, name: &str) -> Result<&str, AppraiseError> {
+        let value = self.fields.get(name).and_then(serde_json::Value::as_str);
+        value.ok_or_else(|| self.malformed("a field is missing"))
+    }
+
+    fn window(&self) -> Result<Window, AppraiseError> {
+        let date = |name| {
+            let date = pki::parse_date(self.text(name)?);
+            date.ok_or_else(|| self.malformed("a date is malformed"))
+        };
+        // `nextUpdate` is the last second.
+        Ok(Window { since: date("issueDate")?, until: date("nextUpdate")?.after(1) })
+    }
+
+    fn malformed(&self, fault: &'static str) -> AppraiseError {
+        AppraiseError::MalformedEndorsements { part: self.part, fault }
+    }
 }

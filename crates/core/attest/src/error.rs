@@ -188,9 +188,9 @@ pub enum AppraiseError {
     #[error("the report data is {found}, not {expected}")]
     ReportDataMismatch {
         /// What the caller asked for.
-        expected: ReportData,
+        expected: Box<ReportData>,
         /// In the evidence.
-        found: ReportData,
+        found: Box<ReportData>,
     },
     /// The policy does not list the machine.
     #[error("the policy does not list platform {platform}")]

@@ -20,5 +20,11 @@ pub mod result;
 
 pub mod endorse;
 
+mod cache;
+mod dcap;
+mod diagnose;
+mod pki;
+mod quote;
+
 pub mod decode;
 pub mod oasis;
