@@ -1,1 +1,3 @@
 //! Builders and roots of trust for tests.
+
+pub mod vectors;
