@@ -1,0 +1,58 @@
+//! Copies of a keyring, and what shows that one can be used.
+
+use heirloom_model::counter::{Generation, LogIndex};
+use heirloom_model::digest::Checksum;
+use heirloom_model::domain::HoldingOrigin;
+use heirloom_model::identifier::{FailureDomain, NodeId};
+use heirloom_model::measurement::Measurement;
+
+/// The keyring that must survive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Keyring {
+    /// Its newest committed generation.
+    pub generation: Generation,
+    /// The end of the hash chain over its generations.
+    pub checksum: Checksum,
+}
+
+/// A place where the keyring is meant to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyCopy {
+    /// The node.
+    pub node: NodeId,
+    /// What can take it away together with others.
+    pub failure_domain: FailureDomain,
+    /// Whether it can be counted at all.
+    pub condition: Condition,
+}
+
+/// Whether a copy can be counted at all.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Condition {
+    /// Nobody is changing its node.
+    Steady,
+    /// A plan has stopped, or is about to stop, the instance that holds it.
+    Changing,
+    /// It is known to be gone.
+    Lost,
+}
+
+/// A holder's answer to a challenge, reduced to what custody judges.
+///
+/// Whoever builds one from the log got it from a verified, attested statement. The planner and
+/// the checker build the answers that a plan will ask for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Proof {
+    /// Who answered.
+    pub node: NodeId,
+    /// The code that answered, as its evidence shows.
+    pub measurement: Measurement,
+    /// What it unsealed.
+    pub generation: Generation,
+    /// The checksum that it computed.
+    pub checksum: Checksum,
+    /// How the instance came to the keyring.
+    pub origin: HoldingOrigin,
+    /// The log entry of the challenge: the answer is younger than it.
+    pub asked_at: LogIndex,
+}
