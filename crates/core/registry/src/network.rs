@@ -207,7 +207,7 @@ impl NetworkState {
         policy: &AppraisalPolicy,
     ) -> Result<AttestationResult, Refusal> {
         let now = self.now.ok_or(Refusal::NoTime)?;
-        self.appraiser.appraise(evidence, expected, policy, now).map_err(Refusal::Evidence)
+        self.appraiser.appraise(evidence, expected, policy, now).map_err(Refusal::evidence)
     }
 
     /// Appraises evidence under the policy in force in a domain, which must not have expired.

@@ -71,7 +71,7 @@ refusals! {
     EvidenceMissing;
     /// The evidence, or an endorsement, was appraised and refused.
     "evidence-refused" "the evidence is refused"
-    Evidence(AppraiseError);
+    Evidence(Box<AppraiseError>);
     /// The statement belongs to another network.
     "other-network" "the statement is made for another network"
     OtherNetwork { found: Option<NetworkId> = "The network that it names.", };
@@ -210,6 +210,12 @@ refusals! {
     /// A plan names a release that the network does not have.
     "unknown-release" "release {release} is not known"
     UnknownRelease { release: ReleaseDigest = "The release.", };
+}
+
+impl Refusal {
+    pub(crate) fn evidence(error: AppraiseError) -> Self {
+        Self::Evidence(Box::new(error))
+    }
 }
 
 /// What is wrong with a field.

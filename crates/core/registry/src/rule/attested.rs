@@ -97,7 +97,7 @@ pub(crate) fn appraise(
     let now = not_expired(state, "policy", policy.not_after)?;
     let NetworkState { appraiser, domains, .. } = state;
     let policy = domains.get(domain).and_then(DomainState::policy).ok_or(no_policy)?;
-    appraiser.appraise(evidence, expected, &policy.appraisal, now).map_err(Refusal::Evidence)
+    appraiser.appraise(evidence, expected, &policy.appraisal, now).map_err(Refusal::evidence)
 }
 
 /// Appraises under the policy in force, and asks it whether that code may hold.

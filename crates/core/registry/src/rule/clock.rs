@@ -34,6 +34,6 @@ pub(crate) fn examine_endorsements(
     keys.extend(nodes.map(|node| node.agent));
     let (endorsements, _) = verify_one::<Endorsements>(envelope, "operator and agent", &keys)?;
     let mut appraiser = state.appraiser.clone();
-    appraiser.endorse(endorsements.get().clone()).map_err(Refusal::Evidence)?;
+    appraiser.endorse(endorsements.get().clone()).map_err(Refusal::evidence)?;
     Ok(Change::Endorsements(Box::new(appraiser)))
 }

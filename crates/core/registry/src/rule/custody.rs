@@ -62,14 +62,14 @@ pub(crate) fn examine_receipt(
         return Err(no_order);
     }
     epoch_not_passed(state, "order", open.order.not_after)?;
-    match open.proposed {
-        // Only the node that was ordered to may say what the generation is.
-        None if open.order.node != receipt.node => return Err(no_order),
-        None => {}
-        Some(expected) if expected != receipt.checksum => {
-            return Err(Refusal::ChecksumMismatch { expected, found: receipt.checksum });
-        }
-        Some(_) => {}
+    // Only the node that was ordered to may say what the generation is.
+    if open.proposed.is_none() && open.order.node != receipt.node {
+        return Err(no_order);
+    }
+    if let Some(expected) = open.proposed
+        && expected != receipt.checksum
+    {
+        return Err(Refusal::ChecksumMismatch { expected, found: receipt.checksum });
     }
     if let Some(known) = open.receipts.get(&receipt.node) {
         return Err(Refusal::AlreadyRecorded { what: "receipt of this node", at: known.at });
