@@ -253,6 +253,18 @@ impl<S: Stream> Channel<S> {
     }
 }
 
+#[cfg(test)]
+impl<S: Stream> Channel<S> {
+    /// Queues bytes that are no frame.
+    pub(crate) fn queue_raw(&mut self, bytes: &[u8]) {
+        self.outgoing.extend(bytes.len()).copy_from_slice(bytes);
+    }
+
+    pub(crate) fn handshake_kind(&self) -> Option<rustls::HandshakeKind> {
+        self.tls.handshake_kind()
+    }
+}
+
 /// The largest frame of one kind of message.
 fn limit<T: Wire>() -> usize {
     T::BYTES_MAX.min(MESSAGE_BYTES_MAX)
@@ -262,3 +274,6 @@ fn time_left(deadline: Instant) -> Result<Duration, SessionError> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(SessionError::Timeout) } else { Ok(left) }
 }
+
+#[cfg(test)]
+mod tests;

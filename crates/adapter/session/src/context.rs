@@ -26,23 +26,23 @@ pub struct SessionContext<'a> {
 /// platform.
 pub trait Trust {
     /// Calls `look` exactly once.
-    fn look(&self, look: &mut dyn FnMut(&NetworkState));
+    fn look(&self, look: &mut dyn FnMut(&mut NetworkState));
 }
 
 impl Trust for Mutex<NetworkState> {
-    fn look(&self, look: &mut dyn FnMut(&NetworkState)) {
-        look(&self.lock().expect("whoever follows the log does not panic"));
+    fn look(&self, look: &mut dyn FnMut(&mut NetworkState)) {
+        look(&mut self.lock().expect("whoever follows the log does not panic"));
     }
 }
 
 impl Trust for RwLock<NetworkState> {
-    fn look(&self, look: &mut dyn FnMut(&NetworkState)) {
-        look(&self.read().expect("whoever follows the log does not panic"));
+    fn look(&self, look: &mut dyn FnMut(&mut NetworkState)) {
+        look(&mut self.write().expect("whoever follows the log does not panic"));
     }
 }
 
 impl SessionContext<'_> {
-    pub(crate) fn look<R>(&self, mut look: impl FnMut(&NetworkState) -> R) -> R {
+    pub(crate) fn look<R>(&self, mut look: impl FnMut(&mut NetworkState) -> R) -> R {
         let mut seen = None;
         self.trust.look(&mut |state| seen = Some(look(state)));
         seen.expect("the state is lent once")

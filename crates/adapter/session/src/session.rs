@@ -65,19 +65,17 @@ pub fn attest<S: Stream>(
         context.network,
         context.domain,
         Nonce::new(nonce),
-        *channel.exporter(),
         own.public_key(),
-        *channel.peer_key(),
+        *channel.exporter(),
     );
     channel.queue(&handshake.hello())?;
-    channel.flush()?;
     let hello: Hello = channel.receive()?;
-    let evidence = context.platform.evidence(&handshake.report_data(&hello)?)?;
     let as_of = context.look(|state| state.position());
-    channel.queue(&Introduction { evidence, as_of })?;
-    channel.flush()?;
+    channel.queue(&handshake.introduction(&hello, context.platform, as_of)?)?;
     let introduction: Introduction = channel.receive()?;
-    let peer = context.look(|state| handshake.authenticate(&introduction, state))?;
+    let peer = context.look(|state| {
+        handshake.authenticate(&hello, channel.peer_key(), &introduction, state)
+    })?;
     channel.set_default_patience()?;
     Ok(Session { channel, peer })
 }
@@ -137,3 +135,6 @@ impl<S: Stream> Session<S> {
         self.channel.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -247,3 +247,67 @@ impl Signer for TlsKey {
         SignatureScheme::ED25519
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! Configurations that differ from ours in one thing.
+
+    use heirloom_model::secret::Secret;
+    use rustls::crypto::SupportedKxGroup;
+
+    use super::*;
+
+    /// What is different.
+    #[derive(Clone, Copy)]
+    pub(crate) enum Attack {
+        None,
+        NoCertificate,
+        OtherForm,
+        Chain,
+        CertificateOfAnother,
+        KeyExchange(&'static dyn SupportedKxGroup),
+    }
+
+    fn key(seed: u8) -> Arc<SigningKey> {
+        Arc::new(SigningKey::from_seed(Secret::new([seed; 32])))
+    }
+
+    impl Attack {
+        fn provider(self) -> Arc<CryptoProvider> {
+            let mut provider = provider();
+            if let Self::KeyExchange(group) = self {
+                provider.kx_groups = vec![group];
+            }
+            Arc::new(provider)
+        }
+
+        fn certified(self) -> Arc<SingleCertAndKey> {
+            let own = certificate::make(&key(2));
+            let chain = match self {
+                Self::OtherForm => vec![[own.as_slice(), &[0]].concat()],
+                Self::Chain => vec![own, certificate::make(&key(3))],
+                Self::CertificateOfAnother => vec![certificate::make(&key(3))],
+                Self::None | Self::NoCertificate | Self::KeyExchange(_) => vec![own],
+            };
+            let chain = chain.into_iter().map(CertificateDer::from).collect();
+            let certified = CertifiedKey::new(chain, Arc::new(TlsKey(key(2))));
+            Arc::new(SingleCertAndKey::from(certified))
+        }
+    }
+
+    pub(crate) fn connector(attack: Attack) -> ClientConfig {
+        if matches!(attack, Attack::NoCertificate) {
+            return ClientConfig::builder_with_provider(attack.provider())
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(KeyOnly))
+                .with_no_client_auth();
+        }
+        super::connector(attack.provider(), attack.certified())
+    }
+
+    pub(crate) fn acceptor(attack: Attack) -> ServerConfig {
+        super::acceptor(attack.provider(), attack.certified())
+    }
+}
