@@ -1,0 +1,184 @@
+//! What an agent owes its fleet outside of plans: registrations, answers to challenges, and
+//! carrying out generation orders.
+
+use heirloom_model::counter::LogIndex;
+use heirloom_model::digest::Nonce;
+use heirloom_model::domain::HoldingOrigin;
+use heirloom_model::identifier::{DomainId, NodeId};
+use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::Action;
+use heirloom_model::protocol::{KeeperStatus, ServingState};
+use heirloom_registry::domain::{Challenged, DomainState, OpenOrder};
+
+use crate::engine::Situation;
+use crate::journal::StepProgress;
+use crate::port::Observation;
+
+/// One thing to do now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Duty {
+    /// Introduce the running instance.
+    Register,
+    /// Answer a challenge.
+    Prove(Nonce),
+    /// Create the generation of an order that names this node.
+    CreateGeneration(Nonce),
+    /// Receive the generation of an order from nodes that have it.
+    ReceiveGeneration(Nonce, Vec<NodeId>),
+    /// Start the installed keeper: nothing says that it should be down.
+    Start(Measurement),
+    /// Restart the keeper, so that what it received is proven to be durable.
+    Restart(Measurement),
+}
+
+/// Challenges older than this many entries are not answered any more, unless a running plan
+/// waits for them: whoever asked has given up or asked again.
+pub const CHALLENGE_WINDOW_ENTRIES: u64 = 10_000;
+
+/// The most urgent duty of this node, if any.
+pub fn next(situation: &Situation<'_>, observed: &Observation) -> Option<Duty> {
+    let Some(status) = observed.running.as_deref() else {
+        return observed.installed.filter(|_| !is_down(situation)).map(Duty::Start);
+    };
+    let node = situation.state.node(situation.node)?;
+    let domain = situation.state.domain(&node.domain)?;
+    if owes_registration(situation, domain, status) {
+        return Some(Duty::Register);
+    }
+    if let Some(duty) = domain.order().and_then(|order| generation(situation, order, status)) {
+        return Some(duty);
+    }
+    match status.holding?.origin {
+        HoldingOrigin::Recovered => {
+            let serves = matches!(status.state, ServingState::Ready | ServingState::Draining);
+            oldest_challenge(situation, domain).filter(|_| serves).map(Duty::Prove)
+        }
+        HoldingOrigin::Received => restart(situation, domain, status),
+    }
+}
+
+/// Whether the running instance is not in the log yet, although policy lets it hold.
+fn owes_registration(
+    situation: &Situation<'_>,
+    domain: &DomainState,
+    status: &KeeperStatus,
+) -> bool {
+    let permitted =
+        domain.policy().is_some_and(|policy| policy.holder(&status.measurement).is_some());
+    let known = domain
+        .registration_with(situation.node, &status.measurement)
+        .is_some_and(|registered| *registered.instance() == status.instance);
+    permitted && !known && status.policy.is_some()
+}
+
+/// What an open generation order asks of this node.
+fn generation(
+    situation: &Situation<'_>,
+    open: &OpenOrder,
+    status: &KeeperStatus,
+) -> Option<Duty> {
+    let order = open.order();
+    let able = matches!(status.state, ServingState::Ready | ServingState::Empty);
+    if !able || !open.is_open(situation.state.epoch()) {
+        return None;
+    }
+    if open.receipts().contains_key(situation.node) {
+        return None;
+    }
+    if order.node == *situation.node {
+        return Some(Duty::CreateGeneration(order.nonce));
+    }
+    let sources: Vec<NodeId> = open.receipts().keys().cloned().collect();
+    open.proposed().map(|_| Duty::ReceiveGeneration(order.nonce, sources))
+}
+
+/// The oldest challenge that names this node and has no answer from it.
+fn oldest_challenge(situation: &Situation<'_>, domain: &DomainState) -> Option<Nonce> {
+    let oldest = situation.state.position().length.0.saturating_sub(CHALLENGE_WINDOW_ENTRIES);
+    domain
+        .challenges()
+        .filter(|asked| asked.at() >= LogIndex(oldest) || is_awaited(situation, asked))
+        .filter(|asked| asked.challenge().targets.binary_search(situation.node).is_ok())
+        .filter(|asked| !asked.proofs().contains_key(situation.node))
+        .min_by_key(|asked| asked.at())
+        .map(|asked| asked.challenge().nonce)
+}
+
+/// Whether a plan that is not over asked.
+fn is_awaited(situation: &Situation<'_>, asked: &Challenged) -> bool {
+    asked
+        .challenge()
+        .step
+        .and_then(|step| situation.state.plan(&step.plan))
+        .is_some_and(|plan| !plan.is_over())
+}
+
+/// A restart that turns what was received into what was recovered.
+///
+/// Nodes go one after the other, in the order of their names: each waits until the instances of
+/// all before it introduced themselves after the generation was committed. While a plan changes
+/// this node, the plan says when it restarts.
+fn restart(
+    situation: &Situation<'_>,
+    domain: &DomainState,
+    status: &KeeperStatus,
+) -> Option<Duty> {
+    let state = situation.state;
+    let committed = domain.committed()?;
+    let holding = status.holding?;
+    if changing(situation, &status.domain)
+        || status.state != ServingState::Ready
+        || holding.generation != committed.generation
+        || holding.checksum != committed.checksum
+    {
+        return None;
+    }
+    let restarted = |node: &NodeId| {
+        domain.registration(node).is_none_or(|registered| registered.at() > committed.at)
+    };
+    let fleet = state.fleet()?;
+    let turn = fleet
+        .nodes
+        .iter()
+        .filter(|node| node.domain == status.domain && node.node < *situation.node)
+        .all(|node| restarted(&node.node));
+    turn.then_some(Duty::Restart(status.measurement))
+}
+
+/// Whether a plan has taken the keeper down and not started it again yet. The journal decides,
+/// also before the log is known: a keeper that a plan stopped is never started by habit.
+fn is_down(situation: &Situation<'_>) -> bool {
+    let Some((digest, _)) = situation.progress.plan() else { return false };
+    let Some(plan) = situation.state.plan(&digest) else { return true };
+    let plan = plan.plan();
+    let back = plan.rollback.iter().map(|rollback| &rollback.step);
+    let own = plan.steps.iter().chain(back).filter(|step| step.node == *situation.node);
+    own.fold(false, |down, step| match (&step.action, situation.progress.step(step.id)) {
+        (_, None) => down,
+        (Action::Stop(_) | Action::Quarantine(_) | Action::Restore(_), Some(_))
+        | (Action::Install { .. }, Some(_)) => true,
+        (Action::Start(_) | Action::Restart(_), Some(progress)) => {
+            !matches!(progress, StepProgress::Succeeded(_))
+        }
+        (
+            Action::Prepare(_)
+            | Action::Verify { .. }
+            | Action::Drain
+            | Action::Replicate { .. }
+            | Action::Withdraw(_),
+            Some(_),
+        ) => down,
+    })
+}
+
+/// Whether a plan that is not over has begun to change this node.
+fn changing(situation: &Situation<'_>, domain: &DomainId) -> bool {
+    let Some(plan) = situation.state.active_plan(domain) else { return false };
+    let adopted = situation.progress.plan().map(|(digest, _)| digest);
+    adopted == Some(*plan.digest())
+        && plan.plan().steps.iter().any(|step| {
+            step.node == *situation.node
+                && matches!(step.action, Action::Drain | Action::Stop(_))
+                && situation.progress.step(step.id).is_some()
+        })
+}

@@ -1,0 +1,242 @@
+//! What one agent does next: a pure function of the plan, the log and the agent's journal.
+//!
+//! The engine makes no choices that the plan did not make, and never asks which strategy it runs.
+
+use heirloom_custody::invariant::Survivors;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::plan::{Action, Plan, Step, StepId, StepOutcome, StepResult};
+use heirloom_registry::network::NetworkState;
+use heirloom_registry::plan::{PlanState, PlanStatus};
+
+use crate::gate::{self, Waiting};
+use crate::guard;
+use crate::journal::{Durable, Progress, Record, StepProgress};
+use crate::port::Observation;
+
+/// What the agent must do next.
+#[derive(Debug)]
+#[must_use = "a plan makes progress only when its directives are carried out"]
+pub enum Directive {
+    /// Nothing: no plan concerns this node, or its part is done.
+    Rest,
+    /// Nothing yet: this is awaited.
+    Wait(Vec<Waiting>),
+    /// Append the record, then trade the receipt for the effect.
+    Journal(Intent),
+    /// Observe whether this interrupted step has taken effect; if not, carry it out.
+    Resolve(Effect),
+    /// Append this result to the registry log.
+    Report(StepResult),
+}
+
+/// An effect that stays locked until its record is durable.
+#[derive(Debug)]
+#[must_use = "an intent that is dropped leaves the plan where it was"]
+pub struct Intent {
+    record: Record,
+    effect: Option<Effect>,
+}
+
+impl Intent {
+    /// The record to make durable first.
+    pub fn record(&self) -> Record {
+        self.record
+    }
+
+    /// Unlocks the effect, if the record stands for one.
+    pub fn release(self, _receipt: &Durable) -> Option<Effect> {
+        self.effect
+    }
+}
+
+/// A change to make in the world. Each is safe to repeat.
+#[derive(Debug)]
+#[must_use = "a journaled effect must be carried out"]
+pub struct Effect {
+    /// The step.
+    pub step: StepId,
+    /// What to do.
+    pub action: Action,
+    /// Who still has the keyring when this takes a holder away. Only custody makes it, and no
+    /// holder is taken away without it.
+    pub survivors: Option<Survivors>,
+}
+
+/// What the agent works from.
+#[derive(Clone, Copy)]
+pub struct Situation<'a> {
+    /// The node that it answers for.
+    pub node: &'a NodeId,
+    /// The log, folded.
+    pub state: &'a NetworkState,
+    /// The agent's journal, folded.
+    pub progress: &'a Progress,
+}
+
+/// Decides what to do next. Asking twice gives the same answer.
+pub fn poll(situation: &Situation<'_>) -> Directive {
+    let Some(plan_state) = plan_of(situation) else { return Directive::Rest };
+    let plan = plan_state.plan();
+    if plan.nodes.binary_search(situation.node).is_err() {
+        return Directive::Rest;
+    }
+    match plan_state.status() {
+        PlanStatus::Approved | PlanStatus::PastNoReturn => {}
+        PlanStatus::Proposed => return Directive::Wait(vec![Waiting::Approval]),
+        PlanStatus::ApprovalLapsed => return settle(situation, plan_state, Waiting::Approval),
+        PlanStatus::Expired => return settle(situation, plan_state, Waiting::PlanExpired),
+        PlanStatus::RollingBack => return poll_rollback(situation, plan_state),
+        PlanStatus::Finished | PlanStatus::RolledBack => return Directive::Rest,
+    }
+    if let Some(directive) = adopt(situation, plan_state) {
+        return directive;
+    }
+    walk(situation, plan_state, plan.steps.iter().filter(|step| step.node == *situation.node))
+}
+
+/// Whether an action has taken effect, as far as log and observation show.
+pub fn is_done(
+    situation: &Situation<'_>,
+    plan: &Plan,
+    step: &Step,
+    observed: &Observation,
+) -> bool {
+    let running = observed.running.as_deref();
+    let runs = |placement: &heirloom_model::plan::Placement| {
+        running.is_some_and(|status| status.measurement == placement.measurement)
+    };
+    match &step.action {
+        Action::Prepare(placement) => {
+            gate::registered(situation.state, plan, &step.node, &placement.measurement)
+        }
+        Action::Verify { targets, need } => {
+            gate::proven(situation.state, plan, targets, *need, step.id).is_ok()
+        }
+        Action::Drain => running.is_none_or(|status| !guard::serves(status)),
+        Action::Stop(_) => running.is_none(),
+        Action::Quarantine(measurement) => !observed.live.contains(measurement),
+        Action::Restore(measurement) => {
+            observed.live.contains(measurement) || !observed.quarantined.contains(measurement)
+        }
+        Action::Install { install, .. } => observed.installed == Some(install.measurement),
+        Action::Start(placement) => runs(placement),
+        Action::Replicate { .. } => running.is_some_and(|status| guard::holds(status, plan)),
+        Action::Restart(placement) => {
+            runs(placement) && running.is_some_and(|status| guard::recovered(status, plan))
+        }
+        Action::Withdraw(_) => true,
+    }
+}
+
+/// The result statement of a step that the journal says has succeeded.
+fn result(situation: &Situation<'_>, plan: &PlanState, step: StepId, how: StepOutcome) -> StepResult {
+    StepResult {
+        network: situation.state.network(),
+        plan: *plan.digest(),
+        number: plan.plan().number,
+        step,
+        node: situation.node.clone(),
+        outcome: how,
+        journal: situation.progress.head(),
+    }
+}
+
+fn plan_of<'a>(situation: &Situation<'a>) -> Option<&'a PlanState> {
+    let node = situation.state.node(situation.node)?;
+    situation.state.active_plan(&node.domain)
+}
+
+/// The directive that makes this agent act for this plan, if it does not yet.
+fn adopt(situation: &Situation<'_>, plan: &PlanState) -> Option<Directive> {
+    let (digest, number) = (*plan.digest(), plan.plan().number);
+    match situation.progress.plan() {
+        Some((adopted, _)) if adopted == digest => None,
+        Some((_, adopted)) if adopted >= number => Some(Directive::Rest),
+        Some(_) | None => Some(Directive::Journal(Intent {
+            record: Record::Adopted { plan: digest, number },
+            effect: None,
+        })),
+    }
+}
+
+/// Takes the first of these steps that is not done and reported.
+fn walk<'p>(
+    situation: &Situation<'_>,
+    plan: &PlanState,
+    steps: impl Iterator<Item = &'p Step>,
+) -> Directive {
+    for step in steps {
+        match situation.progress.step(step.id) {
+            Some(StepProgress::Succeeded(how)) => {
+                if plan.done_at(step.id).is_none() {
+                    return Directive::Report(result(situation, plan, step.id, how));
+                }
+            }
+            Some(StepProgress::Interrupted) => {
+                return match effect(situation, plan, step) {
+                    Ok(effect) => Directive::Resolve(effect),
+                    Err(waiting) => Directive::Wait(vec![waiting]),
+                };
+            }
+            Some(StepProgress::Refused) | None => return start(situation, plan, step),
+        }
+    }
+    Directive::Rest
+}
+
+/// Starts a step whose gates hold, or says what they wait for.
+fn start(situation: &Situation<'_>, plan: &PlanState, step: &Step) -> Directive {
+    let waiting: Vec<Waiting> = step
+        .gates
+        .iter()
+        .filter_map(|gate| gate::holds(gate, plan.plan(), situation.state).err())
+        .collect();
+    if !waiting.is_empty() {
+        return Directive::Wait(waiting);
+    }
+    match effect(situation, plan, step) {
+        Ok(effect) => Directive::Journal(Intent {
+            record: Record::Started(step.id),
+            effect: Some(effect),
+        }),
+        Err(waiting) => Directive::Wait(vec![waiting]),
+    }
+}
+
+/// The effect of a step, with what custody says where a holder is taken away.
+fn effect(
+    situation: &Situation<'_>,
+    plan: &PlanState,
+    step: &Step,
+) -> Result<Effect, Waiting> {
+    let survivors = guard::survivors(situation.state, plan, step)?;
+    Ok(Effect { step: step.id, action: step.action.clone(), survivors })
+}
+
+/// The way back: every step that undoes something which may have begun. Most find nothing to undo.
+fn poll_rollback(situation: &Situation<'_>, plan: &PlanState) -> Directive {
+    if let Some(directive) = adopt(situation, plan) {
+        return directive;
+    }
+    if !situation.progress.turned_back() {
+        return Directive::Journal(Intent { record: Record::TurnedBack, effect: None });
+    }
+    walk(situation, plan, plan.rollback_needed().filter(|step| step.node == *situation.node))
+}
+
+/// Starts nothing new, but settles a step that was interrupted.
+fn settle(situation: &Situation<'_>, plan: &PlanState, otherwise: Waiting) -> Directive {
+    let adopted = situation.progress.plan().map(|(digest, _)| digest);
+    if adopted != Some(*plan.digest()) {
+        return Directive::Wait(vec![otherwise]);
+    }
+    let begun = plan.plan().steps.iter().filter(|step| {
+        step.node == *situation.node && situation.progress.step(step.id).is_some()
+    });
+    match walk(situation, plan, begun) {
+        directive @ (Directive::Resolve(_) | Directive::Report(_)) => directive,
+        Directive::Wait(_) | Directive::Rest | Directive::Journal(_) => {
+            Directive::Wait(vec![otherwise])
+        }
+    }
+}
