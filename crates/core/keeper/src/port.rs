@@ -76,3 +76,37 @@ pub enum PlatformError {
     #[error("the platform's answer cannot be understood: {0}")]
     Corrupt(String),
 }
+
+/// The directory in which one keeper leaves its sealed files.
+///
+/// Every call may be repeated after a crash. A file is whole or absent, never torn.
+pub trait StateStore {
+    /// Makes a file durable under its name: content, name and directory.
+    ///
+    /// When this returns, the file survives a power failure. After an error or a crash it may or
+    /// may not be there, but nothing else is under its name.
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Removes a file, if it is there. The keeper asks this only for files that newer durable
+    /// files have made worthless.
+    fn remove(&mut self, name: &str) -> Result<(), StoreError>;
+}
+
+/// Why a file was not written or removed. What was there before is still there.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum StoreError {
+    /// No space is left.
+    #[error("no space is left for {file}")]
+    Full {
+        /// The file.
+        file: String,
+    },
+    /// The system did not do it.
+    #[error("{file} could not be written: {reason}")]
+    Failed {
+        /// The file.
+        file: String,
+        /// What the system said.
+        reason: String,
+    },
+}

@@ -1,0 +1,87 @@
+//! Receiving what is committed from holders.
+
+use heirloom_model::counter::Generation;
+use heirloom_model::protocol::{PeerRequest, Progress, ReplicatedGeneration, ServingState};
+
+use super::error::KeeperError;
+use super::{Change, Keeper};
+use crate::handshake::{Peer, expect_holder};
+use crate::intent::Intent;
+use crate::keyring::Gap;
+use crate::port::Platform;
+
+/// What to ask a holder for next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReplicationRequest {
+    gap: Gap,
+}
+
+impl ReplicationRequest {
+    /// The newest missing generation.
+    pub fn newest(&self) -> Generation {
+        self.gap.newest
+    }
+
+    /// How many to ask for.
+    pub fn count(&self) -> u32 {
+        self.gap.request_count()
+    }
+
+    /// The message to send.
+    pub fn message(&self) -> PeerRequest {
+        PeerRequest::Replicate { newest: self.newest(), count: self.count() }
+    }
+}
+
+impl Keeper {
+    /// What is missing of what the log committed, newest first; none if nothing is, or if this
+    /// keeper may not hold keys now.
+    pub fn replication_next(&self) -> Option<ReplicationRequest> {
+        if !matches!(self.state(), ServingState::Empty | ServingState::Replicating) {
+            return None;
+        }
+        self.gap().map(|gap| ReplicationRequest { gap })
+    }
+
+    /// How many committed generations are held.
+    pub fn progress(&self) -> Option<Progress> {
+        let committed = self.committed()?;
+        let wanted = committed.generation.0.saturating_add(1);
+        Some(Progress { received: self.keyring.count().min(wanted), wanted })
+    }
+
+    /// Takes what a holder sent for [`Self::replication_next`], newest first. Everything is
+    /// compared with what the log committed before anything is written. Fewer than were asked for
+    /// are welcome; if one is wrong, none is taken.
+    pub fn accept_generations(
+        &self,
+        platform: &dyn Platform,
+        from: &Peer,
+        sent: &[ReplicatedGeneration],
+    ) -> Result<Intent<Option<Progress>>, KeeperError> {
+        self.expect_writable()?;
+        let state = self.state();
+        let request = self.replication_next().ok_or(KeeperError::State { state })?;
+        self.expect_giver(from)?;
+        let batch = request.gap.fill(&self.config.domain, sent)?;
+        let file = self.keyring_file(platform, &batch, 0)?;
+        let progress = self.progress().map(|progress| Progress {
+            received: progress.received.saturating_add(batch.count()).min(progress.wanted),
+            ..progress
+        });
+        let change = Change { batches: vec![batch], ..Change::default() };
+        Ok(Intent::with(vec![file], Vec::new(), change, progress))
+    }
+
+    /// Judges backward: the peer may hold, and the policy names the edge from it to this code.
+    /// That this code may hold is part of every state in which it asks.
+    pub(super) fn expect_giver(&self, from: &Peer) -> Result<(), KeeperError> {
+        let policy = self.policy()?;
+        let giver = expect_holder(from, &self.network, &self.config.domain)?;
+        let (from, to) = (giver.measurement(), self.identity.measurement);
+        if policy.names_edge(&from, &to) {
+            return Ok(());
+        }
+        Err(KeeperError::NoEdge { from, to })
+    }
+}

@@ -1,0 +1,53 @@
+//! What a keeper says about itself.
+
+use std::sync::atomic::Ordering;
+
+use heirloom_model::protocol::{ExtraInfo, FollowedPolicy, Holding, KeeperStatus, ServingState};
+
+use super::Keeper;
+use crate::keyring::Coverage;
+
+pub(super) fn status(keeper: &Keeper) -> KeeperStatus {
+    let state = keeper.state();
+    let policy = keeper.network.policy(&keeper.config.domain).map(|policy| FollowedPolicy {
+        serial: policy.serial,
+        digest: policy.digest(),
+    });
+    let holding = keeper.committed().filter(|_| keeper.coverage == Some(Coverage::Complete)).map(
+        |committed| Holding {
+            generation: committed.generation,
+            checksum: committed.checksum,
+            origin: keeper.origin,
+        },
+    );
+    let progress = keeper.progress().filter(|_| holding.is_none());
+    let is_first = keeper.committed().is_none();
+    let may_generate =
+        state == ServingState::Ready || (state == ServingState::Empty && is_first);
+    KeeperStatus {
+        state,
+        node: keeper.config.node.clone(),
+        network: keeper.config.network,
+        domain: keeper.config.domain,
+        instance: keeper.instance.public_key(),
+        measurement: keeper.identity.measurement,
+        holding,
+        progress,
+        policy,
+        position: keeper.position(),
+        unreadable: keeper.unreadable.clone(),
+        may_generate,
+        extra_info: extra_info(keeper, holding.as_ref(), policy.as_ref()),
+        requests_served: keeper.served.load(Ordering::Relaxed),
+        requests_refused: keeper.refused.load(Ordering::Relaxed),
+    }
+}
+
+/// The init response that an Oasis node would publish: the checksum of everything that is held.
+fn extra_info(
+    _keeper: &Keeper,
+    _holding: Option<&Holding>,
+    _policy: Option<&FollowedPolicy>,
+) -> Option<ExtraInfo> {
+    None
+}

@@ -1,0 +1,235 @@
+//! Sealed files: what is left on disk, and why it cannot be opened.
+//!
+//! A file is an AES-256-GCM ciphertext under a key that only this code on this machine can derive
+//! again. The header says how, in the clear, and is authenticated. Sealing uses the current
+//! security versions; opening uses the recorded ones, so that a microcode or firmware update
+//! loses nothing. Sealing to a signer is not done and not opened: whoever holds the signing key
+//! would hold the keys.
+//!
+//! Sealing gives no freshness: an old file opens as well as a new one. See
+//! [`keeper`](crate::keeper) for what is done about that.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce as AeadNonce, UnboundKey};
+use heirloom_model::context;
+use heirloom_model::counter::Generation;
+use heirloom_model::digest::{Nonce, sha256};
+use heirloom_model::identifier::DomainId;
+use heirloom_model::protocol::Unreadable;
+use heirloom_model::sealed::{
+    SEALED_FORMAT, SealPolicy, SealRecipe, SealedEnvelope, SealedHeader, SealedPurpose,
+    SgxSealRecipe,
+};
+use heirloom_model::wire;
+use zeroize::Zeroizing;
+
+use crate::intent::StoredFile;
+use crate::kmac::kmac256;
+use crate::port::{Platform, PlatformError, PlatformIdentity};
+
+/// ATTRIBUTES.FLAGS that a seal key always depends on: INIT and DEBUG (SDM volume 3D, 37.7.1).
+/// Without the second, a debug twin of the code could open what the code sealed.
+pub const FLAGS_MASK_LEAST: u64 = 0b11;
+/// The flags that this release seals to: INIT, DEBUG and MODE64BIT.
+pub const FLAGS_MASK: u64 = 0b111;
+/// ATTRIBUTES.XFRM that a seal key depends on: the legacy components that are always set.
+/// Others change with the processor and the kernel, and would make an update a loss.
+pub const XFRM_MASK: u64 = 0b11;
+/// MISCSELECT that a seal key depends on: none, it changes with the kernel.
+pub const MISC_MASK: u32 = 0;
+
+/// What a file is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Subject {
+    /// What it is.
+    pub purpose: SealedPurpose,
+    /// Whose keyring it belongs to.
+    pub domain: DomainId,
+    /// First generation inside.
+    pub first: Generation,
+    /// Last generation inside.
+    pub last: Generation,
+    /// Grows with every write of the same purpose.
+    pub sequence: u64,
+}
+
+/// A file that was opened: what its header says, and its content.
+pub struct Opened {
+    /// What it is about, authenticated.
+    pub subject: Subject,
+    /// The content.
+    pub content: Zeroizing<Vec<u8>>,
+}
+
+/// Why a file was not opened.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be opened by this code on this platform as it stands.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The platform did not say.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+}
+
+/// Seals `content` to exactly this code on exactly this platform, at its current security
+/// versions, and opens it once before it is handed out.
+pub fn seal(
+    platform: &dyn Platform,
+    identity: &PlatformIdentity,
+    subject: &Subject,
+    content: &[u8],
+) -> Result<Vec<u8>, PlatformError> {
+    let mut nonce = [0; NONCE_LEN];
+    platform.random(&mut nonce)?;
+    let recipe = SgxSealRecipe {
+        policy: SealPolicy::Measurement,
+        isv_svn: identity.isv_svn,
+        cpu_svn: identity.cpu_svn,
+        flags_mask: FLAGS_MASK,
+        xfrm_mask: XFRM_MASK,
+        misc_mask: MISC_MASK,
+        key_id: key_id(subject.purpose, &nonce),
+    };
+    let header = SealedHeader {
+        format: SEALED_FORMAT,
+        purpose: subject.purpose,
+        domain: subject.domain,
+        first: subject.first,
+        last: subject.last,
+        sequence: subject.sequence,
+        platform: identity.platform,
+        measurement: identity.measurement,
+        signer: identity.signer,
+        recipe: SealRecipe::Sgx(recipe),
+        nonce,
+    };
+    let key = aead_key(platform, &header.recipe)?;
+    let mut ciphertext = Vec::with_capacity(content.len().saturating_add(AES_256_GCM.tag_len()));
+    ciphertext.extend_from_slice(content);
+    key.seal_in_place_append_tag(
+        AeadNonce::assume_unique_for_key(nonce),
+        Aad::from(wire::encode(&header)),
+        &mut ciphertext,
+    )
+    .map_err(|_| PlatformError::Unsupported("sealing a file of this size"))?;
+    Ok(wire::encode(&SealedEnvelope { header, ciphertext }))
+}
+
+/// Opens a file that this code sealed on this platform for `domain`, or says why it cannot.
+pub fn open(
+    platform: &dyn Platform,
+    identity: &PlatformIdentity,
+    domain: &DomainId,
+    stored: &StoredFile,
+) -> Result<Opened, OpenError> {
+    let corrupt = || OpenError::from(Unreadable::Corrupt { file: stored.name.clone() });
+    let SealedEnvelope { header, ciphertext } =
+        wire::decode(&stored.bytes).map_err(|_| corrupt())?;
+    if let Some(reason) = diagnose(identity, domain, &header, &stored.name) {
+        return Err(reason.into());
+    }
+    let key = match aead_key(platform, &header.recipe) {
+        Ok(key) => key,
+        Err(error) => return Err(refused(&header, identity, &stored.name, error)),
+    };
+    let mut content = Zeroizing::new(ciphertext);
+    let nonce = AeadNonce::assume_unique_for_key(header.nonce);
+    let size = key
+        .open_in_place(nonce, Aad::from(wire::encode(&header)), &mut content)
+        .map_err(|_| corrupt())?
+        .len();
+    content.truncate(size);
+    let SealedHeader { purpose, domain, first, last, sequence, .. } = header;
+    Ok(Opened { subject: Subject { purpose, domain, first, last, sequence }, content })
+}
+
+/// What can be said against a header without a key. It is not authenticated yet; so this only
+/// explains a refusal and never permits anything.
+fn diagnose(
+    own: &PlatformIdentity,
+    domain: &DomainId,
+    header: &SealedHeader,
+    file: &str,
+) -> Option<Unreadable> {
+    let file = file.to_owned();
+    let SealRecipe::Sgx(recipe) = header.recipe;
+    if header.format != SEALED_FORMAT || !is_ours(header, &recipe) {
+        return Some(Unreadable::Corrupt { file });
+    }
+    if header.domain != *domain {
+        return Some(Unreadable::OtherDomain { file, found: header.domain });
+    }
+    if header.measurement != own.measurement {
+        let (sealed_by, own) = (header.measurement, own.measurement);
+        return Some(Unreadable::WrongMeasurement { file, sealed_by, own });
+    }
+    if header.platform != own.platform {
+        let (sealed_on, own) = (header.platform, own.platform);
+        return Some(Unreadable::OtherPlatform { file, sealed_on, own });
+    }
+    if recipe.isv_svn > own.isv_svn {
+        let (sealed_at, own) = (recipe.isv_svn, own.isv_svn);
+        return Some(Unreadable::CodeRolledBack { file, sealed_at, own });
+    }
+    None
+}
+
+/// Whether keepers make such recipes at all: to the measurement, never readable by a debug twin,
+/// with a key of its own for each purpose and file.
+fn is_ours(header: &SealedHeader, recipe: &SgxSealRecipe) -> bool {
+    recipe.policy == SealPolicy::Measurement
+        && recipe.flags_mask & FLAGS_MASK_LEAST == FLAGS_MASK_LEAST
+        && recipe.key_id == key_id(header.purpose, &header.nonce)
+        && header.first <= header.last
+}
+
+/// What it means that the platform gave no key.
+fn refused(
+    header: &SealedHeader,
+    identity: &PlatformIdentity,
+    file: &str,
+    error: PlatformError,
+) -> OpenError {
+    let SealRecipe::Sgx(recipe) = header.recipe;
+    let file = file.to_owned();
+    match error {
+        PlatformError::IsvSvnTooHigh { own, .. } => {
+            Unreadable::CodeRolledBack { file, sealed_at: recipe.isv_svn, own }.into()
+        }
+        PlatformError::CpuSvnTooHigh { own, .. } => {
+            Unreadable::PlatformRolledBack { file, sealed_at: recipe.cpu_svn, own }.into()
+        }
+        // The platform that made the recipe supports it: somebody changed the recipe.
+        PlatformError::Unsupported(_) if identity.measurement == header.measurement => {
+            Unreadable::Corrupt { file }.into()
+        }
+        PlatformError::Unsupported(_)
+        | PlatformError::NotMeasured
+        | PlatformError::Unreachable(_)
+        | PlatformError::Corrupt(_) => OpenError::Platform(error),
+    }
+}
+
+/// The key identifier of one file: its purpose, so that a rejected proposal is never readable as
+/// a keyring, and its nonce, so that no two files share a key.
+fn key_id(purpose: SealedPurpose, nonce: &[u8; NONCE_LEN]) -> Nonce {
+    let context = match purpose {
+        SealedPurpose::Keyring => context::SEAL_KEYRING,
+        SealedPurpose::ProposedGeneration => context::SEAL_PROPOSED,
+        SealedPurpose::Witness => context::SEAL_WITNESS,
+    };
+    Nonce::new(sha256(&[context, nonce]))
+}
+
+fn aead_key(platform: &dyn Platform, recipe: &SealRecipe) -> Result<LessSafeKey, PlatformError> {
+    let SealRecipe::Sgx(request) = recipe;
+    let expanded = platform.seal_key(recipe)?.expose(|key| {
+        kmac256::<32>(key, &[request.key_id.as_bytes()], context::SEAL_EXPAND)
+    });
+    let key = UnboundKey::new(&AES_256_GCM, expanded.as_slice())
+        .expect("an AES-256 key has 32 bytes");
+    Ok(LessSafeKey::new(key))
+}
+
+#[cfg(test)]
+mod tests;
