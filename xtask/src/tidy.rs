@@ -73,6 +73,7 @@ const RULES: &[Rule] = &[
     source::limits,
     text::foreign_paths,
     text::one_sentence_per_line,
+    text::dead_references,
     supply::licences,
     supply::sources,
     supply::bans,

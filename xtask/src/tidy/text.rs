@@ -73,6 +73,56 @@ fn has_two_sentences(line: &str) -> bool {
     })
 }
 
+/// Folders of this repository that documents point into.
+const OURS: [&str; 5] = [".ci/", "crates/", "docs/", "formal/", "xtask/"];
+
+/// What a document links to, or names as a path in backticks, exists.
+pub(crate) fn dead_references(tree: &Tree) -> Vec<Finding> {
+    let documents = tree.files.iter().filter(|(path, _)| has_extension(path, "md"));
+    let mut findings = Vec::new();
+    for (path, text) in documents {
+        let links = links(text).map(|link| resolve(path, link));
+        let named = code_spans(text).filter(|span| OURS.iter().any(|ours| span.starts_with(ours)));
+        for target in links.chain(named.map(str::to_owned)).filter(|target| !exists(tree, target)) {
+            findings.push(Finding::new("dead reference", path, format!("{target} does not exist")));
+        }
+    }
+    findings
+}
+
+/// The targets of links into this repository.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets
+        .filter(|target| !target.contains("://") && !target.starts_with('#'))
+        .filter_map(|target| target.split('#').next())
+}
+
+/// What stands in single backticks and is one plain path.
+fn code_spans(text: &str) -> impl Iterator<Item = &str> {
+    let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    spans.filter(|span| !span.contains([' ', '{', '<', '*']))
+}
+
+/// A link of a document as a path from the root of the repository.
+fn resolve(document: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = document.split('/').collect();
+    parts.pop();
+    for part in link.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." | "" => {}
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+fn exists(tree: &Tree, path: &str) -> bool {
+    let folder = format!("{}/", path.trim_end_matches('/'));
+    tree.files.contains_key(path) || tree.files.keys().any(|file| file.starts_with(&folder))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +151,17 @@ mod tests {
         assert_eq!(found(one_sentence_per_line, "a.md", "10. Ten, e.g. Eleven, i.e. Twelve"), 0);
         assert_eq!(found(one_sentence_per_line, "a.md", "```text\nOne is. Two is.\n```"), 0);
         assert_eq!(found(one_sentence_per_line, "a.md", "| One is. Two is. |"), 0);
+    }
+
+    #[test]
+    fn a_reference_to_nothing_is_found() {
+        let core = "crates/core/attest/clippy.toml";
+        assert_eq!(found(dead_references, "docs/a.md", "[a](../ARCHITECTURE.md#words)"), 0);
+        assert_eq!(found(dead_references, "docs/a.md", "[a](ARCHITECTURE.md)"), 1);
+        assert_eq!(found(dead_references, "a.md", "[a](docs)"), 1);
+        assert_eq!(found(dead_references, "a.md", "[a](https://example.org/a)"), 0);
+        assert_eq!(found(dead_references, "a.md", &format!("see `{core}` and `crates/core`")), 0);
+        assert_eq!(found(dead_references, "a.md", "see `crates/core/none.rs`"), 1);
+        assert_eq!(found(dead_references, "a.md", "see `crates/{a,b}` and `.ci/run` now"), 1);
     }
 }

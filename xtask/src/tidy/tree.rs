@@ -408,6 +408,9 @@ pub(crate) mod tests {
         for core in ["attest", "registry"] {
             tree.files.insert(format!("crates/core/{core}/clippy.toml"), "strict".to_owned());
         }
+        for package in tree.packages.values() {
+            tree.files.insert(format!("{}/Cargo.toml", package.folder), String::new());
+        }
         tree.files.insert("ARCHITECTURE.md".to_owned(), map);
         tree.files.insert("xtask/keeper-dependencies.txt".to_owned(), "serde 1\n".to_owned());
         let linked = ["heirloom-model 0.1", "serde 1"].map(str::to_owned);
