@@ -1,0 +1,14 @@
+//! Appraisal of real evidence, and of evidence that differs from it in one field.
+//!
+//! The vectors are real quotes of real machines with the manufacturer's endorsements of their
+//! day. They are kept beside the repository; where they are absent, tests say so and pass.
+
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+
+mod cached;
+mod deny;
+mod endorsements;
+mod oasis_init;
+mod oasis_quotes;
+mod sgx;
+mod vectors;
