@@ -1,1 +1,3 @@
 //! The suites that every adapter must pass.
+
+pub mod log_store;
