@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: what the tests need beyond a Rust toolchain, and why.
+//! `cargo xtask setup`: what builds and tests need beyond a Rust toolchain, and why.
 //!
 //! The two tables are the documentation. What is present is left alone, so that a second run
 //! does nothing.
@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// Say what is missing and install nothing; fails if something required is.
     #[arg(long)]
     check: bool,
+    /// Install the tools of a reviewer too, which takes some minutes: see which with `--check`.
+    #[arg(long)]
+    tools: bool,
 }
 
 /// A program that Debian packages.
@@ -55,25 +58,27 @@ const TOOLS: &[Tool] = &[Tool {
 
 /// Installs what is missing, or says what is.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let missing: Vec<&System> =
-        SYSTEM.iter().filter(|system| !is_present(system.program, system.reason)).collect();
+    let missing = missing_packages();
     let optional: Vec<&Tool> =
         TOOLS.iter().filter(|tool| !is_present(tool.program, tool.reason)).collect();
     if arguments.check {
         return say_what_is_missing(&missing, &optional);
     }
     install_packages(&missing)?;
-    for tool in optional {
-        install_tool(tool);
+    if !arguments.tools && !optional.is_empty() {
+        println!("nothing required is missing; `cargo xtask setup --tools` installs the rest");
+        return Ok(());
     }
-    Ok(())
+    optional.into_iter().try_for_each(install_tool)
 }
 
 /// Installs only what no test can do without.
 pub(crate) fn required() -> Result<()> {
-    let missing: Vec<&System> =
-        SYSTEM.iter().filter(|system| !is_present(system.program, system.reason)).collect();
-    install_packages(&missing)
+    install_packages(&missing_packages())
+}
+
+fn missing_packages() -> Vec<&'static System> {
+    SYSTEM.iter().filter(|system| !is_present(system.program, system.reason)).collect()
 }
 
 fn is_present(program: &str, reason: &str) -> bool {
@@ -90,7 +95,7 @@ fn say_what_is_missing(required: &[&System], optional: &[&Tool]) -> Result<()> {
         bail!("{} is missing: `cargo xtask setup` installs it", first.program);
     }
     if !optional.is_empty() {
-        println!("nothing required is missing; `cargo xtask setup` installs the rest");
+        println!("nothing required is missing; `cargo xtask setup --tools` installs the rest");
     }
     Ok(())
 }
@@ -121,23 +126,19 @@ fn as_root(words: &[&str]) -> Command {
     command
 }
 
-/// Installs a tool, or says why it could not: nothing depends on it.
-fn install_tool(tool: &Tool) {
+/// Builds a tool into the cache folder.
+fn install_tool(tool: &Tool) -> Result<()> {
     println!("installing {} {}, which takes some minutes", tool.program, tool.version);
     let cache = process::cache_dir();
     // A tool that runs for a second is not worth minutes of optimisation: hence --debug.
-    let installed = process::run(
+    process::run(
         process::cargo()
             .args(["install", tool.program, "--version", tool.version, "--locked", "--debug"])
             .arg("--root")
             .arg(cache.join("tools"))
             .env("CARGO_TARGET_DIR", cache.join("tools-target"))
             .env("CARGO_PROFILE_DEV_DEBUG", "false"),
-    );
-    match installed {
-        Ok(()) => println!("installed {}", tool.program),
-        Err(error) => println!("not installed {}: {error}", tool.program),
-    }
+    )
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ fn documentation() -> Result<()> {
 /// Asks cargo-deny, if it is here. Tidy has asked the same about licences, bans and sources.
 fn supply_chain() -> Result<()> {
     let Some(deny) = process::find("cargo-deny") else {
-        println!("cargo-deny is not installed (`cargo xtask setup` installs it);");
+        println!("cargo-deny is not installed (`cargo xtask setup --tools` does it);");
         println!("tidy has checked licences, bans and sources; nobody has checked advisories");
         return Ok(());
     };
