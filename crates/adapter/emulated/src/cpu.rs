@@ -103,7 +103,7 @@ impl FuseKeys {
 /// One CPU at one security version.
 pub struct Cpu {
     fuses: FuseKeys,
-    cpu_svn: CpuSvn,
+    svn: CpuSvn,
     owner_epoch: [u8; 16],
 }
 
@@ -160,7 +160,7 @@ const FLAGS_ALWAYS: u64 = FLAG_INIT | FLAG_DEBUG;
 impl Cpu {
     /// A CPU whose owner never changed its owner epoch.
     pub fn new(fuses: FuseKeys, cpu_svn: CpuSvn) -> Self {
-        Self { fuses, cpu_svn, owner_epoch: [0; 16] }
+        Self { fuses, svn: cpu_svn, owner_epoch: [0; 16] }
     }
 
     /// EGETKEY with KEYNAME = SEAL.
@@ -168,8 +168,8 @@ impl Cpu {
         if recipe.isv_svn > secs.isv_svn {
             return Err(KeyError::InvalidIsvSvn { asked: recipe.isv_svn, own: secs.isv_svn });
         }
-        if !not_above(&recipe.cpu_svn, &self.cpu_svn) {
-            return Err(KeyError::InvalidCpuSvn { asked: recipe.cpu_svn, own: self.cpu_svn });
+        if !not_above(&recipe.cpu_svn, &self.svn) {
+            return Err(KeyError::InvalidCpuSvn { asked: recipe.cpu_svn, own: self.svn });
         }
         let (measurement, signer, policy) = match recipe.policy {
             SealPolicy::Measurement => (*secs.measurement.as_bytes(), [0; 32], 1_u16),
@@ -202,7 +202,7 @@ impl Cpu {
             &[
                 &KEYNAME_REPORT.to_le_bytes()[..],
                 &self.owner_epoch,
-                self.cpu_svn.as_bytes(),
+                self.svn.as_bytes(),
                 &target.attributes.flags.to_le_bytes(),
                 &target.attributes.xfrm.to_le_bytes(),
                 &target.misc_select.to_le_bytes(),
@@ -215,7 +215,7 @@ impl Cpu {
 
     /// EREPORT: says to `target` who `secs` is.
     pub fn report(&self, secs: &Secs, target: &TargetInfo, report_data: &ReportData) -> Report {
-        let body = ReportBody::new(secs, self.cpu_svn, report_data);
+        let body = ReportBody::new(secs, self.svn, report_data);
         // KEYID separates boots of a real CPU. This one does not reboot.
         let key_id = [0; 32];
         let mac = self.report_key(target, &key_id).expose(|key| cmac(key, body.as_bytes()));
@@ -238,13 +238,13 @@ impl Cpu {
 
     /// Loads the next microcode: the CPUSVN grows in its first component.
     pub fn update_microcode(&mut self) -> Result<CpuSvn, CpuSvnExhausted> {
-        self.cpu_svn = next_cpu_svn(&self.cpu_svn).ok_or(CpuSvnExhausted)?;
-        Ok(self.cpu_svn)
+        self.svn = next_cpu_svn(&self.svn).ok_or(CpuSvnExhausted)?;
+        Ok(self.svn)
     }
 
     /// Where the CPU stands.
     pub fn cpu_svn(&self) -> CpuSvn {
-        self.cpu_svn
+        self.svn
     }
 
     /// The secrets, for the code that the manufacturer put into the machine.

@@ -14,7 +14,11 @@
 //! * [`provisioning`], [`quote`]: the manufacturer, and what machines prove with its word.
 //! * [`host`]: one machine in this process, for tests and simulation.
 //!
-//! Everything up to here is pure.
+//! Everything up to here is pure. The rest is a real machine's worth of Linux:
+//!
+//! * [`files`], [`state`], [`secret_memory`]: directories of manufacturer and machine.
+//! * [`bundle`]: what is signed, shipped and launched.
+//! * [`protocol`], [`daemon`], [`client`]: measured processes and their platform.
 
 mod ecdsa;
 
@@ -30,3 +34,14 @@ pub mod provisioning;
 pub mod quote;
 
 pub mod host;
+
+pub mod files;
+pub mod secret_memory;
+pub mod state;
+
+pub mod bundle;
+mod launch;
+
+pub mod client;
+pub mod daemon;
+pub mod protocol;

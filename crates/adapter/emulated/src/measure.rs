@@ -69,7 +69,7 @@ const CHUNK_BYTES: usize = 256;
 const CHUNK_STEP: u64 = 256;
 /// Frames of state save area that ECREATE is told.
 const SSA_FRAME_SIZE: u32 = 1;
-/// SECINFO.FLAGS (SDM volume 3D, 37.12): R, W, X, and PT_REG as page type.
+/// SECINFO.FLAGS (SDM volume 3D, 37.12): R, W, X, and `PT_REG` as page type.
 const SECINFO_R: u64 = 1;
 const SECINFO_W: u64 = 2;
 const SECINFO_X: u64 = 4;
@@ -215,13 +215,13 @@ impl Pages {
         let size = self.end().next_power_of_two().max(ENCLAVE_BYTES_MIN);
         let mut hash = Context::new(&SHA256);
         let ssa = SSA_FRAME_SIZE.to_le_bytes();
-        hash.update(&record(b"ECREATE\0", &[&ssa, &size.to_le_bytes()]));
+        hash.update(&record(*b"ECREATE\0", &[&ssa, &size.to_le_bytes()]));
         for (address, page) in &self.0 {
             let secinfo = page.secinfo.to_le_bytes();
-            hash.update(&record(b"EADD\0\0\0\0", &[&address.to_le_bytes(), &secinfo]));
+            hash.update(&record(*b"EADD\0\0\0\0", &[&address.to_le_bytes(), &secinfo]));
             let mut chunk_address = *address;
             for chunk in page.content.chunks_exact(CHUNK_BYTES) {
-                hash.update(&record(b"EEXTEND\0", &[&chunk_address.to_le_bytes()]));
+                hash.update(&record(*b"EEXTEND\0", &[&chunk_address.to_le_bytes()]));
                 hash.update(chunk);
                 chunk_address = chunk_address.saturating_add(CHUNK_STEP);
             }
@@ -233,7 +233,7 @@ impl Pages {
 }
 
 /// A 64-byte record: a tag, fields, zeros.
-fn record(tag: &[u8; 8], fields: &[&[u8]]) -> [u8; 64] {
+fn record(tag: [u8; 8], fields: &[&[u8]]) -> [u8; 64] {
     let mut bytes = [0; 64];
     let filled = bytes.iter_mut().zip(tag.iter().chain(fields.iter().copied().flatten()));
     filled.for_each(|(byte, value)| *byte = *value);

@@ -110,13 +110,16 @@ pub enum SigstructError {
 pub fn verify(bytes: &[u8]) -> Result<VerifiedSigstruct, SigstructError> {
     let bytes: &[u8; SIGSTRUCT_BYTES] =
         bytes.try_into().map_err(|_| SigstructError::WrongSize { found: bytes.len() })?;
-    let constant = |field, found: bool| match found {
-        true => Ok(()),
-        false => Err(SigstructError::WrongConstant { field }),
-    };
-    constant("HEADER", take::<16>(bytes, HEADER) == HEADER_VALUE)?;
-    constant("HEADER2", take::<16>(bytes, HEADER2) == HEADER2_VALUE)?;
-    constant("EXPONENT", u32::from_le_bytes(take(bytes, EXPONENT)) == EXPONENT_VALUE)?;
+    let constants: [(&'static str, usize, &[u8]); 3] = [
+        ("HEADER", HEADER, &HEADER_VALUE),
+        ("HEADER2", HEADER2, &HEADER2_VALUE),
+        ("EXPONENT", EXPONENT, &EXPONENT_VALUE.to_le_bytes()),
+    ];
+    for (field, at, value) in constants {
+        if bytes.get(at..).is_none_or(|tail| !tail.starts_with(value)) {
+            return Err(SigstructError::WrongConstant { field });
+        }
+    }
     if take::<12>(bytes, RESERVED) != [0; 12] {
         return Err(SigstructError::ReservedBytesSet);
     }

@@ -1,3 +1,4 @@
 //! The suites that every adapter must pass.
 
 pub mod log_store;
+pub mod platform;

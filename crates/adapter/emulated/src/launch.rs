@@ -1,0 +1,163 @@
+//! Measured launch: what is measured is exactly what runs.
+//!
+//! The binary is copied into an anonymous file that nobody can change any more, measured from
+//! there and executed from there. The manifest goes the same way.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::bundle::{Bundle, BundleError, VerifiedBundle};
+use crate::report::LaunchMode;
+
+/// A file that nobody can change any more, whoever has it open. While this value lives, no other
+/// file gets its identity.
+pub(crate) struct SealedFile {
+    file: File,
+    identity: FileIdentity,
+}
+
+/// Which file it is, as long as it is open somewhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    pub(crate) fn of(metadata: &std::fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// What a sealed file is for.
+#[derive(Clone, Copy)]
+enum Use {
+    /// To be executed; not passed on.
+    Execute,
+    /// To be passed on to the process that is started next.
+    PassOn,
+}
+
+/// Flags of `memfd_create` since Linux 6.3, which has to be told.
+const MFD_NOEXEC_SEAL: u32 = 0x8;
+const MFD_EXEC: u32 = 0x10;
+
+impl SealedFile {
+    fn new(name: &str, content: &[u8], purpose: Use) -> io::Result<Self> {
+        let flags = match purpose {
+            Use::Execute => MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(MFD_EXEC),
+            Use::PassOn => MFdFlags::from_bits_retain(MFD_NOEXEC_SEAL),
+        };
+        let mut file = File::from(memfd_create(name, flags | MFdFlags::MFD_ALLOW_SEALING)?);
+        file.write_all(content)?;
+        let seals = SealFlag::F_SEAL_WRITE
+            | SealFlag::F_SEAL_GROW
+            | SealFlag::F_SEAL_SHRINK
+            | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        let identity = FileIdentity::of(&file.metadata()?);
+        Ok(Self { file, identity })
+    }
+
+    fn content(&self) -> io::Result<Vec<u8>> {
+        let mut file = &self.file;
+        file.rewind()?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        file.rewind()?;
+        Ok(content)
+    }
+
+    pub(crate) fn identity(&self) -> FileIdentity {
+        self.identity
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd())
+    }
+}
+
+/// A process that was measured before it started.
+pub(crate) struct Launched {
+    pub(crate) child: Child,
+    pub(crate) bundle: VerifiedBundle,
+    /// The sealed file that it executes.
+    pub(crate) binary: SealedFile,
+}
+
+/// Why nothing was launched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error("the system refused")]
+    System(#[from] io::Error),
+}
+
+/// Launches a bundle.
+///
+/// The process starts with an empty environment: only what is measured and what the agent says in
+/// arguments decides what it does.
+pub(crate) fn launch(
+    directory: &Path,
+    arguments: &[impl AsRef<OsStr>],
+    log: &Path,
+    mode: LaunchMode,
+    socket: &Path,
+) -> Result<Launched, LaunchError> {
+    let untrusted = Bundle::read(directory)?;
+    let binary = SealedFile::new("heirloom-enclave", &untrusted.binary, Use::Execute)?;
+    let manifest = SealedFile::new("heirloom-manifest", &untrusted.manifest, Use::PassOn)?;
+    let sealed = Bundle {
+        binary: binary.content()?,
+        manifest: manifest.content()?,
+        sigstruct: untrusted.sigstruct,
+    };
+    let bundle = sealed.verify(mode)?;
+
+    let output = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
+    let child = Command::new(binary.path())
+        .arg0("heirloom-enclave")
+        .args([OsStr::new("--platform"), socket.as_os_str()])
+        .args(["--manifest-fd", &manifest.file.as_raw_fd().to_string()])
+        .args(arguments)
+        .env_clear()
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()?;
+    Ok(Launched { child, bundle, binary })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_file_cannot_be_changed() {
+        for purpose in [Use::Execute, Use::PassOn] {
+            let sealed = SealedFile::new("test", b"content", purpose).unwrap();
+            let not_permitted = |error: io::Error| {
+                assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+            };
+            not_permitted((&sealed.file).write_all(b"x").unwrap_err());
+            not_permitted(sealed.file.set_len(1).unwrap_err());
+            not_permitted(sealed.file.set_len(100).unwrap_err());
+            let writable = OpenOptions::new().write(true).open(sealed.path()).unwrap();
+            not_permitted((&writable).write_all(b"x").unwrap_err());
+            let unseal = fcntl(&sealed.file, FcntlArg::F_ADD_SEALS(SealFlag::empty()));
+            not_permitted(unseal.unwrap_err().into());
+            assert_eq!(sealed.content().unwrap(), b"content");
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! What processes say to the platform daemon: one request and one answer per frame.
+//!
+//! A frame is a length of four bytes, little-endian, and that many bytes of canonical CBOR.
+
+use std::io::{self, Read, Write};
+
+use heirloom_keeper::port::PlatformIdentity;
+use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::identifier::{HostId, PlatformId, ReleaseName};
+use heirloom_model::limit::EVIDENCE_BYTES_MAX;
+use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
+use heirloom_model::sealed::{CpuSvn, SealRecipe};
+use heirloom_model::wire::{self, Wire, WireError};
+use minicbor::{Decode, Encode};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::manifest::Manifest;
+use crate::report::{Attributes, LaunchMode, TargetInfo};
+use crate::secret_memory::FuseProtection;
+
+/// The largest frame: evidence, or a list of all instances.
+pub const FRAME_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + INSTANCES_MAX * 512;
+/// Instances that one daemon runs or remembers. A machine has a handful.
+pub const INSTANCES_MAX: usize = 256;
+/// Arguments of one launch.
+pub const ARGUMENTS_MAX: usize = 64;
+/// What a launcher calls an instance: a node's or an application's name.
+pub const LABEL_BYTES_MAX: usize = 128;
+/// Random bytes in one answer.
+pub const RANDOM_BYTES_MAX: u32 = 4096;
+
+/// What a process asks.
+#[derive(Debug, Decode, Encode)]
+pub enum Request {
+    /// Measured: who am I?
+    #[n(0)]
+    Identity,
+    /// Measured: the seal key of a recipe.
+    #[n(1)]
+    SealKey(#[n(0)] SealRecipe),
+    /// Measured: evidence with report data.
+    #[n(2)]
+    Evidence(#[n(0)] ReportData),
+    /// Measured: a report for another enclave on this machine.
+    #[n(3)]
+    Report {
+        /// To whom.
+        #[n(0)]
+        target: WireTarget,
+        /// With what.
+        #[n(1)]
+        report_data: ReportData,
+    },
+    /// Measured: is this report from this machine and for me?
+    #[n(4)]
+    VerifyReport(
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        Vec<u8>,
+    ),
+    /// Measured: random bytes.
+    #[n(5)]
+    Random(#[n(0)] u32),
+    /// Measured: the manifest that I was measured with.
+    #[n(6)]
+    Manifest,
+    /// Unmeasured: launch a bundle.
+    #[n(7)]
+    Launch(#[n(0)] LaunchRequest),
+    /// Unmeasured: all instances.
+    #[n(8)]
+    List,
+    /// Unmeasured: end an instance.
+    #[n(9)]
+    Stop {
+        /// Which.
+        #[n(0)]
+        instance: LaunchId,
+        /// How.
+        #[n(1)]
+        signal: StopSignal,
+    },
+    /// Unmeasured: about the machine.
+    #[n(10)]
+    HostInfo,
+    /// Unmeasured: load the next microcode.
+    #[n(11)]
+    UpdateMicrocode,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Decode, Encode)]
+pub enum Answer {
+    /// To [`Request::Identity`].
+    #[n(0)]
+    Identity(#[n(0)] WireIdentity),
+    /// To [`Request::SealKey`].
+    #[n(1)]
+    SealKey(#[n(0)] KeyBytes),
+    /// To [`Request::Evidence`].
+    #[n(2)]
+    Evidence(#[n(0)] Evidence),
+    /// To [`Request::Report`].
+    #[n(3)]
+    Report(
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        Vec<u8>,
+    ),
+    /// To [`Request::VerifyReport`]: it is.
+    #[n(4)]
+    ReportVerified,
+    /// To [`Request::Random`].
+    #[n(5)]
+    Random(
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        Vec<u8>,
+    ),
+    /// To [`Request::Manifest`].
+    #[n(6)]
+    Manifest(#[n(0)] Manifest),
+    /// To [`Request::Launch`].
+    #[n(7)]
+    Launched(#[n(0)] InstanceInfo),
+    /// To [`Request::List`], oldest first.
+    #[n(8)]
+    Instances(#[n(0)] Vec<InstanceInfo>),
+    /// To [`Request::Stop`]: the signal was sent, or there was nobody left to send it to.
+    #[n(9)]
+    Stopping,
+    /// To [`Request::HostInfo`].
+    #[n(10)]
+    HostInfo(#[n(0)] HostInfo),
+    /// To [`Request::UpdateMicrocode`]: where the CPU stands now.
+    #[n(11)]
+    CpuSvn(#[n(0)] CpuSvn),
+    /// To any request: no.
+    #[n(12)]
+    Refused(#[n(0)] Refusal),
+}
+
+/// Why the daemon refuses.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// Only processes that the daemon launched may ask this.
+    #[error("the platform did not launch this process")]
+    #[n(0)]
+    NotMeasured,
+    /// Measured processes may not ask this.
+    #[error("a measured process may not ask this")]
+    #[n(1)]
+    Measured,
+    /// `SGX_INVALID_ISVSVN`.
+    #[error("the recipe asks for ISVSVN {asked}: this code has {own}")]
+    #[n(2)]
+    IsvSvnTooHigh {
+        /// In the recipe.
+        #[n(0)]
+        asked: u16,
+        /// Of the code.
+        #[n(1)]
+        own: u16,
+    },
+    /// `SGX_INVALID_CPUSVN`.
+    #[error("the recipe asks for CPUSVN {asked}: the platform stands at {own}")]
+    #[n(3)]
+    CpuSvnTooHigh {
+        /// In the recipe.
+        #[n(0)]
+        asked: CpuSvn,
+        /// Of the platform.
+        #[n(1)]
+        own: CpuSvn,
+    },
+    /// The report is not from this machine, or not for the caller.
+    #[error("the report was not made on this machine for this enclave")]
+    #[n(4)]
+    ForeignReport,
+    /// The request is larger than it may be.
+    #[error("{what} of the request: {found} is more than the {limit} allowed")]
+    #[n(5)]
+    TooMuch {
+        /// What there is too much of.
+        #[n(0)]
+        what: String,
+        /// How much.
+        #[n(1)]
+        found: u64,
+        /// How much is allowed.
+        #[n(2)]
+        limit: u64,
+    },
+    /// The bundle does not verify.
+    #[error("the bundle is refused: {reason}")]
+    #[n(6)]
+    Bundle {
+        /// The error and its causes, for people.
+        #[n(0)]
+        reason: String,
+    },
+    /// An argument would speak for the platform.
+    #[error("the argument {argument:?} is the platform's own")]
+    #[n(7)]
+    ReservedArgument {
+        /// The argument.
+        #[n(0)]
+        argument: String,
+    },
+    /// The bundle verifies, but its process was not started.
+    #[error("the process was not started: {reason}")]
+    #[n(8)]
+    NotStarted {
+        /// What the system said.
+        #[n(0)]
+        reason: String,
+    },
+    /// There is no such instance, or it was forgotten.
+    #[error("there is no instance {instance}")]
+    #[n(9)]
+    UnknownInstance {
+        /// Asked for.
+        #[n(0)]
+        instance: LaunchId,
+    },
+    /// The daemon's own state could not be changed.
+    #[error("the platform could not do it: {reason}")]
+    #[n(10)]
+    Failed {
+        /// The error and its causes, for people.
+        #[n(0)]
+        reason: String,
+    },
+}
+
+/// A bundle to launch.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct LaunchRequest {
+    /// The bundle's directory, absolute.
+    #[n(0)]
+    pub bundle: String,
+    /// Arguments behind the platform's own. They are not measured.
+    #[n(1)]
+    pub arguments: Vec<String>,
+    /// Where standard output and standard error go, appended; absolute.
+    #[n(2)]
+    pub log: String,
+    /// Whether it can be read from outside; in all its evidence.
+    #[n(3)]
+    pub mode: WireMode,
+    /// What the launching agent calls it, so that another agent finds it again in the list. Not
+    /// measured, and not unique: the daemon only repeats it.
+    #[n(4)]
+    pub label: String,
+}
+
+/// One launch of one daemon. Numbers begin anew with the daemon.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cbor(transparent)]
+pub struct LaunchId(#[n(0)] pub u64);
+
+impl std::fmt::Display for LaunchId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// One launched process.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct InstanceInfo {
+    /// Its number.
+    #[n(0)]
+    pub instance: LaunchId,
+    /// Its process.
+    #[n(1)]
+    pub process: u32,
+    /// From its manifest.
+    #[n(2)]
+    pub release: ReleaseName,
+    /// What was measured.
+    #[n(3)]
+    pub measurement: Measurement,
+    /// Who signed it.
+    #[n(4)]
+    pub signer: MrSigner,
+    /// Whether it runs.
+    #[n(5)]
+    pub state: InstanceState,
+    /// What its launcher calls it.
+    #[n(6)]
+    pub label: String,
+}
+
+/// Whether a process runs.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum InstanceState {
+    /// It was not seen to end.
+    #[n(0)]
+    Running,
+    /// It ended by itself, with this code.
+    #[n(1)]
+    Exited(#[n(0)] i32),
+    /// A signal ended it.
+    #[n(2)]
+    Killed(#[n(0)] i32),
+}
+
+/// How to end a process.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum StopSignal {
+    /// SIGKILL, to the whole process group.
+    #[n(0)]
+    Kill,
+    /// SIGTERM, to the whole process group.
+    #[n(1)]
+    Terminate,
+}
+
+/// About a machine.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct HostInfo {
+    /// Its name.
+    #[n(0)]
+    pub host: HostId,
+    /// As appraisal names it.
+    #[n(1)]
+    pub platform: PlatformId,
+    /// Where its CPU stands.
+    #[n(2)]
+    pub cpu_svn: CpuSvn,
+    /// The security version that its certificate says; quotes show this one.
+    #[n(3)]
+    pub certified_cpu_svn: CpuSvn,
+    /// What keeps its fuses.
+    #[n(4)]
+    pub fuses: WireProtection,
+}
+
+/// [`LaunchMode`] on the wire.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum WireMode {
+    /// It can be read from outside.
+    #[n(0)]
+    Debug,
+    /// It cannot.
+    #[n(1)]
+    Production,
+}
+
+impl From<WireMode> for LaunchMode {
+    fn from(mode: WireMode) -> Self {
+        match mode {
+            WireMode::Debug => Self::Debug,
+            WireMode::Production => Self::Production,
+        }
+    }
+}
+
+/// [`FuseProtection`] on the wire.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum WireProtection {
+    /// Memory that the kernel cannot read.
+    #[n(0)]
+    SecretMemory,
+    /// Ordinary memory.
+    #[n(1)]
+    OrdinaryMemory,
+}
+
+impl From<FuseProtection> for WireProtection {
+    fn from(protection: FuseProtection) -> Self {
+        match protection {
+            FuseProtection::SecretMemory => Self::SecretMemory,
+            FuseProtection::OrdinaryMemory => Self::OrdinaryMemory,
+        }
+    }
+}
+
+/// [`TargetInfo`] on the wire.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct WireTarget {
+    /// The code of the target.
+    #[n(0)]
+    pub measurement: MrEnclave,
+    /// FLAGS of its attributes.
+    #[n(1)]
+    pub flags: u64,
+    /// XFRM of its attributes.
+    #[n(2)]
+    pub xfrm: u64,
+    /// Its MISCSELECT.
+    #[n(3)]
+    pub misc_select: u32,
+}
+
+impl From<WireTarget> for TargetInfo {
+    fn from(target: WireTarget) -> Self {
+        Self {
+            measurement: target.measurement,
+            attributes: Attributes { flags: target.flags, xfrm: target.xfrm },
+            misc_select: target.misc_select,
+        }
+    }
+}
+
+impl From<&TargetInfo> for WireTarget {
+    fn from(target: &TargetInfo) -> Self {
+        Self {
+            measurement: target.measurement,
+            flags: target.attributes.flags,
+            xfrm: target.attributes.xfrm,
+            misc_select: target.misc_select,
+        }
+    }
+}
+
+/// [`PlatformIdentity`] on the wire.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct WireIdentity {
+    #[n(0)]
+    measurement: Measurement,
+    #[n(1)]
+    signer: MrSigner,
+    #[n(2)]
+    product_id: u16,
+    #[n(3)]
+    isv_svn: u16,
+    #[n(4)]
+    cpu_svn: CpuSvn,
+    #[n(5)]
+    debug: bool,
+    #[n(6)]
+    platform: PlatformId,
+}
+
+impl From<PlatformIdentity> for WireIdentity {
+    fn from(identity: PlatformIdentity) -> Self {
+        let PlatformIdentity { measurement, signer, product_id, isv_svn, cpu_svn, debug, platform } =
+            identity;
+        Self { measurement, signer, product_id, isv_svn, cpu_svn, debug, platform }
+    }
+}
+
+impl From<WireIdentity> for PlatformIdentity {
+    fn from(identity: WireIdentity) -> Self {
+        let WireIdentity { measurement, signer, product_id, isv_svn, cpu_svn, debug, platform } =
+            identity;
+        Self { measurement, signer, product_id, isv_svn, cpu_svn, debug, platform }
+    }
+}
+
+/// A seal key on its way. Wiped when dropped; it does not print.
+#[derive(Decode, Encode)]
+#[cbor(transparent)]
+pub struct KeyBytes(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) [u8; 16],
+);
+
+impl std::fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyBytes(…)")
+    }
+}
+
+impl Drop for KeyBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// Why no value came through a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The other side is gone.
+    #[error("the other side closed the connection")]
+    Closed,
+    /// The stream failed.
+    #[error("the connection failed")]
+    Io(#[source] io::Error),
+    /// The frame is larger than it may be.
+    #[error("a frame of {found} bytes is more than the {FRAME_BYTES_MAX} allowed")]
+    TooLarge {
+        /// What it claims to have.
+        found: u32,
+    },
+    /// The frame has no value of the expected kind.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// Sends one value.
+pub fn send<T: Wire>(stream: &mut impl Write, value: &T) -> Result<(), FrameError> {
+    send_bytes(stream, &Zeroizing::new(wire::encode(value)))
+}
+
+/// Receives one value.
+pub fn receive<T: Wire>(stream: &mut impl Read) -> Result<T, FrameError> {
+    Ok(wire::decode(&receive_bytes(stream)?)?)
+}
+
+/// Sends the bytes of one frame.
+pub fn send_bytes(stream: &mut impl Write, bytes: &[u8]) -> Result<(), FrameError> {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    if bytes.len() > FRAME_BYTES_MAX {
+        return Err(FrameError::TooLarge { found: length });
+    }
+    let frame = Zeroizing::new([&length.to_le_bytes()[..], bytes].concat());
+    stream.write_all(&frame).and_then(|()| stream.flush()).map_err(FrameError::Io)
+}
+
+/// Receives the bytes of one frame.
+pub fn receive_bytes(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, FrameError> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => FrameError::Closed,
+        _ => FrameError::Io(error),
+    })?;
+    let found = u32::from_le_bytes(length);
+    let size = usize::try_from(found).ok().filter(|size| *size <= FRAME_BYTES_MAX);
+    let mut bytes = Zeroizing::new(vec![0; size.ok_or(FrameError::TooLarge { found })?]);
+    stream.read_exact(&mut bytes).map_err(FrameError::Io)?;
+    Ok(bytes)
+}
+
+heirloom_model::wire! {
+    Request: "request to the platform", FRAME_BYTES_MAX;
+    Answer: "answer of the platform", FRAME_BYTES_MAX;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_claims_too_much_is_refused_before_it_is_read() {
+        let mut claim = &[0xff, 0xff, 0xff, 0xff][..];
+        assert!(matches!(receive_bytes(&mut claim), Err(FrameError::TooLarge { .. })));
+        let mut nothing = &[][..];
+        assert!(matches!(receive_bytes(&mut nothing), Err(FrameError::Closed)));
+        let mut torn = &[2, 0, 0, 0, 7][..];
+        assert!(matches!(receive_bytes(&mut torn), Err(FrameError::Io(_))));
+    }
+
+    #[test]
+    fn a_request_survives_its_frame_and_a_second_spelling_is_refused() {
+        let mut stream = Vec::new();
+        send(&mut stream, &Request::Random(7)).unwrap();
+        assert!(matches!(receive(&mut &stream[..]), Ok(Request::Random(7))));
+        let last = stream.len() - 1;
+        stream.splice(last.., [0x18, 7]);
+        stream[0] += 1;
+        let padded = receive::<Request>(&mut &stream[..]);
+        assert!(matches!(padded, Err(FrameError::Wire(WireError::NotCanonical { .. }))));
+    }
+}
