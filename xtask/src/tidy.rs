@@ -74,6 +74,7 @@ const RULES: &[Rule] = &[
     text::foreign_paths,
     text::one_sentence_per_line,
     text::dead_references,
+    text::statement_kinds,
     supply::licences,
     supply::sources,
     supply::bans,

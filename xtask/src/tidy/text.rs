@@ -73,6 +73,20 @@ fn has_two_sentences(line: &str) -> bool {
     })
 }
 
+/// The source and the description of the kinds of statements.
+const KINDS: [&str; 2] = ["crates/base/model/src/statement.rs", "docs/formats/statement.md"];
+
+/// Every kind of statement that the code names is a row of the format's description.
+pub(crate) fn statement_kinds(tree: &Tree) -> Vec<Finding> {
+    let [source, description] = KINDS;
+    let names = tree.file(source).lines().filter_map(|line| line.split_once("=> \""));
+    let names = names.filter_map(|(_, rest)| rest.split('"').next());
+    names
+        .filter(|name| !tree.file(description).contains(&format!("| {name} |")))
+        .map(|name| Finding::new("formats", description, format!("does not describe {name}")))
+        .collect()
+}
+
 /// Folders of this repository that documents point into.
 const OURS: [&str; 5] = [".ci/", "crates/", "docs/", "formal/", "xtask/"];
 
@@ -163,5 +177,16 @@ mod tests {
         assert_eq!(found(dead_references, "a.md", &format!("see `{core}` and `crates/core`")), 0);
         assert_eq!(found(dead_references, "a.md", "see `crates/core/none.rs`"), 1);
         assert_eq!(found(dead_references, "a.md", "see `crates/{a,b}` and `.ci/run` now"), 1);
+    }
+
+    #[test]
+    fn a_kind_of_statement_without_a_description_is_found() {
+        let mut tree = sample();
+        let [source, description] = KINDS.map(str::to_owned);
+        tree.files.insert(source, "Self::Root => \"root\",\nSelf::Fleet => \"fleet\",".to_owned());
+        tree.files.insert(description.clone(), "| 0 | root | people |".to_owned());
+        assert_eq!(statement_kinds(&tree).len(), 1);
+        tree.files.insert(description, "| 0 | root | people |\n| 1 | fleet | people |".to_owned());
+        assert_eq!(statement_kinds(&tree), []);
     }
 }

@@ -171,6 +171,7 @@ pub(crate) struct DenyBans {
 /// One of them.
 #[derive(Clone, Deserialize)]
 pub(crate) struct BannedPackage {
+    #[serde(rename = "crate")]
     pub(crate) name: String,
     pub(crate) reason: String,
 }
