@@ -1,0 +1,12 @@
+//! The rules, each with the smallest change that breaks it.
+
+mod attested;
+mod clock;
+mod custody;
+mod fleet;
+mod history;
+mod plan;
+mod policy;
+mod release;
+mod root;
+mod world;
