@@ -94,18 +94,19 @@ pub fn derive(master: &[u8; 32], name: &KeyName) -> DerivedKey {
     })
     .expect("encoding into memory cannot fail");
     match name.kind {
-        KeyKind::Symmetric => {
-            DerivedKey { secret: Secret::new(*kmac256::<32>(master, &[&label], custom)), public: None }
-        }
-        KeyKind::X25519 => with_public(kmac256::<32>(master, &[&label], custom), x25519_public),
-        KeyKind::Ed25519 => with_public(kmac256::<32>(master, &[&label], custom), ed25519_public),
+        KeyKind::Symmetric => DerivedKey {
+            secret: Secret::new(*kmac256::<32>(master, &[&label], custom)),
+            public: None,
+        },
+        KeyKind::X25519 => with_public(&kmac256::<32>(master, &[&label], custom), x25519_public),
+        KeyKind::Ed25519 => with_public(&kmac256::<32>(master, &[&label], custom), ed25519_public),
         KeyKind::P256 => {
             let wide = kmac256::<48>(master, &[&label], custom);
-            with_public(reduce(&wide, &P256_ORDER_MINUS_ONE), p256_public)
+            with_public(&reduce(&wide, P256_ORDER_MINUS_ONE), p256_public)
         }
         KeyKind::Secp256k1 => {
             let wide = kmac256::<48>(master, &[&label], custom);
-            with_public(reduce(&wide, &SECP256K1_ORDER_MINUS_ONE), secp256k1_public)
+            with_public(&reduce(&wide, SECP256K1_ORDER_MINUS_ONE), secp256k1_public)
         }
     }
 }
@@ -115,15 +116,16 @@ pub fn key_check(secret: &[u8; 32]) -> KeyDigest {
     KeyDigest::new(sha256(&[context::KEY_CHECK, secret]))
 }
 
-fn with_public(secret: Zeroizing<[u8; 32]>, public: fn(&[u8; 32]) -> Vec<u8>) -> DerivedKey {
-    let public = Some(PublicPart(public(&secret)));
+fn with_public(secret: &[u8; 32], public: fn(&[u8; 32]) -> Vec<u8>) -> DerivedKey {
+    let public = Some(PublicPart(public(secret)));
     DerivedKey { secret: Secret::new(*secret), public }
 }
 
 fn x25519_public(secret: &[u8; 32]) -> Vec<u8> {
     agreement::PrivateKey::from_private_key(&X25519, secret)
-        .and_then(|key| key.compute_public_key())
         .expect("every 32-byte string is an X25519 private key")
+        .compute_public_key()
+        .expect("every X25519 private key has a public key")
         .as_ref()
         .to_vec()
 }

@@ -338,14 +338,11 @@ impl Keeper {
             self.coverage = None;
             return;
         };
-        match self.keyring.coverage(committed.generation, committed.checksum) {
-            Ok(coverage) => self.coverage = Some(coverage),
-            Err(_) => {
-                self.coverage = None;
-                self.unreadable.get_or_insert(Unreadable::BrokenChain {
-                    newest: self.keyring.newest().unwrap_or_default(),
-                });
-            }
+        let coverage = self.keyring.coverage(committed.generation, committed.checksum);
+        self.coverage = coverage.ok();
+        if self.coverage.is_none() {
+            let reason = self.broken_chain();
+            self.unreadable.get_or_insert(reason);
         }
     }
 

@@ -30,3 +30,6 @@ pub mod handshake;
 pub mod port;
 
 mod kmac;
+
+#[cfg(test)]
+mod fake;

@@ -223,11 +223,11 @@ fn key_id(purpose: SealedPurpose, nonce: &[u8; NONCE_LEN]) -> Nonce {
 
 fn aead_key(platform: &dyn Platform, recipe: &SealRecipe) -> Result<LessSafeKey, PlatformError> {
     let SealRecipe::Sgx(request) = recipe;
-    let expanded = platform.seal_key(recipe)?.expose(|key| {
-        kmac256::<32>(key, &[request.key_id.as_bytes()], context::SEAL_EXPAND)
-    });
-    let key = UnboundKey::new(&AES_256_GCM, expanded.as_slice())
-        .expect("an AES-256 key has 32 bytes");
+    let expanded = platform
+        .seal_key(recipe)?
+        .expose(|key| kmac256::<32>(key, &[request.key_id.as_bytes()], context::SEAL_EXPAND));
+    let key =
+        UnboundKey::new(&AES_256_GCM, expanded.as_slice()).expect("an AES-256 key has 32 bytes");
     Ok(LessSafeKey::new(key))
 }
 

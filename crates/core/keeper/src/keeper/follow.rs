@@ -131,9 +131,10 @@ impl Keeper {
         });
         let now = Witness { position: self.position(), policy: self.policy_serial(), committed };
         let generation = |witness: &Witness| witness.committed.map(|seen| seen.generation);
-        let is_news = self.witness.as_ref().is_none_or(|seen| {
-            now.policy > seen.policy || generation(&now) > generation(seen)
-        });
+        let is_news = self
+            .witness
+            .as_ref()
+            .is_none_or(|seen| now.policy > seen.policy || generation(&now) > generation(seen));
         if !is_news || now.policy == Serial(0) {
             return Ok(());
         }
@@ -146,9 +147,9 @@ impl Keeper {
         writes.push(FileWrite { name: FileName::Witness { sequence }.to_string(), bytes });
         // The last two are kept.
         let old = self.witness_files.iter().filter(|kept| kept.saturating_add(1) < sequence);
-        change.stale.extend(old.map(|sequence| {
-            FileName::Witness { sequence: *sequence }.to_string()
-        }));
+        change
+            .stale
+            .extend(old.map(|sequence| FileName::Witness { sequence: *sequence }.to_string()));
         change.witness = Some((sequence, now));
         Ok(())
     }

@@ -42,27 +42,18 @@ impl Keeper {
     }
 
     /// Opens every file once, without changing anything, and compares with what is in memory.
-    pub fn probe(
-        &self,
-        platform: &dyn Platform,
-        files: &[StoredFile],
-    ) -> Result<(), KeeperError> {
+    pub fn probe(&self, platform: &dyn Platform, files: &[StoredFile]) -> Result<(), KeeperError> {
         self.expect_writable()?;
         let loaded = self.reload(platform, files)?;
         let Some(committed) = self.committed() else { return Ok(()) };
         if self.coverage != Some(Coverage::Complete) {
             return Ok(());
         }
-        match loaded {
-            Loaded { mut keyring, .. } => {
-                let found = keyring.coverage(committed.generation, committed.checksum);
-                match found.map_err(|_| KeeperError::Unreadable(self.broken_chain()))? {
-                    Coverage::Complete => Ok(()),
-                    Coverage::Missing(gap) => {
-                        Err(KeeperError::NotOnDisk { generation: gap.newest })
-                    }
-                }
-            }
+        let Loaded { mut keyring, .. } = loaded;
+        let found = keyring.coverage(committed.generation, committed.checksum);
+        match found.map_err(|_| KeeperError::Unreadable(self.broken_chain()))? {
+            Coverage::Complete => Ok(()),
+            Coverage::Missing(gap) => Err(KeeperError::NotOnDisk { generation: gap.newest }),
         }
     }
 
@@ -106,19 +97,18 @@ impl Keeper {
         platform: &dyn Platform,
         order: Nonce,
     ) -> Result<Intent<Vec<u8>>, KeeperError> {
-        let (generation, previous) = {
-            let open = self.open_order(order)?;
-            if open.order().node != self.config.node {
-                return Err(KeeperError::NotInLog);
-            }
-            (open.order().generation, self.checksum_before()?)
-        };
+        let open = self.open_order(order)?;
+        let generation = open.order().generation;
+        if open.order().node != self.config.node {
+            return Err(KeeperError::NotInLog);
+        }
         if let Some(intent) = self.repeat_receipt(platform, order)? {
             return Ok(intent);
         }
-        if self.open_order(order)?.proposed().is_some() {
+        if open.proposed().is_some() {
             return Err(KeeperError::ProposalLost { generation });
         }
+        let previous = self.checksum_before();
         let mut secret = Zeroizing::new([0; 32]);
         platform.random(secret.as_mut_slice())?;
         let proposal = Proposal { generation, secret: Secret::new(*secret), previous };
@@ -140,7 +130,7 @@ impl Keeper {
         if found != expected {
             return Err(BadGenerations::Order { expected, found }.into());
         }
-        let previous = self.checksum_before()?;
+        let previous = self.checksum_before();
         let made = sent.secret.expose(|secret| extend(&previous, secret));
         if sent.previous != previous || made != proposed {
             return Err(BadGenerations::Checksum { generation: found }.into());
@@ -226,11 +216,9 @@ impl Keeper {
     }
 
     /// The checksum that a new generation follows.
-    fn checksum_before(&self) -> Result<Checksum, KeeperError> {
-        Ok(match self.committed() {
-            Some(committed) => committed.checksum,
-            None => checksum_before_first(&self.config.domain),
-        })
+    fn checksum_before(&self) -> Checksum {
+        let first = || checksum_before_first(&self.config.domain);
+        self.committed().map_or_else(first, |committed| committed.checksum)
     }
 
     /// Refuses unless this keeper holds everything that is committed.
@@ -247,11 +235,7 @@ impl Keeper {
         }
     }
 
-    fn reload(
-        &self,
-        platform: &dyn Platform,
-        files: &[StoredFile],
-    ) -> Result<Loaded, KeeperError> {
+    fn reload(&self, platform: &dyn Platform, files: &[StoredFile]) -> Result<Loaded, KeeperError> {
         let loaded = load(platform, &self.identity, &self.config.domain, files)?;
         match loaded.unreadable {
             Some(unreadable) => Err(KeeperError::Unreadable(unreadable)),

@@ -107,9 +107,7 @@ impl Loaded {
             FileName::Keyring { first, last } => {
                 expect_subject(&subject, SealedPurpose::Keyring, first, last, stored)?;
                 let batch = Batch::from_bytes(first, last, &content).ok_or_else(corrupt)?;
-                self.keyring
-                    .insert(batch)
-                    .map_err(|_| Unreadable::BrokenChain { newest: last })?;
+                self.keyring.insert(batch).map_err(|_| Unreadable::BrokenChain { newest: last })?;
             }
             FileName::Proposed { generation, .. } => {
                 let purpose = SealedPurpose::ProposedGeneration;

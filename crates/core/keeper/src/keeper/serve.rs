@@ -134,9 +134,8 @@ impl Keeper {
             return Err(PeerRefusal::NotServing { state });
         }
         let open = self.domain_state().and_then(|domain| domain.order());
-        let is_open = open.is_some_and(|open| {
-            open.order().nonce == *order && open.is_open(self.network.epoch())
-        });
+        let is_open = open
+            .is_some_and(|open| open.order().nonce == *order && open.is_open(self.network.epoch()));
         let proposal = self.proposals.get(order).filter(|_| is_open);
         let proposal = proposal.ok_or(PeerRefusal::NotProposed)?;
         Ok(ReplicatedGeneration {
@@ -212,7 +211,9 @@ fn expect_application(
         (&rule.application, &rule.measurement) < (application, &measurement)
     });
     let rule = policy.applications.get(at).filter(|rule| {
-        rule.application == *application && rule.measurement == measurement && in_scope(rule, request)
+        rule.application == *application
+            && rule.measurement == measurement
+            && in_scope(rule, request)
     });
     let Some(rule) = rule else {
         let (policy, application) = (policy.serial, application.clone());

@@ -9,10 +9,10 @@ use crate::keyring::Coverage;
 
 pub(super) fn status(keeper: &Keeper) -> KeeperStatus {
     let state = keeper.state();
-    let policy = keeper.network.policy(&keeper.config.domain).map(|policy| FollowedPolicy {
-        serial: policy.serial,
-        digest: policy.digest(),
-    });
+    let policy = keeper
+        .network
+        .policy(&keeper.config.domain)
+        .map(|policy| FollowedPolicy { serial: policy.serial, digest: policy.digest() });
     let holding = keeper.committed().filter(|_| keeper.coverage == Some(Coverage::Complete)).map(
         |committed| Holding {
             generation: committed.generation,
@@ -22,8 +22,7 @@ pub(super) fn status(keeper: &Keeper) -> KeeperStatus {
     );
     let progress = keeper.progress().filter(|_| holding.is_none());
     let is_first = keeper.committed().is_none();
-    let may_generate =
-        state == ServingState::Ready || (state == ServingState::Empty && is_first);
+    let may_generate = state == ServingState::Ready || (state == ServingState::Empty && is_first);
     KeeperStatus {
         state,
         node: keeper.config.node.clone(),

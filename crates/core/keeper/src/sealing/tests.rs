@@ -1,1 +1,162 @@
+use super::*;
+use crate::fake::{DOMAIN, FakePlatform};
+use heirloom_model::identifier::PlatformId;
+use heirloom_model::measurement::{Measurement, MrEnclave};
+use heirloom_model::sealed::CpuSvn;
+use proptest::prelude::*;
 
+fn subject() -> Subject {
+    Subject {
+        purpose: SealedPurpose::Keyring,
+        domain: DOMAIN,
+        first: Generation(3),
+        last: Generation(4),
+        sequence: 9,
+    }
+}
+
+fn sealed_by(platform: &FakePlatform, content: &[u8]) -> StoredFile {
+    let bytes = seal(platform, &platform.identity, &subject(), content).unwrap();
+    StoredFile { name: "file".to_owned(), bytes }
+}
+
+fn open_with(platform: &FakePlatform, file: &StoredFile) -> Result<Opened, OpenError> {
+    open(platform, &platform.identity, &DOMAIN, file)
+}
+
+fn unreadable(platform: &FakePlatform, file: &StoredFile) -> Unreadable {
+    match open_with(platform, file) {
+        Err(OpenError::Unreadable(reason)) => reason,
+        Err(OpenError::Platform(error)) => panic!("the platform failed: {error}"),
+        Ok(_) => panic!("the file opened"),
+    }
+}
+
+fn edited(file: &StoredFile, edit: impl FnOnce(&mut SealedEnvelope)) -> StoredFile {
+    let mut envelope: SealedEnvelope = wire::decode(&file.bytes).unwrap();
+    edit(&mut envelope);
+    StoredFile { name: file.name.clone(), bytes: wire::encode(&envelope) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn content_survives_sealing(content in proptest::collection::vec(any::<u8>(), 0..4096)) {
+        let platform = FakePlatform::new();
+        let file = sealed_by(&platform, &content);
+        let opened = open_with(&platform, &file).unwrap_or_else(|error| panic!("{error}"));
+        prop_assert_eq!(opened.subject, subject());
+        prop_assert_eq!(opened.content.as_slice(), content.as_slice());
+    }
+}
+
+/// Each diagnosis is made by changing exactly one thing about who opens.
+#[test]
+fn a_file_that_cannot_be_opened_says_why() {
+    let sealer = FakePlatform::new();
+    let file = sealed_by(&sealer, b"secret");
+    let name = || file.name.clone();
+    let own = Measurement::Sgx(MrEnclave::new([9; 32]));
+    assert_eq!(
+        unreadable(&FakePlatform::with(|identity| identity.measurement = own), &file),
+        Unreadable::WrongMeasurement { file: name(), sealed_by: sealer.identity.measurement, own }
+    );
+    let own = PlatformId::new([9; 32]);
+    assert_eq!(
+        unreadable(&FakePlatform::with(|identity| identity.platform = own), &file),
+        Unreadable::OtherPlatform { file: name(), sealed_on: sealer.identity.platform, own }
+    );
+    assert_eq!(
+        unreadable(&FakePlatform::with(|identity| identity.isv_svn = 4), &file),
+        Unreadable::CodeRolledBack { file: name(), sealed_at: 5, own: 4 }
+    );
+    let own = CpuSvn::new([6; 16]);
+    assert_eq!(
+        unreadable(&FakePlatform::with(|identity| identity.cpu_svn = own), &file),
+        Unreadable::PlatformRolledBack { file: name(), sealed_at: sealer.identity.cpu_svn, own }
+    );
+    let other = DomainId::new([9; 32]);
+    match open(&sealer, &sealer.identity, &other, &file) {
+        Err(OpenError::Unreadable(reason)) => {
+            assert_eq!(reason, Unreadable::OtherDomain { file: name(), found: DOMAIN });
+        }
+        _ => panic!("the file of another domain is refused"),
+    }
+    let damaged = edited(&file, |envelope| envelope.ciphertext[0] ^= 1);
+    assert_eq!(unreadable(&sealer, &damaged), Unreadable::Corrupt { file: name() });
+}
+
+#[test]
+fn newer_code_and_newer_firmware_open_what_older_ones_sealed() {
+    let file = sealed_by(&FakePlatform::new(), b"secret");
+    let newer = FakePlatform::with(|identity| {
+        identity.isv_svn = 6;
+        identity.cpu_svn = CpuSvn::new([8; 16]);
+    });
+    assert!(open_with(&newer, &file).is_ok());
+}
+
+#[test]
+fn a_debug_twin_does_not_open_what_the_code_sealed() {
+    let file = sealed_by(&FakePlatform::new(), b"secret");
+    let twin = FakePlatform::with(|identity| identity.debug = true);
+    assert_eq!(unreadable(&twin, &file), Unreadable::Corrupt { file: file.name.clone() });
+}
+
+/// The file is sealed correctly, only not in the way in which keepers seal.
+#[test]
+fn files_sealed_to_a_signer_or_readable_by_debug_code_are_refused() {
+    let platform = FakePlatform::new();
+    type Edit = fn(&mut SgxSealRecipe);
+    let edits: [Edit; 3] = [
+        |recipe| recipe.policy = SealPolicy::Signer,
+        |recipe| recipe.flags_mask = 0b101,
+        |recipe| recipe.key_id = Nonce::new([0; 32]),
+    ];
+    for edit in edits {
+        let file = edited(&sealed_by(&platform, b""), |envelope| {
+            let SealRecipe::Sgx(recipe) = &mut envelope.header.recipe;
+            edit(recipe);
+            let key = aead_key(&platform, &envelope.header.recipe).unwrap();
+            let nonce = AeadNonce::assume_unique_for_key(envelope.header.nonce);
+            let header = Aad::from(wire::encode(&envelope.header));
+            envelope.ciphertext = b"secret".to_vec();
+            key.seal_in_place_append_tag(nonce, header, &mut envelope.ciphertext).unwrap();
+        });
+        assert_eq!(unreadable(&platform, &file), Unreadable::Corrupt { file: "file".to_owned() });
+    }
+}
+
+#[test]
+fn a_file_with_any_byte_changed_never_opens() {
+    let platform = FakePlatform::new();
+    let file = sealed_by(&platform, &[0x5a; 64]);
+    for at in 0..file.bytes.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut damaged = file.clone();
+            damaged.bytes[at] ^= change;
+            let _diagnosis = unreadable(&platform, &damaged);
+        }
+    }
+    for length in 0..file.bytes.len() {
+        let mut short = file.clone();
+        short.bytes.truncate(length);
+        assert_eq!(unreadable(&platform, &short), Unreadable::Corrupt { file: file.name.clone() });
+    }
+}
+
+#[test]
+fn no_two_files_share_a_key_and_no_file_is_sealed_to_less_than_it_must() {
+    let platform = FakePlatform::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let file = sealed_by(&platform, b"secret");
+        let envelope: SealedEnvelope = wire::decode(&file.bytes).unwrap();
+        let SealRecipe::Sgx(recipe) = envelope.header.recipe;
+        assert!(seen.insert(recipe.key_id));
+        assert_eq!(recipe.flags_mask & FLAGS_MASK_LEAST, FLAGS_MASK_LEAST);
+        assert_eq!(recipe.policy, SealPolicy::Measurement);
+        assert_eq!(recipe.isv_svn, platform.identity.isv_svn);
+        assert_eq!(recipe.cpu_svn, platform.identity.cpu_svn);
+    }
+}

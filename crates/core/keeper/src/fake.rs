@@ -1,0 +1,98 @@
+//! A platform for unit tests, with the rules of SGX for seal keys.
+
+use std::cell::Cell;
+
+use heirloom_model::digest::{Nonce, sha256};
+use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::identifier::{DomainId, PlatformId};
+use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
+use heirloom_model::sealed::{CpuSvn, SealPolicy, SealRecipe};
+use heirloom_model::secret::Secret;
+
+use crate::port::{Platform, PlatformError, PlatformIdentity};
+
+pub(crate) const DOMAIN: DomainId = DomainId::new([0xd0; 32]);
+
+pub(crate) struct FakePlatform {
+    pub(crate) identity: PlatformIdentity,
+    counter: Cell<u64>,
+}
+
+impl FakePlatform {
+    pub(crate) fn new() -> Self {
+        let identity = PlatformIdentity {
+            measurement: Measurement::Sgx(MrEnclave::new([1; 32])),
+            signer: MrSigner::new([2; 32]),
+            product_id: 0,
+            isv_svn: 5,
+            cpu_svn: CpuSvn::new([7; 16]),
+            debug: false,
+            platform: PlatformId::new([3; 32]),
+        };
+        Self { identity, counter: Cell::new(0) }
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut PlatformIdentity)) -> Self {
+        let mut platform = Self::new();
+        change(&mut platform.identity);
+        platform
+    }
+
+    pub(crate) fn nonce(&self) -> Nonce {
+        let mut bytes = [0; 32];
+        self.random(&mut bytes).unwrap();
+        Nonce::new(bytes)
+    }
+}
+
+impl Platform for FakePlatform {
+    fn identity(&self) -> Result<PlatformIdentity, PlatformError> {
+        Ok(self.identity)
+    }
+
+    fn seal_key(&self, recipe: &SealRecipe) -> Result<Secret<16>, PlatformError> {
+        let SealRecipe::Sgx(request) = recipe;
+        let own = &self.identity;
+        if request.isv_svn > own.isv_svn {
+            let (asked, own) = (request.isv_svn, own.isv_svn);
+            return Err(PlatformError::IsvSvnTooHigh { asked, own });
+        }
+        let asked = request.cpu_svn.as_bytes();
+        if asked.iter().zip(own.cpu_svn.as_bytes()).any(|(asked, own)| asked > own) {
+            let (asked, own) = (request.cpu_svn, own.cpu_svn);
+            return Err(PlatformError::CpuSvnTooHigh { asked, own });
+        }
+        let code = match request.policy {
+            SealPolicy::Measurement => own.measurement.to_string(),
+            SealPolicy::Signer => own.signer.to_string(),
+        };
+        let debug = request.flags_mask & 2 != 0 && own.debug;
+        let key = sha256(&[
+            own.platform.as_bytes(),
+            code.as_bytes(),
+            &[u8::from(debug)],
+            &minicbor::to_vec(recipe).unwrap(),
+        ]);
+        Ok(Secret::from_slice(&key[..16]).unwrap())
+    }
+
+    fn evidence(&self, report_data: &ReportData) -> Result<Evidence, PlatformError> {
+        Ok(Evidence::SgxDcap(report_data.as_bytes().to_vec()))
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> Result<(), PlatformError> {
+        for chunk in bytes.chunks_mut(32) {
+            self.counter.set(self.counter.get() + 1);
+            let block = sha256(&[b"random", &self.counter.get().to_be_bytes()]);
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+/// A file of the repository's shared vectors, if they are there.
+pub(crate) fn shared_vector(path: &str) -> Option<serde_json::Value> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3)?;
+    let bytes = std::fs::read_to_string(root.join("../shared/vectors").join(path)).ok()?;
+    Some(serde_json::from_str(&bytes).unwrap())
+}
