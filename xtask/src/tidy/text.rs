@@ -73,17 +73,25 @@ fn has_two_sentences(line: &str) -> bool {
     })
 }
 
-/// The source and the description of the kinds of statements.
-const KINDS: [&str; 2] = ["crates/base/model/src/statement.rs", "docs/formats/statement.md"];
+/// The source of the kinds of statements.
+const KINDS: &str = "crates/base/model/src/statement.rs";
+/// Where each kind has a row.
+const KIND_ROWS: &str = "docs/formats/statement.md";
+/// Where each kind has a section.
+const KIND_SECTIONS: &str = "docs/formats/payloads.md";
 
-/// Every kind of statement that the code names is a row of the format's description.
+/// Every kind of statement that the code names is described.
 pub(crate) fn statement_kinds(tree: &Tree) -> Vec<Finding> {
-    let [source, description] = KINDS;
-    let names = tree.file(source).lines().filter_map(|line| line.split_once("=> \""));
+    let names = tree.file(KINDS).lines().filter_map(|line| line.split_once("=> \""));
     let names = names.filter_map(|(_, rest)| rest.split('"').next());
     names
-        .filter(|name| !tree.file(description).contains(&format!("| {name} |")))
-        .map(|name| Finding::new("formats", description, format!("does not describe {name}")))
+        .flat_map(|name| {
+            [(KIND_ROWS, format!("| {name} |")), (KIND_SECTIONS, format!("\n## {name}\n"))]
+        })
+        .filter(|(document, needle)| !tree.file(document).contains(needle))
+        .map(|(document, needle)| {
+            Finding::new("formats", document, format!("does not have {:?}", needle.trim()))
+        })
         .collect()
 }
 
@@ -182,11 +190,14 @@ mod tests {
     #[test]
     fn a_kind_of_statement_without_a_description_is_found() {
         let mut tree = sample();
-        let [source, description] = KINDS.map(str::to_owned);
-        tree.files.insert(source, "Self::Root => \"root\",\nSelf::Fleet => \"fleet\",".to_owned());
-        tree.files.insert(description.clone(), "| 0 | root | people |".to_owned());
+        let mut put = |path: &str, text: &str| tree.files.insert(path.to_owned(), text.to_owned());
+        put(KINDS, "Self::Root => \"root\",\nSelf::Fleet => \"fleet\",");
+        put(KIND_ROWS, "| 0 | root | people |\n");
+        put(KIND_SECTIONS, "\n## root\n\n## fleet\n");
         assert_eq!(statement_kinds(&tree).len(), 1);
-        tree.files.insert(description, "| 0 | root | people |\n| 1 | fleet | people |".to_owned());
+        tree.files.insert(KIND_ROWS.to_owned(), "| root |\n| fleet |\n".to_owned());
         assert_eq!(statement_kinds(&tree), []);
+        tree.files.insert(KIND_SECTIONS.to_owned(), "\n## root\n".to_owned());
+        assert_eq!(statement_kinds(&tree).len(), 1);
     }
 }
