@@ -29,12 +29,7 @@ fn identity(seed: u8) -> Identity {
 }
 
 fn context<'a>(world: &'a World, platform: &'a EmulatedEnclave) -> SessionContext<'a> {
-    SessionContext {
-        network: world.network,
-        domain: world.domain,
-        platform,
-        trust: &world.state,
-    }
+    SessionContext { network: world.network, domain: world.domain, platform, trust: &world.state }
 }
 
 fn request() -> PeerRequest {
@@ -77,9 +72,7 @@ fn handshakes(criterion: &mut Criterion) {
         bencher.iter(|| {
             let (initiator, responder) = UnixStream::pair().expect("sockets are not used up");
             thread::scope(|scope| {
-                scope.spawn(|| {
-                    accept(responder, &keeper_key, &context(&world, &keeper)).map(drop)
-                });
+                scope.spawn(|| accept(responder, &keeper_key, &context(&world, &keeper)).map(drop));
                 connect(initiator, &app_key, &context(&world, &app))
                     .map(drop)
                     .expect("it is accepted");

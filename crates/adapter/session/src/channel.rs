@@ -160,7 +160,7 @@ impl<S: Stream> Channel<S> {
         Ok(())
     }
 
-    /// Sends what is queued, then waits for one frame.
+    /// Takes one frame. If none has arrived yet, sends what is queued and waits.
     pub(crate) fn receive<T: Wire>(&mut self) -> Result<T, SessionError> {
         loop {
             if let Some(message) = self.receive_ready()? {
@@ -195,7 +195,8 @@ impl<S: Stream> Channel<S> {
     /// The first frame, if it is complete. Its announced length is refused before there is room
     /// for it.
     fn parse<T: Wire>(&mut self) -> Result<Option<T>, SessionError> {
-        let Some((length, rest)) = self.incoming.filled().split_first_chunk::<LENGTH_BYTES>() else {
+        let Some((length, rest)) = self.incoming.filled().split_first_chunk::<LENGTH_BYTES>()
+        else {
             return Ok(None);
         };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -228,8 +229,7 @@ impl<S: Stream> Channel<S> {
 
     /// Reads at least one byte and decrypts what is complete.
     fn read_records(&mut self) -> Result<(), SessionError> {
-        if let (Patience::Until(deadline), true) =
-            (self.patience, self.stream.buffer().is_empty())
+        if let (Patience::Until(deadline), true) = (self.patience, self.stream.buffer().is_empty())
         {
             let left = time_left(deadline)?;
             self.stream.get_mut().set_read_patience(left).map_err(SessionError::Connection)?;

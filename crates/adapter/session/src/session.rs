@@ -69,13 +69,14 @@ pub fn attest<S: Stream>(
         *channel.exporter(),
     );
     channel.queue(&handshake.hello())?;
+    channel.flush()?;
     let hello: Hello = channel.receive()?;
     let as_of = context.look(|state| state.position());
     channel.queue(&handshake.introduction(&hello, context.platform, as_of)?)?;
+    channel.flush()?;
     let introduction: Introduction = channel.receive()?;
-    let peer = context.look(|state| {
-        handshake.authenticate(&hello, channel.peer_key(), &introduction, state)
-    })?;
+    let peer = context
+        .look(|state| handshake.authenticate(&hello, channel.peer_key(), &introduction, state))?;
     channel.set_default_patience()?;
     Ok(Session { channel, peer })
 }
@@ -92,7 +93,7 @@ impl<S: Stream> Session<S> {
         self.flush()
     }
 
-    /// Waits for one message. What is queued is sent first.
+    /// Takes one message. If none has arrived yet, sends what is queued and waits.
     pub fn receive<T: Wire>(&mut self) -> Result<T, SessionError> {
         self.channel.receive()
     }

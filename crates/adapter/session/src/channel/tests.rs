@@ -12,7 +12,7 @@ use rustls::server::ServerConfig;
 use rustls::{CertificateError, Error, PeerIncompatible};
 
 use super::*;
-use crate::tls::tests::{Attack, connector, acceptor};
+use crate::tls::tests::{Attack, acceptor, connector};
 
 fn identity(seed: u8) -> Identity {
     Identity::new(Arc::new(SigningKey::from_seed(Secret::new([seed; 32]))))

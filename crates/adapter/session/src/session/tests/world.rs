@@ -13,7 +13,7 @@ use heirloom_model::identifier::DomainId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
 use heirloom_model::policy::{
-    AppraisalPolicy, ApplicationRule, HolderRule, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
+    ApplicationRule, AppraisalPolicy, HolderRule, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
 };
 use heirloom_model::root::{Role, RoleKeys, Root};
 use heirloom_model::secret::Secret;
