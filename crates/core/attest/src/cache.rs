@@ -87,3 +87,48 @@ impl Cache {
 fn length(bytes: &[u8]) -> [u8; 8] {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::identifier::PlatformId;
+    use heirloom_model::policy::TcbLevel;
+
+    use super::*;
+
+    fn key(number: usize) -> QuotingKey {
+        QuotingKey(sha256(&[&number.to_be_bytes()]))
+    }
+
+    fn identity() -> QuotingIdentity {
+        let claims = PlatformClaims {
+            platform: PlatformId::new([0; 32]),
+            fmspc: [0; 6],
+            tcb: TcbLevel::UpToDate,
+            advisories: Vec::new(),
+            tcb_evaluation: 1,
+        };
+        let anchor = AnchorId::new([0; 32]);
+        QuotingIdentity {
+            claims,
+            anchor,
+            family: Family { anchor, fmspc: [0; 6], issuer: [0; 32] },
+            endorsements: [0; 32],
+            verified: Time(0),
+            certificates: Window { since: Time(0), until: Time(1) },
+        }
+    }
+
+    #[test]
+    fn the_oldest_identity_makes_room() {
+        let mut cache = Cache::default();
+        for number in 0..=QUOTING_IDENTITIES_MAX {
+            cache.put(key(number), identity());
+            // An identity that is verified again takes no second place.
+            cache.put(key(number), identity());
+        }
+        assert_eq!(cache.len(), QUOTING_IDENTITIES_MAX);
+        assert!(cache.get(&key(0)).is_none());
+        assert!(cache.get(&key(1)).is_some());
+        assert!(cache.get(&key(QUOTING_IDENTITIES_MAX)).is_some());
+    }
+}

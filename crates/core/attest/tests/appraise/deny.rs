@@ -38,9 +38,7 @@ fn no_policy_allows_debug_privileged_or_zero_enclaves() {
     // Known and harmless: only the signature refuses them.
     assert_eq!(flags(0x45, 0x04), Err(AppraiseError::QuoteSignature));
 
-    let zero = |from: usize| {
-        case.with(|case| case.quote[from..from + 32].fill(0)).appraise()
-    };
+    let zero = |from: usize| case.with(|case| case.quote[from..from + 32].fill(0)).appraise();
     assert_eq!(zero(MEASUREMENT), Err(AppraiseError::ZeroMeasurement));
     assert_eq!(zero(SIGNER), Err(AppraiseError::ZeroSigner));
     for reserved in [20, 47, 96, 127, 160, 255, 260, 319] {

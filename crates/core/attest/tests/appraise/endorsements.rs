@@ -2,7 +2,7 @@
 
 use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::endorse::ExpiryItem;
-use heirloom_attest::error::{AppraiseError, EndorsementPart};
+use heirloom_attest::error::{AppraiseError, EndorsementPart, EndorsementPart as Part};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{DcapCollateral, Endorsements};
 
@@ -17,7 +17,6 @@ fn endorse(change: impl FnOnce(&mut DcapCollateral)) -> Option<AppraiseError> {
 #[test]
 fn a_changed_part_is_refused_when_it_arrives() {
     let Some(_) = sgx() else { return };
-    use EndorsementPart as Part;
     let signature = |part| Some(AppraiseError::EndorsementSignature { part });
     let flip = |bytes: &mut Vec<u8>| bytes[40] ^= 1;
     assert_eq!(endorse(|c| flip(&mut c.tcb_info_signature)), signature(Part::TcbInfo));

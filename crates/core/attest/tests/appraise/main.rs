@@ -1,12 +1,15 @@
 //! Appraisal of real evidence, and of evidence that differs from it in one field.
 //!
 //! The vectors are real quotes of real machines with the manufacturer's endorsements of their
-//! day. They are kept beside the repository; where they are absent, tests say so and pass.
+//! day. They are kept beside the repository; where they are absent, tests say so and pass. What a
+//! manufacturer would have to sign for a test comes from an emulated one.
 
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod cached;
 mod deny;
+mod development;
 mod endorsements;
 mod oasis_init;
 mod oasis_quotes;

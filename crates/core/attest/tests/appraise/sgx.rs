@@ -45,7 +45,8 @@ fn every_flipped_bit_of_the_signed_part_is_refused() {
     for byte in 0..432 {
         for bit in 0..8 {
             let flipped = case.with(|case| case.quote[byte] ^= 1 << bit);
-            let mut appraiser = if bit == byte % 8 { case.appraiser().unwrap() } else { warm.clone() };
+            let mut appraiser =
+                if bit == byte % 8 { case.appraiser().unwrap() } else { warm.clone() };
             let outcome = flipped.appraise_with(&mut appraiser);
             assert!(outcome.is_err(), "byte {byte}, bit {bit}");
         }
@@ -100,10 +101,7 @@ fn every_field_of_the_policy_is_consulted() {
             "advisory-not-accepted",
             case.with(|case| case.policy.advisories_accepted = vec!["INTEL-SA-00289".to_owned()]),
         ),
-        (
-            "advisory-not-accepted",
-            case.with(|case| case.policy.advisories_accepted.clear()),
-        ),
+        ("advisory-not-accepted", case.with(|case| case.policy.advisories_accepted.clear())),
         ("tcb-evaluation-too-low", case.with(|case| case.policy.tcb_evaluation_min = 18)),
         ("expired-endorsements", case.with(|case| case.now = EXPIRED)),
     ];
@@ -187,10 +185,9 @@ fn a_foreign_anchor_vouches_for_nothing() {
     replaced.replace_anchors(vec![imitation.clone()]);
     assert_eq!(reason(&case.appraise_with(&mut replaced)), "missing-endorsements");
     // Beside the genuine root an imitation changes nothing, in either order.
-    for anchors in [
-        vec![imitation.clone(), case.anchors[0].clone()],
-        vec![case.anchors[0].clone(), imitation],
-    ] {
+    for anchors in
+        [vec![imitation.clone(), case.anchors[0].clone()], vec![case.anchors[0].clone(), imitation]]
+    {
         assert_eq!(case.with(|case| case.anchors = anchors).appraise(), case.appraise());
     }
 }
@@ -229,4 +226,21 @@ fn a_stale_revocation_list_is_refused_at_every_time() {
             assert!(never.contains(&found), "day {day}: {found}");
         }
     }
+}
+
+/// Each link of the chain from the anchor to the quote, broken alone.
+#[test]
+fn the_link_that_is_broken_is_the_one_that_is_named() {
+    let Some(case) = sgx() else { return };
+    let with = |at: usize| reason(&case.with(|case| case.quote[at] ^= 1).appraise());
+    let (signature, key, enclave) = (436, 500, 564);
+    let (enclave_signature, authentication) = (enclave + 384, enclave + 384 + 64 + 2);
+    assert_eq!(with(48), "quote-signature", "the quoted report");
+    assert_eq!(with(8), "quote-signature", "the header's security version");
+    assert_eq!(with(28), "quote-signature", "the header's user data");
+    assert_eq!(with(signature), "quote-signature");
+    assert_eq!(with(key), "quoting-enclave-key");
+    assert_eq!(with(authentication), "quoting-enclave-key");
+    assert_eq!(with(enclave), "quoting-enclave-signature");
+    assert_eq!(with(enclave_signature), "quoting-enclave-signature");
 }
