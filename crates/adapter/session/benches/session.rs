@@ -3,7 +3,6 @@
 //! Both ends run on the machine that measures: the numbers of one end are better.
 
 #[path = "../src/session/tests/world.rs"]
-#[expect(dead_code, reason = "the tests use all of it")]
 mod world;
 
 use std::os::unix::net::UnixStream;

@@ -79,7 +79,13 @@ impl Client {
     }
 
     /// Names a key of this client's application.
-    pub fn request(&self, key: KeyId, kind: KeyKind, period: KeyPeriod, part: KeyPart) -> KeyRequest {
+    pub fn request(
+        &self,
+        key: KeyId,
+        kind: KeyKind,
+        period: KeyPeriod,
+        part: KeyPart,
+    ) -> KeyRequest {
         KeyRequest { application: self.application.clone(), key, kind, period, part }
     }
 

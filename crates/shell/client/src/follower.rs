@@ -142,7 +142,10 @@ impl Task {
             let mut applied = Ok(());
             self.shared.change(|followed| {
                 // A statement that breaks a rule stays in the log without any effect.
-                applied = followed.network.apply(&entry).map(|Applied::Accepted(_) | Applied::Refused(_)| ());
+                applied = match followed.network.apply(&entry) {
+                    Ok(Applied::Accepted(_) | Applied::Refused(_)) => Ok(()),
+                    Err(broken) => Err(broken),
+                };
             });
             applied?;
         }

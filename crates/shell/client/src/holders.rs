@@ -108,8 +108,7 @@ impl Holders {
             let preferred = self.preferred.as_ref() == Some(&source.node);
             (!preferred, !self.sessions.contains_key(&source.node))
         });
-        let waiting_for =
-            if sources.is_empty() { WaitingFor::Holders } else { WaitingFor::Answer };
+        let waiting_for = if sources.is_empty() { WaitingFor::Holders } else { WaitingFor::Answer };
         (sources, waiting_for, changes)
     }
 
@@ -123,8 +122,14 @@ impl Holders {
     ) -> Result<(), AttemptError> {
         let deadline = round.deadline.min(Instant::now() + self.own.attempt_time);
         if let Some(kept) = self.sessions.get_mut(&source.node) {
-            match exchange(&mut kept.session, &self.own.domain, &source.node, round, known, deadline)
-            {
+            match exchange(
+                &mut kept.session,
+                &self.own.domain,
+                &source.node,
+                round,
+                known,
+                deadline,
+            ) {
                 Err(
                     AttemptError::NotAHolder(NotAHolder::EvidenceTooOld)
                     | AttemptError::NotNow(PeerRefusal::EvidenceTooOld)

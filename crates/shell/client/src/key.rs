@@ -25,7 +25,8 @@ impl Key {
         if !generation_fits || !secret_fits || public_bytes != public_bytes_of(request.kind) {
             return None;
         }
-        let secret = answer.secret.as_ref().map(|secret| secret.expose(|bytes| Secret::new(*bytes)));
+        let secret =
+            answer.secret.as_ref().map(|secret| secret.expose(|bytes| Secret::new(*bytes)));
         let (generation, policy) = (answer.generation, answer.policy);
         Some(Self { generation, policy, secret, public: answer.public.clone() })
     }

@@ -27,10 +27,7 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn of(network: &NetworkState, domain: &DomainId) -> Self {
         let committed = network.domain(domain).and_then(|domain| domain.committed());
-        Self {
-            newest: committed.map(|committed| committed.generation.0),
-            epoch: network.epoch().0,
-        }
+        Self { newest: committed.map(|committed| committed.generation.0), epoch: network.epoch().0 }
     }
 
     /// Whether another holder, or this one later, may answer differently.

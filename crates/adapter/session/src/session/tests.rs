@@ -86,8 +86,8 @@ fn meet<S: Stream + Send>(world: &World, initiator: S, responder: S) -> (Session
     let (app_key, keeper_key) = (identity(2), identity(1));
     thread::scope(|scope| {
         let accepted =
-            scope.spawn(|| accept(responder, &keeper_key, &context(&world, &keeper)).unwrap());
-        let connected = connect(initiator, &app_key, &context(&world, &app)).unwrap();
+            scope.spawn(|| accept(responder, &keeper_key, &context(world, &keeper)).unwrap());
+        let connected = connect(initiator, &app_key, &context(world, &app)).unwrap();
         (connected, accepted.join().unwrap())
     })
 }

@@ -74,7 +74,7 @@ impl World {
     /// Signs a statement, appends it, and follows it.
     pub(crate) fn publish<T: Statement>(&mut self, statement: &T) {
         let envelope = wire::encode(&Envelope::signed(statement, [&self.authority]));
-        let state = self.state.get_mut().unwrap();
+        let state = self.state.get_mut().expect("nobody panicked");
         let entry = LogEntry::following(&state.position(), envelope);
         assert_eq!(state.apply(&entry), Ok(Applied::Accepted(T::KIND)));
         self.log.push(entry);
@@ -95,7 +95,7 @@ impl World {
                 gives_to: vec![],
             }],
             applications: vec![ApplicationRule {
-                application: "wallet".parse().unwrap(),
+                application: "wallet".parse().expect("this is a name"),
                 measurement: self::measurement(APPLICATION),
                 security_version: SecurityVersion(1),
                 keys: KeyScope::All,
