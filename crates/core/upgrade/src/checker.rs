@@ -1,0 +1,285 @@
+//! Says what is wrong with a plan. Empty means that nothing was found.
+//!
+//! The checker shares no code with the planner. It takes the plan as it is, walks through it
+//! from the state that the log shows, and treats everything that may happen at the same time as
+//! if it did: all nodes of a wave are down together, every agent is cut off between any two of
+//! its steps, and an abort may come at each of those moments.
+
+use heirloom_custody::invariant::{LeakRisk, LossRisk};
+use heirloom_model::counter::{Epoch, Generation, PlanNumber, SecurityVersion, Serial, Time};
+use heirloom_model::digest::{PlanDigest, ReleaseDigest};
+use heirloom_model::identifier::NodeId;
+use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::{Plan, StepId};
+use heirloom_registry::network::NetworkState;
+
+use crate::inventory::{Inventory, InventoryError};
+
+mod back;
+mod forward;
+mod ground;
+mod host;
+mod order;
+mod survey;
+
+/// Findings that one check reports; a plan that is wrong everywhere needs no list of everything.
+pub const FINDINGS_MAX: usize = 256;
+
+/// One thing that is wrong with a plan.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    /// The step that shows it, if one does.
+    pub step: Option<StepId>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// What a finding means for the plan.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Severity {
+    /// The plan is weaker than it could be.
+    Warning,
+    /// The plan must not be approved.
+    Error,
+}
+
+impl Severity {
+    /// The word that people see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Finding {
+    /// Its stable code.
+    pub fn code(&self) -> &'static str {
+        self.fault.code()
+    }
+
+    /// What it means for the plan.
+    pub fn severity(&self) -> Severity {
+        match self.fault {
+            Fault::OneOperator { .. } => Severity::Warning,
+            _ => Severity::Error,
+        }
+    }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.step {
+            Some(step) => write!(f, "{} step {step}: {}", self.code(), self.fault),
+            None => write!(f, "{}: {}", self.code(), self.fault),
+        }
+    }
+}
+
+macro_rules! faults {
+    ($($code:literal $message:literal
+        $name:ident $(($inner:ty))? $({ $($field:ident: $type:ty = $what:literal,)+ })?;)+) => {
+        /// What is wrong with a plan.
+        #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+        pub enum Fault {$(
+            #[doc = $message]
+            #[error($message)]
+            $name $((#[source] $inner))? $({ $(#[doc = $what] $field: $type,)+ })?,
+        )+}
+
+        impl Fault {
+            /// Every code, in order.
+            pub const CODES: &'static [&'static str] = &[$($code),+];
+
+            /// Its stable code. Codes are never reused.
+            pub fn code(&self) -> &'static str {
+                match self {$(Self::$name { .. } => $code,)+}
+            }
+        }
+    };
+}
+
+faults! {
+    // The ground that the plan stands on.
+    "F-100" "the log does not say enough to check a plan"
+    Inventory(InventoryError);
+    "F-101" "the plan is made for another network"
+    OtherNetwork;
+    "F-102" "the plan has number {found}, and {expected} is the next one"
+    WrongNumber { expected: PlanNumber = "The next one.", found: PlanNumber = "The plan's.", };
+    "F-103" "plan {plan} is active in this domain"
+    PlanActive { plan: PlanDigest = "The other plan.", };
+    "F-104" "the plan is made for policy serial {found}, and {in_force} is in force"
+    OtherPolicy { in_force: Serial = "In force.", found: Serial = "The plan's.", };
+    "F-105" "the plan does not protect the keyring that is committed"
+    OtherKeyring;
+    "F-106" "the plan keeps {found} proven holders, and the policy demands {needed}"
+    HoldersMinTooLow { needed: u32 = "By policy.", found: u32 = "By the plan.", };
+    "F-107" "the plan leaves out or repeats {node}, or does not list nodes in order"
+    WrongNodes { node: NodeId = "The first node that differs.", };
+    "F-108" "release {release} is not a known keeper release with measurement {measurement}"
+    WrongRelease {
+        release: ReleaseDigest = "The release.",
+        measurement: Measurement = "What the plan says it launches to.",
+    };
+    "F-109" "the release to install expired at {not_after}"
+    ReleaseExpired { not_after: Time = "Its end.", };
+    "F-110" "the security version would go down from {from} to {to}"
+    SecurityVersionLower {
+        from: SecurityVersion = "What runs.",
+        to: SecurityVersion = "What shall run.",
+    };
+    "F-111" "the policy does not let the keyring go the way of this plan"
+    Leak(LeakRisk);
+    "F-112" "the plan ends with epoch {not_after}, and it is {epoch}"
+    Ended { not_after: Epoch = "The last epoch.", epoch: Epoch = "Now.", };
+    "F-113" "generation {generation} is ordered and not committed yet"
+    RotationPending { generation: Generation = "The generation.", };
+    "F-114" "both releases launch to the same measurement"
+    NothingChanges;
+    "F-115" "the domain is exclusive, and this plan has two active holders"
+    Exclusive;
+    "F-116" "the plan has {found} {what}, more than the {limit} allowed"
+    TooLarge {
+        what: &'static str = "Of what.",
+        found: usize = "How many.",
+        limit: usize = "How many are allowed.",
+    };
+    // Shape and order.
+    "F-201" "the step has another number than its place"
+    WrongStepNumber;
+    "F-202" "{node} is not a node of this plan"
+    ForeignNode { node: NodeId = "The node.", };
+    "F-203" "the gate refers to step {to}, which does not come before"
+    GateAhead { to: StepId = "The step that it refers to.", };
+    "F-204" "the gate waits for epoch {epoch}, and the plan ends with {not_after}"
+    EpochAfterEnd { epoch: Epoch = "Awaited.", not_after: Epoch = "The plan's last.", };
+    "F-205" "nothing makes the step wait for step {before} of the same node"
+    LooseStep { before: StepId = "The step before it on the node.", };
+    "F-206" "the step is in wave {found}, and {node} changes in wave {expected}"
+    WrongWave {
+        node: NodeId = "The node.",
+        expected: u32 = "Where it changes.",
+        found: u32 = "Where the step is.",
+    };
+    "F-207" "{need} are needed, and at most {possible} can answer"
+    Unsatisfiable { need: u32 = "Needed.", possible: u32 = "Possible.", };
+    "F-208" "the step undoes step {undoes}, which is not a forward step of the same node"
+    UndoesForeign { undoes: StepId = "What it says it undoes.", };
+    "F-209" "the way back waits for step {to}, which is not on the way back"
+    BackWaitsForward { to: StepId = "The step that it waits for.", };
+    "F-210" "waves are not numbered from 1 without a gap"
+    WaveNumbers;
+    // One node.
+    "F-301" "{node} is not as the step expects: it needs {needed}"
+    Unexpected { node: NodeId = "The node.", needed: &'static str = "What the step needs.", };
+    "F-302" "{node} does not end with the new release, running, with a keyring that it unsealed and proved"
+    NotUpgraded { node: NodeId = "The node.", };
+    "F-303" "{node} is stopped before it was prepared"
+    NotPrepared { node: NodeId = "The node.", };
+    "F-304" "the step names another release or measurement than the plan"
+    ForeignPlacement;
+    "F-305" "{node} is changed twice"
+    ChangedTwice { node: NodeId = "The node.", };
+    // Custody.
+    "F-401" "a holder is stopped, and no gate asks for proofs of others"
+    StopWithoutProof;
+    "F-402" "the proofs answer step {since}, which does not ask anew for this stop"
+    ProofNotFresh { since: StepId = "The step that the gate names.", };
+    "F-403" "{node} counts as a witness and is changed in the same wave"
+    WitnessInWave { node: NodeId = "The witness.", };
+    "F-404" "{node} counts as a witness, and step {since} does not ask it"
+    WitnessNotAsked { node: NodeId = "The witness.", since: StepId = "The step that asks.", };
+    "F-405" "the keyring could be lost"
+    Loss(LossRisk);
+    "F-406" "{node} may be asked for the keyring and is changed in the same wave"
+    SourceInWave { node: NodeId = "The source.", };
+    "F-407" "nobody may be asked for the keyring"
+    NoSource;
+    "F-408" "wave {wave} takes the last two failure domains together"
+    LastDomains { wave: u32 = "The wave.", };
+    "F-409" "{node} is stopped before the new release registered there in a trial"
+    NoTrial { node: NodeId = "The node.", };
+    "F-410" "a node changes before every node is prepared"
+    NotEveryoneReady;
+    "F-411" "wave {wave} begins before wave {before} is verified twice"
+    WavesOverlap { wave: u32 = "The wave.", before: u32 = "The wave before.", };
+    "F-412" "wave {wave} is not verified twice after it changed"
+    NotVerifiedTwice { wave: u32 = "The wave.", };
+    "F-413" "{node} verifies wave {wave} and verifies it again"
+    SameVerifier { wave: u32 = "The wave.", node: NodeId = "The verifier.", };
+    "F-414" "both verifiers of wave {wave} answer to one operator, and the fleet has others"
+    OneOperator { wave: u32 = "The wave.", };
+    // The point of no return.
+    "F-501" "the plan does not end with exactly one withdrawal, at its point of no return"
+    NoReturn;
+    "F-502" "the withdrawal names policy serial {found}, and {expected} is the next one"
+    WrongSerial { expected: Serial = "The next one.", found: Serial = "The plan's.", };
+    "F-503" "rights are withdrawn before every node is verified twice"
+    EarlyWithdrawal;
+    "F-504" "rights are withdrawn before the policy that does so is published"
+    WithdrawalUnpublished;
+    // The way back.
+    "F-601" "an abort at this step does not bring {node} back to the old release with its keyring"
+    NoWayBack { node: NodeId = "The node.", };
+    "F-602" "an abort at step {aborted_at} leaves {node} so that this step cannot run: it needs {needed}"
+    BackUnexpected {
+        node: NodeId = "The node.",
+        aborted_at: StepId = "The forward step.",
+        needed: &'static str = "What the step needs.",
+    };
+    "F-603" "a new instance that may be a holder is stopped, and no gate asks for proofs of others"
+    BackWithoutProof;
+    "F-604" "{node} counts as a witness and may go away at the same time"
+    BackCircle { node: NodeId = "The witness.", };
+    "F-605" "{node} does not prove on its way back that it holds"
+    BackNotVerified { node: NodeId = "The node.", };
+}
+
+/// Checks a plan against the log.
+pub fn check(plan: &Plan, state: &NetworkState) -> Vec<Finding> {
+    match Inventory::of(state, &plan.domain) {
+        Ok(inventory) => check_from(plan, &inventory),
+        Err(error) => vec![Finding { step: None, fault: Fault::Inventory(error) }],
+    }
+}
+
+/// Checks a plan against an inventory.
+pub fn check_from(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
+    let mut report = Report::default();
+    ground::check(plan, inventory, &mut report);
+    if !order::check(plan, inventory, &mut report) {
+        // References that lead nowhere make everything below meaningless.
+        return report.findings;
+    }
+    let survey = survey::Survey::of(plan, inventory, &mut report);
+    forward::check(&survey, &mut report);
+    back::check(&survey, &mut report);
+    report.findings
+}
+
+/// The findings so far.
+#[derive(Default)]
+struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    fn plan(&mut self, fault: Fault) {
+        self.push(None, fault);
+    }
+
+    fn step(&mut self, step: StepId, fault: Fault) {
+        self.push(Some(step), fault);
+    }
+
+    fn push(&mut self, step: Option<StepId>, fault: Fault) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(Finding { step, fault });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Whether the plan was made for the world as it is.
+
+use heirloom_custody::invariant::{Party, no_leak};
+use heirloom_model::limit::{NODES_MAX, STEPS_MAX};
+use heirloom_model::plan::{Placement, Plan};
+use heirloom_model::policy::Sharing;
+use heirloom_model::release::{Release, ReleaseKind};
+
+use super::{Fault, Report};
+use crate::inventory::Inventory;
+
+pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+    check_identity(plan, inventory, report);
+    check_keyring(plan, inventory, report);
+    check_nodes(plan, inventory, report);
+    check_releases(plan, inventory, report);
+    let limits = [
+        ("steps", plan.steps.len(), STEPS_MAX),
+        ("rollback steps", plan.rollback.len(), STEPS_MAX),
+        ("nodes", plan.nodes.len(), NODES_MAX),
+    ];
+    for (what, found, limit) in limits {
+        if found > limit {
+            report.plan(Fault::TooLarge { what, found, limit });
+        }
+    }
+}
+
+fn check_identity(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+    if plan.network != inventory.network {
+        report.plan(Fault::OtherNetwork);
+    }
+    // A plan that is proposed already is judged like one that is about to be.
+    let is_proposed = inventory.active_plan.is_some_and(|active| active == plan.digest());
+    let expected = match (is_proposed, inventory.plan_number.next()) {
+        (true, _) | (false, None) => inventory.plan_number,
+        (false, Some(next)) => next,
+    };
+    if plan.number != expected {
+        report.plan(Fault::WrongNumber { expected, found: plan.number });
+    }
+    if let Some(active) = inventory.active_plan.filter(|_| !is_proposed) {
+        report.plan(Fault::PlanActive { plan: active });
+    }
+    if plan.policy != inventory.policy.serial {
+        let (in_force, found) = (inventory.policy.serial, plan.policy);
+        report.plan(Fault::OtherPolicy { in_force, found });
+    }
+    if inventory.epoch > plan.not_after {
+        report.plan(Fault::Ended { not_after: plan.not_after, epoch: inventory.epoch });
+    }
+    if let Some(generation) = inventory.rotation {
+        report.plan(Fault::RotationPending { generation });
+    }
+    if inventory.policy.sharing == Sharing::Exclusive {
+        report.plan(Fault::Exclusive);
+    }
+}
+
+fn check_keyring(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+    let committed = inventory.keyring.map(|keyring| (keyring.generation, keyring.checksum));
+    if committed != Some((plan.generation, plan.checksum)) {
+        report.plan(Fault::OtherKeyring);
+    }
+    let needed = inventory.policy.holders_min.max(1);
+    if plan.holders_min < needed {
+        report.plan(Fault::HoldersMinTooLow { needed, found: plan.holders_min });
+    }
+}
+
+/// The plan names the domain's nodes, all of them, once each, in order.
+fn check_nodes(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+    let mut known = inventory.nodes.iter().map(|node| &node.node);
+    let mut named = plan.nodes.iter();
+    loop {
+        let node = match (known.next(), named.next()) {
+            (None, None) => return,
+            (Some(left), Some(right)) if left == right => continue,
+            (_, Some(node)) | (Some(node), None) => node.clone(),
+        };
+        report.plan(Fault::WrongNodes { node });
+        return;
+    }
+}
+
+fn check_releases(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+    if plan.from.measurement == plan.to.measurement {
+        report.plan(Fault::NothingChanges);
+    }
+    let releases = [&plan.from, &plan.to].map(|placement| release(placement, inventory));
+    for (placement, found) in [&plan.from, &plan.to].into_iter().zip(&releases) {
+        if found.is_none() {
+            let Placement { release, measurement } = *placement;
+            report.plan(Fault::WrongRelease { release, measurement });
+        }
+    }
+    let [Some(old), Some(new)] = releases else { return };
+    if inventory.now > new.not_after {
+        report.plan(Fault::ReleaseExpired { not_after: new.not_after });
+    }
+    if new.security_version < old.security_version {
+        let (from, to) = (old.security_version, new.security_version);
+        report.plan(Fault::SecurityVersionLower { from, to });
+    }
+    let party = |placement: &Placement, release: &Release| Party {
+        measurement: placement.measurement,
+        security_version: release.security_version,
+    };
+    let (old, new) = (party(&plan.from, old), party(&plan.to, new));
+    // Old gives to new in the first wave, new to new later; old and new to old on the way back.
+    for (giver, receiver) in [(&old, &new), (&new, &new), (&old, &old), (&new, &old)] {
+        if let Err(risk) = no_leak(&inventory.policy, inventory.now, giver, receiver) {
+            report.plan(Fault::Leak(risk));
+        }
+    }
+}
+
+fn release<'i>(placement: &Placement, inventory: &'i Inventory) -> Option<&'i Release> {
+    inventory.releases.get(&placement.release).filter(|found| {
+        found.kind == ReleaseKind::Keeper && found.measurements.contains(&placement.measurement)
+    })
+}

@@ -1,0 +1,280 @@
+//! Who changes when, and what each step comes after.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heirloom_model::fleet::Node;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::plan::{Action, Gate, Plan, RollbackStep, Step, StepId};
+
+use super::{Fault, Report};
+use crate::inventory::Inventory;
+
+/// What the checks of single nodes look up.
+pub(super) struct Survey<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) inventory: &'a Inventory,
+    pub(super) nodes: Vec<Surveyed<'a>>,
+    index: BTreeMap<&'a NodeId, usize>,
+    /// The nodes of each wave; wave 1 is the first element.
+    pub(super) waves: Vec<BTreeSet<NodeId>>,
+    reached: Vec<Reached>,
+}
+
+/// One node and its steps.
+pub(super) struct Surveyed<'a> {
+    pub(super) node: &'a Node,
+    /// The wave in which it stops; 0 if it never does.
+    pub(super) wave: u32,
+    /// Forward steps that change it, and the proofs of its own keeper.
+    pub(super) forward: Vec<&'a Step>,
+    /// Its way back.
+    pub(super) back: Vec<&'a RollbackStep>,
+}
+
+/// What is certain when a forward step starts, because of its gates and those before them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reached {
+    /// Every node is prepared.
+    ready: bool,
+    /// Up to this wave, every node has carried out its last own step.
+    changed: u32,
+    /// Up to this wave, every node was verified twice.
+    verified: u32,
+    /// Every node of the plan was verified twice, after everything changed.
+    all_verified: bool,
+}
+
+/// Who verified a wave for the first time.
+type First<'a> = (StepId, &'a NodeId);
+
+impl<'a> Survey<'a> {
+    pub(super) fn of(plan: &'a Plan, inventory: &'a Inventory, report: &mut Report) -> Self {
+        let mut nodes: Vec<Surveyed<'a>> = inventory
+            .nodes
+            .iter()
+            .map(|node| Surveyed { node, wave: 0, forward: Vec::new(), back: Vec::new() })
+            .collect();
+        let index: BTreeMap<&NodeId, usize> =
+            inventory.nodes.iter().enumerate().map(|(at, node)| (&node.node, at)).collect();
+        for step in &plan.steps {
+            let Some(found) = index.get(&step.node).and_then(|at| nodes.get_mut(*at)) else {
+                continue;
+            };
+            // Where the fleet is small, a node also verifies its own wave, after it proved.
+            let proved = found.forward.last().is_some_and(|last| is_verification(last));
+            if !changes(step) || (proved && is_verification(step)) {
+                continue;
+            }
+            found.forward.push(step);
+            if matches!(step.action, Action::Stop(_)) {
+                if found.wave != 0 {
+                    let node = step.node.clone();
+                    report.step(step.id, Fault::ChangedTwice { node });
+                }
+                found.wave = step.wave;
+            }
+        }
+        for back in &plan.rollback {
+            if let Some(found) = index.get(&back.step.node).and_then(|at| nodes.get_mut(*at)) {
+                found.back.push(back);
+            }
+        }
+        let waves = waves(&nodes, report);
+        let mut survey = Self { plan, inventory, nodes, index, waves, reached: Vec::new() };
+        survey.walk(report);
+        survey
+    }
+
+    /// The wave in which a node changes; 0 if it never does.
+    pub(super) fn wave_of(&self, node: &NodeId) -> u32 {
+        self.surveyed(node).map_or(0, |found| found.wave)
+    }
+
+    pub(super) fn surveyed(&self, node: &NodeId) -> Option<&Surveyed<'a>> {
+        self.nodes.get(*self.index.get(node)?)
+    }
+
+    /// The nodes of a wave.
+    pub(super) fn members(&self, wave: u32) -> Option<&BTreeSet<NodeId>> {
+        self.waves.get(usize::try_from(wave.checked_sub(1)?).ok()?)
+    }
+
+    /// Whether every node is prepared when a step starts.
+    pub(super) fn is_ready_before(&self, step: StepId) -> bool {
+        self.reached(step).ready
+    }
+
+    /// Whether every wave before this one is verified twice when a step starts.
+    pub(super) fn is_after_wave_before(&self, step: StepId, wave: u32) -> bool {
+        self.reached(step).verified.saturating_add(1) >= wave
+    }
+
+    /// Whether everything is verified twice when a step starts.
+    pub(super) fn is_after_everything(&self, step: StepId) -> bool {
+        self.reached(step).all_verified
+    }
+
+    fn reached(&self, step: StepId) -> Reached {
+        let at = usize::try_from(step.0).ok();
+        at.and_then(|at| self.reached.get(at)).copied().unwrap_or_default()
+    }
+
+    /// Walks forward once. What a step adds is certain for those that wait for it.
+    fn walk(&mut self, report: &mut Report) {
+        let prepares: BTreeSet<StepId> = self
+            .plan
+            .steps
+            .iter()
+            .filter(|step| matches!(step.action, Action::Prepare(_)))
+            .map(|step| step.id)
+            .collect();
+        let lasts: BTreeMap<StepId, u32> = self
+            .nodes
+            .iter()
+            .filter_map(|found| Some((found.forward.last()?.id, found.wave)))
+            .collect();
+        let mut firsts: BTreeMap<u32, Vec<First<'a>>> = BTreeMap::new();
+        let mut twice: BTreeSet<u32> = BTreeSet::new();
+        let mut same: BTreeMap<u32, First<'a>> = BTreeMap::new();
+        for step in &self.plan.steps {
+            let mut reached = self.before(step, &prepares, &lasts);
+            let covered = self.covered(step, &reached);
+            let all = covered.len() == self.waves.len() && !covered.is_empty();
+            for wave in covered {
+                let before: Vec<First<'a>> = firsts.get(&wave).cloned().unwrap_or_default();
+                let before = before.iter().filter(|(id, _)| waits_for(step, *id));
+                let mut again = false;
+                for (_, verifier) in before {
+                    if *verifier == &step.node {
+                        same.entry(wave).or_insert((step.id, &step.node));
+                    } else {
+                        again = true;
+                        self.compare_operators(step, verifier, wave, report);
+                    }
+                }
+                if again {
+                    twice.insert(wave);
+                    if reached.ready && reached.verified.saturating_add(1) >= wave {
+                        reached.verified = reached.verified.max(wave);
+                    }
+                    let last = u32::try_from(self.waves.len()).unwrap_or(u32::MAX);
+                    reached.all_verified |= all && wave == last;
+                }
+                firsts.entry(wave).or_default().push((step.id, &step.node));
+            }
+            self.reached.push(reached);
+        }
+        for wave in (1_u32..).take(self.waves.len()).filter(|wave| !twice.contains(wave)) {
+            match same.get(&wave) {
+                Some((step, node)) => {
+                    let node = (*node).clone();
+                    report.step(*step, Fault::SameVerifier { wave, node });
+                }
+                None => report.plan(Fault::NotVerifiedTwice { wave }),
+            }
+        }
+    }
+
+    /// What a step's gates make certain.
+    fn before(
+        &self,
+        step: &Step,
+        prepares: &BTreeSet<StepId>,
+        lasts: &BTreeMap<StepId, u32>,
+    ) -> Reached {
+        let mut reached = Reached::default();
+        let mut prepared = BTreeSet::new();
+        let mut done: BTreeMap<u32, BTreeSet<StepId>> = BTreeMap::new();
+        for gate in &step.gates {
+            let (Gate::Done(before) | Gate::Proven { since: before, .. }) = gate else { continue };
+            let earlier = self.reached(*before);
+            reached.ready |= earlier.ready;
+            reached.changed = reached.changed.max(earlier.changed);
+            reached.verified = reached.verified.max(earlier.verified);
+            reached.all_verified |= earlier.all_verified;
+            if matches!(gate, Gate::Done(_)) {
+                if prepares.contains(before) {
+                    prepared.insert(*before);
+                }
+                if let Some(wave) = lasts.get(before) {
+                    done.entry(*wave).or_default().insert(*before);
+                }
+            }
+        }
+        reached.ready |= prepared.len() == self.nodes.len();
+        for (wave, steps) in done {
+            let complete = self.members(wave).is_some_and(|members| members.len() == steps.len());
+            if complete && reached.changed.saturating_add(1) >= wave {
+                reached.changed = reached.changed.max(wave);
+            }
+        }
+        reached
+    }
+
+    /// The waves of which this step verifies every node, after every node changed.
+    fn covered(&self, step: &Step, reached: &Reached) -> Vec<u32> {
+        let Action::Verify { targets, need } = &step.action else { return Vec::new() };
+        if usize::try_from(*need).is_ok_and(|need| need < targets.len()) {
+            return Vec::new();
+        }
+        let mut found: BTreeMap<u32, BTreeSet<&NodeId>> = BTreeMap::new();
+        for target in targets {
+            found.entry(self.wave_of(target)).or_default().insert(target);
+        }
+        let complete = |(wave, nodes): &(u32, BTreeSet<&NodeId>)| {
+            *wave <= reached.changed
+                && self.members(*wave).is_some_and(|members| members.len() == nodes.len())
+        };
+        found.into_iter().filter(complete).map(|(wave, _)| wave).collect()
+    }
+
+    fn compare_operators(&self, step: &Step, first: &NodeId, wave: u32, report: &mut Report) {
+        let operator = |node: &NodeId| self.surveyed(node).map(|found| &found.node.operator);
+        let mut operators = self.inventory.nodes.iter().map(|node| &node.operator);
+        let some = operators.next();
+        let has_others = operators.any(|other| Some(other) != some);
+        let is_last = |wave| usize::try_from(wave).is_ok_and(|wave| wave == self.waves.len());
+        // The final verifications cover every wave; one finding about them is enough.
+        let speaks_for = step.wave == wave || is_last(wave);
+        if has_others && speaks_for && operator(&step.node) == operator(first) {
+            report.step(step.id, Fault::OneOperator { wave });
+        }
+    }
+}
+
+/// Whether a step changes its own node, or proves that its own keeper holds.
+fn changes(step: &Step) -> bool {
+    match &step.action {
+        Action::Verify { targets, .. } => targets.as_slice() == std::slice::from_ref(&step.node),
+        Action::Withdraw(_) => false,
+        Action::Prepare(_)
+        | Action::Drain
+        | Action::Stop(_)
+        | Action::Quarantine(_)
+        | Action::Restore(_)
+        | Action::Install { .. }
+        | Action::Start(_)
+        | Action::Replicate { .. }
+        | Action::Restart(_) => true,
+    }
+}
+
+fn is_verification(step: &Step) -> bool {
+    matches!(step.action, Action::Verify { .. })
+}
+
+/// Whether a step waits for another one directly.
+pub(super) fn waits_for(step: &Step, before: StepId) -> bool {
+    step.gates.iter().any(|gate| matches!(gate, Gate::Done(found) if *found == before))
+}
+
+fn waves(nodes: &[Surveyed<'_>], report: &mut Report) -> Vec<BTreeSet<NodeId>> {
+    let mut waves: BTreeMap<u32, BTreeSet<NodeId>> = BTreeMap::new();
+    for found in nodes.iter().filter(|found| found.wave != 0) {
+        waves.entry(found.wave).or_default().insert(found.node.node.clone());
+    }
+    if waves.keys().zip(1_u32..).any(|(found, expected)| *found != expected) {
+        report.plan(Fault::WaveNumbers);
+    }
+    waves.into_values().collect()
+}

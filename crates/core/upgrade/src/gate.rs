@@ -1,0 +1,324 @@
+//! Gates: whether one holds, and if not, what exactly it waits for.
+//!
+//! A gate is a predicate over the log. It never looks at a host, and it never says "probably".
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use heirloom_custody::facts;
+use heirloom_custody::holding::{Condition, KeyCopy, Keyring, Proof};
+use heirloom_custody::invariant::{LossRisk, NextEffect, Requirement, Shortfall, counts, no_loss};
+use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, Serial};
+use heirloom_model::digest::PlanDigest;
+use heirloom_model::domain::PlanStep;
+use heirloom_model::identifier::{FailureDomain, NodeId};
+use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::{Gate, Plan, StepId};
+use heirloom_model::policy::Policy;
+use heirloom_registry::domain::DomainState;
+use heirloom_registry::network::NetworkState;
+use heirloom_registry::plan::PlanState;
+
+/// What is awaited. Its text completes "waiting for".
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Waiting {
+    /// Enough operators have to approve the plan.
+    Approval,
+    /// The plan's last epoch passed: an abort or a new plan is awaited.
+    PlanExpired,
+    /// The plan is not in the log.
+    Proposal,
+    /// Another plan of the domain counts now. This one waits for ever.
+    Superseded {
+        /// The number of the plan that counts.
+        by: PlanNumber,
+    },
+    /// A step has no good result yet.
+    Step {
+        /// The step.
+        step: StepId,
+        /// Whose agent carries it out.
+        node: NodeId,
+        /// What it does.
+        action: &'static str,
+    },
+    /// Too few nodes have proven possession since a step asked them.
+    Proofs {
+        /// The step that asked.
+        since: StepId,
+        /// What must be proven.
+        generation: Generation,
+        /// How many have proven it: failure domains for a gate, nodes for a verification.
+        found: u32,
+        /// How many are needed.
+        need: u32,
+        /// Whose proof is missing, or why it does not count.
+        missing: Vec<(NodeId, String)>,
+    },
+    /// Code has not shown that it runs on a node and is accepted there.
+    Registration {
+        /// The node.
+        node: NodeId,
+        /// The code.
+        measurement: Measurement,
+    },
+    /// The network has not reached an epoch.
+    Epoch {
+        /// The awaited one.
+        epoch: Epoch,
+        /// The one that it is.
+        now: Epoch,
+    },
+    /// A policy that completes this plan is not published.
+    Policy {
+        /// The awaited serial.
+        serial: Serial,
+    },
+    /// The domain has no policy in force that could say who may hold.
+    PolicyInForce,
+    /// The next effect could lose the keyring.
+    Custody(LossRisk),
+    /// A step was carried out, and its effect does not show yet.
+    Effect {
+        /// The step.
+        step: StepId,
+    },
+    /// Others append to the log all the time.
+    BusyLog,
+}
+
+/// Nodes that one message names.
+const NAMED_MAX: usize = 5;
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Approval => f.write_str("approval by enough operators"),
+            Self::PlanExpired => f.write_str("an abort or a new plan: this one has expired"),
+            Self::Proposal => f.write_str("the plan to be proposed"),
+            Self::Superseded { by } => write!(f, "nothing: plan number {by} took its place"),
+            Self::Step { step, node, action } => write!(f, "step {step} ({action} on {node})"),
+            Self::Proofs { generation, found, need, missing, .. } => {
+                write!(f, "proof of generation {generation} from ")?;
+                for (position, (node, _)) in missing.iter().take(NAMED_MAX).enumerate() {
+                    write!(f, "{}{node}", if position == 0 { "" } else { ", " })?;
+                }
+                if let Some(more @ 1..) = missing.len().checked_sub(NAMED_MAX) {
+                    write!(f, " and {more} more")?;
+                }
+                write!(f, " ({found} of {need})")
+            }
+            Self::Registration { node, measurement } => {
+                write!(f, "a registration of {measurement} on {node}")
+            }
+            Self::Epoch { epoch, now } => write!(f, "epoch {epoch} (it is {now})"),
+            Self::Policy { serial } => {
+                write!(f, "policy serial {serial}, which completes this plan, to be published")
+            }
+            Self::PolicyInForce => f.write_str("a policy in force"),
+            Self::Custody(risk) => write!(f, "more proven holders: {risk}"),
+            Self::Effect { step } => write!(f, "step {step} to take effect"),
+            Self::BusyLog => f.write_str("a quiet moment of the registry log"),
+        }
+    }
+}
+
+/// Whether a gate of a plan holds now; if not, what it waits for.
+pub fn holds(gate: &Gate, plan: &Plan, state: &NetworkState) -> Result<(), Waiting> {
+    holds_in(gate, plan, &Log::of(plan, state)?)
+}
+
+/// Whether an instance of this measurement registered on this node since the plan was proposed.
+pub fn registered(
+    state: &NetworkState,
+    plan: &Plan,
+    node: &NodeId,
+    measurement: &Measurement,
+) -> bool {
+    Log::of(plan, state).is_ok_and(|log| log.registered(node, measurement))
+}
+
+/// Whether at least `need` of these nodes have answered a challenge of step `since` well, each
+/// counted once wherever it stands. This is when a `Verify` step is done.
+pub fn proven(
+    state: &NetworkState,
+    plan: &Plan,
+    targets: &[NodeId],
+    need: u32,
+    since: StepId,
+) -> Result<(), Waiting> {
+    proven_in(plan, targets, need, since, &Log::of(plan, state)?)
+}
+
+/// What gates ask of the log.
+trait Facts {
+    fn policy(&self) -> Option<&Policy>;
+    fn failure_domain(&self, node: &NodeId) -> Option<FailureDomain>;
+    fn is_settled(&self, step: StepId) -> bool;
+    fn proofs(&self, step: StepId) -> Vec<Proof>;
+    fn registered(&self, node: &NodeId, measurement: &Measurement) -> bool;
+    fn epoch(&self) -> Epoch;
+    fn completes_this_plan(&self, serial: Serial) -> bool;
+}
+
+/// The log, seen from one plan.
+struct Log<'a> {
+    state: &'a NetworkState,
+    domain: &'a DomainState,
+    plan: &'a PlanState,
+    digest: &'a PlanDigest,
+}
+
+impl<'a> Log<'a> {
+    fn of(plan: &Plan, state: &'a NetworkState) -> Result<Self, Waiting> {
+        let domain = state.domain(&plan.domain).ok_or(Waiting::Proposal)?;
+        let digest = domain.plan().ok_or(Waiting::Proposal)?;
+        let current = state.plan(digest).ok_or(Waiting::Proposal)?;
+        let by = domain.plan_number();
+        if by > plan.number {
+            return Err(Waiting::Superseded { by });
+        }
+        // Numbers are unique within a domain; the nonce tells apart plans that never met.
+        if by < plan.number || current.plan().nonce != plan.nonce {
+            return Err(Waiting::Proposal);
+        }
+        Ok(Self { state, domain, plan: current, digest })
+    }
+}
+
+impl Facts for Log<'_> {
+    fn policy(&self) -> Option<&Policy> {
+        self.domain.policy().map(|policy| policy.get())
+    }
+
+    fn failure_domain(&self, node: &NodeId) -> Option<FailureDomain> {
+        self.state.node(node).map(|node| node.failure_domain.clone())
+    }
+
+    fn is_settled(&self, step: StepId) -> bool {
+        if self.plan.done_at(step).is_some() {
+            return true;
+        }
+        // A rollback step of something that was never begun has nothing to wait for.
+        let forward = self.plan.plan().steps.len();
+        let back = usize::try_from(step.0).ok().and_then(|index| index.checked_sub(forward));
+        let back = back.and_then(|index| self.plan.plan().rollback.get(index));
+        self.plan.aborted().is_some()
+            && back.is_some_and(|back| !self.plan.may_have_started(back.undoes))
+    }
+
+    fn proofs(&self, step: StepId) -> Vec<Proof> {
+        facts::proofs_of(self.domain, PlanStep { plan: *self.digest, step })
+    }
+
+    fn registered(&self, node: &NodeId, measurement: &Measurement) -> bool {
+        self.domain
+            .registration_with(node, measurement)
+            .is_some_and(|found| found.at() > self.plan.proposed_at())
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.state.epoch()
+    }
+
+    fn completes_this_plan(&self, serial: Serial) -> bool {
+        self.domain
+            .policy_by_serial(serial)
+            .is_some_and(|policy| policy.completes.as_ref() == Some(self.digest))
+    }
+}
+
+fn holds_in(gate: &Gate, plan: &Plan, log: &impl Facts) -> Result<(), Waiting> {
+    match gate {
+        Gate::Done(step) if log.is_settled(*step) => Ok(()),
+        Gate::Done(step) => Err(step_of(plan, *step)),
+        Gate::Proven { holders, need, since } => proven_apart_in(plan, holders, *need, *since, log),
+        Gate::Registered { node, measurement } if log.registered(node, measurement) => Ok(()),
+        Gate::Registered { node, measurement } => {
+            Err(Waiting::Registration { node: node.clone(), measurement: *measurement })
+        }
+        Gate::Epoch(epoch) if log.epoch() >= *epoch => Ok(()),
+        Gate::Epoch(epoch) => Err(Waiting::Epoch { epoch: *epoch, now: log.epoch() }),
+        Gate::PolicyPublished(serial) if log.completes_this_plan(*serial) => Ok(()),
+        Gate::PolicyPublished(serial) => Err(Waiting::Policy { serial: *serial }),
+    }
+}
+
+fn step_of(plan: &Plan, step: StepId) -> Waiting {
+    match plan.step(step) {
+        Some(found) => {
+            Waiting::Step { step, node: found.node.clone(), action: found.action.name() }
+        }
+        // The registry refuses such a plan; nothing ever opens the gate.
+        None => Waiting::Proposal,
+    }
+}
+
+/// Counts distinct failure domains, with the one function that defines what a loss is.
+fn proven_apart_in(
+    plan: &Plan,
+    holders: &[NodeId],
+    need: u32,
+    since: StepId,
+    log: &impl Facts,
+) -> Result<(), Waiting> {
+    let policy = log.policy().ok_or(Waiting::PolicyInForce)?;
+    let copies: Vec<KeyCopy> = holders
+        .iter()
+        .filter_map(|node| {
+            let failure_domain = log.failure_domain(node)?;
+            Some(KeyCopy { node: node.clone(), failure_domain, condition: Condition::Steady })
+        })
+        .collect();
+    let requirement = requirement(plan, policy, need);
+    match no_loss(&requirement, &copies, &log.proofs(since), &NextEffect::None) {
+        Ok(_) => Ok(()),
+        Err(LossRisk::TooFew(Shortfall { needed, found, missing, .. })) => {
+            let missing =
+                missing.into_iter().map(|each| (each.node, each.why.to_string())).collect();
+            let generation = plan.generation;
+            Err(Waiting::Proofs { since, generation, found, need: needed, missing })
+        }
+        Err(risk @ LossRisk::Contradiction { .. }) => Err(Waiting::Custody(risk)),
+    }
+}
+
+fn proven_in(
+    plan: &Plan,
+    targets: &[NodeId],
+    need: u32,
+    since: StepId,
+    log: &impl Facts,
+) -> Result<(), Waiting> {
+    let policy = log.policy().ok_or(Waiting::PolicyInForce)?;
+    let requirement = requirement(plan, policy, need);
+    let proofs = log.proofs(since);
+    let proven: BTreeSet<&NodeId> = proofs
+        .iter()
+        .filter(|proof| counts(&requirement, proof).is_ok())
+        .map(|proof| &proof.node)
+        .collect();
+    let distinct: BTreeSet<&NodeId> = targets.iter().collect();
+    let (proven, missing): (Vec<_>, Vec<_>) =
+        distinct.into_iter().partition(|target| proven.contains(target));
+    let found = u32::try_from(proven.len()).unwrap_or(u32::MAX);
+    if found >= need {
+        return Ok(());
+    }
+    let why = |node: &NodeId| {
+        let said = proofs.iter().filter(|proof| proof.node == *node);
+        let said = said.filter_map(|proof| counts(&requirement, proof).err()).max();
+        said.map_or_else(|| "no proof".to_owned(), |why| why.to_string())
+    };
+    let missing = missing.into_iter().map(|node| (node.clone(), why(node))).collect();
+    Err(Waiting::Proofs { since, generation: plan.generation, found, need, missing })
+}
+
+/// The challenges are already those of one step, so every answer to them is fresh.
+fn requirement<'a>(plan: &Plan, policy: &'a Policy, need: u32) -> Requirement<'a> {
+    let keyring = Keyring { generation: plan.generation, checksum: plan.checksum };
+    Requirement { policy, keyring, need, fresh_from: LogIndex(0) }
+}
+
+#[cfg(test)]
+mod tests;

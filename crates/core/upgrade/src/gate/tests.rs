@@ -1,0 +1,224 @@
+use heirloom_model::counter::{SecurityVersion, Time};
+use heirloom_model::digest::{Checksum, DigestOf, NetworkId, Nonce, ReleaseDigest};
+use heirloom_model::domain::HoldingOrigin;
+use heirloom_model::identifier::DomainId;
+use heirloom_model::measurement::MrEnclave;
+use heirloom_model::plan::{Action, Placement, Step, Strategy};
+use heirloom_model::policy::{AppraisalPolicy, HolderRule, PlatformRule, Sharing};
+
+use super::*;
+
+const CODE: Measurement = Measurement::Sgx(MrEnclave::new([1; 32]));
+const STRANGER: Measurement = Measurement::Sgx(MrEnclave::new([2; 32]));
+const ASKED: StepId = StepId(0);
+
+/// A log in a few fields. Each test changes one.
+#[derive(Clone)]
+struct Fake {
+    policy: Option<Policy>,
+    settled: BTreeSet<StepId>,
+    proofs: Vec<Proof>,
+    registered: BTreeSet<(NodeId, Measurement)>,
+    epoch: Epoch,
+    published: BTreeSet<Serial>,
+}
+
+impl Facts for Fake {
+    fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+
+    fn failure_domain(&self, node: &NodeId) -> Option<FailureDomain> {
+        // node-1 and node-2 share a failure domain; "lost" is not in the fleet.
+        match node.as_str() {
+            "node-1" | "node-2" => Some("a".parse().unwrap()),
+            "lost" => None,
+            other => Some(other.parse().unwrap()),
+        }
+    }
+
+    fn is_settled(&self, step: StepId) -> bool {
+        self.settled.contains(&step)
+    }
+
+    fn proofs(&self, step: StepId) -> Vec<Proof> {
+        if step == ASKED { self.proofs.clone() } else { Vec::new() }
+    }
+
+    fn registered(&self, node: &NodeId, measurement: &Measurement) -> bool {
+        self.registered.contains(&(node.clone(), *measurement))
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn completes_this_plan(&self, serial: Serial) -> bool {
+        self.published.contains(&serial)
+    }
+}
+
+fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+fn proof(name: &str) -> Proof {
+    Proof {
+        node: node(name),
+        measurement: CODE,
+        generation: Generation(3),
+        checksum: Checksum::new([7; 32]),
+        origin: HoldingOrigin::Recovered,
+        asked_at: LogIndex(5),
+    }
+}
+
+fn fake() -> Fake {
+    let rule = |measurement| HolderRule {
+        measurement,
+        security_version: SecurityVersion(1),
+        gives_to: Vec::new(),
+    };
+    Fake {
+        policy: Some(Policy {
+            network: NetworkId::new([9; 32]),
+            domain: DomainId::new([8; 32]),
+            serial: Serial(4),
+            sharing: Sharing::Replicated,
+            holders_min: 1,
+            holders: vec![rule(CODE)],
+            applications: Vec::new(),
+            appraisal: AppraisalPolicy {
+                platforms: PlatformRule::Any,
+                tcb: Vec::new(),
+                advisories_accepted: Vec::new(),
+                tcb_evaluation_min: 0,
+                collateral_grace_seconds: 0,
+            },
+            session_seconds_max: 60,
+            ephemeral_epochs: 1,
+            not_after: Time(1_000),
+            completes: None,
+        }),
+        settled: BTreeSet::new(),
+        proofs: vec![proof("node-1"), proof("node-2"), proof("node-3")],
+        registered: BTreeSet::new(),
+        epoch: Epoch(7),
+        published: BTreeSet::new(),
+    }
+}
+
+fn plan() -> Plan {
+    let placement =
+        Placement { release: ReleaseDigest::of(b"release".as_slice()), measurement: CODE };
+    Plan {
+        network: NetworkId::new([9; 32]),
+        domain: DomainId::new([8; 32]),
+        number: PlanNumber(1),
+        strategy: Strategy::Rolling,
+        from: placement,
+        to: placement,
+        policy: Serial(4),
+        generation: Generation(3),
+        checksum: Checksum::new([7; 32]),
+        holders_min: 1,
+        nodes: vec![node("node-1")],
+        steps: vec![Step {
+            id: ASKED,
+            node: node("node-1"),
+            wave: 0,
+            action: Action::Drain,
+            gates: Vec::new(),
+        }],
+        rollback: Vec::new(),
+        point_of_no_return: ASKED,
+        not_after: Epoch(9),
+        nonce: Nonce::new([0; 32]),
+    }
+}
+
+fn proven_gate(names: &[&str], need: u32) -> Gate {
+    Gate::Proven { holders: names.iter().map(|name| node(name)).collect(), need, since: ASKED }
+}
+
+fn waits(gate: &Gate, log: &Fake) -> String {
+    holds_in(gate, &plan(), log).expect_err("the gate must be closed").to_string()
+}
+
+#[test]
+fn a_step_gate_waits_for_the_result() {
+    let mut log = fake();
+    assert_eq!(waits(&Gate::Done(ASKED), &log), "step 0 (drain on node-1)");
+    log.settled.insert(ASKED);
+    assert_eq!(holds_in(&Gate::Done(ASKED), &plan(), &log), Ok(()));
+}
+
+#[test]
+fn a_proof_gate_counts_failure_domains_and_says_who_is_missing() {
+    let log = fake();
+    let all = ["node-1", "node-2", "node-3"];
+    assert_eq!(holds_in(&proven_gate(&all, 2), &plan(), &log), Ok(()));
+    // Three nodes have proven, in two failure domains.
+    assert!(holds_in(&proven_gate(&all, 3), &plan(), &log).is_err());
+    let log = Fake { proofs: vec![proof("node-1")], ..fake() };
+    let text = "proof of generation 3 from node-3, node-4 (1 of 2)";
+    assert_eq!(waits(&proven_gate(&["node-1", "node-3", "node-4"], 2), &log), text);
+    assert!(holds_in(&proven_gate(&["lost"], 1), &plan(), &fake()).is_err());
+}
+
+#[test]
+fn a_proof_with_any_one_fault_does_not_open_a_gate() {
+    let faulty = [
+        Proof { measurement: STRANGER, ..proof("node-3") },
+        Proof { generation: Generation(2), ..proof("node-3") },
+        Proof { checksum: Checksum::new([6; 32]), ..proof("node-3") },
+        Proof { origin: HoldingOrigin::Received, ..proof("node-3") },
+    ];
+    let gate = proven_gate(&["node-3"], 1);
+    assert_eq!(holds_in(&gate, &plan(), &fake()), Ok(()));
+    for fault in faulty {
+        let log = Fake { proofs: vec![fault], ..fake() };
+        assert!(holds_in(&gate, &plan(), &log).is_err());
+        assert!(proven_in(&plan(), &[node("node-3")], 1, ASKED, &log).is_err());
+    }
+    let other_step = Gate::Proven { holders: vec![node("node-3")], need: 1, since: StepId(1) };
+    assert!(holds_in(&other_step, &plan(), &fake()).is_err());
+}
+
+#[test]
+fn the_policy_in_force_raises_the_number_that_a_gate_needs() {
+    let mut log = fake();
+    log.policy.as_mut().unwrap().holders_min = 3;
+    assert!(waits(&proven_gate(&["node-1", "node-3"], 1), &log).ends_with("(2 of 3)"));
+    let log = Fake { policy: None, ..fake() };
+    assert_eq!(waits(&proven_gate(&["node-1"], 1), &log), "a policy in force");
+}
+
+#[test]
+fn a_verification_counts_nodes_not_failure_domains() {
+    let targets = [node("node-1"), node("node-2"), node("node-3"), node("node-1")];
+    assert_eq!(proven_in(&plan(), &targets, 3, ASKED, &fake()), Ok(()));
+    let log = Fake { proofs: vec![proof("node-1"), proof("node-3")], ..fake() };
+    let waiting = proven_in(&plan(), &targets, 3, ASKED, &log).unwrap_err();
+    assert_eq!(waiting.to_string(), "proof of generation 3 from node-2 (2 of 3)");
+}
+
+#[test]
+fn the_other_gates_wait_for_exactly_what_they_name() {
+    let mut log = fake();
+    let registration = Gate::Registered { node: node("node-1"), measurement: CODE };
+    assert!(waits(&registration, &log).starts_with("a registration of sgx:0101"));
+    log.registered.insert((node("node-2"), CODE));
+    log.registered.insert((node("node-1"), STRANGER));
+    assert!(holds_in(&registration, &plan(), &log).is_err());
+    log.registered.insert((node("node-1"), CODE));
+    assert_eq!(holds_in(&registration, &plan(), &log), Ok(()));
+
+    assert_eq!(holds_in(&Gate::Epoch(Epoch(7)), &plan(), &log), Ok(()));
+    assert_eq!(waits(&Gate::Epoch(Epoch(8)), &log), "epoch 8 (it is 7)");
+
+    let published = Gate::PolicyPublished(Serial(5));
+    assert!(waits(&published, &log).starts_with("policy serial 5"));
+    log.published.insert(Serial(5));
+    assert_eq!(holds_in(&published, &plan(), &log), Ok(()));
+}

@@ -1,0 +1,149 @@
+//! What planner, checker, lint and calendar know about a domain: plain data, taken from the
+//! folded log once.
+//!
+//! Nothing is decided here. Planner and checker share this and no judgement.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heirloom_attest::result::AnchorClass;
+use heirloom_custody::holding::Keyring;
+use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, Serial, Time};
+use heirloom_model::digest::{AnchorId, NetworkId, PlanDigest, ReleaseDigest};
+use heirloom_model::fleet::Node;
+use heirloom_model::identifier::{DomainId, NodeId, PlatformId};
+use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::Policy;
+use heirloom_model::release::Release;
+use heirloom_registry::network::NetworkState;
+
+/// A domain as the log shows it.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// The network.
+    pub network: NetworkId,
+    /// The domain.
+    pub domain: DomainId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The network's time.
+    pub now: Time,
+    /// The policy in force.
+    pub policy: Policy,
+    /// The latest serial that was published, in force or not.
+    pub published: Serial,
+    /// The keyring that must survive; none before genesis.
+    pub keyring: Option<Keyring>,
+    /// A generation that is ordered and can still be carried out.
+    pub rotation: Option<Generation>,
+    /// Every release of the network.
+    pub releases: BTreeMap<ReleaseDigest, Release>,
+    /// The domain's nodes, sorted by name.
+    pub nodes: Vec<Node>,
+    /// The latest registration of each measurement on each node of the domain.
+    pub registered: BTreeMap<NodeId, BTreeMap<Measurement, Seen>>,
+    /// Nodes that registered for the domain and are not in the fleet (any more).
+    pub strangers: BTreeSet<NodeId>,
+    /// The number of the latest plan; 0 before the first.
+    pub plan_number: PlanNumber,
+    /// The latest plan, if it still keeps others out.
+    pub active_plan: Option<PlanDigest>,
+    /// Until when each operator's approval of that plan counts.
+    pub approvals: Vec<Epoch>,
+    /// The roots of trust, and whether each is a manufacturer's.
+    pub anchors: BTreeMap<AnchorId, AnchorClass>,
+    /// When the root statement expires.
+    pub root_not_after: Time,
+    /// When the fleet statement expires.
+    pub fleet_not_after: Time,
+}
+
+/// An instance as it registered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seen {
+    /// The entry of its registration.
+    pub at: LogIndex,
+    /// The machine.
+    pub platform: PlatformId,
+    /// Who vouches for the machine.
+    pub anchor: AnchorId,
+    /// When its attestation result stops saying anything.
+    pub expires: Time,
+}
+
+/// What a plan needs to know and the log does not say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InventoryError {
+    /// No root is known.
+    #[error("the log has no root")]
+    NoRoot,
+    /// No fleet is known.
+    #[error("the log has no fleet")]
+    NoFleet,
+    /// The domain has no policy in force.
+    #[error("domain {0} has no policy in force")]
+    NoPolicy(DomainId),
+    /// The network has no time.
+    #[error("the network has no time: no epoch has started")]
+    NoTime,
+}
+
+impl Inventory {
+    /// Takes what the log says about a domain.
+    pub fn of(state: &NetworkState, domain: &DomainId) -> Result<Self, InventoryError> {
+        let root = state.root().ok_or(InventoryError::NoRoot)?;
+        let fleet = state.fleet().ok_or(InventoryError::NoFleet)?;
+        let known = state.domain(domain).ok_or(InventoryError::NoPolicy(*domain))?;
+        let policy = known.policy().ok_or(InventoryError::NoPolicy(*domain))?;
+        let now = state.now().ok_or(InventoryError::NoTime)?;
+        let nodes: Vec<Node> = state.nodes_of(*domain).cloned().collect();
+        let mut registered: BTreeMap<NodeId, BTreeMap<Measurement, Seen>> = BTreeMap::new();
+        let mut strangers = BTreeSet::new();
+        for found in known.registrations() {
+            let node = &found.statement().node;
+            if nodes.binary_search_by(|known| known.node.cmp(node)).is_err() {
+                strangers.insert(node.clone());
+                continue;
+            }
+            let result = found.result();
+            let (platform, anchor) = (result.platform(), result.anchor());
+            let seen = Seen { at: found.at(), platform, anchor, expires: result.expires() };
+            registered.entry(node.clone()).or_default().insert(result.measurement(), seen);
+        }
+        let active = state.active_plan(domain);
+        let order = known.order().filter(|order| order.is_open(state.epoch()));
+        let anchor = |id: AnchorId| (id, AnchorClass::of(&id));
+        Ok(Self {
+            network: state.network(),
+            domain: *domain,
+            epoch: state.epoch(),
+            now,
+            policy: policy.get().clone(),
+            published: known.published(),
+            keyring: heirloom_custody::facts::keyring(known),
+            rotation: order.map(|order| order.order().generation),
+            releases: state.releases().map(|(id, found)| (*id, found.get().clone())).collect(),
+            nodes,
+            registered,
+            strangers,
+            plan_number: known.plan_number(),
+            active_plan: active.map(|plan| *plan.digest()),
+            approvals: active
+                .map(|plan| plan.approvals().values().copied().collect())
+                .unwrap_or_default(),
+            anchors: root.anchors.iter().map(|found| anchor(found.id())).collect(),
+            root_not_after: root.not_after,
+            fleet_not_after: fleet.not_after,
+        })
+    }
+
+    /// A node of the domain.
+    pub fn node(&self, node: &NodeId) -> Option<&Node> {
+        let at = self.nodes.binary_search_by(|known| known.node.cmp(node)).ok()?;
+        self.nodes.get(at)
+    }
+
+    /// What an instance of this measurement showed on this node, if one ever registered there.
+    pub fn seen(&self, node: &NodeId, measurement: &Measurement) -> Option<&Seen> {
+        self.registered.get(node)?.get(measurement)
+    }
+}

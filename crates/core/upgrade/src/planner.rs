@@ -1,0 +1,306 @@
+//! Makes a plan: pure, complete, and leaving no choice to whoever carries it out.
+//!
+//! One module per strategy; nothing outside this module knows strategies.
+//!
+//! **Size.** A plan for 10,000 nodes must stay readable in bytes and time, so no step lists the
+//! whole fleet, except a fixed number of barriers and the two verifications of each wave, in
+//! which each node appears once. Who proves before a node stops is a bounded set of witnesses:
+//! as many as needed, in distinct failure domains, and [`WITNESS_SPARE`] more, so that some may
+//! be slow. Who gives the keyring to a new instance is at most [`SOURCES_MAX`] holders. Both are
+//! chosen deterministically and spread over the fleet. What bounds a plan in the end are
+//! `STEPS_MAX` and `PLAN_BYTES_MAX` of `heirloom_model::limit`.
+//!
+//! **The way back.** Rollback steps of one node stand in the order in which they run. Each
+//! undoes a forward step of the same node; those that undo later steps come first, so what has
+//! to run after an abort is always the tail of the node's list.
+
+use heirloom_custody::invariant::{LeakRisk, LossRisk};
+use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
+use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest};
+use heirloom_model::identifier::{DomainId, NodeId};
+use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::Plan;
+use heirloom_registry::network::NetworkState;
+
+use crate::inventory::{Inventory, InventoryError};
+
+mod eligible;
+mod layout;
+mod rolling;
+mod verifier;
+
+/// Holders that may be asked for the keyring: one bad source must not stop a new instance.
+pub const SOURCES_MAX: usize = 8;
+/// Witnesses beyond the number needed: some may be slow or down.
+pub const WITNESS_SPARE: usize = 4;
+
+/// What an operator wants.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PlanRequest {
+    /// Whose custody changes.
+    pub domain: DomainId,
+    /// What runs now.
+    pub from: ReleaseDigest,
+    /// What shall run.
+    pub to: ReleaseDigest,
+    /// How many nodes change together.
+    pub wave_size: WaveSize,
+    /// After the first wave nothing goes on before this epoch.
+    pub upgrade_epoch: Option<Epoch>,
+    /// The last epoch in which a step may start.
+    pub not_after: Epoch,
+    /// Random. Makes the plan unique.
+    pub nonce: Nonce,
+    /// The serial of the policy that will complete the plan.
+    pub withdraw: Serial,
+}
+
+/// How many nodes change together, at most. Custody may demand fewer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum WaveSize {
+    /// Half of the fleet, then the other half.
+    #[default]
+    Half,
+    /// This many. Zero is taken as one.
+    Count(u32),
+    /// One after the other.
+    OneByOne,
+}
+
+/// What was decided, for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PlanReport {
+    /// The nodes of each wave, in order.
+    pub waves: Vec<Vec<NodeId>>,
+    /// How many failure domains keep a proven holder outside every wave.
+    pub need: u32,
+    /// Who verifies each wave, first and again; the last pair verifies everything.
+    pub verifiers: Vec<(NodeId, NodeId)>,
+    /// Forward steps.
+    pub steps: usize,
+    /// Rollback steps.
+    pub rollback_steps: usize,
+    /// Size of the plan's encoding.
+    pub bytes: usize,
+    /// What an operator should know before approving.
+    pub notes: Vec<Note>,
+}
+
+/// What an operator should know before approving.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Note {
+    /// Custody made waves smaller than asked.
+    #[error(
+        "waves are smaller than the {asked} nodes asked for: {largest} at most, so that enough \
+         failure domains keep a proven holder"
+    )]
+    SmallerWaves {
+        /// Nodes asked for.
+        asked: usize,
+        /// Nodes in the largest wave.
+        largest: usize,
+    },
+    /// Both verifiers answer to the same operator.
+    #[error("only one operator verifies: {first} and {second} answer to the same one")]
+    OneOperator {
+        /// Verifies.
+        first: NodeId,
+        /// Verifies again.
+        second: NodeId,
+    },
+    /// A single failure during the upgrade leaves nobody.
+    #[error(
+        "the policy asks for one proven holder outside a wave: a single failure during the \
+         upgrade leaves only quarantined copies"
+    )]
+    NoMargin,
+    /// A development root is trusted.
+    #[error("a development root is trusted: platforms under it protect nothing from their owner")]
+    DevelopmentRoot,
+}
+
+/// Why there is no plan. Each says which rule stands in the way; [`PlanError::hint`] says what to
+/// do.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// The log lacks something.
+    #[error("the log does not say enough to plan")]
+    Inventory(#[from] InventoryError),
+    /// No keyring is committed, so there is nothing whose survival could be shown.
+    #[error("domain {0} has no committed generation")]
+    NoGeneration(DomainId),
+    /// Only one node holds.
+    #[error("domain {domain} has {found} node(s): nobody could give the keyring to a new instance")]
+    SingleHolder {
+        /// The domain.
+        domain: DomainId,
+        /// Its nodes.
+        found: usize,
+    },
+    /// The domain allows one active holder.
+    #[error("domain {0} is exclusive: it never has two active holders")]
+    Exclusive(DomainId),
+    /// A release is not in the log.
+    #[error("release {0} is not known")]
+    UnknownRelease(ReleaseDigest),
+    /// A release is not for keepers, or launches on no platform.
+    #[error("release {0} is not a keeper's")]
+    NotAKeeper(ReleaseDigest),
+    /// The target may not be installed any more.
+    #[error("release {release} expired at {not_after}, and it is {now}")]
+    ReleaseExpired {
+        /// The release.
+        release: ReleaseDigest,
+        /// Its end.
+        not_after: Time,
+        /// The network's time.
+        now: Time,
+    },
+    /// The target is older than what runs.
+    #[error("the security version would go down from {from} to {to}")]
+    SecurityVersionLower {
+        /// What runs.
+        from: SecurityVersion,
+        /// The target.
+        to: SecurityVersion,
+    },
+    /// Both releases launch to the same measurement.
+    #[error("both releases launch to {0}: there is nothing to do")]
+    SameMeasurement(Measurement),
+    /// The policy does not let the new code receive.
+    #[error("policy serial {policy} does not allow the way forward")]
+    NoWayForward {
+        /// The policy in force.
+        policy: Serial,
+        /// What is missing.
+        #[source]
+        risk: LeakRisk,
+    },
+    /// The policy does not let the old code receive from the new one.
+    #[error("policy serial {policy} does not allow the way back")]
+    NoWayBack {
+        /// The policy in force.
+        policy: Serial,
+        /// What is missing.
+        #[source]
+        risk: LeakRisk,
+    },
+    /// A generation is ordered and not committed.
+    #[error("generation {0} is ordered and not committed yet")]
+    RotationPending(Generation),
+    /// Another plan counts.
+    #[error("plan {0} is active in this domain")]
+    PlanActive(PlanDigest),
+    /// The withdrawing policy would not be the next one.
+    #[error("the policy that completes the plan must have serial {expected}, not {found}")]
+    WrongWithdrawal {
+        /// The next serial.
+        expected: Serial,
+        /// The serial asked for.
+        found: Serial,
+    },
+    /// A holder is not in the fleet.
+    #[error("{node} registered as a holder of this domain and is not in the fleet")]
+    NotInFleet {
+        /// The node.
+        node: NodeId,
+    },
+    /// Nothing is known about what runs on a node.
+    #[error("{node} never registered with {measurement}")]
+    NotRegistered {
+        /// The node.
+        node: NodeId,
+        /// What should run there.
+        measurement: Measurement,
+    },
+    /// No wave can be made.
+    #[error(
+        "{node} cannot be changed: {needed} failure domains must keep a proven holder outside its wave"
+    )]
+    TooFewOutside {
+        /// The node.
+        node: NodeId,
+        /// How many failure domains.
+        needed: u32,
+        /// What custody says.
+        #[source]
+        risk: LossRisk,
+    },
+    /// The plan would end before it begins.
+    #[error("the plan would end with epoch {not_after}, and it is {needed} or later when it runs")]
+    EndsTooEarly {
+        /// The last epoch of the plan.
+        not_after: Epoch,
+        /// What it must at least be.
+        needed: Epoch,
+    },
+    /// The plan would be larger than a plan may be.
+    #[error("the plan would have {found} {what}, more than the {limit} allowed")]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// A counter is at its end.
+    #[error("no number is left for another {0}")]
+    OutOfNumbers(&'static str),
+}
+
+impl PlanError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Inventory(_) => "publish what is missing, or follow the log to its end",
+            Self::NoGeneration(_) => "order generation 0 and wait until it is committed",
+            Self::SingleHolder { .. } | Self::Exclusive(_) => {
+                "use the handover strategy, or add a second node and let it replicate first"
+            }
+            Self::UnknownRelease(_) => "publish the release, signed by the release role",
+            Self::NotAKeeper(_) => "name a keeper release",
+            Self::ReleaseExpired { .. } => "sign the release again with a later end",
+            Self::SecurityVersionLower { .. } => {
+                "build the release with at least the security version that runs now"
+            }
+            Self::SameMeasurement(_) => {
+                "nothing: restart nodes one by one if that is what you want"
+            }
+            Self::NoWayForward { .. } => {
+                "publish a policy in which the old measurement's rule gives to the new one, and \
+                 the new one has a rule of its own"
+            }
+            Self::NoWayBack { .. } => {
+                "publish a policy in which the new measurement's rule gives to the old one, so \
+                 that an abort can catch up"
+            }
+            Self::RotationPending(_) => {
+                "wait until the generation is committed or its order lapses"
+            }
+            Self::PlanActive(_) => "let it finish, or abort it",
+            Self::WrongWithdrawal { .. } => "ask for the next policy serial",
+            Self::NotInFleet { .. } => "publish a fleet with this node, or retire it first",
+            Self::NotRegistered { .. } => "start the node's keeper and let it register",
+            Self::TooFewOutside { .. } => {
+                "add nodes in more failure domains, or publish a policy that needs fewer holders"
+            }
+            Self::EndsTooEarly { .. } => "ask for a later last epoch",
+            Self::TooLarge { .. } => "plan fewer nodes, or larger waves",
+            Self::OutOfNumbers(_) => "nothing: this network has run for longer than time",
+        }
+    }
+}
+
+/// Plans an upgrade of a domain as the log shows it.
+pub fn plan(request: &PlanRequest, state: &NetworkState) -> Result<(Plan, PlanReport), PlanError> {
+    plan_from(request, &Inventory::of(state, &request.domain)?)
+}
+
+/// Plans an upgrade of a domain as an inventory shows it.
+pub fn plan_from(
+    request: &PlanRequest,
+    inventory: &Inventory,
+) -> Result<(Plan, PlanReport), PlanError> {
+    rolling::plan(request, inventory)
+}
