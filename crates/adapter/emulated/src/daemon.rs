@@ -25,7 +25,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::host::EmulatedHost;
-use crate::launch::launch;
+use crate::launch::Prepared;
 use crate::protocol::{
     ARGUMENTS_MAX, Answer, FrameError, HostInfo, KeyBytes, LABEL_BYTES_MAX, LaunchRequest,
     RANDOM_BYTES_MAX, Refusal, Request, WireProtection, receive, send,
@@ -289,15 +289,9 @@ impl Shared {
                 return Err(Refusal::ReservedArgument { argument: argument.clone() });
             }
         }
-        let start = || {
-            launch(
-                Path::new(&request.bundle),
-                &request.arguments,
-                Path::new(&request.log),
-                request.mode.into(),
-                &self.socket,
-            )
-        };
+        // Measuring takes a while, so it happens before anybody has to wait for it.
+        let prepared = Prepared::new(Path::new(&request.bundle), request.mode.into());
+        let start = || prepared?.start(&request.arguments, Path::new(&request.log), &self.socket);
         Ok(Answer::Launched(self.instances.launch(&request.label, start)?))
     }
 

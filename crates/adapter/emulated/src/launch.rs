@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::bundle::{Bundle, BundleError, VerifiedBundle};
@@ -43,7 +43,7 @@ impl FileIdentity {
 enum Use {
     /// To be executed; not passed on.
     Execute,
-    /// To be passed on to the process that is started next.
+    /// To be passed on to the process that is started from the other.
     PassOn,
 }
 
@@ -54,10 +54,11 @@ const MFD_EXEC: u32 = 0x10;
 impl SealedFile {
     fn new(name: &str, content: &[u8], purpose: Use) -> io::Result<Self> {
         let flags = match purpose {
-            Use::Execute => MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(MFD_EXEC),
+            Use::Execute => MFdFlags::from_bits_retain(MFD_EXEC),
             Use::PassOn => MFdFlags::from_bits_retain(MFD_NOEXEC_SEAL),
         };
-        let mut file = File::from(memfd_create(name, flags | MFdFlags::MFD_ALLOW_SEALING)?);
+        let flags = flags | MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let mut file = File::from(memfd_create(name, flags)?);
         file.write_all(content)?;
         let seals = SealFlag::F_SEAL_WRITE
             | SealFlag::F_SEAL_GROW
@@ -86,6 +87,13 @@ impl SealedFile {
     }
 }
 
+/// A bundle that was measured and can be started.
+pub(crate) struct Prepared {
+    bundle: VerifiedBundle,
+    binary: SealedFile,
+    manifest: SealedFile,
+}
+
 /// A process that was measured before it started.
 pub(crate) struct Launched {
     pub(crate) child: Child,
@@ -103,40 +111,45 @@ pub(crate) enum LaunchError {
     System(#[from] io::Error),
 }
 
-/// Launches a bundle.
-///
-/// The process starts with an empty environment: only what is measured and what the agent says in
-/// arguments decides what it does.
-pub(crate) fn launch(
-    directory: &Path,
-    arguments: &[impl AsRef<OsStr>],
-    log: &Path,
-    mode: LaunchMode,
-    socket: &Path,
-) -> Result<Launched, LaunchError> {
-    let untrusted = Bundle::read(directory)?;
-    let binary = SealedFile::new("heirloom-enclave", &untrusted.binary, Use::Execute)?;
-    let manifest = SealedFile::new("heirloom-manifest", &untrusted.manifest, Use::PassOn)?;
-    let sealed = Bundle {
-        binary: binary.content()?,
-        manifest: manifest.content()?,
-        sigstruct: untrusted.sigstruct,
-    };
-    let bundle = sealed.verify(mode)?;
+impl Prepared {
+    /// Seals the files of a bundle, and measures what was sealed.
+    pub(crate) fn new(directory: &Path, mode: LaunchMode) -> Result<Self, LaunchError> {
+        let untrusted = Bundle::read(directory)?;
+        let binary = SealedFile::new("heirloom-enclave", &untrusted.binary, Use::Execute)?;
+        let manifest = SealedFile::new("heirloom-manifest", &untrusted.manifest, Use::PassOn)?;
+        let sealed = Bundle {
+            binary: binary.content()?,
+            manifest: manifest.content()?,
+            sigstruct: untrusted.sigstruct,
+        };
+        Ok(Self { bundle: sealed.verify(mode)?, binary, manifest })
+    }
 
-    let output = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
-    let child = Command::new(binary.path())
-        .arg0("heirloom-enclave")
-        .args([OsStr::new("--platform"), socket.as_os_str()])
-        .args(["--manifest-fd", &manifest.file.as_raw_fd().to_string()])
-        .args(arguments)
-        .env_clear()
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .spawn()?;
-    Ok(Launched { child, bundle, binary })
+    /// Starts the process. Two must not start at once: each would inherit both manifests.
+    ///
+    /// It has an empty environment: only what is measured and what the agent says in arguments
+    /// decides what it does.
+    pub(crate) fn start(
+        self,
+        arguments: &[impl AsRef<OsStr>],
+        log: &Path,
+        socket: &Path,
+    ) -> Result<Launched, LaunchError> {
+        let output = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
+        fcntl(&self.manifest.file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from)?;
+        let child = Command::new(self.binary.path())
+            .arg0("heirloom-enclave")
+            .args([OsStr::new("--platform"), socket.as_os_str()])
+            .args(["--manifest-fd", &self.manifest.file.as_raw_fd().to_string()])
+            .args(arguments)
+            .env_clear()
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        Ok(Launched { child, bundle: self.bundle, binary: self.binary })
+    }
 }
 
 #[cfg(test)]
