@@ -1,8 +1,10 @@
 //! A measured process for tests: listens on the socket that its first free argument names, and
 //! forwards every frame to its platform. What it gets answered, its platform says about *it*.
+//! If there is a second free argument, it becomes that program first.
 
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::thread;
 
 use heirloom_emulated::client::wait_until_daemon_ends;
@@ -11,12 +13,19 @@ use heirloom_emulated::protocol::{FrameError, receive_bytes, send_bytes};
 /// Where the platform's own arguments have the socket, and where the test's begin.
 const PLATFORM: usize = 2;
 const LISTEN: usize = 5;
+const BECOME: usize = 6;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let (Some(platform), Some(listen)) = (arguments.get(PLATFORM), arguments.get(LISTEN)) else {
         return ExitCode::from(2);
     };
+    if let Some(program) = arguments.get(BECOME) {
+        let kept = arguments.get(1..BECOME).unwrap_or_default();
+        // Returns only if it failed.
+        drop(Command::new(program).args(kept).exec());
+        return ExitCode::FAILURE;
+    }
     let Ok(listener) = UnixListener::bind(listen) else { return ExitCode::FAILURE };
     let daemon = platform.clone();
     let ended = thread::spawn(move || wait_until_daemon_ends(daemon.as_ref()));

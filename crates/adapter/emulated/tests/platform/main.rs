@@ -1,0 +1,5 @@
+//! The emulated machine as a platform: in this process, and for real processes.
+
+mod in_process;
+mod processes;
+mod shared;

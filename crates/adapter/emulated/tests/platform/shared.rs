@@ -1,0 +1,30 @@
+//! What the tests of this crate share.
+
+use heirloom_emulated::manifest::Manifest;
+use heirloom_emulated::signer::EnclaveSigningKey;
+use heirloom_model::digest::NetworkId;
+use heirloom_model::evidence::{Evidence, ReportData};
+
+/// The key that everybody has.
+pub(crate) fn test_key() -> EnclaveSigningKey {
+    let pem = include_str!("../data/enclave-signing-test-key-not-secret.pem");
+    EnclaveSigningKey::from_pem(pem).unwrap()
+}
+
+/// The manifest of a test's enclave.
+pub(crate) fn manifest(release: &str, security_version: u16) -> Manifest {
+    Manifest {
+        network: NetworkId::new([1; 32]),
+        domain: None,
+        application: None,
+        release: release.parse().unwrap(),
+        product_id: 7,
+        security_version,
+    }
+}
+
+/// Report data of a quote, by its offset: header of 48 bytes, then 320 into the report.
+pub(crate) fn report_data(evidence: &Evidence) -> ReportData {
+    let Evidence::SgxDcap(quote) = evidence;
+    ReportData::new(quote[48 + 320..48 + 384].try_into().unwrap())
+}
