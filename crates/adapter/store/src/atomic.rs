@@ -1,0 +1,175 @@
+//! Files that are replaced as a whole, and moves that never overwrite.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use crate::error::{Context, StoreError};
+
+/// Only the owner reads what a keeper or an agent leaves on disk.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Replaces a file, or creates it. After a crash there is the old content or the new, whole.
+///
+/// One writer at a time for one path: the temporary file beside it has a fixed name, so that
+/// interrupted writes leave at most one behind, which the next write replaces.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let temporary = write_temporary(path, bytes)?;
+    fs::rename(&temporary, path).context("replace", path)?;
+    sync_parent(path)
+}
+
+/// Creates a file. Something that is there already is never overwritten.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let temporary = write_temporary(path, bytes)?;
+    rename_new(&temporary, path)?;
+    sync_parent(path)
+}
+
+/// Reads a file of at most `limit` bytes.
+pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, StoreError> {
+    let file = File::open(path).context("open", path)?;
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let found = file.metadata().context("inspect", path)?.len();
+    if found > limit {
+        return Err(StoreError::TooLarge { path: path.to_owned(), found, limit });
+    }
+    let mut bytes = Vec::new();
+    // The file may grow between the two looks at it.
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).context("read", path)?;
+    let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if found > limit {
+        return Err(StoreError::TooLarge { path: path.to_owned(), found, limit });
+    }
+    Ok(bytes)
+}
+
+/// Creates a directory and those above it, for the owner only, durably.
+pub fn create_directory(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = parent(path) {
+        create_directory(parent)?;
+    }
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        Ok(()) => sync_parent(path),
+        Err(_) if path.is_dir() => Ok(()),
+        Err(error) => Err(StoreError::from_io("create", path, &error)),
+    }
+}
+
+/// Moves a file or directory, with its name, into a directory that exists, and returns where it
+/// is. What is there under that name already is never overwritten.
+///
+/// After a crash it is in one place or the other, never in both or neither.
+pub fn move_into(path: &Path, directory: &Path) -> Result<PathBuf, StoreError> {
+    let name = path.file_name().ok_or_else(|| StoreError::Failed {
+        operation: "move",
+        path: path.to_owned(),
+        message: "it has no name".to_owned(),
+    })?;
+    let target = directory.join(name);
+    rename_new(path, &target)?;
+    // The new place first: if power fails between the two, both names may be found, never none.
+    sync_parent(&target)?;
+    sync_parent(path)?;
+    Ok(target)
+}
+
+fn write_temporary(path: &Path, bytes: &[u8]) -> Result<PathBuf, StoreError> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    let mut file = options.open(&temporary).context("create", &temporary)?;
+    file.write_all(bytes).context("write", &temporary)?;
+    file.sync_all().context("flush", &temporary)?;
+    Ok(temporary)
+}
+
+/// Renames without ever replacing; `rename` alone would.
+fn rename_new(from: &Path, to: &Path) -> Result<(), StoreError> {
+    renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE).map_err(|errno| {
+        let path = if errno == nix::errno::Errno::EEXIST { to } else { from };
+        StoreError::from_io("move", path, &errno.into())
+    })
+}
+
+/// Makes names in the directory of `path` durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let directory = parent(path).unwrap_or(Path::new("."));
+    let opened = File::open(directory).context("open", directory)?;
+    opened.sync_all().context("flush", directory)
+}
+
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_belongs_to_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        write(&path, b"one").unwrap();
+        write(&path, b"two").unwrap();
+        assert_eq!(read(&path, 3), Ok(b"two".to_vec()));
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, FILE_MODE);
+        let names = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(names, 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn missing_large_and_refused_files_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        assert_eq!(read(&path, 3), Err(StoreError::Missing { path: path.clone() }));
+        write(&path, b"four").unwrap();
+        let too_large = StoreError::TooLarge { path: path.clone(), found: 4, limit: 3 };
+        assert_eq!(read(&path, 3), Err(too_large));
+        let nowhere = directory.path().join("absent/state");
+        assert!(matches!(write(&nowhere, b""), Err(StoreError::Missing { .. })));
+    }
+
+    #[test]
+    fn what_is_there_is_never_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let quarantine = directory.path().join("quarantine/old");
+        create_directory(&quarantine).unwrap();
+        create_directory(&quarantine).unwrap();
+        let path = directory.path().join("state");
+        create(&path, b"one").unwrap();
+        assert_eq!(create(&path, b"two"), Err(StoreError::Exists { path: path.clone() }));
+        let moved = move_into(&path, &quarantine).unwrap();
+        assert_eq!(read(&moved, 3), Ok(b"one".to_vec()));
+        write(&path, b"two").unwrap();
+        assert_eq!(move_into(&path, &quarantine), Err(StoreError::Exists { path: moved.clone() }));
+        assert_eq!(read(&moved, 3), Ok(b"one".to_vec()));
+        assert_eq!(read(&path, 3), Ok(b"two".to_vec()));
+    }
+
+    #[test]
+    fn errors_of_the_system_keep_their_meaning() {
+        let path = Path::new("state");
+        let sort = |kind: std::io::ErrorKind| StoreError::from_io("write", path, &kind.into());
+        let (operation, path) = ("write", path.to_owned());
+        let refused = StoreError::Refused { operation, path: path.clone() };
+        assert_eq!(sort(std::io::ErrorKind::PermissionDenied), refused);
+        let full = StoreError::Full { operation, path };
+        assert_eq!(sort(std::io::ErrorKind::StorageFull), full);
+        assert_eq!(sort(std::io::ErrorKind::QuotaExceeded), full);
+    }
+}
