@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use heirloom_model::digest::{Nonce, sha256};
+use heirloom_model::digest::sha256;
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::identifier::{DomainId, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
@@ -36,12 +36,6 @@ impl FakePlatform {
         let mut platform = Self::new();
         change(&mut platform.identity);
         platform
-    }
-
-    pub(crate) fn nonce(&self) -> Nonce {
-        let mut bytes = [0; 32];
-        self.random(&mut bytes).unwrap();
-        Nonce::new(bytes)
     }
 }
 

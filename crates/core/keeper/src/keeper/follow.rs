@@ -85,8 +85,10 @@ impl Keeper {
         writes: &mut Vec<FileWrite>,
         change: &mut Change,
     ) -> Result<(), PlatformError> {
+        // The network has committed to a secret for these generations, and it is durable here.
+        // Whatever else was proposed for them can never be committed any more.
         for (order, proposal) in &self.proposals {
-            if self.is_promoted(proposal.generation, proposal) {
+            if self.keyring.holds(proposal.generation) {
                 change.promoted.push(*order);
                 change.stale.push(FileName::proposed(proposal.generation, order).to_string());
             }
@@ -110,12 +112,6 @@ impl Keeper {
             next = generation.previous().map(|below| (below, proposal.previous));
         }
         Ok(())
-    }
-
-    /// Whether a proposal is in the keyring already: its file was left behind by a crash.
-    fn is_promoted(&self, generation: Generation, proposal: &super::Proposal) -> bool {
-        let made = proposal.secret.expose(|secret| extend(&proposal.previous, secret));
-        self.keyring.checksum(generation) == Some(made)
     }
 
     /// Witnesses the log position if the policy or the generation is newer than any before.

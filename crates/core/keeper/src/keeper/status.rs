@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use heirloom_attest::oasis::{InitResponse, encode_signed};
+use heirloom_model::digest::Checksum;
 use heirloom_model::protocol::{ExtraInfo, FollowedPolicy, Holding, KeeperStatus, ServingState};
 
 use super::Keeper;
@@ -42,11 +44,19 @@ pub(super) fn status(keeper: &Keeper) -> KeeperStatus {
     }
 }
 
-/// The init response that an Oasis node would publish: the checksum of everything that is held.
+/// The init response that an Oasis node would publish: the checksum of everything that is held,
+/// signed by the key that the node's evidence vouches for. None before a policy.
 fn extra_info(
-    _keeper: &Keeper,
-    _holding: Option<&Holding>,
-    _policy: Option<&FollowedPolicy>,
+    keeper: &Keeper,
+    holding: Option<&Holding>,
+    policy: Option<&FollowedPolicy>,
 ) -> Option<ExtraInfo> {
-    None
+    let policy = policy?;
+    let response = InitResponse {
+        is_secure: true,
+        checksum: holding.map(|holding| holding.checksum),
+        policy_checksum: Some(Checksum::new(*policy.digest.as_bytes())),
+        ..InitResponse::default()
+    };
+    Some(ExtraInfo(encode_signed(&response, &keeper.instance)))
 }

@@ -1,0 +1,7 @@
+//! Keepers of one small network, on emulated machines, through everything that can happen to
+//! them. No test looks at a secret; all of them look at what is durable.
+
+mod handshake;
+mod lifecycle;
+mod refusal;
+mod world;
