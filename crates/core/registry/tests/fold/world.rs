@@ -22,7 +22,9 @@ use heirloom_model::plan::{
     Action, Approval, Gate, Placement, Plan, Proposal, RollbackStep, Step, StepId, StepOutcome,
     StepResult, Strategy,
 };
-use heirloom_model::policy::{AppraisalPolicy, HolderRule, PlatformRule, Policy, Sharing, TcbLevel};
+use heirloom_model::policy::{
+    AppraisalPolicy, HolderRule, PlatformRule, Policy, Sharing, TcbLevel,
+};
 use heirloom_model::release::{Artifact, Release, ReleaseKind};
 use heirloom_model::root::{Role, RoleKeys, Root};
 use heirloom_model::secret::Secret;
@@ -30,7 +32,6 @@ use heirloom_model::signature::SigningKey;
 use heirloom_model::statement::{Statement, StatementKind};
 use heirloom_model::wire;
 use heirloom_registry::network::{Applied, NetworkState};
-use heirloom_registry::refusal::Refusal;
 
 /// When the world begins.
 pub(crate) const BEGIN: Time = Time(1_800_000_000);
@@ -205,11 +206,6 @@ impl World {
                 panic!("{} is refused: {refusal:?}", envelope.kind.name())
             }
         }
-    }
-
-    /// Why a statement does not count.
-    pub(crate) fn refusal(&mut self, envelope: &Envelope) -> Refusal {
-        self.state.judge(&wire::encode(envelope)).expect_err("the statement is refused")
     }
 
     /// The code of the refusal, or that there is none.
