@@ -125,7 +125,7 @@ fixed_bytes! {
     JournalHash[32];
     /// The checksum of a keyring: the end of the hash chain over its generations.
     Checksum[32];
-    /// SHA-256 of the subject public key info of an attestation root certificate.
+    /// SHA-256 of the certificate of an attestation root, in DER.
     AnchorId[32];
     /// A random or derived value that makes one answer fresh.
     Nonce[32];
