@@ -206,6 +206,9 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             Duty::ReceiveGeneration(order, sources) => {
                 self.driver.receive_generation(order, sources)
             }
+            Duty::Replicate(sources) => {
+                return Ok(dutiful(duty.clone(), self.driver.replicate(sources)));
+            }
             Duty::Start(code) => return Ok(dutiful(duty.clone(), self.driver.start(code))),
             Duty::Restart(code) => {
                 let restarted = self.driver.stop(code).and_then(|()| self.driver.start(code));
@@ -300,7 +303,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             Action::Restore(measurement) => driver.restore(&measurement),
             Action::Install { expect, install } => {
                 driver.install(&expect.measurement, &install.measurement)
-            },
+            }
             Action::Start(placement) => driver.start(&placement.measurement),
             Action::Replicate { sources } => driver.replicate(&sources),
             Action::Restart(placement) => {
@@ -367,7 +370,9 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
 /// A statement that the log would refuse, as a refused effect.
 fn refused(tick: Tick) -> Result<(), DriverError> {
     match tick {
-        Tick::Refused(Trouble::Statement(refusal)) => Err(DriverError::Refused(refusal.to_string())),
+        Tick::Refused(Trouble::Statement(refusal)) => {
+            Err(DriverError::Refused(refusal.to_string()))
+        }
         Tick::Refused(_) | Tick::Progressed | Tick::Idle(_) => Ok(()),
     }
 }

@@ -25,6 +25,8 @@ pub enum Duty {
     CreateGeneration(Nonce),
     /// Receive the generation of an order from nodes that have it.
     ReceiveGeneration(Nonce, Vec<NodeId>),
+    /// Receive committed generations that this node missed.
+    Replicate(Vec<NodeId>),
     /// Start the installed keeper: nothing says that it should be down.
     Start(Measurement),
     /// Restart the keeper, so that what it received is proven to be durable.
@@ -34,6 +36,9 @@ pub enum Duty {
 /// Challenges older than this many entries are not answered any more, unless a running plan
 /// waits for them: whoever asked has given up or asked again.
 pub const CHALLENGE_WINDOW_ENTRIES: u64 = 10_000;
+
+/// Holders that a node which missed something asks.
+pub const SOURCES_MAX: usize = 8;
 
 /// The most urgent duty of this node, if any.
 pub fn next(situation: &Situation<'_>, observed: &Observation) -> Option<Duty> {
@@ -47,6 +52,9 @@ pub fn next(situation: &Situation<'_>, observed: &Observation) -> Option<Duty> {
     }
     if let Some(duty) = domain.order().and_then(|order| generation(situation, order, status)) {
         return Some(duty);
+    }
+    if let Some(sources) = missed(situation, domain, status) {
+        return Some(Duty::Replicate(sources));
     }
     match status.holding?.origin {
         HoldingOrigin::Recovered => {
@@ -72,11 +80,7 @@ fn owes_registration(
 }
 
 /// What an open generation order asks of this node.
-fn generation(
-    situation: &Situation<'_>,
-    open: &OpenOrder,
-    status: &KeeperStatus,
-) -> Option<Duty> {
+fn generation(situation: &Situation<'_>, open: &OpenOrder, status: &KeeperStatus) -> Option<Duty> {
     let order = open.order();
     let able = matches!(status.state, ServingState::Ready | ServingState::Empty);
     if !able || !open.is_open(situation.state.epoch()) {
@@ -90,6 +94,25 @@ fn generation(
     }
     let sources: Vec<NodeId> = open.receipts().keys().cloned().collect();
     open.proposed().map(|_| Duty::ReceiveGeneration(order.nonce, sources))
+}
+
+/// Who may have the committed generations that this node lacks, if it lacks any. While a plan
+/// changes this node, the plan says when it replicates.
+fn missed(
+    situation: &Situation<'_>,
+    domain: &DomainState,
+    status: &KeeperStatus,
+) -> Option<Vec<NodeId>> {
+    domain.committed()?;
+    let lacks = matches!(status.state, ServingState::Empty | ServingState::Replicating);
+    if !lacks || changing(situation, &status.domain) {
+        return None;
+    }
+    let others = situation.state.nodes_of(status.domain).map(|node| &node.node);
+    let registered = others
+        .filter(|node| *node != situation.node && domain.registration(node).is_some())
+        .take(SOURCES_MAX);
+    Some(registered.cloned().collect())
 }
 
 /// The oldest challenge that names this node and has no answer from it.
@@ -118,11 +141,7 @@ fn is_awaited(situation: &Situation<'_>, asked: &Challenged) -> bool {
 /// Nodes go one after the other, in the order of their names: each waits until the instances of
 /// all before it introduced themselves after the generation was committed. While a plan changes
 /// this node, the plan says when it restarts.
-fn restart(
-    situation: &Situation<'_>,
-    domain: &DomainState,
-    status: &KeeperStatus,
-) -> Option<Duty> {
+fn restart(situation: &Situation<'_>, domain: &DomainState, status: &KeeperStatus) -> Option<Duty> {
     let state = situation.state;
     let committed = domain.committed()?;
     let holding = status.holding?;

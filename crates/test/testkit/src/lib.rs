@@ -1,3 +1,7 @@
-//! Builders and roots of trust for tests.
+//! Builders and roots of trust for tests. A dev-dependency only; production cannot link it.
+//!
+//! * [`ceremony`]: a whole network in one value.
+//! * [`vectors`]: where shared vectors are.
 
+pub mod ceremony;
 pub mod vectors;

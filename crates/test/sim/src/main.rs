@@ -1,0 +1,122 @@
+//! Runs seeds of the simulated world on all processors, and replays a failing one.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use clap::Parser;
+use heirloom_sim::scenario::{Fixture, Outcome, Scenario, run};
+
+/// Simulates whole fleets, seed by seed.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Only this scenario; otherwise seeds take turns.
+    #[arg(long)]
+    scenario: Option<String>,
+    /// How many runs at once.
+    #[arg(long, default_value_t = 2)]
+    threads: u32,
+}
+
+#[derive(Default)]
+struct Totals {
+    runs: u64,
+    finished: u64,
+    rolled_back: u64,
+    operations: u64,
+    crashes: u64,
+    holders_min: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let only = match &arguments.scenario {
+        None => None,
+        Some(name) => match Scenario::ALL.iter().find(|(_, known)| known == name) {
+            Some((scenario, _)) => Some(*scenario),
+            None => return say(2, &format!("no scenario is called {name}")),
+        },
+    };
+    let (totals, failed) = (Mutex::new(Totals::default()), AtomicBool::new(false));
+    let (next, fixture) = (AtomicU64::new(arguments.first), Fixture::new());
+    let end = arguments.first.saturating_add(arguments.seeds);
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.max(1) {
+            scope.spawn(|| work(&fixture, only, (&next, end), &totals, &failed));
+        }
+    });
+    let totals = totals.into_inner().unwrap_or_default();
+    let summary = format!(
+        "{} runs: {} finished, {} rolled back; {} operations, {} crashes; \
+         fewest holders at any moment: {}",
+        totals.runs,
+        totals.finished,
+        totals.rolled_back,
+        totals.operations,
+        totals.crashes,
+        totals.holders_min.map_or("none".to_owned(), |fewest| fewest.to_string()),
+    );
+    say(u8::from(failed.load(Ordering::Relaxed)), &summary)
+}
+
+fn work(
+    fixture: &Fixture,
+    only: Option<Scenario>,
+    (next, end): (&AtomicU64, u64),
+    totals: &Mutex<Totals>,
+    failed: &AtomicBool,
+) {
+    while !failed.load(Ordering::Relaxed) {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            return;
+        }
+        let turn = usize::try_from(seed).unwrap_or(0) % Scenario::ALL.len();
+        let (scenario, name) = Scenario::ALL
+            .into_iter()
+            .find(|(scenario, _)| only.map_or(*scenario == Scenario::ALL[turn].0, |it| it == *scenario))
+            .unwrap_or(Scenario::ALL[0]);
+        match run(fixture, seed, scenario) {
+            Ok(outcome) => add(totals, &outcome),
+            Err((failure, trace)) => {
+                failed.store(true, Ordering::Relaxed);
+                let mut text = trace.join("\n");
+                text.push_str(&format!("\nseed {seed}, scenario {name}: {failure}"));
+                let mut cause = std::error::Error::source(&failure);
+                while let Some(error) = cause {
+                    text.push_str(&format!(": {error}"));
+                    cause = error.source();
+                }
+                text.push_str(&format!(
+                    "\nreplay: cargo xtask sim --seeds 1 --first {seed} --scenario {name}"
+                ));
+                let _code = say(1, &text);
+            }
+        }
+    }
+}
+
+fn add(totals: &Mutex<Totals>, outcome: &Outcome) {
+    use heirloom_registry::plan::PlanStatus;
+    let mut totals = totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    totals.runs += 1;
+    totals.finished += u64::from(outcome.status == PlanStatus::Finished);
+    totals.rolled_back += u64::from(outcome.status == PlanStatus::RolledBack);
+    totals.operations += outcome.operations;
+    totals.crashes += outcome.crashes;
+    let fewest = outcome.holders_min;
+    totals.holders_min = Some(totals.holders_min.map_or(fewest, |so_far| so_far.min(fewest)));
+}
+
+fn say(code: u8, text: &str) -> ExitCode {
+    // Nobody can be told that the output is closed.
+    let _written = writeln!(std::io::stdout(), "{text}");
+    ExitCode::from(code)
+}

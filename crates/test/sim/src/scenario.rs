@@ -1,0 +1,451 @@
+//! What a run does: genesis without faults, then an upgrade with them, then the end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use heirloom_emulated::host::EmulatedHost;
+use heirloom_model::counter::{Epoch, Generation, Serial, Time};
+use heirloom_model::digest::{DigestOf, PlanDigest, ReleaseDigest, sha256};
+use heirloom_model::envelope::Envelope;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::protocol::ServingState;
+use heirloom_registry::network::NetworkState;
+use heirloom_registry::plan::PlanStatus;
+use heirloom_testkit::ceremony::{Ceremony, Code};
+use heirloom_upgrade::agent::{Agent, AgentError, Tick};
+use heirloom_upgrade::checker;
+use heirloom_upgrade::journal::Progress;
+use heirloom_upgrade::planner::{self, PlanRequest, WaveSize};
+
+use crate::invariant::{self, Ledger, Violation};
+use crate::log::SimLog;
+use crate::node::{SimDriver, SimJournal};
+use crate::world::{Faults, Shared, World, lock};
+
+/// What is expensive to make and the same for every run.
+#[derive(Clone)]
+pub struct Fixture {
+    ceremony: Arc<Ceremony>,
+    hosts: Vec<EmulatedHost>,
+}
+
+/// What a run does after genesis.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scenario {
+    /// An upgrade; operators are slow, and some of them approve something else.
+    Upgrade,
+    /// An upgrade that an operator calls off at some moment.
+    Abort,
+    /// An upgrade and the way back.
+    ThereAndBack,
+}
+
+impl Scenario {
+    /// Every scenario, and its name.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Upgrade, "upgrade"),
+        (Self::Abort, "abort"),
+        (Self::ThereAndBack, "there-and-back"),
+    ];
+}
+
+/// How a run ended well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// Where the last plan ended.
+    pub status: PlanStatus,
+    /// Operations that happened.
+    pub operations: u64,
+    /// Crashes that happened.
+    pub crashes: u64,
+    /// The fewest holders at any moment.
+    pub holders_min: u32,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// An invariant does not hold.
+    #[error("an invariant does not hold")]
+    Violation(#[from] Violation),
+    /// The run does not come to its end.
+    #[error("it does not end: {0}")]
+    Stuck(String),
+    /// An agent stopped for good.
+    #[error("the agent of {node} stopped for good: {error}")]
+    Agent {
+        /// Whose.
+        node: NodeId,
+        /// Why.
+        error: String,
+    },
+    /// The planner or checker refuses what must be possible.
+    #[error("no plan: {0}")]
+    Plan(String),
+    /// The registry refuses an operator's statement that must be possible.
+    #[error("the registry refuses: {0}")]
+    Refused(String),
+}
+
+/// Nodes of a simulated fleet.
+const NODES: usize = 4;
+/// Ticks until genesis is over.
+const GENESIS_ROUNDS_MAX: u32 = 2_000;
+/// Ticks with faults.
+const FAULTY_ROUNDS: u32 = 500;
+/// Ticks without faults until everything must have come to its end.
+const LIVENESS_ROUNDS_MAX: u32 = 6_000;
+/// Ticks of one epoch.
+const EPOCH_ROUNDS: u32 = 60;
+
+type SimAgent = Agent<SimJournal, SimLog, SimDriver>;
+
+struct Run {
+    world: Shared,
+    agents: BTreeMap<NodeId, SimAgent>,
+    ledger: Ledger,
+    rounds: u32,
+    /// What operators will publish, and in which round at the earliest.
+    pending: VecDeque<(u32, Envelope)>,
+}
+
+impl Fixture {
+    /// Makes the network and its machines.
+    pub fn new() -> Self {
+        let ceremony = Ceremony::new(&[7; 32]);
+        let host = |index: usize| {
+            let seed = sha256(&[b"sim host", &index.to_be_bytes()]);
+            EmulatedHost::from_seed(&ceremony.manufacturer, &seed)
+        };
+        let hosts = (0..NODES).map(host).collect();
+        Self { hosts, ceremony: Arc::new(ceremony) }
+    }
+}
+
+impl Default for Fixture {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Runs one seed of one scenario. On failure the second value is what happened last.
+pub fn run(
+    fixture: &Fixture,
+    seed: u64,
+    scenario: Scenario,
+) -> Result<Outcome, (Failure, Vec<String>)> {
+    let first = Code::named("keeper-1", 1);
+    let world = World::new(seed, Arc::clone(&fixture.ceremony), &fixture.hosts, first);
+    let world = Arc::new(Mutex::new(world));
+    let mut run = Run {
+        world: Arc::clone(&world),
+        agents: BTreeMap::new(),
+        ledger: Ledger::default(),
+        rounds: 0,
+        pending: VecDeque::new(),
+    };
+    run.play(scenario).map_err(|failure| (failure, std::mem::take(&mut lock(&world).trace)))
+}
+
+impl Run {
+    fn play(&mut self, scenario: Scenario) -> Result<Outcome, Failure> {
+        let (old, new) = (Code::named("keeper-1", 1), Code::named("keeper-2", 1));
+        let releases = self.found(old, new)?;
+        self.genesis()?;
+        let there = self.propose(releases, (old, new), 2)?;
+        if scenario == Scenario::Abort {
+            let at = lock(&self.world).below(FAULTY_ROUNDS);
+            let abort = lock(&self.world).ceremony.abort(there);
+            self.pending.push_back((self.rounds.saturating_add(at), abort));
+        }
+        self.faulty()?;
+        let mut status = self.settle(there)?;
+        if scenario == Scenario::ThereAndBack && status == PlanStatus::Finished {
+            let (to_old, to_new) = releases;
+            let back = self.propose((to_new, to_old), (new, old), 4)?;
+            self.faulty()?;
+            status = self.settle(back)?;
+        }
+        let expected = match (scenario, status) {
+            (Scenario::ThereAndBack, PlanStatus::Finished) | (_, PlanStatus::RolledBack) => old,
+            (Scenario::Upgrade | Scenario::Abort, _) | (Scenario::ThereAndBack, _) => new,
+        };
+        self.everybody_serves(expected)?;
+        let world = lock(&self.world);
+        Ok(Outcome {
+            status,
+            operations: world.operations,
+            crashes: world.crashes,
+            holders_min: self.ledger.holders_min.unwrap_or(0),
+        })
+    }
+
+    /// Publishes what a network begins with.
+    fn found(&self, old: Code, new: Code) -> Result<(ReleaseDigest, ReleaseDigest), Failure> {
+        let mut world = lock(&self.world);
+        world.code.insert(new.measurement, new);
+        let ceremony = Arc::clone(&world.ceremony);
+        let (first, first_digest) = ceremony.release("keeper-1", &old);
+        let (second, second_digest) = ceremony.release("keeper-2", &new);
+        let policy = ceremony.policy_of(Serial(1), &[old], &[]);
+        for envelope in [
+            ceremony.root(),
+            ceremony.epoch(Epoch(1)),
+            ceremony.fleet(Serial(1), ceremony.nodes(NODES)),
+            ceremony.endorsements(),
+            first,
+            second,
+            ceremony.policy(&policy),
+        ] {
+            publish(&mut world, &envelope)?;
+        }
+        Ok((first_digest, second_digest))
+    }
+
+    /// Two generations, held and recovered by everybody.
+    fn genesis(&mut self) -> Result<(), Failure> {
+        for generation in [Generation(0), Generation(1)] {
+            let node = lock(&self.world).nodes.keys().next().cloned().expect("a fleet has nodes");
+            let order = lock(&self.world).ceremony.order(generation, &node, Epoch(1_000));
+            publish(&mut lock(&self.world), &order)?;
+            let limit = self.rounds.saturating_add(GENESIS_ROUNDS_MAX);
+            while !self.all_recovered(generation) {
+                self.round()?;
+                if self.rounds > limit {
+                    return Err(Failure::Stuck(format!("generation {generation}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn all_recovered(&self, generation: Generation) -> bool {
+        use heirloom_model::domain::HoldingOrigin::Recovered;
+        lock(&self.world).nodes.values().all(|node| {
+            node.process.as_ref().is_some_and(|process| {
+                process.keeper.state() == ServingState::Ready
+                    && process.keeper.status().holding.is_some_and(|holding| {
+                        holding.generation == generation && holding.origin == Recovered
+                    })
+            })
+        })
+    }
+
+    /// Publishes the policy that names the edge, plans, proposes, and lets operators approve:
+    /// late, and one of them something else first.
+    fn propose(
+        &mut self,
+        (from, to): (ReleaseDigest, ReleaseDigest),
+        (old, new): (Code, Code),
+        serial: u64,
+    ) -> Result<PlanDigest, Failure> {
+        let mut world = lock(&self.world);
+        let ceremony = Arc::clone(&world.ceremony);
+        let edges = [(old, new), (new, old)];
+        let policy = ceremony.policy_of(Serial(serial), &[old, new], &edges);
+        publish(&mut world, &ceremony.policy(&policy))?;
+        let epoch = world.judge.epoch();
+        let withdraw = Serial(serial.saturating_add(1));
+        let request = PlanRequest {
+            domain: ceremony.domain,
+            from,
+            to,
+            wave_size: if world.chance(500) { WaveSize::Half } else { WaveSize::OneByOne },
+            upgrade_epoch: Some(Epoch(epoch.0.saturating_add(2))),
+            not_after: Epoch(epoch.0.saturating_add(10_000)),
+            nonce: world.nonce(),
+            withdraw,
+        };
+        let (plan, _report) = planner::plan(&request, &world.judge)
+            .map_err(|error| Failure::Plan(error.to_string()))?;
+        let findings = checker::check(&plan, &world.judge);
+        if !findings.is_empty() {
+            return Err(Failure::Plan(format!("{findings:?}")));
+        }
+        publish(&mut world, &ceremony.proposal(&plan))?;
+        let digest = plan.digest();
+        let mut last = ceremony.policy_of(withdraw, &[new], &[]);
+        last.completes = Some(digest);
+        publish(&mut world, &ceremony.policy(&last))?;
+        let wrong = PlanDigest::of(b"another plan".as_slice());
+        let refused = world.publish(&ceremony.approval(wrong, 0, request.not_after));
+        if refused.is_ok() {
+            return Err(Failure::Plan("approval of an unknown plan was accepted".to_owned()));
+        }
+        let now = self.rounds;
+        for operator in 0..2 {
+            let delay = world.below(80);
+            let approval = ceremony.approval(digest, operator, request.not_after);
+            self.pending.push_back((now.saturating_add(delay), approval));
+        }
+        Ok(digest)
+    }
+
+    /// The safety phase.
+    fn faulty(&mut self) -> Result<(), Failure> {
+        let faults = Faults::draw(&mut lock(&self.world));
+        lock(&self.world).faults = faults;
+        for _ in 0..FAULTY_ROUNDS {
+            self.disturb();
+            self.round()?;
+        }
+        lock(&self.world).faults = Faults::NONE;
+        for node in lock(&self.world).nodes.values_mut() {
+            node.partitioned = false;
+        }
+        Ok(())
+    }
+
+    /// Cuts nodes off, and joins them again.
+    fn disturb(&self) {
+        let mut world = lock(&self.world);
+        let names: Vec<NodeId> = world.nodes.keys().cloned().collect();
+        for name in names {
+            let (leaves, returns) = (world.chance(5), world.chance(60));
+            let node = world.node(&name);
+            node.partitioned = if node.partitioned { !returns } else { leaves };
+        }
+    }
+
+    /// The liveness phase: everything comes to its end.
+    fn settle(&mut self, plan: PlanDigest) -> Result<PlanStatus, Failure> {
+        let limit = self.rounds.saturating_add(LIVENESS_ROUNDS_MAX);
+        loop {
+            let status = lock(&self.world).judge.plan(&plan).map(|plan| plan.status());
+            match status {
+                Some(status @ (PlanStatus::Finished | PlanStatus::RolledBack))
+                    if self.pending.is_empty() =>
+                {
+                    return Ok(status);
+                }
+                Some(_) | None => {}
+            }
+            if self.rounds > limit {
+                return Err(Failure::Stuck(self.describe(&plan)));
+            }
+            self.round()?;
+        }
+    }
+
+    /// Everybody must come to serve with this code.
+    fn everybody_serves(&mut self, code: Code) -> Result<(), Failure> {
+        let limit = self.rounds.saturating_add(LIVENESS_ROUNDS_MAX);
+        loop {
+            let done = lock(&self.world).nodes.values().all(|node| {
+                node.process.as_ref().is_some_and(|process| {
+                    let status = process.keeper.status();
+                    status.state == ServingState::Ready && status.measurement == code.measurement
+                })
+            });
+            if done {
+                return Ok(());
+            }
+            if self.rounds > limit {
+                return Err(Failure::Stuck("not everybody serves in the end".to_owned()));
+            }
+            self.round()?;
+        }
+    }
+
+    /// One tick of one node's agent, and whatever else happens in that time.
+    fn round(&mut self) -> Result<(), Failure> {
+        self.rounds = self.rounds.saturating_add(1);
+        if self.rounds.is_multiple_of(EPOCH_ROUNDS) {
+            let mut world = lock(&self.world);
+            let next = world.judge.epoch().next().expect("runs are short");
+            let epoch = world.ceremony.epoch(next);
+            publish(&mut world, &epoch)?;
+        }
+        self.operators();
+        let node = {
+            let mut world = lock(&self.world);
+            let index = world.below(u32::try_from(NODES).unwrap_or(1));
+            let name = world.nodes.keys().nth(usize::try_from(index).unwrap_or(0));
+            name.cloned().expect("the index is below the number of nodes")
+        };
+        self.tick(&node)?;
+        invariant::check(&lock(&self.world), &mut self.ledger)?;
+        Ok(())
+    }
+
+    /// Operators publish what is due. What the registry refuses by then is not repeated: an abort
+    /// after the point of no return, or an approval after an abort.
+    fn operators(&mut self) {
+        let now = self.rounds;
+        let mut world = lock(&self.world);
+        let due = self.pending.iter().filter(|(round, _)| *round <= now);
+        for (_, envelope) in due {
+            if let Err(refusal) = world.publish(envelope) {
+                world.note(|| format!("an operator is refused: {refusal}"));
+            }
+        }
+        self.pending.retain(|(round, _)| *round > now);
+    }
+
+    fn tick(&mut self, node: &NodeId) -> Result<(), Failure> {
+        if lock(&self.world).node(node).agent_down {
+            self.agents.remove(node);
+            lock(&self.world).node(node).agent_down = false;
+        }
+        if !self.agents.contains_key(node) {
+            let agent = self.recover(node)?;
+            self.agents.insert(node.clone(), agent);
+        }
+        let agent = self.agents.get_mut(node).expect("it was just made");
+        let world = Arc::clone(&self.world);
+        let ticked = agent.tick(Time(0), &mut || lock(&world).nonce());
+        let mut world = lock(&self.world);
+        if !matches!(&ticked, Ok(Tick::Idle(waiting)) if waiting.is_empty()) {
+            world.note(|| format!("{node}: {ticked:?}"));
+        }
+        match ticked {
+            Err(
+                error @ (AgentError::History(_) | AgentError::CorruptJournal(_)),
+            ) => Err(Failure::Agent { node: node.clone(), error: format!("{error:?}") }),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// A new agent process, from what is on disk. The log is folded by the same function as
+    /// everywhere, so the registry's fold stands for its own.
+    fn recover(&self, node: &NodeId) -> Result<SimAgent, Failure> {
+        let mut world = lock(&self.world);
+        let state: NetworkState = world.judge.clone();
+        let records = world.node(node).disk.journal.clone();
+        let progress = Progress::recover(records.iter().map(Vec::as_slice)).map_err(|error| {
+            Failure::Agent { node: node.clone(), error: error.to_string() }
+        })?;
+        let port = || (Arc::clone(&self.world), node.clone());
+        let key = world.ceremony.agent_key(node);
+        let ((a, b), (c, d), (e, f)) = (port(), port(), port());
+        let ports = (
+            SimJournal { world: a, node: b },
+            SimLog { world: c, node: d },
+            SimDriver { world: e, node: f },
+        );
+        Ok(Agent::recover(node.clone(), key, state, progress, ports))
+    }
+
+    fn describe(&self, plan: &PlanDigest) -> String {
+        let world = lock(&self.world);
+        let status = world.judge.plan(plan).map(|plan| {
+            (plan.status(), plan.results().len(), plan.plan().steps.len())
+        });
+        let nodes: Vec<String> = world
+            .nodes
+            .iter()
+            .map(|(name, node)| {
+                let state = node.process.as_ref().map(|process| process.keeper.state());
+                format!("{name} {state:?}")
+            })
+            .collect();
+        format!("{status:?}, log {:?}, {nodes:?}", world.judge.position().length)
+    }
+}
+
+fn publish(world: &mut World, envelope: &Envelope) -> Result<(), Failure> {
+    world.publish(envelope).map_err(|refusal| {
+        Failure::Refused(format!("{}: {refusal}", envelope.kind.name()))
+    })
+}
+

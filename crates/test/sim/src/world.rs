@@ -1,0 +1,434 @@
+//! Nodes, disks, processes, the registry, and where faults strike.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
+use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_keeper::handshake::{Handshake, Peer};
+use heirloom_keeper::intent::{Intent, StoredFile};
+use heirloom_keeper::keeper::{Keeper, KeeperConfig};
+use heirloom_keeper::port::{Platform, StateStore, StoreError};
+use heirloom_model::digest::{Nonce, sha256};
+use heirloom_model::evidence::SessionRole;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::log::LogEntry;
+use heirloom_model::measurement::Measurement;
+use heirloom_model::sealed::SealedEnvelope;
+use heirloom_model::wire;
+use heirloom_registry::network::NetworkState;
+use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+/// How likely each fault is at each operation, in thousandths.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Faults {
+    /// The agent dies.
+    pub agent: u32,
+    /// The keeper dies.
+    pub keeper: u32,
+    /// The host loses power: agent, keeper, and what was not durable.
+    pub host: u32,
+    /// The registry cannot be reached.
+    pub unreachable: u32,
+    /// The registry's answer is lost; what was asked may have happened.
+    pub lost_answer: u32,
+    /// A peer does not answer.
+    pub peer: u32,
+    /// The disk has no space left for one write.
+    pub full: u32,
+}
+
+impl Faults {
+    /// No faults at all.
+    pub const NONE: Self = Self {
+        agent: 0,
+        keeper: 0,
+        host: 0,
+        unreachable: 0,
+        lost_answer: 0,
+        peer: 0,
+        full: 0,
+    };
+
+    /// A mix of its own for each run: some runs have much of one fault, some a little of all.
+    pub fn draw(world: &mut World) -> Self {
+        let mut some = |most: u32| if world.chance(400) { 0 } else { world.below(most) };
+        Self {
+            agent: some(25),
+            keeper: some(15),
+            host: some(10),
+            unreachable: some(120),
+            lost_answer: some(80),
+            peer: some(120),
+            full: some(40),
+        }
+    }
+}
+
+/// The agent's process is gone: what it was doing ends here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Crashed;
+
+/// Everything that exists.
+pub struct World {
+    /// Keys and statements of the network.
+    pub ceremony: Arc<Ceremony>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<NodeId, SimNode>,
+    /// The registry's file.
+    pub entries: Vec<LogEntry>,
+    /// The registry's own fold.
+    pub judge: NetworkState,
+    /// Which faults strike.
+    pub faults: Faults,
+    /// Operations so far.
+    pub operations: u64,
+    /// Crashes so far.
+    pub crashes: u64,
+    /// What happened last, for a failing run.
+    pub trace: Vec<String>,
+    /// The code that exists, by measurement.
+    pub code: BTreeMap<Measurement, Code>,
+    rng: ChaCha8Rng,
+    sessions: u64,
+}
+
+/// One host with its node.
+pub struct SimNode {
+    /// The machine.
+    pub host: EmulatedHost,
+    /// What survives a crash.
+    pub disk: Disk,
+    /// The keeper, while it runs.
+    pub process: Option<Process>,
+    /// Whether the agent's process died and was not started again.
+    pub agent_down: bool,
+    /// Whether the node is cut off from registry and peers.
+    pub partitioned: bool,
+}
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// Live sealed state.
+    pub live: BTreeMap<String, Vec<u8>>,
+    /// Quarantined sealed state, oldest first.
+    pub quarantine: Vec<(Measurement, BTreeMap<String, Vec<u8>>)>,
+    /// The installed bundle.
+    pub installed: Option<Measurement>,
+    /// Staged bundles.
+    pub staged: BTreeSet<Measurement>,
+    /// The agent's journal.
+    pub journal: Vec<Vec<u8>>,
+}
+
+/// A running keeper.
+pub struct Process {
+    /// The state machine.
+    pub keeper: Keeper,
+    /// Its platform.
+    pub enclave: EmulatedEnclave,
+}
+
+/// Lines of the trace that are kept.
+const TRACE_LINES_MAX: usize = 400;
+
+/// A world that ports share.
+pub type Shared = Arc<Mutex<World>>;
+
+/// Looks into a shared world. A panic in a run ends the run, not the lock.
+pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    /// A world of `count` nodes on which `first` is installed and nothing runs.
+    pub fn new(seed: u64, ceremony: Arc<Ceremony>, hosts: &[EmulatedHost], first: Code) -> Self {
+        let nodes = ceremony.nodes(hosts.len());
+        let make = |(node, host): (heirloom_model::fleet::Node, &EmulatedHost)| {
+            let disk = Disk {
+                installed: Some(first.measurement),
+                staged: BTreeSet::from([first.measurement]),
+                ..Disk::default()
+            };
+            let sim = SimNode {
+                host: host.clone(),
+                disk,
+                process: None,
+                agent_down: false,
+                partitioned: false,
+            };
+            (node.node, sim)
+        };
+        Self {
+            nodes: nodes.into_iter().zip(hosts).map(make).collect(),
+            entries: Vec::new(),
+            judge: NetworkState::new(ceremony.network),
+            faults: Faults::NONE,
+            operations: 0,
+            crashes: 0,
+            trace: Vec::new(),
+            code: BTreeMap::from([(first.measurement, first)]),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            sessions: 0,
+            ceremony,
+        }
+    }
+
+    /// Whether something happens that has this many chances in a thousand.
+    pub fn chance(&mut self, thousandths: u32) -> bool {
+        self.below(1_000) < thousandths
+    }
+
+    /// A number below `limit`, or 0 if that is 0.
+    pub fn below(&mut self, limit: u32) -> u32 {
+        self.rng.next_u32().checked_rem(limit).unwrap_or(0)
+    }
+
+    /// Random bytes of this world.
+    pub fn nonce(&mut self) -> Nonce {
+        let mut bytes = [0; 32];
+        self.rng.fill_bytes(&mut bytes);
+        Nonce::new(bytes)
+    }
+
+    /// Remembers a line for whoever reads about a failing run.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if self.trace.len() >= TRACE_LINES_MAX {
+            self.trace.drain(..TRACE_LINES_MAX / 2);
+        }
+        let line = format!("{:>6} {}", self.operations, line());
+        self.trace.push(line);
+    }
+
+    /// A node, which exists.
+    pub fn node(&mut self, node: &NodeId) -> &mut SimNode {
+        self.nodes.get_mut(node).expect("agents run on nodes of this world")
+    }
+
+    /// An operation that changes something, by the agent of a node: a crash may strike right
+    /// before it, or right after.
+    pub fn operate<R>(
+        &mut self,
+        node: &NodeId,
+        what: &'static str,
+        effect: impl FnOnce(&mut Self) -> R,
+    ) -> Result<R, Crashed> {
+        self.point(node, what, "before")?;
+        let done = effect(self);
+        self.point(node, what, "after")?;
+        Ok(done)
+    }
+
+    /// A point at which a crash may strike.
+    pub fn point(&mut self, node: &NodeId, what: &str, when: &str) -> Result<(), Crashed> {
+        self.operations = self.operations.saturating_add(1);
+        if self.node(node).agent_down {
+            return Err(Crashed);
+        }
+        let Faults { agent, keeper, host, .. } = self.faults;
+        if self.chance(host) {
+            self.note(|| format!("{node}: power fails {when} {what}"));
+            self.crash(node, true, true);
+        } else if self.chance(agent) {
+            self.note(|| format!("{node}: the agent dies {when} {what}"));
+            self.crash(node, true, false);
+        } else if self.chance(keeper) {
+            self.note(|| format!("{node}: the keeper dies {when} {what}"));
+            self.crash(node, false, true);
+        }
+        if self.node(node).agent_down { Err(Crashed) } else { Ok(()) }
+    }
+
+    fn crash(&mut self, node: &NodeId, agent: bool, keeper: bool) {
+        self.crashes = self.crashes.saturating_add(1);
+        let node = self.node(node);
+        node.agent_down |= agent;
+        if keeper {
+            node.process = None;
+        }
+    }
+
+    /// Starts a keeper of this code on a node, over these files.
+    pub fn launch(
+        &mut self,
+        node: &NodeId,
+        measurement: &Measurement,
+        files: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Process, String> {
+        let Some(code) = self.code.get(measurement).copied() else {
+            return Err("no such code".to_owned());
+        };
+        let Measurement::Sgx(mr_enclave) = code.measurement;
+        let secs = Secs {
+            measurement: mr_enclave,
+            signer: CODE_SIGNER,
+            product_id: 1,
+            isv_svn: u16::try_from(code.security_version.0).map_err(|error| error.to_string())?,
+            attributes: LaunchMode::Production.attributes(),
+            misc_select: 0,
+        };
+        let mut randomness = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
+        let host = self.node(node).host.clone();
+        let enclave = host.launch(secs, Box::new(move |bytes| randomness.fill_bytes(bytes)));
+        let config = KeeperConfig {
+            network: self.ceremony.network,
+            domain: self.ceremony.domain,
+            node: node.clone(),
+        };
+        let files = stored(files);
+        let keeper =
+            Keeper::start(config, &enclave, &files).map_err(|error| error.to_string())?;
+        Ok(Process { keeper, enclave })
+    }
+
+    /// Makes an intent of a node's keeper durable, unless a fault strikes, and completes it.
+    pub fn commit<T>(
+        &mut self,
+        node: &NodeId,
+        process: &mut Process,
+        intent: Intent<T>,
+    ) -> Result<T, String> {
+        if intent.writes().is_empty() && intent.removals().is_empty() {
+            let mut nothing = SimStore { files: &mut BTreeMap::new(), fate: Fate::Lives };
+            let receipt = intent.persist(&mut nothing).map_err(|error| error.to_string())?;
+            return Ok(process.keeper.complete(intent, receipt));
+        }
+        self.operations = self.operations.saturating_add(1);
+        let (full, dies) = (self.faults.full, self.faults.keeper.max(self.faults.host));
+        let fate = match () {
+            () if self.chance(full) => Fate::Full,
+            () if self.chance(dies) => Fate::DiesBefore,
+            () if self.chance(dies) => Fate::DiesAfter,
+            () => Fate::Lives,
+        };
+        let mut store = SimStore { files: &mut self.node(node).disk.live, fate };
+        let persisted = intent.persist(&mut store);
+        match (persisted, fate) {
+            (Ok(receipt), Fate::Lives) => Ok(process.keeper.complete(intent, receipt)),
+            (Ok(_) | Err(_), Fate::DiesBefore | Fate::DiesAfter) => {
+                self.note(|| format!("{node}: the keeper dies while it writes"));
+                self.crashes = self.crashes.saturating_add(1);
+                Err("died".to_owned())
+            }
+            (Ok(_), Fate::Full) => Err("the write was lost".to_owned()),
+            (Err(error), Fate::Full | Fate::Lives) => Err(error.to_string()),
+        }
+    }
+
+    /// A session from the keeper of one node to that of another: each as the other sees it.
+    pub fn session(
+        &mut self,
+        initiator: &mut Process,
+        responder: &mut Process,
+    ) -> Result<(Peer, Peer), String> {
+        self.sessions = self.sessions.saturating_add(1);
+        let exporter = sha256(&[b"channel", &self.sessions.to_be_bytes()]);
+        let nonces = [self.nonce(), self.nonce()];
+        let side = |role, nonce, process: &Process| {
+            let config = process.keeper.config();
+            let key = process.keeper.instance().public_key();
+            Handshake::new(role, config.network, config.domain, nonce, key, exporter)
+        };
+        let [first, second] = nonces;
+        let ours = side(SessionRole::Initiator, first, initiator);
+        let theirs = side(SessionRole::Responder, second, responder);
+        let text = |error: heirloom_keeper::handshake::HandshakeError| error.to_string();
+        let introduction = ours
+            .introduction(&theirs.hello(), &initiator.enclave, initiator.keeper.position())
+            .map_err(text)?;
+        let answer = theirs
+            .introduction(&ours.hello(), &responder.enclave, responder.keeper.position())
+            .map_err(text)?;
+        let keys = (
+            initiator.keeper.instance().public_key(),
+            responder.keeper.instance().public_key(),
+        );
+        let seen_by_responder = theirs
+            .authenticate(
+                &ours.hello(),
+                &keys.0,
+                &introduction,
+                responder.keeper.network_for_appraisal(),
+            )
+            .map_err(text)?;
+        let seen_by_initiator = ours
+            .authenticate(
+                &theirs.hello(),
+                &keys.1,
+                &answer,
+                initiator.keeper.network_for_appraisal(),
+            )
+            .map_err(text)?;
+        Ok((seen_by_initiator, seen_by_responder))
+    }
+}
+
+/// What becomes of the keeper while it writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Fate {
+    Lives,
+    Full,
+    DiesBefore,
+    DiesAfter,
+}
+
+/// The keeper's directory.
+struct SimStore<'d> {
+    files: &'d mut BTreeMap<String, Vec<u8>>,
+    fate: Fate,
+}
+
+impl StateStore for SimStore<'_> {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let file = name.to_owned();
+        match self.fate {
+            Fate::Full => Err(StoreError::Full { file }),
+            Fate::DiesBefore => Err(StoreError::Failed { file, reason: "died".to_owned() }),
+            Fate::Lives => {
+                self.files.insert(file, bytes.to_vec());
+                Ok(())
+            }
+            Fate::DiesAfter => {
+                self.files.insert(file.clone(), bytes.to_vec());
+                Err(StoreError::Failed { file, reason: "died".to_owned() })
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), StoreError> {
+        self.files.remove(name);
+        Ok(())
+    }
+}
+
+impl Disk {
+    /// The measurements that sealed the live files.
+    pub fn sealers(&self) -> BTreeSet<Measurement> {
+        sealers(&self.live)
+    }
+}
+
+/// The measurements that sealed some files.
+pub fn sealers(files: &BTreeMap<String, Vec<u8>>) -> BTreeSet<Measurement> {
+    files
+        .values()
+        .filter_map(|bytes| wire::decode::<SealedEnvelope>(bytes).ok())
+        .map(|envelope| envelope.header.measurement)
+        .collect()
+}
+
+/// Files as a keeper is given them.
+pub fn stored(files: &BTreeMap<String, Vec<u8>>) -> Vec<StoredFile> {
+    files
+        .iter()
+        .map(|(name, bytes)| StoredFile { name: name.clone(), bytes: bytes.clone() })
+        .collect()
+}
+
+/// Who the platform says some code is: for reading what an enclave would say.
+pub fn identity(process: &Process) -> Measurement {
+    process.enclave.identity().expect("an emulated enclave has an identity").measurement
+}

@@ -1,0 +1,295 @@
+//! A whole network in one value: keys, root, fleet, releases and policies, made from a seed.
+//!
+//! What a ceremony makes is ordinary signed statements; nothing that reads them knows that they
+//! come from a test.
+
+use heirloom_emulated::provisioning::DevelopmentRoot;
+use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
+use heirloom_model::digest::{
+    ArtifactDigest, DigestOf, NetworkId, Nonce, PlanDigest, ReleaseDigest, sha256,
+};
+use heirloom_model::domain::{EpochStart, GenerationOrder};
+use heirloom_model::envelope::Envelope;
+use heirloom_model::fleet::{Fleet, Node};
+use heirloom_model::identifier::{DomainId, NodeId};
+use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
+use heirloom_model::plan::{Abort, Approval, Plan, Proposal};
+use heirloom_model::policy::{
+    AppraisalPolicy, ApplicationRule, HolderRule, KeyScope, PlatformRule, Policy, Sharing,
+    TcbLevel,
+};
+use heirloom_model::release::{Artifact, Release, ReleaseKind};
+use heirloom_model::root::{Role, RoleKeys, Root};
+use heirloom_model::secret::Secret;
+use heirloom_model::signature::SigningKey;
+use heirloom_model::wire;
+
+/// When every ceremony takes place: 2026-11-20T00:00:00Z.
+pub const BEGINNING: Time = Time(1_795_132_800);
+/// How long everything that a ceremony signs is good for: a year.
+pub const VALID_SECONDS: u64 = 365 * 86_400;
+/// How long one epoch of a test network lasts.
+pub const EPOCH_SECONDS: u64 = 60;
+
+/// The keys and the statements of one network.
+pub struct Ceremony {
+    /// The manufacturer of its machines.
+    pub manufacturer: DevelopmentRoot,
+    /// The network.
+    pub network: NetworkId,
+    /// Its only domain.
+    pub domain: DomainId,
+    /// Sign roots; two of three.
+    pub root_keys: Vec<SigningKey>,
+    /// Sign releases; two of three.
+    pub release_keys: Vec<SigningKey>,
+    /// Sign policies; two of three.
+    pub policy_keys: Vec<SigningKey>,
+    /// Propose, approve, order; two of three.
+    pub operator_keys: Vec<SigningKey>,
+    /// Advances epochs; one of one.
+    pub timekeeper: SigningKey,
+    root: Envelope,
+}
+
+/// Code of a test network: a measurement without a binary.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Code {
+    /// What it measures.
+    pub measurement: Measurement,
+    /// Its security version.
+    pub security_version: SecurityVersion,
+}
+
+/// Who signs all code of test networks.
+pub const CODE_SIGNER: MrSigner = MrSigner::new([0x51; 32]);
+
+impl Code {
+    /// The code of a name: other names are other code.
+    pub fn named(name: &str, security_version: u64) -> Self {
+        let digest = sha256(&[b"test code", name.as_bytes()]);
+        Self {
+            measurement: Measurement::Sgx(MrEnclave::new(digest)),
+            security_version: SecurityVersion(security_version),
+        }
+    }
+}
+
+impl Ceremony {
+    /// The network of a seed.
+    pub fn new(seed: &[u8; 32]) -> Self {
+        let keys = |purpose: &str, count: u8| -> Vec<SigningKey> {
+            (0..count).map(|index| key(seed, purpose, index)).collect()
+        };
+        let manufacturer = DevelopmentRoot::from_seed(
+            &sha256(&[b"test manufacturer", seed]),
+            BEGINNING,
+        );
+        let (root_keys, release_keys) = (keys("root", 3), keys("release", 3));
+        let (policy_keys, operator_keys) = (keys("policy", 3), keys("operator", 3));
+        let timekeeper = key(seed, "timekeeper", 0);
+        let role = |role, keys: &[SigningKey], threshold| {
+            let mut keys: Vec<_> = keys.iter().map(SigningKey::public_key).collect();
+            keys.sort();
+            RoleKeys { role, keys, threshold }
+        };
+        let root = Root {
+            network: None,
+            serial: Serial(1),
+            roles: vec![
+                role(Role::Root, &root_keys, 2),
+                role(Role::Release, &release_keys, 2),
+                role(Role::Policy, &policy_keys, 2),
+                role(Role::Operator, &operator_keys, 2),
+                role(Role::Timekeeper, std::slice::from_ref(&timekeeper), 1),
+            ],
+            anchors: vec![manufacturer.anchor()],
+            not_after: BEGINNING.after(VALID_SECONDS),
+        };
+        let root = Envelope::signed(&root, root_keys.iter().take(2));
+        Self {
+            network: NetworkId::of(root.payload.as_slice()),
+            domain: DomainId::new(sha256(&[b"test domain", seed])),
+            manufacturer,
+            root_keys,
+            release_keys,
+            policy_keys,
+            operator_keys,
+            timekeeper,
+            root,
+        }
+    }
+
+    /// The first root.
+    pub fn root(&self) -> Envelope {
+        self.root.clone()
+    }
+
+    /// An epoch, at the time that it has in every test network.
+    pub fn epoch(&self, epoch: Epoch) -> Envelope {
+        let time = BEGINNING.after(epoch.0.saturating_mul(EPOCH_SECONDS));
+        let start = EpochStart { network: self.network, epoch, time };
+        Envelope::signed(&start, [&self.timekeeper])
+    }
+
+    /// The manufacturer's endorsements, handed in by an operator.
+    pub fn endorsements(&self) -> Envelope {
+        let endorsements = self.manufacturer.endorsements(BEGINNING);
+        Envelope::signed(&endorsements, self.operator_keys.first())
+    }
+
+    /// The agent key of a node.
+    pub fn agent_key(&self, node: &NodeId) -> SigningKey {
+        key(self.network.as_bytes(), node.as_str(), 0)
+    }
+
+    /// A fleet of `count` nodes, `node-1` and so on: each on a host and in a failure domain of
+    /// its own, run by three operators in turn.
+    pub fn nodes(&self, count: usize) -> Vec<Node> {
+        let mut nodes: Vec<Node> = (1..=count).map(|index| self.node(index)).collect();
+        nodes.sort_by(|left, right| left.node.cmp(&right.node));
+        nodes
+    }
+
+    fn node(&self, index: usize) -> Node {
+        let name = |what: &str, index: usize| format!("{what}-{index}");
+        let operator = index % 3;
+        let node: NodeId = name("node", index).parse().expect("it is a name");
+        Node {
+            domain: self.domain,
+            host: name("host", index).parse().expect("it is a name"),
+            failure_domain: name("zone", index).parse().expect("it is a name"),
+            operator: name("operator", operator).parse().expect("it is a name"),
+            agent: self.agent_key(&node).public_key(),
+            node,
+        }
+    }
+
+    /// The fleet of these nodes.
+    pub fn fleet(&self, serial: Serial, nodes: Vec<Node>) -> Envelope {
+        let fleet = Fleet {
+            network: self.network,
+            serial,
+            nodes,
+            not_after: BEGINNING.after(VALID_SECONDS),
+        };
+        Envelope::signed(&fleet, self.operator_keys.iter().take(2))
+    }
+
+    /// What a release of some code says.
+    pub fn release_of(&self, name: &str, kind: ReleaseKind, code: &Code) -> Release {
+        let artifact = |file: &str| Artifact {
+            name: file.parse().expect("it is a name"),
+            size: 1,
+            digest: ArtifactDigest::new(sha256(&[file.as_bytes(), name.as_bytes()])),
+        };
+        Release {
+            network: self.network,
+            name: name.parse().expect("tests name releases well"),
+            kind,
+            security_version: code.security_version,
+            measurements: vec![code.measurement],
+            signer: CODE_SIGNER,
+            artifacts: ["binary", "manifest", "sigstruct"].map(artifact).to_vec(),
+            not_after: BEGINNING.after(VALID_SECONDS),
+        }
+    }
+
+    /// A signed release of a keeper, and the digest that names it.
+    pub fn release(&self, name: &str, code: &Code) -> (Envelope, ReleaseDigest) {
+        let release = self.release_of(name, ReleaseKind::Keeper, code);
+        (Envelope::signed(&release, self.release_keys.iter().take(2)), release.digest())
+    }
+
+    /// A policy that lets this code hold, with these edges, for two proven holders.
+    pub fn policy_of(&self, serial: Serial, code: &[Code], edges: &[(Code, Code)]) -> Policy {
+        let mut holders: Vec<HolderRule> = code
+            .iter()
+            .map(|code| {
+                let from = edges.iter().filter(|(from, _)| from == code);
+                let mut gives_to: Vec<_> = from.map(|(_, to)| to.measurement).collect();
+                gives_to.sort();
+                HolderRule {
+                    measurement: code.measurement,
+                    security_version: code.security_version,
+                    gives_to,
+                }
+            })
+            .collect();
+        holders.sort_by_key(|rule| rule.measurement);
+        Policy {
+            network: self.network,
+            domain: self.domain,
+            serial,
+            sharing: Sharing::Replicated,
+            holders_min: 2,
+            holders,
+            applications: Vec::new(),
+            appraisal: AppraisalPolicy {
+                platforms: PlatformRule::Any,
+                tcb: vec![TcbLevel::UpToDate],
+                advisories_accepted: Vec::new(),
+                tcb_evaluation_min: 1,
+                collateral_grace_seconds: 0,
+            },
+            session_seconds_max: 3_600,
+            ephemeral_epochs: 3,
+            not_after: BEGINNING.after(VALID_SECONDS),
+            completes: None,
+        }
+    }
+
+    /// Adds an application to a policy: this code may ask for all of its keys.
+    pub fn admit(policy: &mut Policy, application: &str, code: &Code) {
+        policy.applications.push(ApplicationRule {
+            application: application.parse().expect("tests name applications well"),
+            measurement: code.measurement,
+            security_version: code.security_version,
+            keys: KeyScope::All,
+        });
+        policy.applications.sort_by(|left, right| {
+            (&left.application, left.measurement).cmp(&(&right.application, right.measurement))
+        });
+    }
+
+    /// Signs a policy.
+    pub fn policy(&self, policy: &Policy) -> Envelope {
+        Envelope::signed(policy, self.policy_keys.iter().take(2))
+    }
+
+    /// Orders a generation.
+    pub fn order(&self, generation: Generation, node: &NodeId, not_after: Epoch) -> Envelope {
+        let nonce = sha256(&[b"test order", &generation.0.to_be_bytes(), &not_after.0.to_be_bytes()]);
+        let order = GenerationOrder {
+            network: self.network,
+            domain: self.domain,
+            generation,
+            node: node.clone(),
+            not_after,
+            nonce: Nonce::new(nonce),
+        };
+        Envelope::signed(&order, self.operator_keys.iter().take(2))
+    }
+
+    /// Proposes a plan.
+    pub fn proposal(&self, plan: &Plan) -> Envelope {
+        let proposal = Proposal { network: self.network, plan: wire::encode(plan) };
+        Envelope::signed(&proposal, self.operator_keys.first())
+    }
+
+    /// Approves a plan, by the operator of this index.
+    pub fn approval(&self, plan: PlanDigest, operator: usize, not_after: Epoch) -> Envelope {
+        let approval = Approval { network: self.network, plan, not_after };
+        Envelope::signed(&approval, self.operator_keys.get(operator))
+    }
+
+    /// Calls a plan off.
+    pub fn abort(&self, plan: PlanDigest) -> Envelope {
+        let abort = Abort { network: self.network, plan };
+        Envelope::signed(&abort, self.operator_keys.first())
+    }
+}
+
+fn key(seed: &[u8; 32], purpose: &str, index: u8) -> SigningKey {
+    SigningKey::from_seed(Secret::new(sha256(&[b"test key", seed, purpose.as_bytes(), &[index]])))
+}
