@@ -96,3 +96,38 @@ impl<'r> Round<'r> {
         self.answers.into_iter().flatten().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::counter::{Epoch, Generation, Serial};
+    use heirloom_model::protocol::{KeyKind, KeyPart, ServingState};
+
+    use super::*;
+
+    fn check(period: KeyPeriod, refusal: &PeerRefusal, expected: bool) {
+        let view = View { newest: Some(4), epoch: 9 };
+        let request = KeyRequest {
+            application: "wallet".parse().unwrap(),
+            key: "key".parse().unwrap(),
+            kind: KeyKind::Symmetric,
+            period,
+            part: KeyPart::Private,
+        };
+        assert_eq!(view.is_passing(&request, refusal), expected, "{period:?}: {refusal}");
+    }
+
+    #[test]
+    fn a_refusal_passes_only_if_the_holder_is_busy_or_behind() {
+        let newest = KeyPeriod::Newest;
+        check(newest, &PeerRefusal::NotServing { state: ServingState::Draining }, true);
+        check(newest, &PeerRefusal::EvidenceTooOld, true);
+        check(newest, &PeerRefusal::NotHeld { generation: Generation(4) }, true);
+        check(newest, &PeerRefusal::NotHeld { generation: Generation(5) }, false);
+        check(newest, &PeerRefusal::PolicyExpired { policy: Serial(1) }, false);
+        check(newest, &PeerRefusal::NoPublicPart, false);
+        let out = PeerRefusal::EpochOutOfRange { oldest: Epoch(5), newest: Epoch(8) };
+        check(KeyPeriod::Epoch(Epoch(9)), &out, true);
+        check(KeyPeriod::Epoch(Epoch(10)), &out, false);
+        check(KeyPeriod::Epoch(Epoch(4)), &out, false);
+    }
+}
