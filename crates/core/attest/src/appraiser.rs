@@ -52,7 +52,8 @@ impl Appraiser {
         endorsements.retain(|family, _| anchors.iter().any(|anchor| anchor.id() == family.anchor));
     }
 
-    /// Learns endorsements. For each family the newest are kept; older ones change nothing.
+    /// Learns endorsements. For each family the newest of each part is kept; older parts change
+    /// nothing.
     ///
     /// They must be under one of the anchors. Their signatures are checked now, so that forged
     /// ones cannot replace genuine ones; everything is judged again at each appraisal.
@@ -63,14 +64,12 @@ impl Appraiser {
         if !self.anchors.iter().any(|anchor| anchor.id() == family.anchor) {
             return Err(AppraiseError::UnknownAnchor);
         }
-        let known = self.endorsements.get(&family);
-        if known.is_some_and(|known| known.issued() > collateral.issued()) {
-            return Ok(());
-        }
-        if known.is_none() && self.endorsements.len() >= ENDORSEMENTS_MAX {
-            return Err(AppraiseError::TooManyEndorsements { limit: ENDORSEMENTS_MAX });
-        }
-        self.endorsements.insert(family, collateral);
+        let newest = match self.endorsements.get(&family) {
+            Some(known) => collateral.merged_into(known)?,
+            None if self.endorsements.len() < ENDORSEMENTS_MAX => collateral,
+            None => return Err(AppraiseError::TooManyEndorsements { limit: ENDORSEMENTS_MAX }),
+        };
+        self.endorsements.insert(family, newest);
         Ok(())
     }
 

@@ -110,18 +110,37 @@ impl Collateral {
         Ok(Self { family, digest, content, pck_crl, root_crl, tcb_signer, parts })
     }
 
-    /// How new these endorsements are, to compare with others of the same family.
-    pub(crate) fn issued(&self) -> [Time; 4] {
-        let since = |wanted| {
-            let found = self.parts.iter().find(|(part, _)| *part == wanted);
-            found.map_or(Time(0), |(_, window)| window.since)
-        };
-        [
-            since(EndorsementPart::TcbInfo),
-            since(EndorsementPart::QeIdentity),
-            self.pck_crl.this_update,
-            self.root_crl.this_update,
-        ]
+    /// The newest of each part, these endorsements being the ones that came last.
+    ///
+    /// Parts are replaced one by one: whoever bundles fresh TCB info with the revocation list of
+    /// last week does not bring back who was revoked since.
+    pub(crate) fn merged_into(self, known: &Self) -> Result<Self, AppraiseError> {
+        let newer = |part| self.since(part) >= known.since(part);
+        let mut content = known.content.clone();
+        let new = self.content.clone();
+        if newer(EndorsementPart::TcbInfo) {
+            content.tcb_info = new.tcb_info;
+            content.tcb_info_signature = new.tcb_info_signature;
+            content.tcb_info_issuer_chain = new.tcb_info_issuer_chain;
+        }
+        if newer(EndorsementPart::QeIdentity) {
+            content.qe_identity = new.qe_identity;
+            content.qe_identity_signature = new.qe_identity_signature;
+            content.qe_identity_issuer_chain = new.qe_identity_issuer_chain;
+        }
+        if self.root_crl.this_update >= known.root_crl.this_update {
+            content.root_ca_crl = new.root_ca_crl;
+        }
+        if self.pck_crl.this_update >= known.pck_crl.this_update {
+            content.pck_crl = new.pck_crl;
+            content.pck_crl_issuer_chain = new.pck_crl_issuer_chain;
+        }
+        Self::parse(content)
+    }
+
+    fn since(&self, wanted: EndorsementPart) -> Time {
+        let found = self.parts.iter().find(|(part, _)| *part == wanted);
+        found.map_or(Time(0), |(_, window)| window.since)
     }
 
     /// The first second at which some part does not count any more.

@@ -119,11 +119,57 @@ fn a_revoked_machine_is_refused_although_it_was_verified_before() {
     root.revoke(serial, NOW).unwrap();
     appraiser.endorse(root.endorsements(NOW)).unwrap();
     assert_eq!(appraise(&mut appraiser, &evidence), Err(AppraiseError::CertificateRevoked));
-    // The list of before does not bring it back.
-    appraiser.endorse(before).unwrap();
+    // The list of before does not bring it back, nor does it when it comes with fresh TCB info.
+    appraiser.endorse(before.clone()).unwrap();
+    assert_eq!(appraise(&mut appraiser, &evidence), Err(AppraiseError::CertificateRevoked));
+    let Endorsements::SgxDcap(stale) = before;
+    let mixed = DcapCollateral {
+        pck_crl: stale.pck_crl,
+        pck_crl_issuer_chain: stale.pck_crl_issuer_chain,
+        ..root.collateral(NOW, COLLATERAL_SECONDS)
+    };
+    appraiser.endorse(Endorsements::SgxDcap(mixed)).unwrap();
     assert_eq!(appraise(&mut appraiser, &evidence), Err(AppraiseError::CertificateRevoked));
     let other = EmulatedHost::from_seed(&root, &[2; 32]);
     assert!(appraise(&mut appraiser, &quote(&other, secs())).is_ok());
+}
+
+/// Each part is replaced by a newer one of its kind, and by nothing else.
+#[test]
+fn older_parts_change_nothing_and_newer_ones_count_alone() {
+    let root = root();
+    let host = EmulatedHost::from_seed(&root, &[1; 32]);
+    let evidence = quote(&host, secs());
+    let old = root.collateral(Time(NOW.0 - 5000), 10_000);
+    let new = root.collateral(Time(NOW.0 - 1000), 10_000);
+    let last_second_with = |change: &dyn Fn(&mut DcapCollateral)| {
+        let mut appraiser = endorsed(&root, old.clone());
+        let mut mixed = old.clone();
+        change(&mut mixed);
+        appraiser.endorse(Endorsements::SgxDcap(mixed)).unwrap();
+        // What is old now comes again, and changes nothing.
+        appraiser.endorse(Endorsements::SgxDcap(old.clone())).unwrap();
+        appraise(&mut appraiser, &evidence).unwrap().expires()
+    };
+    let (list_end, text_end) = (Time(NOW.0 + 5000), Time(NOW.0 + 5001));
+    let texts = |c: &mut DcapCollateral| {
+        c.tcb_info.clone_from(&new.tcb_info);
+        c.tcb_info_signature.clone_from(&new.tcb_info_signature);
+        c.qe_identity.clone_from(&new.qe_identity);
+        c.qe_identity_signature.clone_from(&new.qe_identity_signature);
+    };
+    let lists = |c: &mut DcapCollateral| {
+        c.root_ca_crl.clone_from(&new.root_ca_crl);
+        c.pck_crl.clone_from(&new.pck_crl);
+    };
+    assert_eq!(last_second_with(&|_| ()), list_end);
+    assert_eq!(last_second_with(&texts), list_end);
+    assert_eq!(last_second_with(&lists), text_end);
+    let both = |c: &mut DcapCollateral| {
+        texts(c);
+        lists(c);
+    };
+    assert_eq!(last_second_with(&both), Time(NOW.0 + 9000));
 }
 
 #[test]

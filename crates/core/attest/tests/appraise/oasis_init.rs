@@ -1,5 +1,7 @@
 //! Oasis' `extra_info`: real and generated values, and what real key managers refuse.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use heirloom_attest::oasis::{InitResponse, OasisError, SignedInitResponse, encode_signed};
 use heirloom_model::digest::{Checksum, parse_hex};
 use heirloom_model::secret::Secret;
@@ -75,8 +77,8 @@ fn the_value_of_a_real_node_encodes_to_itself() {
         response: response(&decoded["init_response"]),
         signature: text(decoded, "signature").parse().unwrap(),
     };
-    let bytes = signed.encode();
-    assert_eq!(Some(bytes.len() as u64), vectors["seed_extra_info"]["length"].as_u64());
+    let bytes = STANDARD.decode(text(&vectors["seed_extra_info"], "base64")).unwrap();
+    assert_eq!(signed.encode(), bytes);
     assert_eq!(SignedInitResponse::decode(&bytes), Ok(signed));
 }
 
@@ -127,4 +129,28 @@ fn a_second_spelling_is_refused() {
     assert_eq!(SignedInitResponse::decode(&twice), Err(OasisError::NotCanonical));
     let long = vec![0; 1025];
     assert_eq!(SignedInitResponse::decode(&long), Err(OasisError::TooLarge { found: 1025 }));
+}
+
+/// Whatever decodes, encodes to the same bytes, and none of it verifies under the same key.
+#[test]
+fn every_flipped_bit_is_refused_or_another_statement() {
+    let key = SigningKey::from_seed(Secret::new([5; 32]));
+    let response = InitResponse {
+        is_secure: true,
+        checksum: Some(Checksum::new([1; 32])),
+        rsk: Some(PublicKey::new([3; 32])),
+        ..InitResponse::default()
+    };
+    let bytes = encode_signed(&response, &key);
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(signed) = SignedInitResponse::decode(&flipped) {
+            assert_eq!(signed.encode(), flipped, "bit {bit}");
+            assert!(signed.verify(&key.public_key()).is_err(), "bit {bit}");
+        }
+    }
+    for length in 0..bytes.len() {
+        assert!(SignedInitResponse::decode(&bytes[..length]).is_err(), "{length} bytes");
+    }
 }
