@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::digest::{AnchorId, DigestOf, EvidenceDigest, sha256};
-use crate::limit::{ENDORSEMENTS_BYTES_MAX, EVIDENCE_BYTES_MAX};
+use crate::limit::{ANCHOR_BYTES_MAX, ENDORSEMENTS_BYTES_MAX, EVIDENCE_BYTES_MAX};
 use crate::signature::PublicKey;
 use crate::{context, fixed_bytes, wire};
 
@@ -142,4 +142,5 @@ pub enum SessionRole {
 wire! {
     Evidence: "evidence", EVIDENCE_BYTES_MAX;
     Endorsements: "endorsements", ENDORSEMENTS_BYTES_MAX;
+    TrustAnchor: "trust anchor", ANCHOR_BYTES_MAX;
 }

@@ -6,6 +6,8 @@ pub const EVIDENCE_BYTES_MAX: usize = 32 * 1024;
 pub const ENDORSEMENTS_BYTES_MAX: usize = 128 * 1024;
 /// Collateral for this many platform families is kept; a fleet has a handful.
 pub const ENDORSEMENTS_MAX: usize = 64;
+/// One trust anchor: a root certificate has some 600 bytes.
+pub const ANCHOR_BYTES_MAX: usize = 8 * 1024;
 /// Trust anchors of one root statement.
 pub const ANCHORS_MAX: usize = 16;
 /// Keys of one role. Thresholds are small: these are people.
