@@ -1,1 +1,17 @@
-//! The daemon of the emulated CPU of one host.
+//! What `heirloom-platformd` does, as functions: the emulated manufacturer, its machines, the
+//! daemon of a machine, and the bundles that it launches.
+//!
+//! Nothing here decides anything that `heirloom_emulated` does not. The clock is an argument; the
+//! binary reads it.
+//!
+//! Read in this order:
+//!
+//! * [`root`], [`machine`]: the manufacturer's directory, and a machine's.
+//! * [`bundle`]: signing and measuring what a machine launches.
+//! * [`error`]: why any of it was not done.
+
+pub mod bundle;
+pub mod machine;
+pub mod root;
+
+pub mod error;

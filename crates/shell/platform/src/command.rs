@@ -1,0 +1,207 @@
+//! The command line. Its doc comments are its help.
+
+use std::path::PathBuf;
+
+use heirloom_emulated::manifest::Manifest;
+use heirloom_emulated::state::HostRecord;
+use heirloom_model::counter::Time;
+use heirloom_model::digest::NetworkId;
+use heirloom_model::evidence::TrustAnchor;
+use heirloom_model::identifier::{ApplicationId, DomainId, HostId, ReleaseName};
+use heirloom_model::sealed::CpuSvn;
+use heirloom_platform::error::PlatformdError;
+use heirloom_platform::{bundle, machine, root};
+use serde_json::{Value, json};
+
+/// The emulated SGX platform of one host. For development: nothing here is a TEE.
+#[derive(clap::Parser)]
+#[command(name = "heirloom-platformd", version)]
+pub(crate) enum Command {
+    /// Found a development manufacturer in a directory.
+    ProvisionRoot {
+        /// The manufacturer's directory; made if it is not there.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Make a machine: burn fuses and have them certified.
+    Init {
+        /// The manufacturer's directory.
+        #[arg(long)]
+        root_dir: PathBuf,
+        /// The machine's directory; made if it is not there.
+        #[arg(long)]
+        state: PathBuf,
+        /// The machine's name.
+        #[arg(long)]
+        host: HostId,
+    },
+    /// Have a machine certified again, after a microcode update.
+    Certify {
+        /// The manufacturer's directory.
+        #[arg(long)]
+        root_dir: PathBuf,
+        /// The machine's directory.
+        #[arg(long)]
+        state: PathBuf,
+    },
+    /// Serve a machine until SIGTERM.
+    Serve {
+        /// The machine's directory.
+        #[arg(long)]
+        state: PathBuf,
+        /// The socket to listen on.
+        #[arg(long)]
+        socket: PathBuf,
+    },
+    /// Write the manufacturer's current collateral.
+    Collateral {
+        /// The manufacturer's directory.
+        #[arg(long)]
+        root_dir: PathBuf,
+        /// Where the encoded endorsements go.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Write the manufacturer's trust anchor.
+    Anchor {
+        /// The manufacturer's directory.
+        #[arg(long)]
+        root_dir: PathBuf,
+        /// Where the encoded trust anchor goes.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Revoke a machine's certificate.
+    Revoke {
+        /// The manufacturer's directory.
+        #[arg(long)]
+        root_dir: PathBuf,
+        /// The machine's directory.
+        #[arg(long)]
+        state: PathBuf,
+    },
+    /// Announce that machines below a CPUSVN are out of date.
+    Require {
+        /// The manufacturer's directory.
+        #[arg(long)]
+        root_dir: PathBuf,
+        /// The CPUSVN, as 32 hexadecimal digits.
+        #[arg(long)]
+        cpu_svn: CpuSvn,
+    },
+    /// Make a key that signs enclaves.
+    SigningKey {
+        /// Where the key goes; never overwritten.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Sign a binary with its manifest.
+    SignBundle(SignBundle),
+    /// Measure and verify a bundle.
+    Measure {
+        /// The bundle's directory.
+        bundle: PathBuf,
+    },
+}
+
+/// What to sign, and for what.
+#[derive(clap::Args)]
+pub(crate) struct SignBundle {
+    /// The key, PKCS#8 PEM.
+    #[arg(long)]
+    key: PathBuf,
+    /// The ELF binary.
+    #[arg(long)]
+    binary: PathBuf,
+    /// The release's name.
+    #[arg(long)]
+    name: ReleaseName,
+    /// ISVSVN.
+    #[arg(long)]
+    security_version: u16,
+    /// ISVPRODID.
+    #[arg(long)]
+    product_id: u16,
+    /// The network: the digest of its first root. Without it, the code belongs to no network.
+    #[arg(long, default_value_t = NetworkId::new([0; 32]))]
+    network: NetworkId,
+    /// The domain whose keys a keeper holds.
+    #[arg(long)]
+    domain: Option<DomainId>,
+    /// The application that asks for keys.
+    #[arg(long)]
+    application: Option<ApplicationId>,
+    /// The bundle's directory; made if it is not there.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Carries out a command; returns what to print, if there is something to say.
+pub(crate) fn run(command: Command, now: Time) -> Result<Option<Value>, PlatformdError> {
+    Ok(match command {
+        Command::ProvisionRoot { dir } => Some(describe_anchor(&root::provision(&dir, now)?)),
+        Command::Init { root_dir, state, host } => {
+            Some(describe_machine(&machine::init(&root_dir, &state, host)?))
+        }
+        Command::Certify { root_dir, state } => {
+            Some(describe_machine(&machine::certify_again(&root_dir, &state)?))
+        }
+        Command::Serve { state, socket } => {
+            machine::serve(&state, &socket)?;
+            None
+        }
+        Command::Collateral { root_dir, out } => {
+            root::write_collateral(&root_dir, &out, now)?;
+            None
+        }
+        Command::Anchor { root_dir, out } => {
+            Some(describe_anchor(&root::write_anchor(&root_dir, &out)?))
+        }
+        Command::Revoke { root_dir, state } => {
+            root::revoke(&root_dir, &state, now)?;
+            None
+        }
+        Command::Require { root_dir, cpu_svn } => {
+            root::require(&root_dir, cpu_svn, now)?;
+            None
+        }
+        Command::SigningKey { out } => {
+            let signer = bundle::generate_key(&out)?;
+            Some(json!({ "schema": "heirloom.signer.v1", "signer": signer.to_string() }))
+        }
+        Command::SignBundle(sign) => Some(bundle::describe(&sign.run(now)?)),
+        Command::Measure { bundle } => Some(bundle::describe(&bundle::measure(&bundle)?)),
+    })
+}
+
+impl SignBundle {
+    fn run(self, now: Time) -> Result<heirloom_emulated::bundle::VerifiedBundle, PlatformdError> {
+        let manifest = Manifest {
+            network: self.network,
+            domain: self.domain,
+            application: self.application,
+            release: self.name,
+            product_id: self.product_id,
+            security_version: self.security_version,
+        };
+        bundle::sign(&self.key, &self.binary, &manifest, &self.out, now)
+    }
+}
+
+fn describe_anchor(anchor: &TrustAnchor) -> Value {
+    json!({
+        "schema": "heirloom.anchor.v1",
+        "anchor": anchor.id().to_string(),
+        "kind": "development root, not for production",
+    })
+}
+
+fn describe_machine(record: &HostRecord) -> Value {
+    json!({
+        "schema": "heirloom.machine.v1",
+        "host": record.host.as_str(),
+        "platform": record.certificate.platform().to_string(),
+        "cpu_svn": record.cpu_svn.to_string(),
+        "certified_cpu_svn": record.certificate.cpu_svn.to_string(),
+    })
+}

@@ -1,0 +1,49 @@
+//! One machine: its directory, and its daemon.
+
+use std::path::Path;
+use std::thread;
+
+use heirloom_emulated::daemon::Daemon;
+use heirloom_emulated::host::system_randomness;
+use heirloom_emulated::state::{HostDirectory, HostRecord, RootDirectory};
+use heirloom_model::identifier::HostId;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::error::PlatformdError;
+
+/// Makes a machine: fuses, and the manufacturer's certificate.
+pub fn init(
+    root_directory: &Path,
+    state: &Path,
+    host: HostId,
+) -> Result<HostRecord, PlatformdError> {
+    let root = RootDirectory::open(root_directory)?;
+    let made = HostDirectory::create(state, host, root.root(), &mut system_randomness())?;
+    Ok(made.record().clone())
+}
+
+/// Has a machine certified at the security version at which it stands now. A daemon that runs
+/// shows it after its next start.
+pub fn certify_again(root_directory: &Path, state: &Path) -> Result<HostRecord, PlatformdError> {
+    let root = RootDirectory::open(root_directory)?;
+    let mut machine = HostDirectory::open(state)?;
+    machine.certify_again(root.root())?;
+    Ok(machine.record().clone())
+}
+
+/// Serves a machine until SIGTERM or SIGINT; then kills what it launched.
+pub fn serve(state: &Path, socket: &Path) -> Result<(), PlatformdError> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(PlatformdError::Signals)?;
+    let (daemon, stopper) = Daemon::bind(state, socket)?;
+    let handle = signals.handle();
+    let waiter = thread::spawn(move || {
+        // Ends with the first signal, or with the handle.
+        signals.forever().next();
+        stopper.stop();
+    });
+    let served = daemon.run();
+    handle.close();
+    waiter.join().expect("waiting for a signal cannot panic");
+    Ok(served?)
+}
