@@ -311,6 +311,44 @@ fn endorsements_whose_parts_are_of_different_roots_are_refused() {
     assert_eq!(mixed, signature(EndorsementPart::PckCrl));
 }
 
+/// A forger has a root of its own with the same name, and puts the genuine root at the end.
+#[test]
+fn a_genuine_root_at_the_end_of_a_forged_chain_vouches_for_nothing() {
+    let (ours, forger) = (root(), DevelopmentRoot::from_seed(&[8; 32], FOUNDED));
+    let mine = ours.collateral(NOW, COLLATERAL_SECONDS);
+    let forged = forger.collateral(NOW, COLLATERAL_SECONDS);
+    let ends_genuinely = |chain: &str| {
+        let signer = pem::parse_many(chain).unwrap().swap_remove(0);
+        let root = pem::parse_many(&mine.tcb_info_issuer_chain).unwrap().swap_remove(1);
+        pem::encode_many(&[signer, root])
+    };
+    let mut appraiser = Appraiser::new(vec![ours.anchor()]);
+    let mut endorse = |change: &dyn Fn(&mut DcapCollateral)| {
+        let mut mixed = mine.clone();
+        change(&mut mixed);
+        appraiser.endorse(Endorsements::SgxDcap(mixed))
+    };
+    let signature = |part| Err(AppraiseError::EndorsementSignature { part });
+    let mixed = endorse(&|c| {
+        c.tcb_info.clone_from(&forged.tcb_info);
+        c.tcb_info_signature.clone_from(&forged.tcb_info_signature);
+        c.tcb_info_issuer_chain = ends_genuinely(&forged.tcb_info_issuer_chain);
+    });
+    assert_eq!(mixed, signature(EndorsementPart::TcbInfoIssuer));
+    let mixed = endorse(&|c| {
+        c.qe_identity.clone_from(&forged.qe_identity);
+        c.qe_identity_signature.clone_from(&forged.qe_identity_signature);
+        c.qe_identity_issuer_chain = ends_genuinely(&forged.qe_identity_issuer_chain);
+    });
+    assert_eq!(mixed, signature(EndorsementPart::QeIdentityIssuer));
+    let mixed = endorse(&|c| {
+        c.pck_crl.clone_from(&forged.pck_crl);
+        c.pck_crl_issuer_chain = ends_genuinely(&forged.pck_crl_issuer_chain);
+    });
+    assert_eq!(mixed, signature(EndorsementPart::PckCrlIssuer));
+    assert_eq!(endorse(&|_| ()), Ok(()));
+}
+
 fn replace(text: &mut String, from: &str, to: &str) {
     assert!(text.contains(from), "{text} has {from}");
     *text = text.replace(from, to);
