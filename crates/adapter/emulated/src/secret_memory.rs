@@ -105,6 +105,11 @@ fn memfd_secret() -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::print_stderr, reason = "a test that did not run says so")]
+    fn say_skipped() {
+        eprintln!("skipped: this kernel has no memfd_secret");
+    }
+
     #[test]
     fn fuses_come_back_from_either_memory() {
         let (memory, protection) = protect(&Zeroizing::new([7; FUSE_BYTES]));
@@ -112,7 +117,7 @@ mod tests {
         memory.with_fuses(&mut |fuses| seen = *fuses);
         assert_eq!(seen, [7; FUSE_BYTES]);
         if protection == FuseProtection::OrdinaryMemory {
-            eprintln!("skipped: this kernel has no memfd_secret");
+            say_skipped();
         }
     }
 
@@ -120,7 +125,7 @@ mod tests {
     fn secret_memory_cannot_be_read_through_the_kernel() {
         use std::os::unix::fs::FileExt as _;
         let Ok(page) = SecretPage::holding(&[9; FUSE_BYTES]) else {
-            eprintln!("skipped: this kernel has no memfd_secret");
+            say_skipped();
             return;
         };
         let memory = std::fs::File::open("/proc/self/mem").unwrap();

@@ -1,7 +1,11 @@
 //! SIGSTRUCT: who signed an enclave, and with which versions (SDM volume 3D, 37.14 and 38.4.1.2).
 
+use std::time::Duration;
+
+use heirloom_model::counter::Time;
 use heirloom_model::digest::sha256;
 use heirloom_model::measurement::{MrEnclave, MrSigner};
+use rcgen::date_time_ymd;
 use rsa::traits::PublicKeyParts as _;
 use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
 
@@ -49,6 +53,14 @@ pub fn sign(key: &EnclaveSigningKey, content: &SigstructContent) -> [u8; SIGSTRU
     put(&mut bytes, Q1, &little_endian(&q1));
     put(&mut bytes, Q2, &little_endian(&q2));
     bytes
+}
+
+/// The day of a time as SIGSTRUCT writes it.
+pub fn date(time: Time) -> u32 {
+    let date = date_time_ymd(1970, 1, 1) + Duration::from_secs(time.0);
+    let year = u32::try_from(date.year()).unwrap_or_default();
+    let decimal = [year / 100, year % 100, u8::from(date.month()).into(), date.day().into()];
+    decimal.iter().fold(0, |bcd, pair| (bcd << 8) | ((pair / 10 % 10) << 4) | (pair % 10))
 }
 
 /// What a signer said, after its signature was checked. Only [`verify`] makes it.

@@ -102,3 +102,9 @@ fn a_stored_key_is_the_same_key() {
     let damaged = EnclaveSigningKey::from_pem(&KEY[..200]);
     assert!(matches!(damaged, Err(SigningKeyError::NotPkcs8(_))));
 }
+
+#[test]
+fn days_are_binary_coded_decimal() {
+    assert_eq!(date(Time(0)), 0x1970_0101);
+    assert_eq!(date(Time(1_795_132_800)), 0x2026_1120);
+}

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 
 const PROBE: &str = env!("CARGO_BIN_EXE_heirloom-probe");
 /// How long a process may take on a busy machine before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A machine with its daemon in this process, so that a failing test takes it along.
 struct Host {

@@ -10,7 +10,7 @@ use heirloom_model::evidence::{Endorsements, TrustAnchor};
 use heirloom_model::wire;
 
 const PLATFORMD: &str = env!("CARGO_BIN_EXE_heirloom-platformd");
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn platformd(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(PLATFORMD).current_dir(directory).args(arguments).output().unwrap()

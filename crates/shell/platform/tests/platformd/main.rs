@@ -1,0 +1,4 @@
+//! The binary, from founding a manufacturer to a measured process.
+
+#[cfg(test)]
+mod commands;
