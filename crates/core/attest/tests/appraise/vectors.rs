@@ -57,7 +57,7 @@ pub(crate) fn collateral(relative: &str) -> Option<DcapCollateral> {
     })
 }
 
-/// A real SGX quote of an UEFI-configured desktop, which needs configuration and hardening.
+/// A real SGX quote of a machine that needs configuration and hardening, under the Processor CA.
 pub(crate) fn sgx() -> Option<Case> {
     Some(Case {
         quote: bytes("tee/sgx/sgx_quote_v3.bin")?,
