@@ -209,6 +209,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             Duty::Replicate(sources) => {
                 return Ok(dutiful(duty.clone(), self.driver.replicate(sources)));
             }
+            Duty::Resume => return Ok(dutiful(duty.clone(), self.driver.resume())),
             Duty::Start(code) => return Ok(dutiful(duty.clone(), self.driver.start(code))),
             Duty::Restart(code) => {
                 let restarted = self.driver.stop(code).and_then(|()| self.driver.start(code));

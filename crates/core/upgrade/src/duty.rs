@@ -27,6 +27,8 @@ pub enum Duty {
     ReceiveGeneration(Nonce, Vec<NodeId>),
     /// Receive committed generations that this node missed.
     Replicate(Vec<NodeId>),
+    /// Serve again: what the keeper was drained for does not happen any more.
+    Resume,
     /// Start the installed keeper: nothing says that it should be down.
     Start(Measurement),
     /// Restart the keeper, so that what it received is proven to be durable.
@@ -52,6 +54,9 @@ pub fn next(situation: &Situation<'_>, observed: &Observation) -> Option<Duty> {
     }
     if let Some(duty) = domain.order().and_then(|order| generation(situation, order, status)) {
         return Some(duty);
+    }
+    if status.state == ServingState::Draining && !is_drained(situation, &node.domain) {
+        return Some(Duty::Resume);
     }
     if let Some(sources) = missed(situation, domain, status) {
         return Some(Duty::Replicate(sources));
@@ -188,6 +193,13 @@ fn is_down(situation: &Situation<'_>) -> bool {
             Some(_),
         ) => down,
     })
+}
+
+/// Whether a plan that goes forward has drained this node.
+fn is_drained(situation: &Situation<'_>, domain: &DomainId) -> bool {
+    let called_off =
+        situation.state.active_plan(domain).is_some_and(|plan| plan.aborted().is_some());
+    changing(situation, domain) && !called_off && !situation.progress.turned_back()
 }
 
 /// Whether a plan that is not over has begun to change this node.

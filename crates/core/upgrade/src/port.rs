@@ -55,6 +55,9 @@ pub trait NodeDriver {
     /// Lets running requests end; new ones are refused from now on.
     fn drain(&mut self) -> Result<(), DriverError>;
 
+    /// Serves again after a drain.
+    fn resume(&mut self) -> Result<(), DriverError>;
+
     /// Stops the keeper and observes that its process is gone. Other code running is refused.
     fn stop(&mut self, expect: &Measurement) -> Result<(), DriverError>;
 

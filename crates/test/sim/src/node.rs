@@ -101,6 +101,16 @@ impl NodeDriver for SimDriver {
         })
     }
 
+    fn resume(&mut self) -> Result<(), DriverError> {
+        let node = self.node.clone();
+        self.change("resume", |world| {
+            if let Some(process) = world.node(&node).process.as_mut() {
+                process.keeper.resume();
+            }
+            Ok(())
+        })
+    }
+
     fn stop(&mut self, expect: &Measurement) -> Result<(), DriverError> {
         let node = self.node.clone();
         self.change("stop", |world| {

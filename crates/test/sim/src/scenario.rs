@@ -341,7 +341,7 @@ impl Run {
                 return Ok(());
             }
             if self.rounds > limit {
-                return Err(Failure::Stuck("not everybody serves in the end".to_owned()));
+                return Err(Failure::Stuck(format!("not everybody serves: {:?}", self.nodes())));
             }
             self.round()?;
         }
@@ -431,15 +431,20 @@ impl Run {
         let status = world.judge.plan(plan).map(|plan| {
             (plan.status(), plan.results().len(), plan.plan().steps.len())
         });
-        let nodes: Vec<String> = world
-            .nodes
-            .iter()
-            .map(|(name, node)| {
-                let state = node.process.as_ref().map(|process| process.keeper.state());
-                format!("{name} {state:?}")
-            })
-            .collect();
-        format!("{status:?}, log {:?}, {nodes:?}", world.judge.position().length)
+        let length = world.judge.position().length;
+        drop(world);
+        format!("{status:?}, log {length}, {:?}", self.nodes())
+    }
+
+    fn nodes(&self) -> Vec<String> {
+        let world = lock(&self.world);
+        let describe = |(name, node): (&NodeId, &crate::world::SimNode)| {
+            let status = node.process.as_ref().map(|process| process.keeper.status());
+            let running = status.map(|status| (status.state, status.measurement, status.unreadable));
+            let (live, installed) = (node.disk.sealers(), node.disk.installed);
+            format!("{name}: {running:?}, installed {installed:?}, live {live:?}")
+        };
+        world.nodes.iter().map(describe).collect()
     }
 }
 

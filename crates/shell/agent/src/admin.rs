@@ -1,0 +1,99 @@
+//! The agent's end of the admin channel to its keeper.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use heirloom_model::limit::ADMIN_MESSAGE_BYTES_MAX;
+use heirloom_model::protocol::{AdminRefusal, AdminRequest, AdminResponse, KeeperStatus};
+use heirloom_model::wire;
+use heirloom_upgrade::port::DriverError;
+
+/// How long a keeper may take for a short request: it unseals a large keyring at most.
+pub const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a keeper may take to receive a keyring.
+pub const LONG_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Asks a keeper one thing over a connection of its own.
+pub fn ask(
+    socket: &Path,
+    request: &AdminRequest,
+    timeout: Duration,
+) -> Result<AdminResponse, DriverError> {
+    exchange(socket, request, timeout)
+        .map_err(|error| DriverError::Unknown(format!("the keeper: {error}")))
+}
+
+/// Asks for the keeper's status.
+pub fn status(socket: &Path) -> Result<Box<KeeperStatus>, DriverError> {
+    match ask(socket, &AdminRequest::Status, SHORT_TIMEOUT)? {
+        AdminResponse::Status(status) => Ok(status),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Asks for something that is answered with `Done`.
+pub fn command(
+    socket: &Path,
+    request: &AdminRequest,
+    timeout: Duration,
+) -> Result<(), DriverError> {
+    match ask(socket, request, timeout)? {
+        AdminResponse::Done => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Asks for a statement.
+pub fn statement(
+    socket: &Path,
+    request: &AdminRequest,
+    timeout: Duration,
+) -> Result<Vec<u8>, DriverError> {
+    match ask(socket, request, timeout)? {
+        AdminResponse::Statement(envelope) => Ok(envelope),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// What an answer that was not asked for means.
+pub fn unexpected(response: AdminResponse) -> DriverError {
+    match response {
+        AdminResponse::Refused(AdminRefusal::Unreadable(unreadable)) => DriverError::Corrupt {
+            what: "sealed state".to_owned(),
+            reason: unreadable.to_string(),
+        },
+        AdminResponse::Refused(refusal) => DriverError::Refused(refusal.to_string()),
+        AdminResponse::Done
+        | AdminResponse::Position(_)
+        | AdminResponse::Status(_)
+        | AdminResponse::Statement(_) => DriverError::Corrupt {
+            what: "the keeper's answer".to_owned(),
+            reason: "it answers another question".to_owned(),
+        },
+    }
+}
+
+fn exchange(
+    socket: &Path,
+    request: &AdminRequest,
+    timeout: Duration,
+) -> std::io::Result<AdminResponse> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(SHORT_TIMEOUT))?;
+    let message = wire::encode(request);
+    let length = u32::try_from(message.len()).map_err(std::io::Error::other)?;
+    stream.write_all(&length.to_be_bytes())?;
+    stream.write_all(&message)?;
+    let mut header = [0; 4];
+    stream.read_exact(&mut header)?;
+    let length = usize::try_from(u32::from_be_bytes(header)).map_err(std::io::Error::other)?;
+    if length > ADMIN_MESSAGE_BYTES_MAX {
+        return Err(std::io::Error::other("the answer is larger than any answer may be"));
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer)?;
+    wire::decode(&answer).map_err(std::io::Error::other)
+}

@@ -1,0 +1,92 @@
+//! The agent's own interface: read-only, plain HTTP, for the CLI and for people with curl.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use heirloom_model::wire;
+use heirloom_store::journal_file::JournalFile;
+use heirloom_upgrade::journal::JournalEntry;
+use serde_json::{Value, json};
+
+/// What the loop last said about itself.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What the last tick came to.
+    pub tick: String,
+    /// What is awaited, or what went wrong.
+    pub waiting: Vec<String>,
+    /// The node's status, as Oasis operators know it.
+    pub status: Value,
+}
+
+#[derive(Clone)]
+struct Shared {
+    report: Arc<Mutex<Report>>,
+    journal: PathBuf,
+}
+
+/// Serves on a thread of its own. Fails at once if the address cannot be used.
+pub fn serve(address: &str, journal: PathBuf, report: Arc<Mutex<Report>>) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let app = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/waiting", get(waiting))
+        .route("/v1/journal", get(entries))
+        .with_state(Shared { report, journal });
+    std::thread::Builder::new().name("api".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    if let Err(error) = axum::serve(listener, app).await {
+                        tracing::error!(%error, "the agent's interface ended");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the agent's interface did not start"),
+            }
+        });
+    })?;
+    Ok(())
+}
+
+async fn status(State(shared): State<Shared>) -> Json<Value> {
+    let report = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+    Json(report.status.clone())
+}
+
+async fn waiting(State(shared): State<Shared>) -> Json<Value> {
+    let report = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+    Json(json!({ "tick": report.tick, "waiting": report.waiting }))
+}
+
+async fn entries(State(shared): State<Shared>) -> Response {
+    match JournalFile::inspect(&shared.journal) {
+        Ok(records) => {
+            let lines: Vec<String> = records.iter().map(|record| line(record)).collect();
+            lines.concat().into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// One record as a line of JSON.
+fn line(record: &[u8]) -> String {
+    let value = match wire::decode::<JournalEntry>(record) {
+        Ok(entry) => json!({
+            "sequence": entry.sequence,
+            "written": entry.written.0,
+            "previous": entry.previous.to_string(),
+            "record": format!("{:?}", entry.record),
+        }),
+        Err(error) => json!({ "corrupt": error.to_string() }),
+    };
+    format!("{value}\n")
+}

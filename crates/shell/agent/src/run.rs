@@ -1,0 +1,286 @@
+//! The agent's process: ports, the loop, and its end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use heirloom_model::counter::Time;
+use heirloom_model::digest::Nonce;
+use heirloom_model::identifier::NodeId;
+use heirloom_registry::network::NetworkState;
+use heirloom_registry::port::{AppendError, LogStore, ReadError};
+use heirloom_registry_shell::client::RegistryClient;
+use heirloom_store::error::StoreError;
+use heirloom_store::journal_file::JournalFile;
+use heirloom_upgrade::agent::{Agent, AgentError, Tick};
+use heirloom_upgrade::journal::{CorruptJournal, Progress};
+use heirloom_upgrade::port::DriverError;
+
+use crate::api::{self, Report};
+use crate::bundles::{BundleError, Bundles};
+use crate::config::{Config, ConfigError};
+use crate::driver::KeeperDriver;
+use crate::state_dir::{StateDirectory, StateError};
+
+/// How long an announced address is believed without being announced again.
+pub const PRESENCE_TTL: Duration = Duration::from_secs(10);
+/// How long an idle agent waits for the log to grow before it looks again.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+/// The first pause after a refusal or a failure; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause after refusals or failures.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Why an agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentRunError {
+    /// The configuration cannot be used.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// The signing key cannot be used.
+    #[error("the agent's signing key cannot be used")]
+    Key(#[source] heirloom_store::key_file::KeyFileError),
+    /// A file of the agent cannot be used.
+    #[error("the agent's own files cannot be used")]
+    Store(#[from] StoreError),
+    /// The journal contradicts itself.
+    #[error("the journal contradicts itself")]
+    Journal(#[from] CorruptJournal),
+    /// Bundles cannot be used.
+    #[error("the installed bundle cannot be used")]
+    Bundle(#[from] BundleError),
+    /// Sealed state cannot be used.
+    #[error("the sealed state cannot be used")]
+    State(#[from] StateError),
+    /// There is sealed state or a journal, but no record of what is installed.
+    #[error(
+        "{} has sealed state or a journal, but no record of what is installed: \
+         this is not a new node", path.display()
+    )]
+    NotNew {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The agent's own interface cannot be served.
+    #[error("the agent's interface cannot be served at {address}")]
+    Api {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refused something that the process needs.
+    #[error("the system refused {what}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The agent cannot go on.
+    #[error("the agent cannot go on")]
+    Agent(#[source] AgentError),
+}
+
+/// Runs until SIGTERM or SIGINT. The keeper goes on without its agent.
+pub fn run(config: &Path) -> Result<(), AgentRunError> {
+    let config = Config::read(config)?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stopping))
+            .map_err(|source| AgentRunError::System { what: "a signal handler", source })?;
+    }
+    let mut agent = recover(&config)?;
+    let report = Arc::new(Mutex::new(Report::default()));
+    api::serve(&config.api, config.data.join("journal"), Arc::clone(&report))
+        .map_err(|source| AgentRunError::Api { address: config.api.clone(), source })?;
+    announce_for_ever(&config, &stopping)?;
+    turn(&mut agent, &report, &stopping)
+}
+
+type KeeperAgent = Agent<JournalFile, Arc<RegistryClient>, KeeperDriver>;
+
+/// Makes the agent out of what is on disk.
+fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
+    let key = heirloom_store::key_file::read(&config.key_file).map_err(AgentRunError::Key)?;
+    let data = &config.data;
+    let journal_path = data.join("journal");
+    let bundles = Bundles::open(data.clone())?;
+    let state = StateDirectory::open(data.join("state"))?;
+    if bundles.installed()?.is_none() {
+        let used = journal_path.exists()
+            || !state.live()?.is_empty()
+            || !state.quarantined()?.is_empty();
+        if used {
+            return Err(AgentRunError::NotNew { path: data.clone() });
+        }
+        let [first] = config.keeper.as_slice() else {
+            return Err(ConfigError::Bundles { found: config.keeper.len() }.into());
+        };
+        let measurement = bundles.stage_first(&first.bundle)?;
+        // The journal exists before anything is recorded as installed: from then on it must.
+        JournalFile::create(&journal_path)?;
+        bundles.install(&measurement)?;
+    }
+    let opened = JournalFile::open(&journal_path)?;
+    if let Some(torn) = opened.torn {
+        tracing::warn!(?torn, "a record that was never finished was cut off the journal");
+    }
+    let progress = Progress::recover(opened.records.iter().map(Vec::as_slice))?;
+    let registry = Arc::new(RegistryClient::new(&config.registry));
+    let driver = KeeperDriver {
+        node: config.node.clone(),
+        platform: config.platform.clone(),
+        data: data.clone(),
+        artifacts: config.artifacts.clone(),
+        listen: config.listen.clone(),
+        free_bytes_min: config.free_bytes_min,
+        bundles,
+        state,
+        registry: Arc::clone(&registry),
+    };
+    let ports = (opened.journal, registry, driver);
+    Ok(Agent::recover(
+        config.node.clone(),
+        key,
+        NetworkState::new(config.network),
+        progress,
+        ports,
+    ))
+}
+
+/// The loop: one tick after the other, with pauses only where there is nothing to do.
+fn turn(
+    agent: &mut KeeperAgent,
+    report: &Mutex<Report>,
+    stopping: &AtomicBool,
+) -> Result<(), AgentRunError> {
+    let mut pause = PAUSE_MIN;
+    while !stopping.load(Ordering::Relaxed) {
+        let ticked = agent.tick(now(), &mut random_nonce);
+        note(report, &ticked);
+        match ticked {
+            Ok(Tick::Progressed) => pause = PAUSE_MIN,
+            Ok(Tick::Idle(_)) => {
+                pause = PAUSE_MIN;
+                update_status(agent, report);
+                wait_for_log(agent);
+            }
+            Ok(Tick::Refused(trouble)) => {
+                tracing::warn!(error = %chain(&trouble), "refused");
+                update_status(agent, report);
+                std::thread::sleep(pause);
+                pause = PAUSE_MAX.min(pause * 2);
+            }
+            Err(error) if passes(&error) => {
+                tracing::warn!(error = %chain(&error), "not now");
+                std::thread::sleep(pause);
+                pause = PAUSE_MAX.min(pause * 2);
+            }
+            Err(error) => return Err(AgentRunError::Agent(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether trying again can help. A history that changed or a broken journal never heals.
+fn passes(error: &AgentError) -> bool {
+    match error {
+        AgentError::Read(ReadError::Corrupt { .. })
+        | AgentError::Append(AppendError::Corrupt { .. } | AppendError::TooLarge { .. })
+        | AgentError::History(_)
+        | AgentError::CorruptJournal(_)
+        | AgentError::Observe(DriverError::Corrupt { .. }) => false,
+        AgentError::Read(_)
+        | AgentError::Append(_)
+        | AgentError::Journal(_)
+        | AgentError::Observe(_) => true,
+    }
+}
+
+fn wait_for_log(agent: &mut KeeperAgent) {
+    let from = agent.state().position().length;
+    let registry = Arc::clone(&agent.driver().registry);
+    if registry.watch(from, IDLE_WAIT).is_err() {
+        std::thread::sleep(PAUSE_MIN);
+    }
+}
+
+fn note(report: &Mutex<Report>, ticked: &Result<Tick, AgentError>) {
+    let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match ticked {
+        Ok(Tick::Progressed) => {
+            "progressed".clone_into(&mut report.tick);
+            report.waiting.clear();
+        }
+        Ok(Tick::Idle(waiting)) => {
+            "idle".clone_into(&mut report.tick);
+            report.waiting = waiting.iter().map(ToString::to_string).collect();
+        }
+        Ok(Tick::Refused(trouble)) => {
+            "refused".clone_into(&mut report.tick);
+            report.waiting = vec![chain(trouble)];
+        }
+        Err(error) => {
+            "failed".clone_into(&mut report.tick);
+            report.waiting = vec![chain(error)];
+        }
+    }
+}
+
+fn update_status(agent: &mut KeeperAgent, report: &Mutex<Report>) {
+    use heirloom_upgrade::port::NodeDriver;
+    let Ok(observed) = agent.driver().observe() else { return };
+    let status = crate::status::status_json(agent.state(), &observed);
+    report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).status = status;
+}
+
+/// Announces where this node's keeper serves, again and again.
+fn announce_for_ever(config: &Config, stopping: &Arc<AtomicBool>) -> Result<(), AgentRunError> {
+    let registry = RegistryClient::new(&config.registry);
+    let (node, address) = (config.node.clone(), config.listen.clone());
+    let stopping = Arc::clone(stopping);
+    std::thread::Builder::new()
+        .name("presence".to_owned())
+        .spawn(move || {
+            while !stopping.load(Ordering::Relaxed) {
+                if let Err(error) = registry.announce(&node, &address, PRESENCE_TTL) {
+                    tracing::debug!(%error, "the address was not announced");
+                }
+                std::thread::sleep(PRESENCE_TTL / 10);
+            }
+        })
+        .map_err(|source| AgentRunError::System { what: "a thread", source })?;
+    Ok(())
+}
+
+/// Addresses by node.
+pub type Presence = BTreeMap<NodeId, String>;
+
+/// The host's clock: for journal records and logs, which nothing decides by.
+fn now() -> Time {
+    Time(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+fn random_nonce() -> Nonce {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
+    Nonce::new(bytes)
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,125 @@
+//! A node's status in the shape that Oasis operators know (`control status`, up to 22.2).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use heirloom_model::protocol::{KeeperStatus, ServingState};
+use heirloom_registry::network::NetworkState;
+use heirloom_upgrade::port::Observation;
+use serde_json::{Value, json};
+
+/// The whole status. What is ours and not Oasis's stands under `heirloom`.
+pub fn status_json(state: &NetworkState, observed: &Observation) -> Value {
+    let Some(keeper) = observed.running.as_deref() else {
+        return json!({
+            "keymanager": { "status": "stopped" },
+            "heirloom": { "installed": text(observed.installed.as_ref()), "running": false },
+        });
+    };
+    json!({
+        "registration": registration(state, keeper),
+        "keymanager": key_manager(state, keeper),
+        "heirloom": own(state, observed, keeper),
+    })
+}
+
+fn registration(state: &NetworkState, keeper: &KeeperStatus) -> Value {
+    let registered = state
+        .domain(&keeper.domain)
+        .and_then(|domain| domain.registration_with(&keeper.node, &keeper.measurement))
+        .filter(|registered| *registered.instance() == keeper.instance);
+    let extra_info = keeper.extra_info.as_ref().map(|info| STANDARD.encode(&info.0));
+    json!({
+        "last_registration": registered.map(|registered| registered.at().0),
+        "descriptor": {
+            "runtimes": [{
+                "id": keeper.domain.to_string(),
+                "capabilities": {
+                    "tee": { "hardware": 1, "rak": STANDARD.encode(keeper.instance.as_bytes()) },
+                },
+                "extra_info": extra_info,
+            }],
+            "roles": "key-manager",
+        },
+    })
+}
+
+fn key_manager(state: &NetworkState, keeper: &KeeperStatus) -> Value {
+    let policy = state.policy(&keeper.domain);
+    let clients: Vec<String> = policy
+        .map(|policy| policy.applications.iter().map(|rule| rule.application.to_string()).collect())
+        .unwrap_or_default();
+    let access: Vec<Value> = policy
+        .map(|policy| {
+            let peers = |rule: &heirloom_model::policy::ApplicationRule| {
+                json!({
+                    "runtime_id": rule.application.to_string(),
+                    "peers": [rule.measurement.to_string()],
+                })
+            };
+            policy.applications.iter().map(peers).collect()
+        })
+        .unwrap_or_default();
+    let private: Vec<String> = state
+        .nodes_of(keeper.domain)
+        .filter(|node| node.node != keeper.node)
+        .map(|node| node.node.to_string())
+        .collect();
+    json!({
+        "status": oasis_word(keeper.state),
+        "may_generate": keeper.may_generate,
+        "runtime_id": keeper.domain.to_string(),
+        "client_runtimes": clients,
+        "access_list": access,
+        "private_peers": private,
+    })
+}
+
+fn own(state: &NetworkState, observed: &Observation, keeper: &KeeperStatus) -> Value {
+    let committed = state.domain(&keeper.domain).and_then(|domain| domain.committed());
+    let agrees = match (&keeper.holding, committed) {
+        (Some(holding), Some(committed)) => {
+            holding.generation == committed.generation && holding.checksum == committed.checksum
+        }
+        (Some(_) | None, None) | (None, Some(_)) => false,
+    };
+    json!({
+        "running": true,
+        "state": keeper.state.to_string(),
+        "node": keeper.node.to_string(),
+        "network": keeper.network.to_string(),
+        "measurement": keeper.measurement.to_string(),
+        "instance": keeper.instance.to_string(),
+        "generation": keeper.holding.map(|holding| holding.generation.0),
+        "checksum": keeper.holding.map(|holding| holding.checksum.to_string()),
+        "origin": keeper.holding.map(|holding| format!("{:?}", holding.origin).to_lowercase()),
+        "agrees_with_log": agrees,
+        "progress": keeper.progress.map(|progress| {
+            json!({ "received": progress.received, "wanted": progress.wanted })
+        }),
+        "policy_serial": keeper.policy.map(|policy| policy.serial.0),
+        "log_length": keeper.position.length.0,
+        "log_behind": state.position().length.0.saturating_sub(keeper.position.length.0),
+        "epoch": state.epoch().0,
+        "unreadable": keeper.unreadable.as_ref().map(ToString::to_string),
+        "installed": text(observed.installed.as_ref()),
+        "live_state_of": observed.live.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "quarantined_state_of":
+            observed.quarantined.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "requests_served": keeper.requests_served,
+        "requests_refused": keeper.requests_refused,
+    })
+}
+
+/// Our states in Oasis's words. A keeper without keys is `ready` there; here it is `starting`.
+fn oasis_word(state: ServingState) -> &'static str {
+    match state {
+        ServingState::Ready => "ready",
+        ServingState::Starting | ServingState::Empty | ServingState::Replicating => "starting",
+        ServingState::Draining => "stopped",
+        ServingState::Unreadable | ServingState::RolledBack | ServingState::Withdrawn => "disabled",
+    }
+}
+
+fn text(value: Option<&impl ToString>) -> Option<String> {
+    value.map(ToString::to_string)
+}
