@@ -1,5 +1,6 @@
 //! The log store, as a trait that adapters implement.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use heirloom_model::counter::LogIndex;
@@ -27,6 +28,24 @@ pub trait LogStore: Send + Sync {
     /// Waits until the log has an entry at `from`, at most `timeout`, and returns its position
     /// then. A position that is not beyond `from` means that the time ran out.
     fn watch(&self, from: LogIndex, timeout: Duration) -> Result<LogPosition, ReadError>;
+}
+
+impl<S: LogStore + ?Sized> LogStore for Arc<S> {
+    fn append(&self, expected: LogIndex, envelope: &[u8]) -> Result<LogPosition, AppendError> {
+        S::append(self, expected, envelope)
+    }
+
+    fn head(&self) -> Result<LogPosition, ReadError> {
+        S::head(self)
+    }
+
+    fn read(&self, from: LogIndex, max: usize) -> Result<Vec<LogEntry>, ReadError> {
+        S::read(self, from, max)
+    }
+
+    fn watch(&self, from: LogIndex, timeout: Duration) -> Result<LogPosition, ReadError> {
+        S::watch(self, from, timeout)
+    }
 }
 
 /// Why an envelope was not appended.

@@ -164,7 +164,8 @@ fn a_proof_answers_a_challenge_that_it_has_seen() {
 /// A bad answer is a fact that people must see; it only never counts.
 #[test]
 fn a_bad_proof_is_recorded_and_does_not_count() {
-    let rows: [(fn(&mut PossessionProof), ProofFlaw); 3] = [
+    type Change = fn(&mut PossessionProof);
+    let rows: [(Change, ProofFlaw); 3] = [
         (
             |it| it.generation = Generation(1),
             ProofFlaw::Generation { expected: Generation(0), found: Generation(1) },

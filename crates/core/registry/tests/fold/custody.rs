@@ -9,7 +9,7 @@ use heirloom_model::policy::Sharing;
 use heirloom_model::root::Role;
 
 use crate::world::{
-    CHECKSUM, DOMAIN, Instance, OLD, OTHER_DOMAIN, World, agent, check, key, name, role_keys,
+    CHECKSUM, DOMAIN, Instance, OLD, OTHER_DOMAIN, Row, World, agent, check, key, name, role_keys,
     signed,
 };
 
@@ -88,7 +88,7 @@ fn the_ordered_node_proposes_and_the_others_agree() {
     let second = world.receipt("n2");
     assert_eq!(world.code(&sign(&second)), "no-order", "only n1 was ordered to propose");
     let first = world.receipt("n1");
-    let rows: &[(&str, &str, fn(&mut GenerationReceipt))] = &[
+    let rows: &[Row<GenerationReceipt>] = &[
         ("another network", "other-network", |it| it.network = NetworkId::new([1; 32])),
         ("another domain", "no-policy", |it| it.domain = OTHER_DOMAIN),
         ("another order", "no-order", |it| it.order = Nonce::new([1; 32])),
@@ -190,10 +190,10 @@ fn a_challenge_for_a_plan_comes_from_the_step_that_verifies() {
             ("fewer targets", "accepted", |it| it.targets = vec![name("n2")]),
             ("a target that the step does not name", "shape", |it| it.targets = vec![name("n3")]),
             ("a step that does not verify", "wrong-step", |it| {
-                it.step.as_mut().unwrap().step = StepId(0)
+                it.step.as_mut().unwrap().step = StepId(0);
             }),
             ("a step of another node", "wrong-step", |it| {
-                it.step.as_mut().unwrap().step = StepId(2)
+                it.step.as_mut().unwrap().step = StepId(2);
             }),
             ("no such step", "unknown-step", |it| it.step.as_mut().unwrap().step = StepId(9)),
         ],

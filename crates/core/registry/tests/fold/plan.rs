@@ -9,7 +9,8 @@ use heirloom_model::wire;
 use heirloom_registry::plan::PlanStatus;
 
 use crate::world::{
-    DOMAIN, Instance, OLD, OTHER_DOMAIN, STRANGE, World, agent, check, key, name, role_keys, signed,
+    DOMAIN, Instance, OLD, OTHER_DOMAIN, Row, STRANGE, World, agent, check, key, name, role_keys,
+    signed,
 };
 
 pub(crate) fn abort(world: &World, plan: &Plan) -> Envelope {
@@ -34,7 +35,7 @@ fn publish_completion(world: &mut World) {
 #[test]
 fn a_plan_is_made_for_the_domain_as_it_is() {
     let mut world = World::with_genesis();
-    let rows: &[(&str, &str, fn(&mut Plan))] = &[
+    let rows: &[Row<Plan>] = &[
         ("another network", "other-network", |it| it.network = NetworkId::new([1; 32])),
         ("a domain without policy", "no-policy", |it| it.domain = OTHER_DOMAIN),
         ("a number left out", "not-next", |it| it.number = PlanNumber(2)),
@@ -51,7 +52,7 @@ fn a_plan_is_made_for_the_domain_as_it_is() {
         ("a step out of place", "shape", |it| it.steps[1].id = StepId(7)),
         ("a step of a stranger", "unknown-node", |it| it.steps[1].node = name("n9")),
         ("a gate that looks forward", "shape", |it| {
-            it.steps[1].gates = vec![Gate::Done(StepId(2))]
+            it.steps[1].gates = vec![Gate::Done(StepId(2))];
         }),
         ("a gate on itself", "shape", |it| it.steps[1].gates = vec![Gate::Done(StepId(1))]),
         ("a proof from the future", "shape", |it| {

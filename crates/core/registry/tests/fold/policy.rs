@@ -39,9 +39,7 @@ fn a_policy_is_the_next_of_its_domain() {
             ("another network", "other-network", |it| it.network = NetworkId::new([1; 32])),
             ("the same serial", "not-next", |it| it.serial = Serial(1)),
             ("a serial left out", "not-next", |it| it.serial = Serial(3)),
-            ("a serial of another domain", "not-next", |it| {
-                it.domain.clone_from(&crate::world::OTHER_DOMAIN)
-            }),
+            ("a serial of another domain", "not-next", |it| it.domain = crate::world::OTHER_DOMAIN),
             ("expired", "expired", |it| it.not_after = Time(1)),
             ("completes a plan that is not there", "unknown-plan", |it| {
                 it.completes = Some(PlanDigest::new([1; 32]));
@@ -73,7 +71,7 @@ fn a_policy_leaves_nothing_unsaid() {
             ("an edge to zero", "shape", |it| it.holders[0].gives_to = vec![ZERO]),
             ("an edge twice", "shape", |it| it.holders[0].gives_to = vec![NEW, NEW]),
             ("an edge to code without a rule", "shape", |it| {
-                it.holders[0].gives_to = vec![STRANGE]
+                it.holders[0].gives_to = vec![STRANGE];
             }),
             ("applications out of order", "shape", |it| it.applications.reverse()),
             ("a zero application", "shape", |it| it.applications[1].measurement = ZERO),

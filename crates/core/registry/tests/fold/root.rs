@@ -4,6 +4,7 @@ use heirloom_model::counter::{Serial, Time};
 use heirloom_model::digest::{DigestOf, NetworkId};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::root::{Role, Root};
+use heirloom_model::signature::SigningKey;
 use heirloom_model::wire;
 use heirloom_registry::network::{Applied, NetworkState};
 
@@ -16,8 +17,10 @@ fn code(state: &mut NetworkState, envelope: &Envelope) -> &'static str {
     }
 }
 
+type Change = fn(&mut Root);
+
 /// Rows that break the shape of any root.
-const SHAPES: &[(&str, fn(&mut Root))] = &[
+const SHAPES: &[(&str, Change)] = &[
     ("a role missing", |root| {
         root.roles.pop();
     }),
@@ -84,7 +87,7 @@ fn a_successor_follows_exactly() {
         &[
             ("no network", "other-network", |root| root.network = None),
             ("another network", "other-network", |root| {
-                root.network = Some(NetworkId::new([1; 32]))
+                root.network = Some(NetworkId::new([1; 32]));
             }),
             ("the same serial", "not-next", |root| root.serial = Serial(1)),
             // CVE-2025-2885: a version in between was not required.
@@ -108,7 +111,7 @@ fn a_successor_is_signed_by_the_old_and_the_new_threshold() {
     let old = role_keys(Role::Root);
     let new: Vec<_> = (0..3).map(|number| key(0x77, number)).collect();
     let mut root = world.second_root();
-    root.roles[0].keys = new.iter().map(|key| key.public_key()).collect();
+    root.roles[0].keys = new.iter().map(SigningKey::public_key).collect();
     root.roles[0].keys.sort();
     let mut judge = |old_count: usize, new_count: usize| {
         let signers = old[..old_count].iter().chain(&new[..new_count]);

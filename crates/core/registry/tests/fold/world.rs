@@ -31,6 +31,7 @@ use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;
 use heirloom_model::statement::{Statement, StatementKind};
 use heirloom_model::wire;
+use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::{Applied, NetworkState};
 
 /// When the world begins.
@@ -107,7 +108,7 @@ impl Instance {
         };
         let enclave = host.launch(secs, Box::new(|bytes: &mut [u8]| bytes.fill(1)));
         let Measurement::Sgx(digest) = code;
-        let key = key(0xb0 ^ digest.as_bytes()[0], number);
+        let key = key(0xb0 + digest.as_bytes()[0], number);
         Self { enclave, key }
     }
 
@@ -273,7 +274,7 @@ impl World {
             security_version: SecurityVersion(2),
             gives_to: vec![to],
         };
-        let published = self.state.domain(&DOMAIN).map(|domain| domain.published());
+        let published = self.state.domain(&DOMAIN).map(DomainState::published);
         Policy {
             network: self.network,
             domain: DOMAIN,
@@ -446,12 +447,15 @@ impl World {
     }
 }
 
+/// What changes, the code of the refusal, and the change.
+pub(crate) type Row<T> = (&'static str, &'static str, fn(&mut T));
+
 /// Checks that a statement counts, and that each change of one field is refused for its reason.
 pub(crate) fn check<T: Statement + Clone>(
     world: &mut World,
     statement: &T,
     sign: impl Fn(&T) -> Envelope,
-    rows: &[(&str, &str, fn(&mut T))],
+    rows: &[Row<T>],
 ) {
     let found = world.code(&sign(statement));
     assert_eq!(found, "accepted", "the unchanged statement counts");
