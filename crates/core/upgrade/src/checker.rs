@@ -83,7 +83,7 @@ macro_rules! faults {
         /// What is wrong with a plan.
         #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
         pub enum Fault {$(
-            #[doc = $message]
+            #[doc = concat!("Code `", $code, "`; the text of the error says what it is.")]
             #[error($message)]
             $name $((#[source] $inner))? $({ $(#[doc = $what] $field: $type,)+ })?,
         )+}
@@ -280,6 +280,3 @@ impl Report {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

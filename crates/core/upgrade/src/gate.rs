@@ -18,6 +18,7 @@ use heirloom_model::policy::Policy;
 use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::PlanState;
+use heirloom_registry::verified::Verified;
 
 /// What is awaited. Its text completes "waiting for".
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -188,7 +189,7 @@ impl<'a> Log<'a> {
 
 impl Facts for Log<'_> {
     fn policy(&self) -> Option<&Policy> {
-        self.domain.policy().map(|policy| policy.get())
+        self.domain.policy().map(Verified::get)
     }
 
     fn failure_domain(&self, node: &NodeId) -> Option<FailureDomain> {

@@ -1,1 +1,444 @@
-//! To be written next.
+//! Mistakes in a policy that are allowed and hurt.
+//!
+//! The registry refuses policies that mean nothing. This finds those that mean something else
+//! than their author thinks. Most come from the direction of edges: an edge stands in the rule
+//! of the code that gives, and the code that receives needs a rule of its own.
+
+use std::collections::BTreeSet;
+
+use heirloom_model::counter::{SecurityVersion, Serial, Time};
+use heirloom_model::identifier::{ApplicationId, FailureDomain, ReleaseName};
+use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::{PlatformRule, Policy, TcbLevel};
+use heirloom_model::release::{Release, ReleaseKind};
+use heirloom_registry::network::NetworkState;
+use heirloom_registry::verified::Verified;
+
+use crate::checker::Severity;
+
+/// What a policy is judged against. Everything is optional knowledge: what is not known is not
+/// judged.
+#[derive(Clone, Debug, Default)]
+pub struct LintContext<'a> {
+    /// The policy that it replaces.
+    pub previous: Option<&'a Policy>,
+    /// The network's releases.
+    pub releases: Vec<&'a Release>,
+    /// The failure domain of each node of the domain.
+    pub failure_domains: Vec<&'a FailureDomain>,
+    /// The network's time.
+    pub now: Option<Time>,
+}
+
+/// A policy that expires sooner than this is hard to replace in time: thirty days.
+pub const NOT_AFTER_SECONDS_MIN: u64 = 30 * 24 * 60 * 60;
+/// Evidence of serving sessions older than this says little: a day.
+pub const SESSION_SECONDS_MAX: u64 = 24 * 60 * 60;
+/// Grace longer than this hides that collateral is not renewed: thirty days.
+pub const GRACE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+
+/// One mistake.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LintFinding {
+    /// The serial does not follow.
+    #[error("serial {found} does not follow serial {previous}")]
+    SerialNotNext {
+        /// The policy that it replaces.
+        previous: Serial,
+        /// Its own.
+        found: Serial,
+    },
+    /// A giver names code that has no rule.
+    #[error("{from} gives to {to}, which has no rule of its own: it will receive nothing")]
+    ReceiverWithoutRule {
+        /// The giver.
+        from: Measurement,
+        /// The receiver.
+        to: Measurement,
+    },
+    /// Nothing gives to new code, but it names old code itself.
+    #[error(
+        "{new} names {old}, but an edge stands in the rule of the code that gives: as it is, \
+         {new} cannot receive from {old}"
+    )]
+    EdgeOnWrongSide {
+        /// The new code.
+        new: Measurement,
+        /// The code that it should receive from.
+        old: Measurement,
+    },
+    /// Nobody but itself gives to it.
+    #[error(
+        "nobody else gives to {0}: it can copy only from itself, and a new release has nothing"
+    )]
+    OnlyItself(Measurement),
+    /// The way forward without the way back.
+    #[error("{from} gives to {to}, but not the other way round: an abort could not catch up")]
+    NoWayBack {
+        /// The old code.
+        from: Measurement,
+        /// The new code.
+        to: Measurement,
+    },
+    /// Code that gave or held loses its rights without a plan.
+    #[error(
+        "{0} may not hold any more, and the policy completes no plan: its holders stop at once"
+    )]
+    WithdrawnWithoutPlan(Measurement),
+    /// Newer code gives to older code that could be vulnerable.
+    #[error("{measurement} may hold at security version {now}, before it was {before}")]
+    SecurityVersionLowered {
+        /// The code.
+        measurement: Measurement,
+        /// Before.
+        before: SecurityVersion,
+        /// Now.
+        now: SecurityVersion,
+    },
+    /// A rule demands more than its release has.
+    #[error("{release} has security version {found}, and its rule demands {required}")]
+    SecurityVersionUnreachable {
+        /// The release.
+        release: ReleaseName,
+        /// What it has.
+        found: SecurityVersion,
+        /// What the rule demands.
+        required: SecurityVersion,
+    },
+    /// No keeper release launches to it.
+    #[error("no keeper release launches to {0}")]
+    HolderWithoutRelease(Measurement),
+    /// No application release launches to it.
+    #[error("no release launches to {measurement} of {application}")]
+    ApplicationWithoutRelease {
+        /// The application.
+        application: ApplicationId,
+        /// Its code.
+        measurement: Measurement,
+    },
+    /// An application could ask before and cannot any more.
+    #[error("{application} loses its keys: no measurement of it is named any more")]
+    ApplicationMissing {
+        /// The application.
+        application: ApplicationId,
+    },
+    /// An application measurement that could ask before cannot any more.
+    #[error("{measurement} of {application} loses its keys")]
+    ApplicationWithdrawn {
+        /// The application.
+        application: ApplicationId,
+        /// Its code.
+        measurement: Measurement,
+    },
+    /// One code may hold and ask.
+    #[error(
+        "{0} may hold the keyring and ask for keys: applications and keepers are different code"
+    )]
+    HolderIsApplication(Measurement),
+    /// Fewer failure domains than needed.
+    #[error(
+        "{needed} proven holders are demanded outside a node under change, and the fleet has {found} failure domains"
+    )]
+    HoldersMinTooHigh {
+        /// By policy.
+        needed: u32,
+        /// In the fleet.
+        found: usize,
+    },
+    /// One is enough.
+    #[error(
+        "one proven holder is enough: a single failure during an upgrade leaves only quarantined copies"
+    )]
+    HoldersMinOne,
+    /// It is lower than it was.
+    #[error("fewer proven holders are demanded than before: {now} instead of {before}")]
+    HoldersMinLowered {
+        /// Before.
+        before: u32,
+        /// Now.
+        now: u32,
+    },
+    /// It has expired, or will soon.
+    #[error("it expires at {not_after}, and it is {now}")]
+    ExpiresSoon {
+        /// Its end.
+        not_after: Time,
+        /// The network's time.
+        now: Time,
+    },
+    /// Firmware may be old.
+    #[error("platforms with old firmware are accepted ({0:?})")]
+    OutOfDateAccepted(TcbLevel),
+    /// An advisory is accepted.
+    #[error("advisory {0} is accepted wherever it applies")]
+    AdvisoryAccepted(String),
+    /// Any machine.
+    #[error("any machine may attest: quotes can be forged by whoever owns one board")]
+    AnyPlatform,
+    /// No floor under the manufacturer's data.
+    #[error("TCB data of any age is accepted: the lowest evaluation data number is 0")]
+    NoEvaluationFloor,
+    /// The floor sank.
+    #[error("the lowest evaluation data number sinks from {before} to {now}")]
+    EvaluationFloorLowered {
+        /// Before.
+        before: u32,
+        /// Now.
+        now: u32,
+    },
+    /// Expired collateral for long.
+    #[error("expired collateral is used for {seconds} seconds")]
+    LongGrace {
+        /// How long.
+        seconds: u64,
+    },
+    /// Old evidence for long.
+    #[error("sessions are served on evidence of up to {seconds} seconds")]
+    LongSessions {
+        /// How long.
+        seconds: u64,
+    },
+}
+
+impl LintFinding {
+    /// A stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::SerialNotNext { .. } => "L-101",
+            Self::ReceiverWithoutRule { .. } => "L-201",
+            Self::EdgeOnWrongSide { .. } => "L-202",
+            Self::OnlyItself(_) => "L-203",
+            Self::NoWayBack { .. } => "L-204",
+            Self::WithdrawnWithoutPlan(_) => "L-205",
+            Self::SecurityVersionLowered { .. } => "L-206",
+            Self::SecurityVersionUnreachable { .. } => "L-207",
+            Self::HolderWithoutRelease(_) => "L-208",
+            Self::ApplicationWithoutRelease { .. } => "L-301",
+            Self::ApplicationMissing { .. } => "L-302",
+            Self::ApplicationWithdrawn { .. } => "L-303",
+            Self::HolderIsApplication(_) => "L-304",
+            Self::HoldersMinTooHigh { .. } => "L-401",
+            Self::HoldersMinOne => "L-402",
+            Self::HoldersMinLowered { .. } => "L-403",
+            Self::ExpiresSoon { .. } => "L-404",
+            Self::OutOfDateAccepted(_) => "L-501",
+            Self::AdvisoryAccepted(_) => "L-502",
+            Self::AnyPlatform => "L-503",
+            Self::NoEvaluationFloor => "L-504",
+            Self::EvaluationFloorLowered { .. } => "L-505",
+            Self::LongGrace { .. } => "L-506",
+            Self::LongSessions { .. } => "L-507",
+        }
+    }
+
+    /// Errors do not do what their author wants; warnings do, and are weak.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::SerialNotNext { .. }
+            | Self::ReceiverWithoutRule { .. }
+            | Self::EdgeOnWrongSide { .. }
+            | Self::OnlyItself(_)
+            | Self::NoWayBack { .. }
+            | Self::WithdrawnWithoutPlan(_)
+            | Self::SecurityVersionUnreachable { .. }
+            | Self::ApplicationMissing { .. }
+            | Self::HolderIsApplication(_)
+            | Self::HoldersMinTooHigh { .. } => Severity::Error,
+            Self::SecurityVersionLowered { .. }
+            | Self::HolderWithoutRelease(_)
+            | Self::ApplicationWithoutRelease { .. }
+            | Self::ApplicationWithdrawn { .. }
+            | Self::HoldersMinOne
+            | Self::HoldersMinLowered { .. }
+            | Self::ExpiresSoon { .. }
+            | Self::OutOfDateAccepted(_)
+            | Self::AdvisoryAccepted(_)
+            | Self::AnyPlatform
+            | Self::NoEvaluationFloor
+            | Self::EvaluationFloorLowered { .. }
+            | Self::LongGrace { .. }
+            | Self::LongSessions { .. } => Severity::Warning,
+        }
+    }
+}
+
+/// Judges a policy that is about to be signed against the log.
+pub fn lint(policy: &Policy, state: &NetworkState) -> Vec<LintFinding> {
+    let context = LintContext {
+        previous: state.policy(&policy.domain).map(Verified::get),
+        releases: state.releases().map(|(_, release)| release.get()).collect(),
+        failure_domains: state.nodes_of(policy.domain).map(|node| &node.failure_domain).collect(),
+        now: state.now(),
+    };
+    lint_policy(policy, &context)
+}
+
+/// Judges a policy.
+pub fn lint_policy(policy: &Policy, context: &LintContext<'_>) -> Vec<LintFinding> {
+    let mut findings = Vec::new();
+    edges(policy, context, &mut findings);
+    holders(policy, context, &mut findings);
+    applications(policy, context, &mut findings);
+    numbers(policy, context, &mut findings);
+    appraisal(policy, context, &mut findings);
+    findings
+}
+
+/// The direction mistakes.
+fn edges(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
+    let is_new = |measurement: &Measurement| {
+        context.previous.is_none_or(|previous| previous.holder(measurement).is_none())
+    };
+    for rule in &policy.holders {
+        let from = rule.measurement;
+        for to in rule.gives_to.iter().filter(|to| **to != from) {
+            if policy.holder(to).is_none() {
+                findings.push(LintFinding::ReceiverWithoutRule { from, to: *to });
+            } else if !policy.names_edge(to, &from) {
+                let wrong_side = context.previous.is_some() && is_new(&from) && !is_new(to);
+                findings.push(if wrong_side {
+                    LintFinding::EdgeOnWrongSide { new: from, old: *to }
+                } else {
+                    LintFinding::NoWayBack { from, to: *to }
+                });
+            }
+        }
+    }
+    if policy.holders.len() < 2 {
+        return;
+    }
+    for rule in &policy.holders {
+        let measurement = rule.measurement;
+        let others = policy.holders.iter().filter(|other| other.measurement != measurement);
+        let receives = others.clone().any(|other| other.gives_to.contains(&measurement));
+        // Code that held before keeps what it has; new code starts with nothing.
+        if !receives && context.previous.is_some() && is_new(&measurement) {
+            findings.push(LintFinding::OnlyItself(measurement));
+        }
+    }
+}
+
+fn holders(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
+    for rule in &policy.holders {
+        let measurement = rule.measurement;
+        let mut keepers = context.releases.iter().filter(|release| {
+            release.kind == ReleaseKind::Keeper && release.measurements.contains(&measurement)
+        });
+        match keepers.next() {
+            None if context.releases.is_empty() => {}
+            None => findings.push(LintFinding::HolderWithoutRelease(measurement)),
+            Some(release) if release.security_version < rule.security_version => {
+                findings.push(LintFinding::SecurityVersionUnreachable {
+                    release: release.name.clone(),
+                    found: release.security_version,
+                    required: rule.security_version,
+                });
+            }
+            Some(_) => {}
+        }
+        if policy.applications.iter().any(|asks| asks.measurement == measurement) {
+            findings.push(LintFinding::HolderIsApplication(measurement));
+        }
+    }
+    for before in context.previous.iter().flat_map(|previous| &previous.holders) {
+        let measurement = before.measurement;
+        match policy.holder(&measurement) {
+            None if policy.completes.is_none() => {
+                findings.push(LintFinding::WithdrawnWithoutPlan(measurement));
+            }
+            Some(now) if now.security_version < before.security_version => {
+                let (before, now) = (before.security_version, now.security_version);
+                let lowered = LintFinding::SecurityVersionLowered { measurement, before, now };
+                findings.push(lowered);
+            }
+            None | Some(_) => {}
+        }
+    }
+}
+
+fn applications(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
+    for rule in &policy.applications {
+        let named = |release: &&&Release| release.measurements.contains(&rule.measurement);
+        if !context.releases.is_empty() && context.releases.iter().find(named).is_none() {
+            let (application, measurement) = (rule.application.clone(), rule.measurement);
+            findings.push(LintFinding::ApplicationWithoutRelease { application, measurement });
+        }
+    }
+    let mut missing = BTreeSet::new();
+    for before in context.previous.iter().flat_map(|previous| &previous.applications) {
+        let same = policy.applications.iter().filter(|now| now.application == before.application);
+        let application = before.application.clone();
+        if same.clone().next().is_none() {
+            missing.insert(application);
+        } else if !same.clone().any(|now| now.measurement == before.measurement) {
+            let measurement = before.measurement;
+            findings.push(LintFinding::ApplicationWithdrawn { application, measurement });
+        }
+    }
+    let lost =
+        missing.into_iter().map(|application| LintFinding::ApplicationMissing { application });
+    findings.extend(lost);
+}
+
+fn numbers(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
+    if let Some(previous) = context.previous {
+        if previous.serial.next() != Some(policy.serial) {
+            let (previous, found) = (previous.serial, policy.serial);
+            findings.push(LintFinding::SerialNotNext { previous, found });
+        }
+        if policy.holders_min < previous.holders_min {
+            let (before, now) = (previous.holders_min, policy.holders_min);
+            findings.push(LintFinding::HoldersMinLowered { before, now });
+        }
+    }
+    if policy.holders_min < 2 {
+        findings.push(LintFinding::HoldersMinOne);
+    }
+    let found: BTreeSet<_> = context.failure_domains.iter().collect();
+    let found = found.len();
+    // One node is under change, so its failure domain may be away.
+    let possible = found.saturating_sub(1);
+    let enough = usize::try_from(policy.holders_min).is_ok_and(|needed| needed <= possible);
+    if found > 0 && !enough {
+        findings.push(LintFinding::HoldersMinTooHigh { needed: policy.holders_min, found });
+    }
+    let not_after = policy.not_after;
+    if let Some(now) = context.now.filter(|now| now.after(NOT_AFTER_SECONDS_MIN) > not_after) {
+        findings.push(LintFinding::ExpiresSoon { not_after, now });
+    }
+    if policy.session_seconds_max > SESSION_SECONDS_MAX {
+        findings.push(LintFinding::LongSessions { seconds: policy.session_seconds_max });
+    }
+}
+
+fn appraisal(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
+    let now = &policy.appraisal;
+    if now.platforms == PlatformRule::Any {
+        findings.push(LintFinding::AnyPlatform);
+    }
+    for level in &now.tcb {
+        match level {
+            TcbLevel::OutOfDate | TcbLevel::OutOfDateConfigurationNeeded => {
+                findings.push(LintFinding::OutOfDateAccepted(*level));
+            }
+            TcbLevel::UpToDate
+            | TcbLevel::SwHardeningNeeded
+            | TcbLevel::ConfigurationNeeded
+            | TcbLevel::ConfigurationAndSwHardeningNeeded => {}
+        }
+    }
+    let advisories = now.advisories_accepted.iter().cloned();
+    findings.extend(advisories.map(LintFinding::AdvisoryAccepted));
+    if now.tcb_evaluation_min == 0 {
+        findings.push(LintFinding::NoEvaluationFloor);
+    }
+    if let Some(previous) = context.previous {
+        let (before, now) = (previous.appraisal.tcb_evaluation_min, now.tcb_evaluation_min);
+        if now < before {
+            findings.push(LintFinding::EvaluationFloorLowered { before, now });
+        }
+    }
+    if now.collateral_grace_seconds > GRACE_SECONDS_MAX {
+        findings.push(LintFinding::LongGrace { seconds: now.collateral_grace_seconds });
+    }
+}

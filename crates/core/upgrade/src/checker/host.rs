@@ -85,6 +85,7 @@ impl Host {
             Action::Start(placement) => return self.start(placement.measurement),
             Action::Replicate { .. } => return self.replicate(),
             Action::Restart(placement) => {
+                self.process.ok_or("a running process")?;
                 self.stop(placement.measurement)?;
                 return self.start(placement.measurement);
             }

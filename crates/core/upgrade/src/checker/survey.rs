@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_model::fleet::Node;
-use heirloom_model::identifier::NodeId;
+use heirloom_model::identifier::{NodeId, OperatorId};
 use heirloom_model::plan::{Action, Gate, Plan, RollbackStep, Step, StepId};
 
 use super::{Fault, Report};
@@ -18,6 +18,8 @@ pub(super) struct Survey<'a> {
     /// The nodes of each wave; wave 1 is the first element.
     pub(super) waves: Vec<BTreeSet<NodeId>>,
     reached: Vec<Reached>,
+    /// How many nodes each operator runs.
+    operators: BTreeMap<&'a OperatorId, usize>,
 }
 
 /// One node and its steps.
@@ -80,7 +82,12 @@ impl<'a> Survey<'a> {
             }
         }
         let waves = waves(&nodes, report);
-        let mut survey = Self { plan, inventory, nodes, index, waves, reached: Vec::new() };
+        let mut operators = BTreeMap::new();
+        for node in &inventory.nodes {
+            *operators.entry(&node.operator).or_default() += 1;
+        }
+        let reached = Vec::new();
+        let mut survey = Self { plan, inventory, nodes, index, waves, reached, operators };
         survey.walk(report);
         survey
     }
@@ -135,29 +142,30 @@ impl<'a> Survey<'a> {
             .collect();
         let mut firsts: BTreeMap<u32, Vec<First<'a>>> = BTreeMap::new();
         let mut twice: BTreeSet<u32> = BTreeSet::new();
-        let mut same: BTreeMap<u32, First<'a>> = BTreeMap::new();
         for step in &self.plan.steps {
             let mut reached = self.before(step, &prepares, &lasts);
             let covered = self.covered(step, &reached);
             let all = covered.len() == self.waves.len() && !covered.is_empty();
             for wave in covered {
                 let before: Vec<First<'a>> = firsts.get(&wave).cloned().unwrap_or_default();
-                let before = before.iter().filter(|(id, _)| waits_for(step, *id));
-                let mut again = false;
-                for (_, verifier) in before {
-                    if *verifier == &step.node {
-                        same.entry(wave).or_insert((step.id, &step.node));
-                    } else {
-                        again = true;
-                        self.compare_operators(step, verifier, wave, report);
+                let before: Vec<_> = before.iter().filter(|(id, _)| waits_for(step, *id)).collect();
+                let other = before.iter().find(|(_, verifier)| *verifier != &step.node);
+                match other {
+                    Some((_, verifier)) => self.compare_operators(step, verifier, wave, report),
+                    // A witness of a later wave may have been a verifier of this one.
+                    None if before.is_empty() || (step.wave != wave && !all) => {}
+                    None => {
+                        let node = step.node.clone();
+                        report.step(step.id, Fault::SameVerifier { wave, node });
                     }
                 }
+                let last = u32::try_from(self.waves.len()).unwrap_or(u32::MAX);
+                let again = other.is_some() && (step.wave == wave || wave == last);
                 if again {
                     twice.insert(wave);
                     if reached.ready && reached.verified.saturating_add(1) >= wave {
                         reached.verified = reached.verified.max(wave);
                     }
-                    let last = u32::try_from(self.waves.len()).unwrap_or(u32::MAX);
                     reached.all_verified |= all && wave == last;
                 }
                 firsts.entry(wave).or_default().push((step.id, &step.node));
@@ -165,13 +173,7 @@ impl<'a> Survey<'a> {
             self.reached.push(reached);
         }
         for wave in (1_u32..).take(self.waves.len()).filter(|wave| !twice.contains(wave)) {
-            match same.get(&wave) {
-                Some((step, node)) => {
-                    let node = (*node).clone();
-                    report.step(*step, Fault::SameVerifier { wave, node });
-                }
-                None => report.plan(Fault::NotVerifiedTwice { wave }),
-            }
+            report.plan(Fault::NotVerifiedTwice { wave });
         }
     }
 
@@ -230,13 +232,24 @@ impl<'a> Survey<'a> {
 
     fn compare_operators(&self, step: &Step, first: &NodeId, wave: u32, report: &mut Report) {
         let operator = |node: &NodeId| self.surveyed(node).map(|found| &found.node.operator);
-        let mut operators = self.inventory.nodes.iter().map(|node| &node.operator);
-        let some = operators.next();
-        let has_others = operators.any(|other| Some(other) != some);
-        let is_last = |wave| usize::try_from(wave).is_ok_and(|wave| wave == self.waves.len());
-        // The final verifications cover every wave; one finding about them is enough.
-        let speaks_for = step.wave == wave || is_last(wave);
-        if has_others && speaks_for && operator(&step.node) == operator(first) {
+        if operator(&step.node) != operator(first) {
+            return;
+        }
+        // A verification of one wave is best made from outside it. The final ones cover every
+        // wave; one finding about them is enough.
+        let is_last = usize::try_from(wave).is_ok_and(|wave| wave == self.waves.len());
+        let inside = match self.members(wave) {
+            Some(members) if step.wave == wave => members,
+            _ if is_last => &BTreeSet::new(),
+            _ => return,
+        };
+        let mut outside = self.operators.clone();
+        for member in inside.iter().filter_map(operator) {
+            if let Some(count) = outside.get_mut(member) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        if outside.values().filter(|count| **count > 0).count() > 1 {
             report.step(step.id, Fault::OneOperator { wave });
         }
     }

@@ -1,0 +1,212 @@
+//! What people read before they sign: explanation, calendar, lint.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{NEW, OLD, apart, policy, release, request};
+use heirloom_attest::result::AnchorClass;
+use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
+use heirloom_model::digest::{AnchorId, PlanDigest};
+use heirloom_model::identifier::FailureDomain;
+use heirloom_model::measurement::{Measurement, MrEnclave};
+use heirloom_model::policy::{
+    ApplicationRule, HolderRule, KeyScope, PlatformRule, Policy, TcbLevel,
+};
+use heirloom_upgrade::calendar::{Expiring, Verdict, calendar_from};
+use heirloom_upgrade::checker::Severity;
+use heirloom_upgrade::explain::{Copies, explain_from, render};
+use heirloom_upgrade::lint::{LintContext, LintFinding, lint_policy};
+use heirloom_upgrade::planner::{WaveSize, plan_from};
+
+#[test]
+fn every_step_says_which_copies_exist() {
+    let fleet = apart(4, 2);
+    let (plan, _) = plan_from(&request(WaveSize::Half), &fleet).unwrap();
+    let told = explain_from(&plan, &fleet, Some(600));
+    assert_eq!(told.steps.len(), plan.steps.len());
+    let all_old = Copies { old: 4, failure_domains: 4, ..Copies::default() };
+    assert_eq!(told.steps[0].before, all_old);
+    // In the middle: two new holders, two old ones, and two quarantined copies.
+    let second = told.steps.iter().find(|row| row.wave == 2).unwrap();
+    let middle = Copies { old: 2, new: 2, unproven: 0, sealed: 2, failure_domains: 4 };
+    assert_eq!(second.before, middle);
+    let end = Copies { old: 0, new: 4, unproven: 0, sealed: 4, failure_domains: 4 };
+    assert_eq!(told.steps.last().unwrap().after, end);
+    // Never fewer failure domains than promised, and each row continues the one before.
+    for pair in told.steps.windows(2) {
+        assert_eq!(pair[0].after, pair[1].before);
+        assert!(pair[1].after.failure_domains >= 2);
+    }
+    // A replica does not count before it restarted.
+    let copied = told.steps.iter().find(|row| row.action.starts_with("copy")).unwrap();
+    assert_eq!((copied.before.unproven, copied.after.unproven), (0, 1));
+    assert_eq!(copied.after.failure_domains, copied.before.failure_domains);
+}
+
+#[test]
+fn the_text_says_the_important_things_aloud() {
+    let mut fleet = apart(4, 2);
+    fleet.anchors.insert(AnchorId::new([5; 32]), AnchorClass::Development);
+    let (plan, _) = plan_from(&request(WaveSize::Half), &fleet).unwrap();
+    let text = render(&explain_from(&plan, &fleet, None));
+    for expected in [
+        "rolling upgrade",
+        "from keeper-1.0.0 to keeper-2.0.0",
+        "! development root 0505",
+        "! all holders share one platform",
+        "wave 1: 2 nodes",
+        "---- point of no return ----",
+        "4 old + 0 new proven in 4 domains",
+        "the way back",
+        "policy serial 4",
+        "nothing goes on before epoch 12",
+        "4 nodes, 4 failure domains, 4 hosts, 3 operators, 1 platforms",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn the_calendar_finds_what_ends_before_the_plan() {
+    // Epoch 10 now, 20 at the end: eleven epochs of 600 seconds end at 1000 + 6600.
+    let mut fleet = apart(4, 2);
+    let (plan, _) = plan_from(&request(WaveSize::Half), &fleet).unwrap();
+    let verdict = |fleet: &heirloom_upgrade::inventory::Inventory, what: &Expiring, seconds| {
+        let entries = calendar_from(&plan, fleet, seconds);
+        entries.iter().find(|entry| entry.what == *what).unwrap().verdict
+    };
+    let rule = Expiring::Policy(Serial(4));
+    fleet.policy.not_after = Time(7_600);
+    assert_eq!(verdict(&fleet, &rule, Some(600)), Verdict::Outlives);
+    assert_eq!(verdict(&fleet, &rule, None), Verdict::Unknown);
+    fleet.policy.not_after = Time(7_599);
+    assert_eq!(verdict(&fleet, &rule, Some(600)), Verdict::TooEarly);
+    fleet.policy.not_after = Time(999);
+    assert_eq!(verdict(&fleet, &rule, None), Verdict::Expired);
+    fleet.root_not_after = Time(7_000);
+    fleet.fleet_not_after = Time(7_000);
+    assert_eq!(verdict(&fleet, &Expiring::Root, Some(600)), Verdict::TooEarly);
+    assert_eq!(verdict(&fleet, &Expiring::Fleet, Some(600)), Verdict::TooEarly);
+    fleet.approvals = vec![Epoch(20), Epoch(19)];
+    assert_eq!(verdict(&fleet, &Expiring::Approval(0), None), Verdict::Outlives);
+    assert_eq!(verdict(&fleet, &Expiring::Approval(1), None), Verdict::TooEarly);
+    let attestation = Expiring::Attestation(fleet.nodes[0].node.clone());
+    assert_eq!(verdict(&fleet, &attestation, Some(600)), Verdict::Outlives);
+    assert_eq!(verdict(&fleet, &attestation, Some(6_000)), Verdict::TooEarly);
+    let entries = calendar_from(&plan, &fleet, Some(600));
+    assert!(entries.is_sorted_by_key(|entry| entry.verdict), "the most urgent come first");
+}
+
+const APPLICATION: Measurement = Measurement::Sgx(MrEnclave::new([7; 32]));
+
+fn rule(measurement: Measurement, gives_to: &[Measurement]) -> HolderRule {
+    HolderRule { measurement, security_version: SecurityVersion(1), gives_to: gives_to.to_vec() }
+}
+
+fn application(measurement: Measurement) -> ApplicationRule {
+    ApplicationRule {
+        application: "wallet".parse().unwrap(),
+        measurement,
+        security_version: SecurityVersion(1),
+        keys: KeyScope::All,
+    }
+}
+
+/// The policy before the upgrade: only the old code holds.
+fn before() -> Policy {
+    let mut before = policy(2);
+    before.serial = Serial(3);
+    before.holders = vec![rule(OLD, &[])];
+    before.applications = vec![application(APPLICATION)];
+    before.not_after = Time(10_000_000);
+    before
+}
+
+/// A sound policy for the upgrade.
+fn during() -> Policy {
+    let mut during = before();
+    during.serial = Serial(4);
+    during.holders = vec![rule(OLD, &[NEW]), rule(NEW, &[OLD])];
+    during
+}
+
+fn judge(policy: &Policy) -> Vec<LintFinding> {
+    let before = before();
+    let releases = [
+        release("keeper-1.0.0", OLD, 1),
+        release("keeper-2.0.0", NEW, 2),
+        release("wallet-1.0.0", APPLICATION, 1),
+    ];
+    let domains: Vec<FailureDomain> =
+        ["a", "b", "c", "d"].into_iter().map(|name| name.parse().unwrap()).collect();
+    let context = LintContext {
+        previous: Some(&before),
+        releases: releases.iter().collect(),
+        failure_domains: domains.iter().collect(),
+        now: Some(Time(1_000)),
+    };
+    lint_policy(policy, &context)
+}
+
+/// Each row changes one thing in a sound policy and names what must be found, alone.
+#[test]
+fn each_mistake_is_found_by_its_code() {
+    assert_eq!(judge(&during()), Vec::new());
+    type Change = fn(&mut Policy);
+    let rows: Vec<(&str, Change)> = vec![
+        ("L-101", |policy| policy.serial = Serial(5)),
+        ("L-202", |policy| policy.holders = vec![rule(OLD, &[]), rule(NEW, &[OLD])]),
+        ("L-203", |policy| policy.holders = vec![rule(OLD, &[]), rule(NEW, &[])]),
+        ("L-204", |policy| policy.holders[1].gives_to.clear()),
+        ("L-205", |policy| policy.holders = vec![rule(NEW, &[])]),
+        ("L-206", |policy| policy.holders[0].security_version = SecurityVersion(0)),
+        ("L-207", |policy| policy.holders[1].security_version = SecurityVersion(3)),
+        ("L-302", |policy| policy.applications.clear()),
+        ("L-401", |policy| policy.holders_min = 4),
+        ("L-402", |policy| policy.holders_min = 1),
+        ("L-404", |policy| policy.not_after = Time(2_000)),
+        ("L-501", |policy| policy.appraisal.tcb = vec![TcbLevel::OutOfDate]),
+        ("L-502", |policy| policy.appraisal.advisories_accepted = vec!["INTEL-SA-1".to_owned()]),
+        ("L-503", |policy| policy.appraisal.platforms = PlatformRule::Any),
+        ("L-504", |policy| policy.appraisal.tcb_evaluation_min = 0),
+        ("L-506", |policy| policy.appraisal.collateral_grace_seconds = 10_000_000),
+        ("L-507", |policy| policy.session_seconds_max = 100_000),
+    ];
+    for (code, change) in rows {
+        let mut policy = during();
+        change(&mut policy);
+        let codes: BTreeSet<&str> = judge(&policy).iter().map(LintFinding::code).collect();
+        assert!(codes.contains(code), "expected {code}, found {codes:?}");
+    }
+}
+
+#[test]
+fn new_code_that_a_giver_names_and_the_policy_forgets_is_an_error() {
+    let mut policy = during();
+    policy.holders = vec![rule(OLD, &[NEW])];
+    let [finding] = judge(&policy).try_into().unwrap();
+    assert_eq!(finding, LintFinding::ReceiverWithoutRule { from: OLD, to: NEW });
+    assert_eq!(finding.severity(), Severity::Error);
+}
+
+#[test]
+fn application_code_that_disappears_is_said() {
+    let other = Measurement::Sgx(MrEnclave::new([6; 32]));
+    let mut policy = during();
+    policy.applications = vec![application(other)];
+    let codes: Vec<&str> = judge(&policy).iter().map(LintFinding::code).collect();
+    assert_eq!(codes, ["L-301", "L-303"]);
+    policy.applications = vec![application(OLD), application(APPLICATION)];
+    let codes: Vec<&str> = judge(&policy).iter().map(LintFinding::code).collect();
+    assert_eq!(codes, ["L-304"]);
+}
+
+#[test]
+fn a_policy_that_completes_a_plan_may_withdraw_the_old_code() {
+    let mut policy = during();
+    policy.holders = vec![rule(NEW, &[])];
+    policy.completes = Some(PlanDigest::new([1; 32]));
+    let found = judge(&policy);
+    assert!(!found.iter().any(|found| matches!(found, LintFinding::WithdrawnWithoutPlan(_))));
+}
