@@ -1,2 +1,32 @@
 //! The heirloom command.
-fn main() {}
+
+mod cli;
+mod code;
+mod command;
+mod context;
+mod diagnostic;
+mod exit;
+mod file;
+mod input;
+mod key;
+mod ledger;
+mod output;
+mod progress;
+mod reference;
+mod statement;
+mod time;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let context = context::Context::new(cli.global);
+    let exit = match command::run(cli.command, context) {
+        Ok(report) => context.output.report(&report),
+        Err(diagnostic) => context.output.diagnostic(&diagnostic),
+    };
+    ExitCode::from(exit.code())
+}

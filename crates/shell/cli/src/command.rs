@@ -1,0 +1,63 @@
+//! One file per command, or per noun if its verbs are small: arguments, and one function that
+//! makes a report.
+
+pub(crate) mod agent;
+pub(crate) mod custody;
+pub(crate) mod endorsements;
+pub(crate) mod epoch;
+pub(crate) mod evidence;
+pub(crate) mod evidence_decode;
+pub(crate) mod fleet;
+pub(crate) mod generation;
+pub(crate) mod init;
+pub(crate) mod journal;
+pub(crate) mod key;
+pub(crate) mod manual;
+pub(crate) mod node;
+pub(crate) mod plan;
+pub(crate) mod plan_create;
+pub(crate) mod plan_show;
+pub(crate) mod policy;
+pub(crate) mod policy_diff;
+pub(crate) mod policy_input;
+pub(crate) mod policy_lint;
+pub(crate) mod publish;
+pub(crate) mod registry;
+pub(crate) mod release;
+pub(crate) mod release_input;
+pub(crate) mod root;
+pub(crate) mod signer;
+pub(crate) mod upgrade;
+pub(crate) mod upgrade_watch;
+
+use crate::cli::Command;
+use crate::context::Context;
+use crate::diagnostic::Diagnostic;
+use crate::output::Report;
+
+/// Runs a command.
+pub(crate) fn run(command: Command, context: Context) -> Result<Report, Diagnostic> {
+    match command {
+        Command::Init(args) => init::run(&args),
+        Command::Signer(command) => signer::run(&command),
+        Command::Root(command) => root::run(&command),
+        Command::Fleet(command) => fleet::run(&command),
+        Command::Release(command) => release::run(&command),
+        Command::Policy(command) => policy::run(&command),
+        Command::Epoch(command) => epoch::run(&command),
+        Command::Endorsements(command) => endorsements::run(&command),
+        Command::Generation(command) => generation::run(&command, context),
+        Command::Plan(command) => plan::run(&command, context),
+        Command::Upgrade(command) => upgrade::run(&command, context),
+        Command::Node(command) => node::run(&command),
+        Command::Journal(command) => journal::run(&command, context),
+        Command::Custody(command) => custody::run(&command),
+        Command::Evidence(command) => evidence::run(&command),
+        Command::Registry(command) => registry::run(&command, context),
+        Command::Agent(command) => agent::run(&command),
+        Command::Key(command) => key::run(&command),
+        Command::Completions(args) => Ok(manual::completions(&args)),
+        Command::Man(args) => manual::man(&args),
+        Command::Reference(args) => Ok(manual::reference(&args)),
+    }
+}

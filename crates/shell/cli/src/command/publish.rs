@@ -1,0 +1,42 @@
+//! Publishing: a statement file is judged by the log's rules and appended.
+
+use std::path::{Path, PathBuf};
+
+use heirloom_model::envelope::Envelope;
+use heirloom_model::statement::StatementKind;
+use serde_json::json;
+
+use crate::diagnostic::Diagnostic;
+use crate::ledger::{Access, LogArgs};
+use crate::output::Report;
+use crate::statement;
+
+/// A statement file and the log that it goes to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Statement file
+    file: PathBuf,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Publishes a statement of one kind.
+pub(crate) fn run(args: &Args, kind: StatementKind) -> Result<Report, Diagnostic> {
+    let envelope = read(&args.file, kind)?;
+    append(&args.log, &envelope)
+}
+
+/// Appends a statement and reports where it is.
+pub(crate) fn append(log: &LogArgs, envelope: &Envelope) -> Result<Report, Diagnostic> {
+    let at = log.open(Access::Append)?.append(envelope)?;
+    let kind = envelope.kind.name();
+    let json = json!({ "kind": kind, "index": at.0 });
+    Ok(Report::new("published", json, format!("{kind} published as log entry {at}\n")))
+}
+
+fn read(path: &Path, kind: StatementKind) -> Result<Envelope, Diagnostic> {
+    let envelope = statement::read(path)?;
+    statement::require_kind(&envelope, kind, path)?;
+    statement::verify_signatures(&envelope, path)?;
+    Ok(envelope)
+}

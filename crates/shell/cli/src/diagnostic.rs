@@ -1,0 +1,107 @@
+//! The one error of the command line: fault, stable code, message, causes, hints, exit code.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::code::Code;
+use crate::exit::Exit;
+
+/// What happened, why, and what to do.
+#[derive(Debug)]
+pub(crate) struct Diagnostic {
+    code: Code,
+    /// The stable word of the crate that refused, if there is one.
+    reason: Option<String>,
+    message: String,
+    causes: Vec<String>,
+    hints: Vec<String>,
+}
+
+/// Causes of one error that are printed. Chains have three or four.
+const CAUSES_MAX: usize = 16;
+
+impl Diagnostic {
+    /// Says what happened.
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, reason: None, message, causes: Vec::new(), hints: Vec::new() }
+    }
+
+    /// Says why: an error and everything behind it.
+    #[must_use]
+    pub(crate) fn because(mut self, error: &dyn Error) -> Self {
+        let mut next = Some(error);
+        while let Some(cause) = next.filter(|_| self.causes.len() < CAUSES_MAX) {
+            self.causes.push(cause.to_string().trim_end().to_owned());
+            next = cause.source();
+        }
+        self
+    }
+
+    /// Says why, in words.
+    #[must_use]
+    pub(crate) fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// Names the stable word of the crate that refused.
+    #[must_use]
+    pub(crate) fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// Says what to do, before what the code always says.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        self.code.fault().exit()
+    }
+
+    /// Whether trying again may help.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.exit() == Exit::Incomplete
+    }
+
+    /// As text, with colours; the printer removes them where they do not belong.
+    pub(crate) fn text(&self) -> String {
+        let (error, hint) = (crate::output::theme::ERROR, crate::output::theme::HINT);
+        let code = self.code.text();
+        let mut text = format!("{error}error[{code}]{error:#}: {}\n", self.message);
+        for cause in &self.causes {
+            writeln!(text, "  because: {cause}").expect("writing into memory cannot fail");
+        }
+        if let Some(reason) = &self.reason {
+            writeln!(text, "  reason: {reason}").expect("writing into memory cannot fail");
+        }
+        for line in self.hints.iter().map(String::as_str).chain([self.code.remedy()]) {
+            writeln!(text, "  {hint}hint{hint:#}: {line}")
+                .expect("writing into memory cannot fail");
+        }
+        text
+    }
+
+    /// As JSON.
+    pub(crate) fn json(&self) -> Value {
+        let hints: Vec<&str> =
+            self.hints.iter().map(String::as_str).chain([self.code.remedy()]).collect();
+        json!({
+            "schema": "heirloom.error.v1",
+            "code": self.code.text(),
+            "fault": self.code.fault().name(),
+            "exit": self.exit().code(),
+            "message": self.message,
+            "reason": self.reason,
+            "causes": self.causes,
+            "hints": hints,
+        })
+    }
+}

@@ -1,0 +1,380 @@
+//! Statements as JSON, for people and programs. Names are those of the model.
+
+use heirloom_model::domain::{
+    Challenge, EpochStart, GenerationOrder, GenerationReceipt, HoldingOrigin, LogPosition,
+    PossessionProof, Registration,
+};
+use heirloom_model::envelope::Envelope;
+use heirloom_model::evidence::Endorsements;
+use heirloom_model::fleet::Fleet;
+use heirloom_model::plan::{Abort, Approval, Plan, Proposal, StepOutcome, StepResult};
+use heirloom_model::policy::{KeyScope, PlatformRule, Policy, Sharing, TcbLevel};
+use heirloom_model::release::{Release, ReleaseKind};
+use heirloom_model::root::Root;
+use heirloom_model::statement::{Statement, StatementKind};
+use heirloom_model::wire;
+use serde_json::{Value, json};
+
+use crate::code::Code;
+use crate::diagnostic::Diagnostic;
+use crate::time;
+
+/// A statement with who signed it.
+pub(crate) fn envelope(envelope: &Envelope) -> Result<Value, Diagnostic> {
+    let signers: Vec<String> =
+        envelope.signatures.iter().map(|made| made.key.to_string()).collect();
+    Ok(json!({
+        "kind": envelope.kind.name(),
+        "content": payload(envelope)?,
+        "signed_by": signers,
+        "evidence": envelope.evidence.as_ref().map(|evidence| evidence.digest().to_string()),
+    }))
+}
+
+/// The content of a statement.
+pub(crate) fn payload(envelope: &Envelope) -> Result<Value, Diagnostic> {
+    fn with<T: Statement>(
+        envelope: &Envelope,
+        show: impl Fn(&T) -> Value,
+    ) -> Result<Value, Diagnostic> {
+        envelope.unverified::<T>().map(|content| show(&content)).map_err(|error| {
+            let message = format!("the {} cannot be read", T::KIND.name());
+            Diagnostic::new(Code::StatementMalformed, message).because(&error)
+        })
+    }
+    match envelope.kind {
+        StatementKind::Root => with(envelope, root),
+        StatementKind::Fleet => with(envelope, fleet),
+        StatementKind::Release => with(envelope, release),
+        StatementKind::Policy => with(envelope, policy),
+        StatementKind::Epoch => with(envelope, epoch),
+        StatementKind::Endorsements => with(envelope, endorsements),
+        StatementKind::GenerationOrder => with(envelope, generation_order),
+        StatementKind::GenerationReceipt => with(envelope, generation_receipt),
+        StatementKind::Registration => with(envelope, registration),
+        StatementKind::Challenge => with(envelope, challenge),
+        StatementKind::PossessionProof => with(envelope, possession_proof),
+        StatementKind::Proposal => with(envelope, proposal),
+        StatementKind::Approval => with(envelope, approval),
+        StatementKind::Abort => with(envelope, abort),
+        StatementKind::StepResult => with(envelope, step_result),
+    }
+}
+
+/// Anything with a text form.
+#[expect(clippy::needless_pass_by_value, reason = "takes values and references alike")]
+fn text(value: impl ToString) -> Value {
+    Value::String(value.to_string())
+}
+
+fn texts<T: ToString>(values: impl IntoIterator<Item = T>) -> Value {
+    values.into_iter().map(text).collect()
+}
+
+fn root(root: &Root) -> Value {
+    let roles: Vec<Value> = root
+        .roles
+        .iter()
+        .map(|keys| {
+            json!({
+                "role": keys.role.name(),
+                "threshold": keys.threshold,
+                "keys": texts(&keys.keys),
+            })
+        })
+        .collect();
+    let anchors: Vec<Value> = root
+        .anchors
+        .iter()
+        .map(|anchor| {
+            let id = anchor.id();
+            let class = heirloom_attest::result::AnchorClass::of(&id);
+            json!({ "id": text(id), "class": class.name() })
+        })
+        .collect();
+    json!({
+        "network": root.network.map(|network| network.to_string()),
+        "serial": root.serial.0,
+        "not_after": time::show(root.not_after),
+        "roles": roles,
+        "anchors": anchors,
+    })
+}
+
+fn fleet(fleet: &Fleet) -> Value {
+    let nodes: Vec<Value> = fleet
+        .nodes
+        .iter()
+        .map(|node| {
+            json!({
+                "node": text(&node.node),
+                "domain": text(node.domain),
+                "host": text(&node.host),
+                "failure_domain": text(&node.failure_domain),
+                "operator": text(&node.operator),
+                "agent": text(node.agent),
+            })
+        })
+        .collect();
+    json!({
+        "network": text(fleet.network),
+        "serial": fleet.serial.0,
+        "not_after": time::show(fleet.not_after),
+        "nodes": nodes,
+    })
+}
+
+/// A release.
+pub(crate) fn release(release: &Release) -> Value {
+    let artifacts: Vec<Value> = release
+        .artifacts
+        .iter()
+        .map(|artifact| {
+            json!({
+                "name": text(&artifact.name),
+                "size": artifact.size,
+                "digest": text(artifact.digest),
+            })
+        })
+        .collect();
+    let kind = match release.kind {
+        ReleaseKind::Keeper => "keeper",
+        ReleaseKind::Application => "application",
+    };
+    json!({
+        "network": text(release.network),
+        "name": text(&release.name),
+        "kind": kind,
+        "digest": text(release.digest()),
+        "security_version": release.security_version.0,
+        "measurements": texts(&release.measurements),
+        "signer": text(release.signer),
+        "artifacts": artifacts,
+        "not_after": time::show(release.not_after),
+    })
+}
+
+/// A policy.
+pub(crate) fn policy(policy: &Policy) -> Value {
+    let holders: Vec<Value> = policy
+        .holders
+        .iter()
+        .map(|rule| {
+            json!({
+                "measurement": text(rule.measurement),
+                "security_version": rule.security_version.0,
+                "gives_to": texts(&rule.gives_to),
+            })
+        })
+        .collect();
+    let applications: Vec<Value> = policy
+        .applications
+        .iter()
+        .map(|rule| {
+            let keys = match &rule.keys {
+                KeyScope::All => text("all"),
+                KeyScope::Only(keys) => texts(keys),
+            };
+            json!({
+                "application": text(&rule.application),
+                "measurement": text(rule.measurement),
+                "security_version": rule.security_version.0,
+                "keys": keys,
+            })
+        })
+        .collect();
+    let appraisal = &policy.appraisal;
+    let platforms = match &appraisal.platforms {
+        PlatformRule::Any => text("any"),
+        PlatformRule::Only(platforms) => texts(platforms),
+    };
+    json!({
+        "network": text(policy.network),
+        "domain": text(policy.domain),
+        "serial": policy.serial.0,
+        "digest": text(policy.digest()),
+        "sharing": match policy.sharing {
+            Sharing::Replicated => "replicated",
+            Sharing::Exclusive => "exclusive",
+        },
+        "holders_min": policy.holders_min,
+        "holders": holders,
+        "applications": applications,
+        "appraisal": {
+            "platforms": platforms,
+            "tcb": texts(appraisal.tcb.iter().map(|level| tcb_level(*level))),
+            "advisories_accepted": appraisal.advisories_accepted,
+            "tcb_evaluation_min": appraisal.tcb_evaluation_min,
+            "collateral_grace_seconds": appraisal.collateral_grace_seconds,
+        },
+        "session_seconds_max": policy.session_seconds_max,
+        "ephemeral_epochs": policy.ephemeral_epochs,
+        "not_after": time::show(policy.not_after),
+        "completes": policy.completes.map(|plan| plan.to_string()),
+    })
+}
+
+/// The word for a TCB level.
+pub(crate) fn tcb_level(level: TcbLevel) -> &'static str {
+    match level {
+        TcbLevel::UpToDate => "up-to-date",
+        TcbLevel::SwHardeningNeeded => "sw-hardening-needed",
+        TcbLevel::ConfigurationNeeded => "configuration-needed",
+        TcbLevel::ConfigurationAndSwHardeningNeeded => "configuration-and-sw-hardening-needed",
+        TcbLevel::OutOfDate => "out-of-date",
+        TcbLevel::OutOfDateConfigurationNeeded => "out-of-date-configuration-needed",
+    }
+}
+
+fn epoch(start: &EpochStart) -> Value {
+    json!({
+        "network": text(start.network),
+        "epoch": start.epoch.0,
+        "time": time::show(start.time),
+    })
+}
+
+fn endorsements(endorsements: &Endorsements) -> Value {
+    let Endorsements::SgxDcap(collateral) = endorsements;
+    json!({
+        "format": "sgx-dcap",
+        "bytes": wire::encode(endorsements).len(),
+        "tcb_info_bytes": collateral.tcb_info.len(),
+        "qe_identity_bytes": collateral.qe_identity.len(),
+    })
+}
+
+fn generation_order(order: &GenerationOrder) -> Value {
+    json!({
+        "network": text(order.network),
+        "domain": text(order.domain),
+        "generation": order.generation.0,
+        "node": text(&order.node),
+        "not_after": order.not_after.0,
+        "nonce": text(order.nonce),
+    })
+}
+
+fn generation_receipt(receipt: &GenerationReceipt) -> Value {
+    json!({
+        "network": text(receipt.network),
+        "domain": text(receipt.domain),
+        "node": text(&receipt.node),
+        "order": text(receipt.order),
+        "generation": receipt.generation.0,
+        "checksum": text(receipt.checksum),
+    })
+}
+
+/// A point in the log.
+pub(crate) fn position(position: &LogPosition) -> Value {
+    json!({ "length": position.length.0, "head": text(position.head) })
+}
+
+fn registration(registration: &Registration) -> Value {
+    json!({
+        "network": text(registration.network),
+        "domain": text(registration.domain),
+        "node": text(&registration.node),
+        "as_of": position(&registration.as_of),
+        "policy": registration.policy.0,
+    })
+}
+
+fn challenge(challenge: &Challenge) -> Value {
+    let step =
+        challenge.step.map(|asked| json!({ "plan": text(asked.plan), "step": asked.step.0 }));
+    json!({
+        "network": text(challenge.network),
+        "domain": text(challenge.domain),
+        "nonce": text(challenge.nonce),
+        "verifier": text(&challenge.verifier),
+        "targets": texts(&challenge.targets),
+        "step": step,
+    })
+}
+
+fn possession_proof(proof: &PossessionProof) -> Value {
+    json!({
+        "network": text(proof.network),
+        "domain": text(proof.domain),
+        "node": text(&proof.node),
+        "challenge": text(proof.challenge),
+        "generation": proof.generation.0,
+        "checksum": text(proof.checksum),
+        "origin": origin(proof.origin),
+        "as_of": position(&proof.as_of),
+        "policy": proof.policy.0,
+        "measurement": text(proof.measurement),
+    })
+}
+
+/// The word for how an instance came to its keyring.
+pub(crate) fn origin(origin: HoldingOrigin) -> &'static str {
+    match origin {
+        HoldingOrigin::Recovered => "recovered",
+        HoldingOrigin::Received => "received",
+    }
+}
+
+fn proposal(proposal: &Proposal) -> Value {
+    let shown = match wire::decode::<Plan>(&proposal.plan) {
+        Ok(found) => plan(&found),
+        Err(error) => json!({ "unreadable": error.to_string() }),
+    };
+    json!({ "network": text(proposal.network), "plan": shown })
+}
+
+/// A plan, without its steps.
+pub(crate) fn plan(plan: &Plan) -> Value {
+    json!({
+        "digest": text(plan.digest()),
+        "network": text(plan.network),
+        "domain": text(plan.domain),
+        "number": plan.number.0,
+        "strategy": plan.strategy.name(),
+        "from": { "release": text(plan.from.release), "measurement": text(plan.from.measurement) },
+        "to": { "release": text(plan.to.release), "measurement": text(plan.to.measurement) },
+        "policy": plan.policy.0,
+        "generation": plan.generation.0,
+        "checksum": text(plan.checksum),
+        "holders_min": plan.holders_min,
+        "nodes": texts(&plan.nodes),
+        "steps": plan.steps.len(),
+        "rollback_steps": plan.rollback.len(),
+        "point_of_no_return": plan.point_of_no_return.0,
+        "not_after": plan.not_after.0,
+    })
+}
+
+fn approval(approval: &Approval) -> Value {
+    json!({
+        "network": text(approval.network),
+        "plan": text(approval.plan),
+        "not_after": approval.not_after.0,
+    })
+}
+
+fn abort(abort: &Abort) -> Value {
+    json!({ "network": text(abort.network), "plan": text(abort.plan) })
+}
+
+fn step_result(result: &StepResult) -> Value {
+    json!({
+        "network": text(result.network),
+        "plan": text(result.plan),
+        "number": result.number.0,
+        "step": result.step.0,
+        "node": text(&result.node),
+        "outcome": outcome(result.outcome),
+        "journal": text(result.journal),
+    })
+}
+
+/// The word for how a step ended.
+pub(crate) fn outcome(outcome: StepOutcome) -> &'static str {
+    match outcome {
+        StepOutcome::Done => "done",
+        StepOutcome::FoundDone => "found done",
+    }
+}
