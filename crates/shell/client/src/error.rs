@@ -60,14 +60,14 @@ pub enum WaitingFor {
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
     /// There is no session with it, or it ended.
-    #[error("{0}")]
-    Session(#[source] SessionError),
+    #[error(transparent)]
+    Session(SessionError),
     /// The policy in force does not let it hold keys.
-    #[error("{0}")]
-    NotAHolder(#[source] NotAHolder),
+    #[error(transparent)]
+    NotAHolder(NotAHolder),
     /// It is not serving, lags behind the log, or wants newer evidence.
-    #[error("{0}")]
-    NotNow(#[source] PeerRefusal),
+    #[error(transparent)]
+    NotNow(PeerRefusal),
     /// It answered something that was not asked.
     #[error("the answer is not what was asked for")]
     WrongAnswer,
@@ -93,6 +93,11 @@ impl std::fmt::Display for Unanswered {
         })?;
         for (node, failure) in &self.failures {
             write!(f, "; {node}: {failure}")?;
+            let mut cause = std::error::Error::source(failure);
+            while let Some(error) = cause {
+                write!(f, ": {error}")?;
+                cause = error.source();
+            }
         }
         if let Some(registry) = &self.registry {
             write!(f, "; registry: {registry}")?;

@@ -11,7 +11,7 @@ use heirloom_model::identifier::DomainId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::protocol::Source;
 use heirloom_registry::network::{Applied, NetworkState};
-use heirloom_registry::port::LogStore;
+use heirloom_registry::port::{LogStore, ReadError};
 use heirloom_session::context::Trust;
 
 use crate::error::FollowError;
@@ -138,7 +138,12 @@ impl Task {
         if self.log.watch(from, patience)?.length <= from {
             return Ok(());
         }
-        for entry in self.log.read(from, LOG_ENTRIES_MAX)?.into_iter().take(LOG_ENTRIES_MAX) {
+        let entries = self.log.read(from, LOG_ENTRIES_MAX)?;
+        if entries.is_empty() {
+            let reason = format!("entry {from} is announced and not there");
+            return Err(ReadError::Corrupt { reason }.into());
+        }
+        for entry in entries.into_iter().take(LOG_ENTRIES_MAX) {
             let mut applied = Ok(());
             self.shared.change(|followed| {
                 // A statement that breaks a rule stays in the log without any effect.

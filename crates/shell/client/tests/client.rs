@@ -1,5 +1,7 @@
 //! What an application sees while holders come, go, drain, lag, refuse and lie.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod network;
 
 use std::net::TcpListener;
