@@ -27,6 +27,16 @@ impl ReplicationRequest {
         self.gap.request_count()
     }
 
+    /// What would have to be asked next if exactly this were accepted, so that it can be asked
+    /// early; none if nothing would be left.
+    pub fn after(&self, sent: &[ReplicatedGeneration]) -> Option<Self> {
+        let oldest = sent.last()?;
+        let count = self.gap.count.checked_sub(u64::try_from(sent.len()).ok()?)?;
+        let newest = oldest.generation.previous()?;
+        let gap = Gap { newest, count, checksum: oldest.previous };
+        (count > 0).then_some(Self { gap })
+    }
+
     /// The message to send.
     pub fn message(&self) -> PeerRequest {
         PeerRequest::Replicate { newest: self.newest(), count: self.count() }

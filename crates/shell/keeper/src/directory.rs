@@ -1,0 +1,136 @@
+//! Sealed files in one directory, which one process at a time may use.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use heirloom_keeper::file::SUFFIX;
+use heirloom_keeper::intent::StoredFile;
+use heirloom_keeper::port::{StateStore, StoreError};
+use heirloom_model::limit::SEALED_BYTES_MAX;
+use heirloom_store::atomic;
+use nix::fcntl::{Flock, FlockArg};
+
+/// A directory with a keeper's sealed files.
+pub struct StateDirectory {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Another keeper uses it.
+    #[error("{path} is in use by another keeper")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It could not be created.
+    #[error("the directory for sealed state cannot be created")]
+    Create(#[source] heirloom_store::error::StoreError),
+    /// Something in it could not be read. That is not the same as that it is not there.
+    #[error("{path} cannot be read")]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StateDirectory {
+    /// Opens a directory, creates it if it is not there, and keeps others out.
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        atomic::create_directory(path).map_err(DirectoryError::Create)?;
+        let unreadable = |source| DirectoryError::Read { path: path.to_owned(), source };
+        let directory = File::open(path).map_err(unreadable)?;
+        let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| DirectoryError::InUse { path: path.to_owned() })?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Reads every sealed file. One that is larger than any may be is cut off after its limit,
+    /// and will be found corrupt.
+    pub fn load(&self) -> Result<Vec<StoredFile>, DirectoryError> {
+        let unreadable =
+            |path: &Path, source| DirectoryError::Read { path: path.to_owned(), source };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(|error| unreadable(&self.path, error))? {
+            let entry = entry.map_err(|error| unreadable(&self.path, error))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.ends_with(SUFFIX) || name.starts_with('.') {
+                continue;
+            }
+            let path = entry.path();
+            let bytes = read(&path).map_err(|error| unreadable(&path, error))?;
+            files.push(StoredFile { name, bytes });
+        }
+        Ok(files)
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(SEALED_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl StateStore for StateDirectory {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        atomic::write(&self.path.join(name), bytes).map_err(|error| match error {
+            heirloom_store::error::StoreError::Full { .. } => {
+                StoreError::Full { file: name.to_owned() }
+            }
+            other => StoreError::Failed {
+                file: name.to_owned(),
+                reason: crate::log::with_causes(&other),
+            },
+        })
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), StoreError> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Failed { file: name.to_owned(), reason: error.to_string() })
+            }
+            // That the removal itself is durable does not matter: what comes back is removed again.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_belongs_to_one_keeper() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let first = StateDirectory::open(&path).unwrap();
+        assert!(matches!(StateDirectory::open(&path), Err(DirectoryError::InUse { .. })));
+        drop(first);
+        assert!(StateDirectory::open(&path).is_ok());
+    }
+
+    #[test]
+    fn only_sealed_files_are_read_and_none_is_read_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut state = StateDirectory::open(directory.path()).unwrap();
+        state.write("a.sealed", b"one").unwrap();
+        state.write("a.sealed", b"two").unwrap();
+        fs::write(directory.path().join("notes.txt"), b"").unwrap();
+        fs::write(directory.path().join(".b.sealed.new"), b"").unwrap();
+        fs::write(directory.path().join("large.sealed"), vec![0; SEALED_BYTES_MAX + 9]).unwrap();
+        let mut files = state.load().unwrap();
+        files.sort_by(|left, right| left.name.cmp(&right.name));
+        assert_eq!(files.len(), 2);
+        assert_eq!(files[0].bytes, b"two");
+        assert_eq!(files[1].bytes.len(), SEALED_BYTES_MAX + 1);
+        state.remove("a.sealed").unwrap();
+        state.remove("a.sealed").unwrap();
+        assert_eq!(state.load().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,115 @@
+//! The socket for peers and applications.
+
+use std::collections::BTreeMap;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use heirloom_model::protocol::PeerRequest;
+use heirloom_session::error::SessionError;
+use heirloom_session::session::accept;
+
+use crate::limit::{REQUESTS_PER_FLUSH_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
+use crate::log::{event, with_causes};
+use crate::service::Service;
+
+/// The connections that are open, so that they can be counted and ended.
+#[derive(Default)]
+pub struct Connections {
+    open: Mutex<BTreeMap<u64, TcpStream>>,
+    next: AtomicU64,
+}
+
+impl Connections {
+    /// Ends all of them.
+    pub fn shut_down(&self) {
+        for stream in self.lock().values() {
+            // One that is gone already has ended.
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Remembers a connection; none if there are too many.
+    fn admit(&self, stream: &TcpStream) -> Option<u64> {
+        let mut open = self.lock();
+        if open.len() >= SESSIONS_MAX {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        open.insert(number, stream.try_clone().ok()?);
+        Some(number)
+    }
+
+    fn forget(&self, number: u64) {
+        self.lock().remove(&number);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, TcpStream>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes connections until `is_over`.
+pub(crate) fn listen(
+    listener: &TcpListener,
+    service: &Arc<Service>,
+    connections: &Arc<Connections>,
+    is_over: impl Fn() -> bool,
+) {
+    for stream in listener.incoming() {
+        if is_over() {
+            return;
+        }
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                event("accept-failed", error);
+                continue;
+            }
+        };
+        let Some(number) = connections.admit(&stream) else {
+            event("too-many-sessions", SESSIONS_MAX);
+            continue;
+        };
+        let (service, connections) = (Arc::clone(service), Arc::clone(connections));
+        let spawned = thread::Builder::new().name("session".to_owned()).spawn({
+            let connections = Arc::clone(&connections);
+            move || {
+                if let Err(error) = serve(&service, stream) {
+                    event("session-ended", with_causes(&error));
+                }
+                connections.forget(number);
+            }
+        });
+        if let Err(error) = spawned {
+            connections.forget(number);
+            event("no-thread", error);
+        }
+    }
+}
+
+/// Serves one connection: all requests that have arrived are answered before anything is sent.
+fn serve(service: &Service, stream: TcpStream) -> Result<(), SessionError> {
+    // Answers are written whole: waiting for more to send would only delay them.
+    stream.set_nodelay(true).map_err(SessionError::Connection)?;
+    let mut session = accept(stream, service.identity(), &service.session_context())?;
+    session.set_patience(SESSION_IDLE_MAX)?;
+    loop {
+        let mut next: Option<PeerRequest> = match session.receive() {
+            Ok(request) => Some(request),
+            Err(SessionError::Closed | SessionError::Timeout) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut answered = 0;
+        while let Some(request) = next.take() {
+            let answer = service.serve(session.peer(), &request);
+            session.queue(&answer)?;
+            answered += 1;
+            if answered < REQUESTS_PER_FLUSH_MAX {
+                next = session.receive_ready()?;
+            }
+        }
+        session.flush()?;
+    }
+}
