@@ -89,14 +89,19 @@ impl Instances {
     pub(super) fn identify(&self, stream: &UnixStream) -> Caller {
         let Some(peer) = Peer::of(stream) else { return Caller::Unmeasured };
         let table = self.lock();
-        let entry = table.entries.values().find(|entry| entry.process == peer.number);
-        let Some(Entry { bundle, status: Status::Running { binary, .. }, .. }) = entry else {
-            return Caller::Unmeasured;
-        };
-        if peer.executable() == Some(binary.identity()) {
-            return Caller::Measured(Box::new(bundle.clone()));
+        // Instances that ended may have had the same number.
+        let running = table.entries.values().find_map(|entry| match &entry.status {
+            Status::Running { binary, .. } if entry.process == peer.number => {
+                Some((binary, &entry.bundle))
+            }
+            Status::Running { .. } | Status::Ended(_) => None,
+        });
+        match running {
+            Some((binary, bundle)) if peer.executable() == Some(binary.identity()) => {
+                Caller::Measured(Box::new(bundle.clone()))
+            }
+            _ => Caller::Unmeasured,
         }
-        Caller::Unmeasured
     }
 
     /// All instances, oldest first.
@@ -146,10 +151,11 @@ impl Instances {
         let mut table = self.lock();
         let Some(entry) = table.entries.get_mut(&instance) else { return };
         if let Status::Running { child, .. } = &mut entry.status {
+            // What it left behind in its group goes with it, as long as the group's number is
+            // surely its own: until it is reaped.
+            kill_group(process, Signal::SIGKILL);
             let ended = child.wait().unwrap_or_else(|_| ExitStatus::from_raw(0));
             entry.status = Status::Ended(ended);
-            // What it left behind in its group goes with it.
-            kill_group(process, Signal::SIGKILL);
         }
     }
 
