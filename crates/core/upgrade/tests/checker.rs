@@ -65,7 +65,7 @@ proptest! {
 fn without_step(plan: &Plan, gone: StepId) -> Plan {
     let heirs: Vec<Gate> = plan
         .step(gone)
-        .unwrap()
+        .expect("the plan is sound")
         .gates
         .iter()
         .filter(|gate| matches!(gate, Gate::Done(_)))
@@ -102,14 +102,14 @@ fn without_step(plan: &Plan, gone: StepId) -> Plan {
 
 /// Dropping what undid a missing step can leave gaps; the numbers are made to fit again.
 fn renumber_back(plan: &mut Plan) {
-    let start = u32::try_from(plan.steps.len()).unwrap();
+    let start = u32::try_from(plan.steps.len()).expect("the plan is sound");
     let old: Vec<StepId> = plan.rollback.iter().map(|back| back.step.id).collect();
     let renamed = |id: StepId| {
         let place = old.iter().position(|found| *found == id);
-        place.map(|place| StepId(start + u32::try_from(place).unwrap()))
+        place.map(|place| StepId(start + u32::try_from(place).expect("the plan is sound")))
     };
     for back in &mut plan.rollback {
-        back.step.id = renamed(back.step.id).unwrap();
+        back.step.id = renamed(back.step.id).expect("the plan is sound");
         back.step.gates.retain_mut(|gate| match gate {
             Gate::Done(id) | Gate::Proven { since: id, .. } => {
                 renamed(*id).map(|new| *id = new).is_some()
@@ -121,7 +121,7 @@ fn renumber_back(plan: &mut Plan) {
 
 fn sound(count: usize) -> (Plan, Inventory) {
     let fleet = apart(count, 2);
-    let (plan, _) = plan_from(&request(WaveSize::Half), &fleet).unwrap();
+    let (plan, _) = plan_from(&request(WaveSize::Half), &fleet).expect("the plan is sound");
     assert_eq!(check_from(&plan, &fleet), Vec::new());
     (plan, fleet)
 }

@@ -106,7 +106,7 @@ fn rule(measurement: Measurement, gives_to: &[Measurement]) -> HolderRule {
 
 fn application(measurement: Measurement) -> ApplicationRule {
     ApplicationRule {
-        application: "wallet".parse().unwrap(),
+        application: "wallet".parse().expect("a name"),
         measurement,
         security_version: SecurityVersion(1),
         keys: KeyScope::All,
@@ -139,7 +139,7 @@ fn judge(policy: &Policy) -> Vec<LintFinding> {
         release("wallet-1.0.0", APPLICATION, 1),
     ];
     let domains: Vec<FailureDomain> =
-        ["a", "b", "c", "d"].into_iter().map(|name| name.parse().unwrap()).collect();
+        ["a", "b", "c", "d"].into_iter().map(|name| name.parse().expect("a name")).collect();
     let context = LintContext {
         previous: Some(&before),
         releases: releases.iter().collect(),
@@ -149,11 +149,12 @@ fn judge(policy: &Policy) -> Vec<LintFinding> {
     lint_policy(policy, &context)
 }
 
+type Change = fn(&mut Policy);
+
 /// Each row changes one thing in a sound policy and names what must be found, alone.
 #[test]
 fn each_mistake_is_found_by_its_code() {
     assert_eq!(judge(&during()), Vec::new());
-    type Change = fn(&mut Policy);
     let rows: Vec<(&str, Change)> = vec![
         ("L-101", |policy| policy.serial = Serial(5)),
         ("L-202", |policy| policy.holders = vec![rule(OLD, &[]), rule(NEW, &[OLD])]),

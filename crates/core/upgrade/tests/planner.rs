@@ -18,7 +18,7 @@ use heirloom_upgrade::planner::{
 };
 
 fn planned(request: &PlanRequest, inventory: &Inventory) -> (Plan, PlanReport) {
-    let (plan, report) = plan_from(request, inventory).unwrap();
+    let (plan, report) = plan_from(request, inventory).expect("the fleet is sound");
     assert_eq!(check_from(&plan, inventory), Vec::new());
     (plan, report)
 }

@@ -29,7 +29,7 @@ pub(crate) const DOMAIN: DomainId = DomainId::new([8; 32]);
 pub(crate) fn release(name: &str, measurement: Measurement, version: u64) -> Release {
     Release {
         network: NETWORK,
-        name: name.parse().unwrap(),
+        name: name.parse().expect("the name is well formed"),
         kind: ReleaseKind::Keeper,
         security_version: SecurityVersion(version),
         measurements: vec![measurement],
@@ -78,11 +78,11 @@ pub(crate) fn policy(holders_min: u32) -> Policy {
 /// A fleet whose node number `n` is in failure domain `domains[n]` and run by `operators[n]`.
 pub(crate) fn inventory(domains: &[usize], operators: &[usize], holders_min: u32) -> Inventory {
     let node = |(number, (domain, operator)): (usize, (&usize, &usize))| Node {
-        node: format!("node-{number:05}").parse().unwrap(),
+        node: format!("node-{number:05}").parse().expect("the name is well formed"),
         domain: DOMAIN,
-        host: format!("host-{number:05}").parse().unwrap(),
-        failure_domain: format!("domain-{domain}").parse().unwrap(),
-        operator: format!("operator-{operator}").parse().unwrap(),
+        host: format!("host-{number:05}").parse().expect("the name is well formed"),
+        failure_domain: format!("domain-{domain}").parse().expect("the name is well formed"),
+        operator: format!("operator-{operator}").parse().expect("the name is well formed"),
         agent: PublicKey::new([3; 32]),
     };
     let nodes: Vec<Node> =
