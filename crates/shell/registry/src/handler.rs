@@ -1,0 +1,243 @@
+//! What the server does with each request.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use heirloom_model::counter::LogIndex;
+use heirloom_model::domain::LogPosition;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::limit::{ENVELOPE_BYTES_MAX, LOG_ENTRIES_MAX};
+use heirloom_model::log::LogEntry;
+use heirloom_model::wire;
+use heirloom_registry::network::NetworkState;
+use heirloom_registry::port::{AppendError, LogStore, ReadError};
+use heirloom_registry::refusal::Refusal;
+use heirloom_store::log_file::LogFile;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::message::{Addresses, Announcement, Failure, Head, JSON_BYTES_MAX, WATCH_MS_MAX};
+use crate::presence::Presence;
+
+/// A request that takes longer is given up: the largest statement over a slow line.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// What every request works on.
+pub(crate) struct Service {
+    pub(crate) log: LogFile,
+    /// The fold of the log, always up to its end. Holding it is the right to append.
+    pub(crate) state: Mutex<NetworkState>,
+    pub(crate) grown: watch::Sender<LogPosition>,
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) presence: Presence,
+}
+
+type Shared = State<Arc<Service>>;
+
+pub(crate) fn router(service: Arc<Service>) -> Router {
+    let large = DefaultBodyLimit::max(ENVELOPE_BYTES_MAX);
+    Router::new()
+        .route("/v1/append", post(append).layer(large))
+        .route("/v1/entries", get(entries))
+        .route("/v1/watch", get(wait))
+        .route("/v1/head", get(head))
+        .route("/v1/presence", get(addresses))
+        .route("/v1/presence/{node}", put(announce))
+        .route("/v1/healthz", get(|| async { "ok\n" }))
+        .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
+        .layer(from_fn(within_time))
+        .with_state(service)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppendQuery {
+    expected: u64,
+}
+
+async fn append(
+    State(service): Shared,
+    query: Result<Query<AppendQuery>, QueryRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Head>, Failure> {
+    let Query(AppendQuery { expected }) = query.map_err(|error| malformed(&error))?;
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge { limit: ENVELOPE_BYTES_MAX },
+        _ => malformed(&error),
+    })?;
+    // Judging verifies signatures and appending flushes a disk: neither belongs on the threads
+    // that answer everybody else. The task ends even if the caller has gone.
+    let appending = move || service.append(LogIndex(expected), &body);
+    let appended = tokio::task::spawn_blocking(appending).await;
+    let lost = |_| Failure::Unknown { reason: "the server failed while appending".to_owned() };
+    appended.map_err(lost)?.map(|position| Json(position.into()))
+}
+
+impl Service {
+    fn append(&self, expected: LogIndex, envelope: &[u8]) -> Result<LogPosition, Failure> {
+        let mut state = self.state.lock().map_err(|_| Failure::Unavailable {
+            reason: "the server failed during an earlier append: start it again".to_owned(),
+        })?;
+        let before = state.position();
+        if before.length != expected {
+            return Err(Failure::Conflict { head: before.into() });
+        }
+        let kind = state.judge(envelope).map_err(|refusal| {
+            tracing::warn!(code = refusal.code(), "a statement is refused");
+            refused(&refusal)
+        })?;
+        let position = self.log.append(expected, envelope).map_err(append_failure)?;
+        let entry = LogEntry::following(&before, envelope.to_vec());
+        let _applied = state.apply(&entry).map_err(|broken| corrupt(&broken))?;
+        tracing::info!(kind = kind.name(), index = entry.index.0, "a statement is appended");
+        self.grown.send_replace(position);
+        Ok(position)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntriesQuery {
+    from: u64,
+    max: Option<usize>,
+}
+
+async fn entries(
+    State(service): Shared,
+    query: Result<Query<EntriesQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(EntriesQuery { from, max }) = query.map_err(|error| malformed(&error))?;
+    let max = max.unwrap_or(LOG_ENTRIES_MAX);
+    let reading = move || service.log.read(LogIndex(from), max);
+    let read = tokio::task::spawn_blocking(reading).await;
+    let lost = |_| Failure::Unavailable { reason: "the server failed while reading".to_owned() };
+    let entries = read.map_err(lost)?.map_err(read_failure)?;
+    let mut bytes = Vec::new();
+    for entry in &entries {
+        let entry = wire::encode(entry);
+        let length = u32::try_from(entry.len()).map_err(|error| corrupt(&error))?;
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(&entry);
+    }
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WatchQuery {
+    from: u64,
+    wait_ms: u64,
+}
+
+/// Waits without holding a thread. This process is the only writer of the log, so nothing is
+/// appended behind its back.
+async fn wait(
+    State(service): Shared,
+    query: Result<Query<WatchQuery>, QueryRejection>,
+) -> Result<Json<Head>, Failure> {
+    let Query(WatchQuery { from, wait_ms }) = query.map_err(|error| malformed(&error))?;
+    let mut grown = service.grown.subscribe();
+    let mut stopping = service.stopping.clone();
+    let there = grown.wait_for(|position| position.length.0 > from);
+    tokio::select! {
+        _ = there => {}
+        () = tokio::time::sleep(Duration::from_millis(wait_ms.min(WATCH_MS_MAX))) => {}
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+    let position = *service.grown.borrow();
+    Ok(Json(position.into()))
+}
+
+async fn head(State(service): Shared) -> Json<Head> {
+    let position = *service.grown.borrow();
+    Json(position.into())
+}
+
+async fn announce(
+    State(service): Shared,
+    Path(node): Path<String>,
+    body: Result<Json<Announcement>, JsonRejection>,
+) -> Result<StatusCode, Failure> {
+    let node: NodeId = node.parse().map_err(|error| malformed(&error))?;
+    let Json(announcement) = body.map_err(|error| malformed(&error))?;
+    service.presence.announce(node, announcement, Instant::now())?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn addresses(State(service): Shared) -> Json<Addresses> {
+    Json(service.presence.addresses(Instant::now()))
+}
+
+async fn within_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
+        Ok(response) => response,
+        // An append may still end well after this.
+        Err(_) => {
+            Failure::Unknown { reason: "the request took too long".to_owned() }.into_response()
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Corrupt { .. } | Self::Unknown { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self)).into_response()
+    }
+}
+
+/// A message with all its causes, for people.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn malformed(error: &dyn Error) -> Failure {
+    Failure::Malformed { reason: chain(error) }
+}
+
+fn corrupt(error: &dyn Error) -> Failure {
+    Failure::Corrupt { reason: chain(error) }
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    Failure::Refused { code: refusal.code().to_owned(), reason: chain(refusal) }
+}
+
+fn append_failure(error: AppendError) -> Failure {
+    match error {
+        AppendError::Conflict { head } => Failure::Conflict { head: head.into() },
+        AppendError::Refused { code, reason } => Failure::Refused { code, reason },
+        AppendError::TooLarge { limit, .. } => Failure::TooLarge { limit },
+        AppendError::Full { reason } => Failure::Full { reason },
+        AppendError::Unreachable { reason } => Failure::Unavailable { reason },
+        AppendError::Corrupt { reason } => Failure::Corrupt { reason },
+        AppendError::Unknown { reason } => Failure::Unknown { reason },
+    }
+}
+
+fn read_failure(error: ReadError) -> Failure {
+    match error {
+        ReadError::Unreachable { reason } | ReadError::Refused { reason } => {
+            Failure::Unavailable { reason }
+        }
+        ReadError::Corrupt { reason } => Failure::Corrupt { reason },
+    }
+}

@@ -1,0 +1,185 @@
+//! The server, and how it starts and stops.
+
+use std::future::IntoFuture;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use heirloom_model::counter::LogIndex;
+use heirloom_model::digest::NetworkId;
+use heirloom_model::limit::LOG_ENTRIES_MAX;
+use heirloom_model::log::BrokenChain;
+use heirloom_registry::network::{Applied, NetworkState};
+use heirloom_registry::port::{LogStore, ReadError};
+use heirloom_store::log_file::LogFile;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::handler::{Service, router};
+use crate::presence::Presence;
+
+/// How long requests may still run after the server was asked to stop.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A registry that has its address and its log, and serves once [`Server::run`] is called.
+pub struct Server {
+    runtime: Runtime,
+    listener: TcpListener,
+    address: SocketAddr,
+    service: Arc<Service>,
+    stop: watch::Sender<bool>,
+}
+
+/// Asks a server to stop. Clones ask the same server.
+#[derive(Clone, Debug)]
+pub struct Stopper(watch::Sender<bool>);
+
+/// Why a server does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The text is no address.
+    #[error("{listen:?} is not an address to listen on")]
+    NoAddress {
+        /// The text.
+        listen: String,
+    },
+    /// Another process listens there.
+    #[error("{address} is in use by another process")]
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system does not let this user listen there.
+    #[error("no permission to listen on {address}")]
+    Refused {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// This machine does not have the address.
+    #[error("this machine does not have the address {address}")]
+    AddressNotHere {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The log cannot be read.
+    #[error("the log cannot be read")]
+    Log(#[from] ReadError),
+    /// The log is not one chain.
+    #[error("the log is not one chain")]
+    Chain(#[from] BrokenChain),
+    /// The log begins with another root.
+    #[error("the log belongs to another network than {network}")]
+    OtherNetwork {
+        /// The network that was asked for.
+        network: NetworkId,
+    },
+    /// Anything else that the system said.
+    #[error("cannot serve")]
+    Failed(#[source] io::Error),
+}
+
+/// Serves a log until `shutdown` is ready. `ready` is told the address before the first request.
+pub fn run(
+    log: LogFile,
+    network: NetworkId,
+    listen: &str,
+    ready: impl FnOnce(SocketAddr),
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let no_address = || ServeError::NoAddress { listen: listen.to_owned() };
+    let mut addresses = listen.to_socket_addrs().map_err(|_| no_address())?;
+    let server = Server::bind(log, network, addresses.next().ok_or_else(no_address)?)?;
+    ready(server.address());
+    let stopper = server.stopper();
+    server.runtime.spawn(async move {
+        shutdown.await;
+        stopper.stop();
+    });
+    server.run()
+}
+
+impl Server {
+    /// Takes the address, and follows the log to its end. Port 0 is any free port.
+    pub fn bind(log: LogFile, network: NetworkId, listen: SocketAddr) -> Result<Self, ServeError> {
+        let state = follow(&log, network)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("registry")
+            .build()
+            .map_err(ServeError::Failed)?;
+        let bound = runtime.block_on(TcpListener::bind(listen));
+        let listener = bound.map_err(|error| bind_error(listen, error))?;
+        let address = listener.local_addr().map_err(ServeError::Failed)?;
+        let (grown, _) = watch::channel(state.position());
+        let (stop, stopping) = watch::channel(false);
+        let (state, presence) = (Mutex::new(state), Presence::default());
+        let service = Arc::new(Service { log, state, grown, stopping, presence });
+        Ok(Self { runtime, listener, address, service, stop })
+    }
+
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A handle that stops it.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.stop.clone())
+    }
+
+    /// Serves until it is asked to stop. Requests that run then may end.
+    pub fn run(self) -> Result<(), ServeError> {
+        let Self { runtime, listener, service, stop, .. } = self;
+        let (mut asked, mut late) = (stop.subscribe(), stop.subscribe());
+        let served = runtime.block_on(async move {
+            // An error means that nobody can ask any more, which is asking.
+            let stopping = async move { drop(asked.wait_for(|stop| *stop).await) };
+            let serving = axum::serve(listener, router(service)).with_graceful_shutdown(stopping);
+            let overdue = async move {
+                drop(late.wait_for(|stop| *stop).await);
+                tokio::time::sleep(STOP_TIME_MAX).await;
+            };
+            tokio::select! {
+                served = serving.into_future() => served,
+                () = overdue => Ok(()),
+            }
+        });
+        runtime.shutdown_timeout(STOP_TIME_MAX);
+        served.map_err(ServeError::Failed)
+    }
+}
+
+impl Stopper {
+    /// Asks. Asking twice is the same as asking once.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Folds the whole log. A log that does not begin with the network's root is the wrong file.
+fn follow(log: &LogFile, network: NetworkId) -> Result<NetworkState, ServeError> {
+    let mut state = NetworkState::new(network);
+    loop {
+        let entries = log.read(state.position().length, LOG_ENTRIES_MAX)?;
+        if entries.is_empty() {
+            return Ok(state);
+        }
+        for entry in entries {
+            let applied = state.apply(&entry)?;
+            if entry.index == LogIndex(0) && matches!(applied, Applied::Refused(_)) {
+                return Err(ServeError::OtherNetwork { network });
+            }
+        }
+    }
+}
+
+fn bind_error(address: SocketAddr, error: io::Error) -> ServeError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ServeError::AddressInUse { address },
+        io::ErrorKind::PermissionDenied => ServeError::Refused { address },
+        io::ErrorKind::AddrNotAvailable => ServeError::AddressNotHere { address },
+        _ => ServeError::Failed(error),
+    }
+}
