@@ -6,8 +6,6 @@ use std::path::Path;
 
 use heirloom_model::context;
 use heirloom_model::digest::{JournalHash, sha256};
-use heirloom_upgrade::journal::Durable;
-use heirloom_upgrade::port::{JournalError, JournalStore};
 
 use crate::chain::{ChainFile, Format, Link, TornTail, inspect};
 use crate::error::StoreError;
@@ -67,16 +65,6 @@ impl JournalFile {
     /// Hash of the last record in its file, and of all before it.
     pub fn head(&self) -> JournalHash {
         JournalHash::new(*self.chain.head())
-    }
-}
-
-impl JournalStore for JournalFile {
-    fn append(&mut self, record: &[u8]) -> Result<Durable, JournalError> {
-        match Self::append(self, record) {
-            Ok(()) => Ok(Durable::assertion()),
-            Err(StoreError::Full { .. }) => Err(JournalError::Full),
-            Err(error) => Err(JournalError::Unwritable(error.to_string())),
-        }
     }
 }
 

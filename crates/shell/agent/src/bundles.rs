@@ -10,15 +10,14 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use heirloom_emulated::manifest::Manifest;
-use heirloom_emulated::measure::measure;
+use heirloom_emulated::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT};
+use heirloom_emulated::report::LaunchMode;
 use heirloom_model::digest::ArtifactDigest;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::release::{Artifact, Release};
-use heirloom_model::wire;
 
 /// The three files of a bundle.
-pub const FILES: [&str; 3] = ["binary", "manifest", "sigstruct"];
+pub const FILES: [&str; 3] = [BINARY, MANIFEST, SIGSTRUCT];
 /// The largest file of a bundle in bytes.
 pub const FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
@@ -194,22 +193,15 @@ impl Bundles {
     }
 }
 
-/// Measures the bundle in a directory.
+/// Measures the bundle in a directory and verifies its signature, as the platform will.
 pub fn measured(directory: &Path) -> Result<Measurement, BundleError> {
-    let unmeasurable = |reason: String| BundleError::Unmeasurable {
+    let unmeasurable = |error: heirloom_emulated::bundle::BundleError| BundleError::Unmeasurable {
         path: directory.to_path_buf(),
-        reason,
+        reason: error.to_string(),
     };
-    let read = |name: &str| {
-        let path = directory.join(name);
-        fs::read(&path).map_err(io_error(&path))
-    };
-    let (binary, manifest) = (read("binary")?, read("manifest")?);
-    let manifest: Manifest =
-        wire::decode(&manifest).map_err(|error| unmeasurable(error.to_string()))?;
-    measure(&binary, &manifest)
-        .map(Measurement::Sgx)
-        .map_err(|error| unmeasurable(error.to_string()))
+    let bundle = Bundle::read(directory).map_err(unmeasurable)?;
+    let verified = bundle.verify(LaunchMode::Production).map_err(unmeasurable)?;
+    Ok(Measurement::Sgx(verified.secs().measurement))
 }
 
 /// Copies one artifact while checking its size and digest.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use heirloom_emulated::client::{InstanceId, LaunchClient, LaunchRequest};
+use heirloom_emulated::client::LaunchClient;
+use heirloom_emulated::protocol::{InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode};
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::LogPosition;
 use heirloom_model::identifier::NodeId;
@@ -84,9 +85,10 @@ impl KeeperDriver {
     }
 
     /// The instance of a place, if its process exists.
-    fn instance(&self, place: &Place) -> Result<Option<InstanceId>, DriverError> {
+    fn instance(&self, place: &Place) -> Result<Option<LaunchId>, DriverError> {
         let list = self.launcher()?.list().map_err(|error| unknown("the platform", &error))?;
-        Ok(list.into_iter().find(|instance| instance.label == place.label).map(|it| it.id))
+        let mut running = list.into_iter().filter(|it| it.state == InstanceState::Running);
+        Ok(running.find(|it| it.label == place.label).map(|it| it.instance))
     }
 
     fn launch(&self, place: &Place, measurement: &Measurement) -> Result<(), DriverError> {
@@ -102,8 +104,9 @@ impl KeeperDriver {
             bundle: text(&self.bundles.path(measurement)),
             arguments: arguments.into_iter().flatten().map(str::to_owned).collect(),
             log: text(&self.data.join(format!("{}.log", place.label))),
+            mode: WireMode::Production,
         };
-        let launched = self.launcher()?.launch(&request);
+        let launched = self.launcher()?.launch(request);
         launched.map_err(|error| DriverError::Refused(format!("the platform: {error}")))?;
         self.await_socket(place)
     }
@@ -133,7 +136,8 @@ impl KeeperDriver {
         while let Some(id) = self.instance(place)? {
             let late = Instant::now() > deadline;
             if !asked || late {
-                let stopped = self.launcher()?.stop(&id, late);
+                let signal = if late { StopSignal::Kill } else { StopSignal::Terminate };
+                let stopped = self.launcher()?.stop(id, signal);
                 stopped.map_err(|error| unknown("the platform", &error))?;
                 asked = true;
             }

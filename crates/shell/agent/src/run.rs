@@ -1,6 +1,5 @@
 //! The agent's process: ports, the loop, and its end.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,15 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use heirloom_model::counter::Time;
 use heirloom_model::digest::Nonce;
-use heirloom_model::identifier::NodeId;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
 use heirloom_registry_shell::client::RegistryClient;
 use heirloom_store::error::StoreError;
 use heirloom_store::journal_file::JournalFile;
 use heirloom_upgrade::agent::{Agent, AgentError, Tick};
-use heirloom_upgrade::journal::{CorruptJournal, Progress};
-use heirloom_upgrade::port::DriverError;
+use heirloom_upgrade::journal::{CorruptJournal, Durable, Progress};
+use heirloom_upgrade::port::{DriverError, JournalError, JournalStore};
 
 use crate::api::{self, Report};
 use crate::bundles::{BundleError, Bundles};
@@ -103,12 +101,30 @@ pub fn run(config: &Path) -> Result<(), AgentRunError> {
     turn(&mut agent, &report, &stopping)
 }
 
-type KeeperAgent = Agent<JournalFile, Arc<RegistryClient>, KeeperDriver>;
+type KeeperAgent = Agent<Journal, Arc<RegistryClient>, KeeperDriver>;
+
+/// The journal file as the agent's port.
+struct Journal(JournalFile);
+
+impl JournalStore for Journal {
+    fn append(&mut self, record: &[u8]) -> Result<Durable, JournalError> {
+        match self.0.append(record) {
+            Ok(()) => Ok(Durable::assertion()),
+            Err(StoreError::Full { .. }) => Err(JournalError::Full),
+            Err(error) => Err(JournalError::Unwritable(error.to_string())),
+        }
+    }
+}
 
 /// Makes the agent out of what is on disk.
 fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
     let key = heirloom_store::key_file::read(&config.key_file).map_err(AgentRunError::Key)?;
-    let data = &config.data;
+    // The platform daemon works in a directory of its own.
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .map_err(|source| AgentRunError::System { what: "an absolute path", source })
+    };
+    let data = &absolute(&config.data)?;
     let journal_path = data.join("journal");
     let bundles = Bundles::open(data.clone())?;
     let state = StateDirectory::open(data.join("state"))?;
@@ -144,7 +160,7 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
         state,
         registry: Arc::clone(&registry),
     };
-    let ports = (opened.journal, registry, driver);
+    let ports = (Journal(opened.journal), registry, driver);
     Ok(Agent::recover(
         config.node.clone(),
         key,
@@ -258,9 +274,6 @@ fn announce_for_ever(config: &Config, stopping: &Arc<AtomicBool>) -> Result<(), 
         .map_err(|source| AgentRunError::System { what: "a thread", source })?;
     Ok(())
 }
-
-/// Addresses by node.
-pub type Presence = BTreeMap<NodeId, String>;
 
 /// The host's clock: for journal records and logs, which nothing decides by.
 fn now() -> Time {
