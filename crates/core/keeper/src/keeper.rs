@@ -10,6 +10,8 @@
 //!   [`Intent`], and [`Keeper::complete`] takes effect only in exchange for a receipt.
 //! * Absent is never read as new. A keeper without files is empty, and becomes a holder only by
 //!   what the log orders: creating one ordered generation, or receiving what is committed.
+//! * An exclusive domain never has two active holders: its keyring is given to nobody. A handover
+//!   needs a suspension that the log records, and there is no such statement yet.
 //! * Unreadable key material is never overwritten. A keeper that found some writes no key file
 //!   at all until its files are quarantined and it starts again.
 //! * Sealing gives no freshness: the newest log position, policy and generation are witnessed in
@@ -75,6 +77,9 @@ pub enum StartError {
 }
 
 /// One running keeper.
+///
+/// Methods that return an [`Intent`] are called one after the other: the next one only after the
+/// last intent was completed or dropped. Everything else may be called meanwhile.
 pub struct Keeper {
     config: KeeperConfig,
     identity: PlatformIdentity,
@@ -190,6 +195,8 @@ impl Keeper {
             self.proposals.remove(&order);
         }
         if let Some((order, proposal)) = change.proposal {
+            // Two secrets for one order would be one too many: one intent at a time.
+            assert!(!self.proposals.contains_key(&order), "an order is carried out once");
             self.sequence = self.sequence.saturating_add(1);
             self.proposals.insert(order, proposal);
         }

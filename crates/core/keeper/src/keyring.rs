@@ -272,6 +272,15 @@ impl Gap {
         u32::try_from(self.count).map_or(limit, |count| count.min(limit))
     }
 
+    /// What is left of the gap if exactly this is accepted; none if nothing is, or if this does
+    /// not even have the right number. Nothing is verified here.
+    pub fn after(&self, received: &[ReplicatedGeneration]) -> Option<Self> {
+        let oldest = received.last()?;
+        let count = self.count.checked_sub(u64::try_from(received.len()).ok()?)?;
+        let newest = oldest.generation.previous()?;
+        (count > 0).then_some(Self { newest, count, checksum: oldest.previous })
+    }
+
     /// Judges what a peer sent for this gap, newest first, against the trusted checksum. Fewer
     /// than were asked for are welcome; anything that does not fit refuses all of them.
     pub fn fill(

@@ -1,4 +1,6 @@
 //! KMAC256 (NIST SP 800-185 §4) into wiped memory.
+//!
+//! The sponge itself is on the stack of the call and is not wiped: the library offers no way.
 
 use tiny_keccak::{Hasher, Kmac};
 use zeroize::Zeroizing;

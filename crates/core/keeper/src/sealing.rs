@@ -112,7 +112,18 @@ pub fn seal(
         &mut ciphertext,
     )
     .map_err(|_| PlatformError::Unsupported("sealing a file of this size"))?;
-    Ok(wire::encode(&SealedEnvelope { header, ciphertext }))
+    let bytes = wire::encode(&SealedEnvelope { header, ciphertext });
+    // A file that does not open is worse than none: somebody would rely on it.
+    let sealed = StoredFile { name: String::new(), bytes };
+    match open(platform, identity, &subject.domain, &sealed) {
+        Ok(opened) if opened.subject == *subject && opened.content.as_slice() == content => {
+            Ok(sealed.bytes)
+        }
+        Err(OpenError::Platform(error)) => Err(error),
+        Ok(_) | Err(OpenError::Unreadable(_)) => {
+            Err(PlatformError::Corrupt("what it sealed does not open".to_owned()))
+        }
+    }
 }
 
 /// Opens a file that this code sealed on this platform for `domain`, or says why it cannot.

@@ -21,3 +21,6 @@ pub const REQUESTS_PER_FLUSH_MAX: usize = heirloom_session::limit::PIPELINE_MAX;
 pub const REASON_BYTES_MAX: usize = 512;
 /// Times that a source may answer a question that was overtaken by the log.
 pub const OVERTAKEN_MAX: usize = 8;
+/// Log entries that are followed before keys are served again: each may carry evidence, whose
+/// appraisal takes half a millisecond.
+pub const ENTRIES_PER_LOCK_MAX: usize = 16;

@@ -12,6 +12,8 @@ use heirloom_keeper::keeper::Keeper;
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_keeper::port::{Platform, StoreError};
 use heirloom_model::digest::Nonce;
+use heirloom_model::domain::LogPosition;
+use heirloom_model::log::LogEntry;
 use heirloom_model::protocol::{
     AdminRefusal, AdminRequest, AdminResponse, PeerRequest, PeerResponse,
 };
@@ -20,6 +22,7 @@ use heirloom_session::context::{SessionContext, Trust};
 use heirloom_session::tls::Identity;
 
 use crate::directory::{DirectoryError, StateDirectory};
+use crate::limit::ENTRIES_PER_LOCK_MAX;
 use crate::log::event;
 
 /// A platform that threads share.
@@ -122,19 +125,28 @@ impl Service {
         self.keeper.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn follow(
-        &self,
-        entries: &[heirloom_model::log::LogEntry],
-    ) -> Result<AdminResponse, AdminRefusal> {
+    fn follow(&self, entries: &[LogEntry]) -> Result<AdminResponse, AdminRefusal> {
         let mut directory = self.quiesce();
         let before = self.keeper().state();
-        let intent = self.keeper_mut().follow(self.platform(), entries)?;
-        let position = self.carry_out(&mut directory, intent)?;
+        // Also without entries: what could not be written the last time is written now.
+        let mut position = self.follow_some(&mut directory, &[])?;
+        for some in entries.chunks(ENTRIES_PER_LOCK_MAX) {
+            position = self.follow_some(&mut directory, some)?;
+        }
         let after = self.keeper().state();
         if before != after {
             event("state", after);
         }
         Ok(AdminResponse::Position(position))
+    }
+
+    fn follow_some(
+        &self,
+        directory: &mut StateDirectory,
+        entries: &[LogEntry],
+    ) -> Result<LogPosition, AdminRefusal> {
+        let intent = self.keeper_mut().follow(self.platform(), entries)?;
+        self.carry_out(directory, intent)
     }
 
     fn register(&self) -> Result<AdminResponse, AdminRefusal> {

@@ -1,6 +1,7 @@
 //! Receiving what is committed from holders.
 
 use heirloom_model::counter::Generation;
+use heirloom_model::policy::Sharing;
 use heirloom_model::protocol::{PeerRequest, Progress, ReplicatedGeneration, ServingState};
 
 use super::error::KeeperError;
@@ -30,11 +31,7 @@ impl ReplicationRequest {
     /// What would have to be asked next if exactly this were accepted, so that it can be asked
     /// early; none if nothing would be left.
     pub fn after(&self, sent: &[ReplicatedGeneration]) -> Option<Self> {
-        let oldest = sent.last()?;
-        let count = self.gap.count.checked_sub(u64::try_from(sent.len()).ok()?)?;
-        let newest = oldest.generation.previous()?;
-        let gap = Gap { newest, count, checksum: oldest.previous };
-        (count > 0).then_some(Self { gap })
+        self.gap.after(sent).map(|gap| Self { gap })
     }
 
     /// The message to send.
@@ -89,7 +86,7 @@ impl Keeper {
         let policy = self.policy()?;
         let giver = expect_holder(from, &self.network, &self.config.domain)?;
         let (from, to) = (giver.measurement(), self.identity.measurement);
-        if policy.names_edge(&from, &to) {
+        if policy.sharing == Sharing::Replicated && policy.names_edge(&from, &to) {
             return Ok(());
         }
         Err(KeeperError::NoEdge { from, to })

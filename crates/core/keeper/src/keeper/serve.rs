@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use heirloom_model::counter::{Epoch, Generation};
 use heirloom_model::limit::{EPHEMERAL_EPOCHS_MAX, REPLICATION_BATCH_MAX};
-use heirloom_model::policy::{ApplicationRule, KeyScope, Policy};
+use heirloom_model::policy::{ApplicationRule, KeyScope, Policy, Sharing};
 use heirloom_model::protocol::{
     KeyAnswer, KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRefusal, PeerRequest, PeerResponse,
     ReplicatedGeneration, ServingState, WireSecret,
@@ -160,12 +160,12 @@ impl Keeper {
     }
 
     /// Judges forward: the policy names the edge from this code to the peer, which is new enough
-    /// for its own rule.
+    /// for its own rule. Nobody else may hold the keyring of an exclusive domain.
     fn expect_edge(&self, peer: &Peer) -> Result<(), PeerRefusal> {
         let policy = self.expect_session(peer)?;
         let (from, to) = (self.identity.measurement, peer.measurement());
         let serial = policy.serial;
-        if !policy.names_edge(&from, &to) {
+        if policy.sharing == Sharing::Exclusive || !policy.names_edge(&from, &to) {
             return Err(PeerRefusal::NoEdge { policy: serial, from, to });
         }
         match permit_holder(policy, &to, peer.result().security_version()) {

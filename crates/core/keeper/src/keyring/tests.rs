@@ -50,8 +50,10 @@ fn a_replica_receives_from_the_newest_generation_down() {
     let mut replica = Keyring::new(DOMAIN);
     let mut rounds = 0;
     while let Coverage::Missing(gap) = replica.coverage(top, checksum).unwrap() {
-        let batch = gap.fill(&DOMAIN, &donor.replicate(gap.newest, 4)).unwrap();
-        replica.insert(batch).unwrap();
+        let sent = donor.replicate(gap.newest, 4);
+        replica.insert(gap.fill(&DOMAIN, &sent).unwrap()).unwrap();
+        let expected = gap.after(&sent).map_or(Coverage::Complete, Coverage::Missing);
+        assert_eq!(replica.coverage(top, checksum), Ok(expected), "what is asked early");
         rounds += 1;
         assert!(rounds <= 3);
     }

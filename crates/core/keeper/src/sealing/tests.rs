@@ -145,6 +145,36 @@ fn a_file_with_any_byte_changed_never_opens() {
     }
 }
 
+/// A platform that gives another key each time would make files that nobody can open.
+#[test]
+fn a_file_that_would_not_open_is_not_handed_out() {
+    struct Moody(FakePlatform, std::cell::Cell<u8>);
+    impl Platform for Moody {
+        fn identity(&self) -> Result<PlatformIdentity, PlatformError> {
+            self.0.identity()
+        }
+        fn seal_key(
+            &self,
+            _: &SealRecipe,
+        ) -> Result<heirloom_model::secret::Secret<16>, PlatformError> {
+            self.1.set(self.1.get() + 1);
+            Ok(heirloom_model::secret::Secret::new([self.1.get(); 16]))
+        }
+        fn evidence(
+            &self,
+            report_data: &heirloom_model::evidence::ReportData,
+        ) -> Result<heirloom_model::evidence::Evidence, PlatformError> {
+            self.0.evidence(report_data)
+        }
+        fn random(&self, bytes: &mut [u8]) -> Result<(), PlatformError> {
+            self.0.random(bytes)
+        }
+    }
+    let platform = Moody(FakePlatform::new(), std::cell::Cell::new(0));
+    let sealed = seal(&platform, &platform.0.identity, &subject(), b"secret");
+    assert!(matches!(sealed, Err(PlatformError::Corrupt(_))));
+}
+
 #[test]
 fn no_two_files_share_a_key_and_no_file_is_sealed_to_less_than_it_must() {
     let platform = FakePlatform::new();

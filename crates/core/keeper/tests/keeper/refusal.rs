@@ -215,6 +215,29 @@ fn a_keyring_goes_only_along_an_edge() {
     assert_eq!(refusal(&one, &peer, &all), too_low);
 }
 
+/// An exclusive domain never has two active holders, whatever its edges say.
+#[test]
+fn the_keyring_of_an_exclusive_domain_is_given_to_nobody() {
+    let (mut world, mut one, _) = two_holders();
+    let mut three = world.node(3, &world.new);
+    let (from, to) = (world.old.measurement, world.new.measurement);
+    let all = PeerRequest::Replicate { newest: Generation(0), count: 1 };
+    world.feed(&mut three);
+    let (peer, giver) = world.session(&mut three, &mut one);
+    let PeerResponse::Generations(sent) = one.keeper.serve(&peer, &all) else {
+        panic!("a replicated domain's keyring is given")
+    };
+    drop(giver);
+    world.publish(2, |policy| policy.sharing = heirloom_model::policy::Sharing::Exclusive);
+    world.feed(&mut one);
+    world.feed(&mut three);
+    let (peer, giver) = world.session(&mut three, &mut one);
+    let no_edge = PeerRefusal::NoEdge { policy: Serial(2), from, to };
+    assert_eq!(refusal(&one, &peer, &all), no_edge);
+    let accepted = three.keeper.accept_generations(&three.enclave, &giver, &sent);
+    assert_eq!(accepted.err(), Some(KeeperError::NoEdge { from, to }));
+}
+
 #[test]
 fn withdrawn_code_keeps_its_state_and_serves_nobody() {
     let (mut world, mut one, mut two) = two_holders();
