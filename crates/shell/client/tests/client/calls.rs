@@ -1,9 +1,5 @@
 //! What an application sees while holders come, go, drain, lag, refuse and lie.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-mod network;
-
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -16,7 +12,7 @@ use heirloom_model::protocol::{
 };
 use heirloom_testkit::ceremony::Code;
 
-use network::{Network, Script, ample, key_of, request, serve, short};
+use crate::network::{Network, Script, ample, key_of, request, serve, short};
 
 fn draining(_: &KeyRequest, _: usize) -> PeerResponse {
     PeerResponse::Refused(PeerRefusal::NotServing { state: ServingState::Draining })
