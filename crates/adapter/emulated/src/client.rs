@@ -122,8 +122,17 @@ impl LaunchClient {
         Ok(Self(connection))
     }
 
-    /// Launches a bundle.
-    pub fn launch(&self, request: LaunchRequest) -> Result<InstanceInfo, ClientError> {
+    /// Launches a bundle. Relative paths of bundle and log are meant from this process's
+    /// directory; arguments are passed on as they are.
+    pub fn launch(&self, mut request: LaunchRequest) -> Result<InstanceInfo, ClientError> {
+        for path in [&mut request.bundle, &mut request.log] {
+            // What cannot be made absolute is the daemon's to refuse.
+            if let Some(absolute) =
+                std::path::absolute(&*path).ok().as_deref().and_then(Path::to_str)
+            {
+                absolute.clone_into(path);
+            }
+        }
         match self.0.ask(&Request::Launch(request))? {
             Answer::Launched(instance) => Ok(instance),
             other => Err(unexpected(&other)),
@@ -169,8 +178,11 @@ pub fn wait_until_daemon_ends(socket: &Path) {
     let Ok(mut stream) = UnixStream::connect(socket) else { return };
     // Nothing is asked, so nothing is answered: the read ends with the connection.
     let mut byte = [0];
-    while matches!(&stream.read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::Interrupted)
-    {
+    loop {
+        match stream.read(&mut byte) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            _ => return,
+        }
     }
 }
 
@@ -246,6 +258,7 @@ impl From<Refusal> for PlatformError {
             Refusal::Bundle { .. }
             | Refusal::ReservedArgument { .. }
             | Refusal::NotStarted { .. }
+            | Refusal::RelativePath { .. }
             | Refusal::UnknownInstance { .. }
             | Refusal::Failed { .. } => Self::Corrupt(refusal.to_string()),
         }

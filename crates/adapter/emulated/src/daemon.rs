@@ -283,6 +283,11 @@ impl Shared {
     fn launch(&self, request: &LaunchRequest) -> Result<Answer, Refusal> {
         within("arguments", request.arguments.len(), ARGUMENTS_MAX)?;
         within("bytes of label", request.label.len(), LABEL_BYTES_MAX)?;
+        for path in [&request.bundle, &request.log] {
+            if !Path::new(path).is_absolute() {
+                return Err(Refusal::RelativePath { path: path.clone() });
+            }
+        }
         for argument in &request.arguments {
             // The keeper must be able to believe the platform's own arguments.
             if RESERVED_ARGUMENTS.iter().any(|reserved| argument.starts_with(reserved)) {

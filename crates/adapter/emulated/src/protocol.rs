@@ -207,6 +207,14 @@ pub enum Refusal {
         #[n(0)]
         argument: String,
     },
+    /// A path is relative, and the daemon's directory is not the agent's.
+    #[error("the path {path:?} is not absolute")]
+    #[n(11)]
+    RelativePath {
+        /// The path.
+        #[n(0)]
+        path: String,
+    },
     /// The bundle verifies, but its process was not started.
     #[error("the process was not started: {reason}")]
     #[n(8)]
@@ -303,6 +311,9 @@ pub enum InstanceState {
     /// A signal ended it.
     #[n(2)]
     Killed(#[n(0)] i32),
+    /// It ended, and the system did not say how.
+    #[n(3)]
+    Unknown,
 }
 
 /// How to end a process.

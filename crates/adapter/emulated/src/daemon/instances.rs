@@ -41,11 +41,9 @@ struct Entry {
 
 enum Status {
     /// Not reaped: its process number cannot belong to another.
-    Running {
-        child: Child,
-        binary: SealedFile,
-    },
-    Ended(ExitStatus),
+    Running { child: Child, binary: SealedFile },
+    /// How, if the system said it.
+    Ended(Option<ExitStatus>),
 }
 
 impl Instances {
@@ -147,15 +145,21 @@ impl Instances {
     fn reap(&self, instance: LaunchId, process: u32) {
         let Ok(number) = i32::try_from(process) else { return };
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        while waitid(Id::Pid(Pid::from_raw(number)), flags) == Err(Errno::EINTR) {}
+        let ended = loop {
+            match waitid(Id::Pid(Pid::from_raw(number)), flags) {
+                Err(Errno::EINTR) => {}
+                ended => break ended,
+            }
+        };
         let mut table = self.lock();
         let Some(entry) = table.entries.get_mut(&instance) else { return };
         if let Status::Running { child, .. } = &mut entry.status {
             // What it left behind in its group goes with it, as long as the group's number is
             // surely its own: until it is reaped.
-            kill_group(process, Signal::SIGKILL);
-            let ended = child.wait().unwrap_or_else(|_| ExitStatus::from_raw(0));
-            entry.status = Status::Ended(ended);
+            if ended.is_ok() {
+                kill_group(process, Signal::SIGKILL);
+            }
+            entry.status = Status::Ended(child.wait().ok());
         }
     }
 
@@ -204,9 +208,11 @@ impl Entry {
         let secs = self.bundle.secs();
         let state = match &self.status {
             Status::Running { .. } => InstanceState::Running,
-            Status::Ended(status) => match (status.code(), status.signal()) {
+            Status::Ended(None) => InstanceState::Unknown,
+            Status::Ended(Some(status)) => match (status.code(), status.signal()) {
                 (Some(code), _) => InstanceState::Exited(code),
-                (None, signal) => InstanceState::Killed(signal.unwrap_or_default()),
+                (None, Some(signal)) => InstanceState::Killed(signal),
+                (None, None) => InstanceState::Unknown,
             },
         };
         InstanceInfo {

@@ -13,8 +13,8 @@ use heirloom_emulated::client::{ClientError, LaunchClient, PlatformClient};
 use heirloom_emulated::daemon::{Daemon, DaemonError, Stopper};
 use heirloom_emulated::files::FileError;
 use heirloom_emulated::protocol::{
-    InstanceInfo, InstanceState, LABEL_BYTES_MAX, LaunchId, LaunchRequest, Refusal, StopSignal,
-    WireMode,
+    Answer, InstanceInfo, InstanceState, LABEL_BYTES_MAX, LaunchId, LaunchRequest, Refusal,
+    Request, StopSignal, WireMode, receive, send,
 };
 use heirloom_emulated::provisioning::DevelopmentRoot;
 use heirloom_emulated::report::TargetInfo;
@@ -332,6 +332,12 @@ fn requests_that_overreach_are_refused() {
     let (mut request, _) = host.request(&bundle);
     request.label = "x".repeat(LABEL_BYTES_MAX + 1);
     assert!(matches!(host.refusal(request), Refusal::TooMuch { .. }));
+    let mut stream = std::os::unix::net::UnixStream::connect(&host.socket).unwrap();
+    let (mut request, _) = host.request(&bundle);
+    request.log = "log".to_owned();
+    send(&mut stream, &Request::Launch(request)).unwrap();
+    let answer = receive::<Answer>(&mut stream).unwrap();
+    assert!(matches!(answer, Answer::Refused(Refusal::RelativePath { .. })));
     let (mut request, _) = host.request(&bundle);
     request.log = "/nowhere/log".to_owned();
     assert!(matches!(host.refusal(request), Refusal::NotStarted { .. }));
