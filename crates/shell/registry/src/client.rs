@@ -24,7 +24,7 @@ use crate::message::{
 /// A server in the same data centre answers a connection at once, or is gone.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// The largest batch over a slow line.
-const CALL_TIME_MAX: Duration = Duration::from_secs(120);
+const CALL_TIME_MAX: Duration = Duration::from_mins(2);
 /// What framing adds to a batch: entries have indices, hashes and lengths.
 const FRAMES_BYTES_MAX: usize = LOG_ENTRIES_MAX * 256;
 

@@ -30,7 +30,7 @@ use crate::message::{Addresses, Announcement, Failure, Head, JSON_BYTES_MAX, WAT
 use crate::presence::Presence;
 
 /// A request that takes longer is given up: the largest statement over a slow line.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(120);
+const REQUEST_TIME_MAX: Duration = Duration::from_mins(2);
 
 /// What every request works on.
 pub(crate) struct Service {

@@ -96,9 +96,9 @@ fn addresses_are_announced_and_found() {
     let served = Served::create(some_network());
     let node = "n1".parse().unwrap();
     assert_eq!(served.client.presence().unwrap().len(), 0);
-    served.client.announce(&node, "host-1:7000", Duration::from_secs(60)).unwrap();
+    served.client.announce(&node, "host-1:7000", Duration::from_mins(1)).unwrap();
     assert_eq!(served.client.presence().unwrap()[&node], "host-1:7000");
-    let refused = served.client.announce(&node, "no address", Duration::from_secs(60));
+    let refused = served.client.announce(&node, "no address", Duration::from_mins(1));
     assert!(matches!(refused, Err(ReadError::Refused { .. })), "{refused:?}");
 }
 
