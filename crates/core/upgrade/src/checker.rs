@@ -201,7 +201,7 @@ faults! {
     LastDomains { wave: u32 = "The wave.", };
     "F-409" "{node} is stopped before the new release registered there in a trial"
     NoTrial { node: NodeId = "The node.", };
-    "F-410" "a node changes before every node is prepared"
+    "F-410" "a node changes before every node is prepared and has proven that it holds"
     NotEveryoneReady;
     "F-411" "wave {wave} begins before wave {before} is verified twice"
     WavesOverlap { wave: u32 = "The wave.", before: u32 = "The wave before.", };

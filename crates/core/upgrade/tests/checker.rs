@@ -61,6 +61,39 @@ proptest! {
     }
 }
 
+/// Dropping any one gate is found, except the few that only add to others.
+#[test]
+fn no_gate_can_be_left_out() {
+    for (count, holders_min, size) in
+        [(2, 1, WaveSize::Half), (4, 2, WaveSize::Half), (5, 2, WaveSize::OneByOne)]
+    {
+        let fleet = apart(count, holders_min);
+        let (plan, _) = plan_from(&request(size), &fleet).unwrap();
+        let total = u32::try_from(plan.steps.len() + plan.rollback.len()).unwrap();
+        for id in (0..total).map(StepId) {
+            let step = plan.step(id).unwrap();
+            for (place, gate) in step.gates.iter().enumerate() {
+                let mut spoilt = plan.clone();
+                let forward = spoilt.steps.len();
+                let gates = match (id.0 as usize).checked_sub(forward) {
+                    None => &mut spoilt.steps[id.0 as usize].gates,
+                    Some(back) => &mut spoilt.rollback[back].step.gates,
+                };
+                gates.remove(place);
+                let is_extra = match gate {
+                    // The epoch is the operator's wish, not a matter of safety.
+                    Gate::Epoch(_) => true,
+                    // The last proofs are asked for, and their step must be done, besides.
+                    Gate::Proven { .. } => matches!(step.action, Action::Withdraw(_)),
+                    Gate::Done(_) | Gate::Registered { .. } | Gate::PolicyPublished(_) => false,
+                };
+                let found = !check_from(&spoilt, &fleet).is_empty();
+                assert!(found || is_extra, "{count} nodes: without {gate:?} of {step:?}");
+            }
+        }
+    }
+}
+
 /// The plan without one step. What waited for the step waits for what the step waited for.
 fn without_step(plan: &Plan, gone: StepId) -> Plan {
     let heirs: Vec<Gate> = plan

@@ -28,7 +28,7 @@ fn check_node(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report)
     let mut host = Host::holding(plan.from.measurement);
     let mut before: Option<&Step> = None;
     for step in &surveyed.forward {
-        check_order(surveyed, step, before, report);
+        check_order(survey, surveyed, step, before, report);
         if !names_the_plan(plan, &step.action) {
             report.step(step.id, Fault::ForeignPlacement);
         }
@@ -58,7 +58,13 @@ fn check_node(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report)
 }
 
 /// Steps of one node follow each other, all in one wave, whatever order agents prefer.
-fn check_order(surveyed: &Surveyed<'_>, step: &Step, before: Option<&Step>, report: &mut Report) {
+fn check_order(
+    survey: &Survey<'_>,
+    surveyed: &Surveyed<'_>,
+    step: &Step,
+    before: Option<&Step>,
+    report: &mut Report,
+) {
     if matches!(step.action, Action::Prepare(_)) {
         return;
     }
@@ -68,8 +74,21 @@ fn check_order(surveyed: &Surveyed<'_>, step: &Step, before: Option<&Step>, repo
         report.step(step.id, Fault::WrongWave { node, expected, found });
     }
     let before = before.filter(|before| before.wave == step.wave);
+    if before.is_none() {
+        check_begin(survey, surveyed.wave, step, report);
+    }
     if let Some(before) = before.filter(|before| !waits_for(step, before.id)) {
         report.step(step.id, Fault::LooseStep { before: before.id });
+    }
+}
+
+/// A node is left alone until everybody is prepared and the wave before is verified twice.
+fn check_begin(survey: &Survey<'_>, wave: u32, step: &Step, report: &mut Report) {
+    if !survey.is_ready_before(step.id) {
+        report.step(step.id, Fault::NotEveryoneReady);
+    }
+    if !survey.is_after_wave_before(step.id, wave) {
+        report.step(step.id, Fault::WavesOverlap { wave, before: wave.saturating_sub(1) });
     }
 }
 
@@ -91,12 +110,7 @@ fn names_the_plan(plan: &Plan, action: &Action) -> bool {
 
 fn check_stop(survey: &Survey<'_>, surveyed: &Surveyed<'_>, stop: &Step, report: &mut Report) {
     let (name, wave) = (&surveyed.node.node, surveyed.wave);
-    if !survey.is_ready_before(stop.id) {
-        report.step(stop.id, Fault::NotEveryoneReady);
-    }
-    if !survey.is_after_wave_before(stop.id, wave) {
-        report.step(stop.id, Fault::WavesOverlap { wave, before: wave.saturating_sub(1) });
-    }
+    check_begin(survey, wave, stop, report);
     let tried = |gate: &Gate| {
         matches!(gate, Gate::Registered { node, measurement }
             if node == name && *measurement == survey.plan.to.measurement)

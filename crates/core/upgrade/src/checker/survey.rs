@@ -17,7 +17,8 @@ pub(super) struct Survey<'a> {
     index: BTreeMap<&'a NodeId, usize>,
     /// The nodes of each wave; wave 1 is the first element.
     pub(super) waves: Vec<BTreeSet<NodeId>>,
-    reached: Vec<Reached>,
+    /// For each forward step: what is certain when it starts, and when it is done.
+    reached: Vec<(Reached, Reached)>,
     /// How many nodes each operator runs.
     operators: BTreeMap<&'a OperatorId, usize>,
 }
@@ -33,10 +34,12 @@ pub(super) struct Surveyed<'a> {
     pub(super) back: Vec<&'a RollbackStep>,
 }
 
-/// What is certain when a forward step starts, because of its gates and those before them.
+/// What is certain at some moment, because of the gates that were passed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reached {
     /// Every node is prepared.
+    prepared: bool,
+    /// After that, every node proved that it holds.
     ready: bool,
     /// Up to this wave, every node has carried out its last own step.
     changed: u32,
@@ -106,7 +109,7 @@ impl<'a> Survey<'a> {
         self.waves.get(usize::try_from(wave.checked_sub(1)?).ok()?)
     }
 
-    /// Whether every node is prepared when a step starts.
+    /// Whether every node is prepared and has proven when a step starts.
     pub(super) fn is_ready_before(&self, step: StepId) -> bool {
         self.reached(step).ready
     }
@@ -121,7 +124,12 @@ impl<'a> Survey<'a> {
         self.reached(step).all_verified
     }
 
+    /// What is certain when a step starts.
     fn reached(&self, step: StepId) -> Reached {
+        self.around(step).0
+    }
+
+    fn around(&self, step: StepId) -> (Reached, Reached) {
         let at = usize::try_from(step.0).ok();
         at.and_then(|at| self.reached.get(at)).copied().unwrap_or_default()
     }
@@ -143,7 +151,9 @@ impl<'a> Survey<'a> {
         let mut firsts: BTreeMap<u32, Vec<First<'a>>> = BTreeMap::new();
         let mut twice: BTreeSet<u32> = BTreeSet::new();
         for step in &self.plan.steps {
-            let mut reached = self.before(step, &prepares, &lasts);
+            let before_it = self.before(step, &prepares, &lasts);
+            let mut reached = before_it;
+            reached.ready |= reached.prepared && self.asks_everybody(step);
             let covered = self.covered(step, &reached);
             let all = covered.len() == self.waves.len() && !covered.is_empty();
             for wave in covered {
@@ -170,7 +180,7 @@ impl<'a> Survey<'a> {
                 }
                 firsts.entry(wave).or_default().push((step.id, &step.node));
             }
-            self.reached.push(reached);
+            self.reached.push((before_it, reached));
         }
         for wave in (1_u32..).take(self.waves.len()).filter(|wave| !twice.contains(wave)) {
             report.plan(Fault::NotVerifiedTwice { wave });
@@ -189,7 +199,10 @@ impl<'a> Survey<'a> {
         let mut done: BTreeMap<u32, BTreeSet<StepId>> = BTreeMap::new();
         for gate in &step.gates {
             let (Gate::Done(before) | Gate::Proven { since: before, .. }) = gate else { continue };
-            let earlier = self.reached(*before);
+            // A proof shows that the step which asked had started, not that all answered it.
+            let (started, done_too) = self.around(*before);
+            let earlier = if matches!(gate, Gate::Done(_)) { done_too } else { started };
+            reached.prepared |= earlier.prepared;
             reached.ready |= earlier.ready;
             reached.changed = reached.changed.max(earlier.changed);
             reached.verified = reached.verified.max(earlier.verified);
@@ -203,7 +216,7 @@ impl<'a> Survey<'a> {
                 }
             }
         }
-        reached.ready |= prepared.len() == self.nodes.len();
+        reached.prepared |= prepared.len() == self.nodes.len();
         for (wave, steps) in done {
             let complete = self.members(wave).is_some_and(|members| members.len() == steps.len());
             if complete && reached.changed.saturating_add(1) >= wave {
@@ -211,6 +224,14 @@ impl<'a> Survey<'a> {
             }
         }
         reached
+    }
+
+    /// Whether this step asks every node for a proof and waits for all of them.
+    fn asks_everybody(&self, step: &Step) -> bool {
+        let Action::Verify { targets, need } = &step.action else { return false };
+        let enough = usize::try_from(*need).is_ok_and(|need| need >= self.nodes.len());
+        // Few steps ask so many, so the set is rarely made.
+        enough && targets.iter().collect::<BTreeSet<_>>().len() == self.nodes.len()
     }
 
     /// The waves of which this step verifies every node, after every node changed.
