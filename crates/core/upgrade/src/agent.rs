@@ -35,6 +35,8 @@ pub struct Agent<J, L, D> {
     driver: D,
     /// The step whose effect this process carried out itself, for honest results.
     executed: Option<StepId>,
+    /// What the node looked like when it was last observed.
+    observed: Option<Observation>,
 }
 
 /// What one tick came to.
@@ -117,7 +119,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         ports: (J, L, D),
     ) -> Self {
         let (journal, log, driver) = ports;
-        Self { node, key, state, progress, journal, log, driver, executed: None }
+        Self { node, key, state, progress, journal, log, driver, executed: None, observed: None }
     }
 
     /// Does at most one thing: follows the log, fulfils a duty, or advances the plan.
@@ -127,9 +129,9 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         random: &mut dyn FnMut() -> Nonce,
     ) -> Result<Tick, AgentError> {
         self.sync()?;
-        let mut observed = self.driver.observe().map_err(AgentError::Observe)?;
+        let mut observed = self.observe()?;
         match self.feed(&observed)? {
-            Ok(true) => observed = self.driver.observe().map_err(AgentError::Observe)?,
+            Ok(true) => observed = self.observe()?,
             Ok(false) => {}
             Err(source) => return Ok(Tick::Refused(Trouble::Follow(source))),
         }
@@ -164,6 +166,11 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         &self.progress
     }
 
+    /// What the node looked like when it was last observed.
+    pub fn observed(&self) -> Option<&Observation> {
+        self.observed.as_ref()
+    }
+
     /// The node's outside.
     pub fn driver(&mut self) -> &mut D {
         &mut self.driver
@@ -171,6 +178,12 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
 
     fn situation(&self) -> Situation<'_> {
         Situation { node: &self.node, state: &self.state, progress: &self.progress }
+    }
+
+    fn observe(&mut self) -> Result<Observation, AgentError> {
+        let observed = self.driver.observe().map_err(AgentError::Observe)?;
+        self.observed = Some(observed.clone());
+        Ok(observed)
     }
 
     /// Reads and folds what is new in the log.
@@ -269,7 +282,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
     }
 
     fn is_done(&mut self, id: StepId) -> Result<bool, AgentError> {
-        let observed = self.driver.observe().map_err(AgentError::Observe)?;
+        let observed = self.observe()?;
         let Some(plan) = self.plan() else { return Ok(false) };
         let Some(step) = plan.step(id) else { return Ok(false) };
         Ok(engine::is_done(&self.situation(), plan, step, &observed))

@@ -179,17 +179,15 @@ fn turn(
     let mut pause = PAUSE_MIN;
     while !stopping.load(Ordering::Relaxed) {
         let ticked = agent.tick(now(), &mut random_nonce);
-        note(report, &ticked);
+        note(agent, report, &ticked);
         match ticked {
             Ok(Tick::Progressed) => pause = PAUSE_MIN,
             Ok(Tick::Idle(_)) => {
                 pause = PAUSE_MIN;
-                update_status(agent, report);
                 wait_for_log(agent);
             }
             Ok(Tick::Refused(trouble)) => {
                 tracing::warn!(error = %chain(&trouble), "refused");
-                update_status(agent, report);
                 std::thread::sleep(pause);
                 pause = PAUSE_MAX.min(pause * 2);
             }
@@ -227,8 +225,13 @@ fn wait_for_log(agent: &mut KeeperAgent) {
     }
 }
 
-fn note(report: &Mutex<Report>, ticked: &Result<Tick, AgentError>) {
+/// Keeps what the interface shows.
+fn note(agent: &KeeperAgent, report: &Mutex<Report>, ticked: &Result<Tick, AgentError>) {
+    let status = agent.observed().map(|seen| crate::status::status_json(agent.state(), seen));
     let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(status) = status {
+        report.status = status;
+    }
     match ticked {
         Ok(Tick::Progressed) => {
             "progressed".clone_into(&mut report.tick);
@@ -247,13 +250,6 @@ fn note(report: &Mutex<Report>, ticked: &Result<Tick, AgentError>) {
             report.waiting = vec![chain(error)];
         }
     }
-}
-
-fn update_status(agent: &mut KeeperAgent, report: &Mutex<Report>) {
-    use heirloom_upgrade::port::NodeDriver;
-    let Ok(observed) = agent.driver().observe() else { return };
-    let status = crate::status::status_json(agent.state(), &observed);
-    report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).status = status;
 }
 
 /// Announces where this node's keeper serves, again and again.

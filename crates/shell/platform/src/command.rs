@@ -97,6 +97,30 @@ pub(crate) enum Command {
     },
     /// Sign a binary with its manifest.
     SignBundle(SignBundle),
+    /// Launch a bundle on a machine that is being served.
+    Launch {
+        /// The machine's socket.
+        #[arg(long)]
+        socket: PathBuf,
+        /// The bundle's directory.
+        #[arg(long)]
+        bundle: PathBuf,
+        /// What to call the instance.
+        #[arg(long)]
+        label: String,
+        /// Where its standard output and standard error go, appended.
+        #[arg(long)]
+        log: PathBuf,
+        /// Arguments of the launched program, behind `--`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// List what a machine has launched since it is served.
+    List {
+        /// The machine's socket.
+        #[arg(long)]
+        socket: PathBuf,
+    },
     /// Measure and verify a bundle.
     Measure {
         /// The bundle's directory.
@@ -170,6 +194,10 @@ pub(crate) fn run(command: Command, now: Time) -> Result<Option<Value>, Platform
             Some(json!({ "schema": "heirloom.signer.v1", "signer": signer.to_string() }))
         }
         Command::SignBundle(sign) => Some(bundle::describe(&sign.run(now)?)),
+        Command::Launch { socket, bundle, label, log, arguments } => {
+            Some(machine::launch(&socket, &bundle, &log, label, arguments)?)
+        }
+        Command::List { socket } => Some(machine::list(&socket)?),
         Command::Measure { bundle } => Some(bundle::describe(&bundle::measure(&bundle)?)),
     })
 }

@@ -9,6 +9,9 @@ use heirloom_emulated::state::StateError;
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformdError {
+    /// The daemon of a machine did not do what it was asked.
+    #[error("the machine did not do it")]
+    Asked(#[source] heirloom_emulated::client::ClientError),
     /// A bundle could not be signed or is refused.
     #[error("the bundle cannot be used")]
     Bundle(#[from] BundleError),
@@ -21,6 +24,9 @@ pub enum PlatformdError {
     /// A key is no enclave signing key, or was not made.
     #[error("the enclave signing key cannot be used")]
     Key(#[from] SigningKeyError),
+    /// A relative path cannot be completed.
+    #[error("the current directory is not known")]
+    Path(#[source] std::io::Error),
     /// Signals cannot be received, so the daemon could not end in order.
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),

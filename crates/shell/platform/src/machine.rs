@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::thread;
 
+use heirloom_emulated::client::LaunchClient;
 use heirloom_emulated::daemon::Daemon;
 use heirloom_emulated::host::system_randomness;
+use heirloom_emulated::protocol::{InstanceInfo, InstanceState, LaunchRequest, WireMode};
 use heirloom_emulated::state::{HostDirectory, HostRecord, RootDirectory};
 use heirloom_model::identifier::HostId;
+use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -46,4 +49,47 @@ pub fn serve(state: &Path, socket: &Path) -> Result<(), PlatformdError> {
     handle.close();
     waiter.join().expect("waiting for a signal cannot panic");
     Ok(served?)
+}
+
+/// Launches a bundle; says what was launched.
+pub fn launch(
+    socket: &Path,
+    bundle: &Path,
+    log: &Path,
+    label: String,
+    arguments: Vec<String>,
+) -> Result<Value, PlatformdError> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .map(|path| path.display().to_string())
+            .map_err(PlatformdError::Path)
+    };
+    let request = LaunchRequest {
+        bundle: absolute(bundle)?,
+        arguments,
+        log: absolute(log)?,
+        mode: WireMode::Production,
+        label,
+    };
+    let launched = LaunchClient::connect(socket).and_then(|client| client.launch(request));
+    Ok(describe(&launched.map_err(PlatformdError::Asked)?))
+}
+
+/// What a machine has launched.
+pub fn list(socket: &Path) -> Result<Value, PlatformdError> {
+    let listed = LaunchClient::connect(socket).and_then(|client| client.list());
+    let instances: Vec<Value> =
+        listed.map_err(PlatformdError::Asked)?.iter().map(describe).collect();
+    Ok(json!({ "schema": "heirloom.instances.v1", "instances": instances }))
+}
+
+fn describe(instance: &InstanceInfo) -> Value {
+    json!({
+        "instance": instance.instance.0,
+        "label": instance.label,
+        "process": instance.process,
+        "release": instance.release.as_str(),
+        "measurement": instance.measurement.to_string(),
+        "running": instance.state == InstanceState::Running,
+    })
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use heirloom_agent::run::AgentRunError;
+
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
 use crate::output::Report;
@@ -24,6 +26,22 @@ pub(crate) struct Run {
 /// Runs a verb.
 pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     let Command::Run(args) = command;
-    let _ = args;
-    Err(Diagnostic::new(Code::AgentFailed, "no agent yet"))
+    heirloom_agent::run::run(&args.config)
+        .map_err(|error| Diagnostic::new(code(&error), "the agent stopped").because(&error))?;
+    Ok(Report::raw(""))
+}
+
+/// Which of our codes an agent's end stands for.
+fn code(error: &AgentRunError) -> Code {
+    match error {
+        AgentRunError::Journal(_) | AgentRunError::NotNew { .. } => Code::JournalCorrupt,
+        AgentRunError::Config(_)
+        | AgentRunError::Key(_)
+        | AgentRunError::Store(_)
+        | AgentRunError::Bundle(_)
+        | AgentRunError::State(_)
+        | AgentRunError::Api { .. }
+        | AgentRunError::System { .. }
+        | AgentRunError::Agent(_) => Code::AgentFailed,
+    }
 }
