@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
 
@@ -11,6 +10,7 @@ use heirloom_model::limit::ADMIN_MESSAGE_BYTES_MAX;
 use heirloom_model::protocol::{AdminRequest, AdminResponse};
 use heirloom_model::wire::{self, Wire};
 
+use crate::connections::Connections;
 use crate::limit::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MAX};
 use crate::log::event;
 use crate::run::End;
@@ -20,29 +20,28 @@ use crate::service::Service;
 pub(crate) fn listen(
     listener: &UnixListener,
     service: &Arc<Service>,
+    connections: &Arc<Connections<UnixStream>>,
     end: &Sender<End>,
     is_over: impl Fn() -> bool,
 ) {
-    let open = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         if is_over() {
             return;
         }
         let Ok(stream) = stream else { continue };
-        if open.load(Ordering::Acquire) >= ADMIN_CONNECTIONS_MAX {
+        let Some(number) = connections.admit(&stream) else {
             event("too-many-agents", ADMIN_CONNECTIONS_MAX);
             continue;
-        }
-        open.fetch_add(1, Ordering::AcqRel);
-        let (service, end, count) = (Arc::clone(service), end.clone(), Arc::clone(&open));
-        let spawned = thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        };
+        let (service, end, open) = (Arc::clone(service), end.clone(), Arc::clone(connections));
+        let spawned = thread::Builder::new().name("agent".to_owned()).spawn(move || {
             if let Err(error) = serve(&service, stream, &end) {
-                event("admin-ended", error);
+                event("agent-ended", error);
             }
-            count.fetch_sub(1, Ordering::AcqRel);
+            open.forget(number);
         });
         if let Err(error) = spawned {
-            open.fetch_sub(1, Ordering::AcqRel);
+            connections.forget(number);
             event("no-thread", error);
         }
     }

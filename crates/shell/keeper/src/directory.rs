@@ -14,12 +14,16 @@ use nix::fcntl::{Flock, FlockArg};
 /// A directory with a keeper's sealed files.
 pub struct StateDirectory {
     path: PathBuf,
-    _lock: Flock<File>,
+    /// None when closed: nothing is read or written any more.
+    lock: Option<Flock<File>>,
 }
 
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
+    /// It was closed: the keeper is ending.
+    #[error("the keeper is ending")]
+    Closed,
     /// Another keeper uses it.
     #[error("{path} is in use by another keeper")]
     InUse {
@@ -47,7 +51,12 @@ impl StateDirectory {
         let directory = File::open(path).map_err(unreadable)?;
         let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock)
             .map_err(|_| DirectoryError::InUse { path: path.to_owned() })?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock: Some(lock) })
+    }
+
+    /// Lets others in. Whoever still has this can do nothing with it any more.
+    pub fn close(&mut self) {
+        self.lock = None;
     }
 
     /// Reads every sealed file. One that is larger than any may be is cut off after its limit,
@@ -55,6 +64,9 @@ impl StateDirectory {
     pub fn load(&self) -> Result<Vec<StoredFile>, DirectoryError> {
         let unreadable =
             |path: &Path, source| DirectoryError::Read { path: path.to_owned(), source };
+        if self.lock.is_none() {
+            return Err(DirectoryError::Closed);
+        }
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(|error| unreadable(&self.path, error))? {
             let entry = entry.map_err(|error| unreadable(&self.path, error))?;
@@ -70,6 +82,15 @@ impl StateDirectory {
     }
 }
 
+/// Refuses if the directory was closed.
+fn expect_open(directory: &StateDirectory, name: &str) -> Result<(), StoreError> {
+    if directory.lock.is_some() {
+        return Ok(());
+    }
+    let reason = DirectoryError::Closed.to_string();
+    Err(StoreError::Failed { file: name.to_owned(), reason })
+}
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(SEALED_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
@@ -79,6 +100,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 impl StateStore for StateDirectory {
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        expect_open(self, name)?;
         atomic::write(&self.path.join(name), bytes).map_err(|error| match error {
             heirloom_store::error::StoreError::Full { .. } => {
                 StoreError::Full { file: name.to_owned() }
@@ -91,6 +113,7 @@ impl StateStore for StateDirectory {
     }
 
     fn remove(&mut self, name: &str) -> Result<(), StoreError> {
+        expect_open(self, name)?;
         match fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::Failed { file: name.to_owned(), reason: error.to_string() })
@@ -112,7 +135,12 @@ mod tests {
         let first = StateDirectory::open(&path).unwrap();
         assert!(matches!(StateDirectory::open(&path), Err(DirectoryError::InUse { .. })));
         drop(first);
+        let mut second = StateDirectory::open(&path).unwrap();
+        second.close();
         assert!(StateDirectory::open(&path).is_ok());
+        assert!(second.write("a.sealed", b"one").is_err());
+        assert!(second.remove("a.sealed").is_err());
+        assert!(matches!(second.load(), Err(DirectoryError::Closed)));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! * [`service`]: what an agent may ask, carried out one after the other.
 //! * [`replicate`]: receiving a keyring from whoever has it.
 //! * [`peers`], [`admin`]: the two sockets.
-//! * [`directory`]: sealed files.
+//! * [`directory`]: sealed files. [`connections`]: what is open.
 //! * [`arguments`], [`log`], [`limit`]: how it is called, what it says, its bounds.
 
 pub mod run;
@@ -21,6 +21,7 @@ pub mod peers;
 pub mod replicate;
 
 pub mod arguments;
+pub mod connections;
 pub mod directory;
 pub mod limit;
 pub mod log;

@@ -1,60 +1,23 @@
 //! The socket for peers and applications.
 
-use std::collections::BTreeMap;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
 use heirloom_model::protocol::PeerRequest;
 use heirloom_session::error::SessionError;
 use heirloom_session::session::accept;
 
+use crate::connections::Connections;
 use crate::limit::{REQUESTS_PER_FLUSH_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
 use crate::log::{event, with_causes};
 use crate::service::Service;
-
-/// The connections that are open, so that they can be counted and ended.
-#[derive(Default)]
-pub struct Connections {
-    open: Mutex<BTreeMap<u64, TcpStream>>,
-    next: AtomicU64,
-}
-
-impl Connections {
-    /// Ends all of them.
-    pub fn shut_down(&self) {
-        for stream in self.lock().values() {
-            // One that is gone already has ended.
-            stream.shutdown(Shutdown::Both).ok();
-        }
-    }
-
-    /// Remembers a connection; none if there are too many.
-    fn admit(&self, stream: &TcpStream) -> Option<u64> {
-        let mut open = self.lock();
-        if open.len() >= SESSIONS_MAX {
-            return None;
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        open.insert(number, stream.try_clone().ok()?);
-        Some(number)
-    }
-
-    fn forget(&self, number: u64) {
-        self.lock().remove(&number);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, TcpStream>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Takes connections until `is_over`.
 pub(crate) fn listen(
     listener: &TcpListener,
     service: &Arc<Service>,
-    connections: &Arc<Connections>,
+    connections: &Arc<Connections<TcpStream>>,
     is_over: impl Fn() -> bool,
 ) {
     for stream in listener.incoming() {

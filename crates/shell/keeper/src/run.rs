@@ -13,9 +13,10 @@ use std::thread::{self, JoinHandle};
 
 use heirloom_keeper::keeper::{Keeper, KeeperConfig, StartError};
 
+use crate::connections::Connections;
 use crate::directory::{DirectoryError, StateDirectory};
+use crate::limit::{ADMIN_CONNECTIONS_MAX, SESSIONS_MAX};
 use crate::log::event;
-use crate::peers::Connections;
 use crate::service::{Service, SharedPlatform};
 use crate::{admin, peers};
 
@@ -68,7 +69,8 @@ pub enum RunError {
 /// A keeper that runs. Dropping it leaves its threads running; [`Self::stop`] ends them.
 pub struct Running {
     service: Arc<Service>,
-    connections: Arc<Connections>,
+    sessions: Arc<Connections<TcpStream>>,
+    agents: Arc<Connections<UnixStream>>,
     address: SocketAddr,
     admin: PathBuf,
     is_over: Arc<AtomicBool>,
@@ -91,7 +93,8 @@ pub fn start(settings: Settings, platform: SharedPlatform) -> Result<Running, Ru
     let admin_socket = bind_admin(&settings.admin).map_err(cannot_open)?;
     let mut running = Running {
         service: Arc::new(Service::new(keeper, platform, directory)),
-        connections: Arc::default(),
+        sessions: Arc::new(Connections::new(SESSIONS_MAX)),
+        agents: Arc::new(Connections::new(ADMIN_CONNECTIONS_MAX)),
         address,
         admin: settings.admin.clone(),
         is_over: Arc::default(),
@@ -134,8 +137,10 @@ impl Running {
             // A listener that panicked has ended as well.
             thread.join().ok();
         }
-        self.connections.shut_down();
-        drop(self.service.quiesce());
+        self.sessions.shut_down();
+        self.agents.shut_down();
+        // Threads that are still busy end when they notice; from now on they can write nothing.
+        self.service.quiesce().close();
         fs::remove_file(&self.admin).ok();
     }
 
@@ -145,15 +150,17 @@ impl Running {
             move || is_over.load(Ordering::Acquire)
         };
         let (service, is_over) = (Arc::clone(&self.service), over(&self.is_over));
-        let connections = Arc::clone(&self.connections);
+        let connections = Arc::clone(&self.sessions);
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         self.threads.push(
             named("peers").spawn(move || peers::listen(&peers, &service, &connections, is_over))?,
         );
         let (service, is_over) = (Arc::clone(&self.service), over(&self.is_over));
-        let end = self.end.0.clone();
-        self.threads
-            .push(named("admin").spawn(move || admin::listen(&admin, &service, &end, is_over))?);
+        let (connections, end) = (Arc::clone(&self.agents), self.end.0.clone());
+        self.threads.push(
+            named("admin")
+                .spawn(move || admin::listen(&admin, &service, &connections, &end, is_over))?,
+        );
         Ok(())
     }
 }

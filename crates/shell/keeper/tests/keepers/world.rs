@@ -1,4 +1,4 @@
-//! Three keepers in one process, over real sockets and files, on emulated machines.
+//! A network of three nodes whose keepers run in this process, over real sockets and files.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -10,17 +10,16 @@ use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
 use heirloom_emulated::report::{LaunchMode, Secs};
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper_shell::admin::ask;
-use heirloom_keeper_shell::run::{End, Running, Settings, start};
+use heirloom_keeper_shell::run::{Running, Settings, start};
 use heirloom_model::counter::{Epoch, Generation, LogIndex, Serial};
-use heirloom_model::digest::Nonce;
-use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::envelope::Envelope;
+use heirloom_model::fleet::Node as Member;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{
-    AdminRefusal, AdminRequest, AdminResponse, KeeperStatus, KeyKind, KeyPart, KeyPeriod,
-    KeyRequest, PeerRequest, PeerResponse, ServingState, Source, Unreadable,
+    AdminRequest, AdminResponse, KeeperStatus, KeyKind, KeyPart, KeyPeriod, KeyRequest,
+    PeerRequest, PeerResponse, Source,
 };
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;
@@ -32,26 +31,31 @@ use heirloom_session::stream::dial;
 use heirloom_session::tls::Identity;
 use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
 
-struct World {
-    ceremony: Ceremony,
-    old: Code,
-    new: Code,
-    application: Code,
-    log: Vec<LogEntry>,
-    state: NetworkState,
-    directory: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) ceremony: Ceremony,
+    pub(crate) old: Code,
+    pub(crate) new: Code,
+    pub(crate) application: Code,
+    pub(crate) log: Vec<LogEntry>,
+    pub(crate) state: NetworkState,
+    pub(crate) directory: tempfile::TempDir,
 }
 
-struct Node {
-    name: NodeId,
-    number: u8,
-    running: Option<Running>,
-    admin: PathBuf,
-    state: PathBuf,
+pub(crate) struct Node {
+    pub(crate) name: NodeId,
+    pub(crate) number: u8,
+    pub(crate) running: Option<Running>,
+    pub(crate) admin: PathBuf,
+    pub(crate) state: PathBuf,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::with(|ceremony| ceremony.nodes(3), 2)
+    }
+
+    /// A network with this fleet, whose policy asks for this many proven holders.
+    pub(crate) fn with(fleet: fn(&Ceremony) -> Vec<Member>, holders_min: u32) -> Self {
         let ceremony = Ceremony::new(&[9; 32]);
         let state = NetworkState::new(ceremony.network);
         let (old, new) = (Code::named("old", 2), Code::named("new", 3));
@@ -67,27 +71,28 @@ impl World {
         world.accept(world.ceremony.root());
         world.accept(world.ceremony.epoch(Epoch(1)));
         world.accept(world.ceremony.endorsements());
-        world.accept(world.ceremony.fleet(Serial(1), world.ceremony.nodes(3)));
+        world.accept(world.ceremony.fleet(Serial(1), fleet(&world.ceremony)));
         world.accept(world.ceremony.release("old-1", &old).0);
         world.accept(world.ceremony.release("new-1", &new).0);
         let mut policy = world.ceremony.policy_of(Serial(1), &[old, new], &[(old, new)]);
+        policy.holders_min = holders_min;
         Ceremony::admit(&mut policy, "wallet", &world.application);
         world.accept(world.ceremony.policy(&policy));
         world
     }
 
-    fn accept_bytes(&mut self, envelope: Vec<u8>) {
+    pub(crate) fn accept_bytes(&mut self, envelope: Vec<u8>) {
         let entry = LogEntry::following(&self.state.position(), envelope);
         let applied = self.state.apply(&entry).unwrap();
         assert!(matches!(applied, Applied::Accepted(_)), "{applied:?}");
         self.log.push(entry);
     }
 
-    fn accept(&mut self, envelope: Envelope) {
+    pub(crate) fn accept(&mut self, envelope: Envelope) {
         self.accept_bytes(wire::encode(&envelope));
     }
 
-    fn enclave(&self, number: u8, code: &Code) -> EmulatedEnclave {
+    pub(crate) fn enclave(&self, number: u8, code: &Code) -> EmulatedEnclave {
         let host = EmulatedHost::from_seed(&self.ceremony.manufacturer, &[number; 32]);
         let Measurement::Sgx(measurement) = code.measurement;
         let secs = Secs {
@@ -101,7 +106,7 @@ impl World {
         host.launch(secs, Box::new(random))
     }
 
-    fn node(&self, number: u8, code: &Code) -> Node {
+    pub(crate) fn node(&self, number: u8, code: &Code) -> Node {
         let path = self.directory.path();
         let mut node = Node {
             name: format!("node-{number}").parse().unwrap(),
@@ -114,7 +119,7 @@ impl World {
         node
     }
 
-    fn start(&self, node: &mut Node, code: &Code) {
+    pub(crate) fn start(&self, node: &mut Node, code: &Code) {
         let settings = Settings {
             config: KeeperConfig {
                 network: self.ceremony.network,
@@ -129,19 +134,19 @@ impl World {
         node.running = Some(start(settings, enclave).unwrap());
     }
 
-    fn restart(&self, node: &mut Node, code: &Code) {
+    pub(crate) fn restart(&self, node: &mut Node, code: &Code) {
         node.running.take().unwrap().stop();
         self.start(node, code);
     }
 
-    fn feed(&self, node: &Node) {
+    pub(crate) fn feed(&self, node: &Node) {
         let LogIndex(seen) = node.status().position.length;
         let rest = self.log[usize::try_from(seen).unwrap()..].to_vec();
         let expected = AdminResponse::Position(self.state.position());
         assert_eq!(node.ask(AdminRequest::Follow(rest)), expected);
     }
 
-    fn rotate(&mut self, generation: u64, one: &Node, two: &Node) {
+    pub(crate) fn rotate(&mut self, generation: u64, one: &Node, two: &Node) {
         let not_after = Epoch(self.state.epoch().0 + 5);
         self.accept(self.ceremony.order(Generation(generation), &one.name, not_after));
         let domain = self.state.domain(&self.ceremony.domain).unwrap();
@@ -157,7 +162,11 @@ impl World {
     }
 
     /// Asks a keeper as an application, all requests at once.
-    fn keys(&self, node: &Node, requests: &[KeyRequest]) -> Vec<Result<[u8; 32], String>> {
+    pub(crate) fn keys(
+        &self,
+        node: &Node,
+        requests: &[KeyRequest],
+    ) -> Vec<Result<[u8; 32], String>> {
         let enclave = self.enclave(9, &self.application);
         let mut seed = [0; 32];
         random(&mut seed);
@@ -186,43 +195,43 @@ impl World {
 }
 
 impl Node {
-    fn ask(&self, request: AdminRequest) -> AdminResponse {
+    pub(crate) fn ask(&self, request: AdminRequest) -> AdminResponse {
         let mut stream = UnixStream::connect(&self.admin).unwrap();
         ask(&mut stream, &request).unwrap()
     }
 
-    fn status(&self) -> Box<KeeperStatus> {
+    pub(crate) fn status(&self) -> Box<KeeperStatus> {
         match self.ask(AdminRequest::Status) {
             AdminResponse::Status(status) => status,
             other => panic!("{other:?}"),
         }
     }
 
-    fn statement(&self, request: AdminRequest) -> Vec<u8> {
+    pub(crate) fn statement(&self, request: AdminRequest) -> Vec<u8> {
         match self.ask(request) {
             AdminResponse::Statement(statement) => statement,
             other => panic!("{other:?}"),
         }
     }
 
-    fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         let address = self.running.as_ref().unwrap().address().to_string();
         Source { node: self.name.clone(), address }
     }
 }
 
-fn random(bytes: &mut [u8]) {
+pub(crate) fn random(bytes: &mut [u8]) {
     use std::io::Read;
     fs::File::open("/dev/urandom").unwrap().read_exact(bytes).unwrap();
 }
 
 /// A source where nobody listens.
-fn nobody() -> Source {
+pub(crate) fn nobody() -> Source {
     let address = "127.0.0.1:1".to_owned();
     Source { node: "nobody".parse().unwrap(), address }
 }
 
-fn requests(count: usize) -> Vec<KeyRequest> {
+pub(crate) fn requests(count: usize) -> Vec<KeyRequest> {
     let request = |index: usize| KeyRequest {
         application: "wallet".parse().unwrap(),
         key: format!("key-{}", index % 7).parse().unwrap(),
@@ -231,125 +240,4 @@ fn requests(count: usize) -> Vec<KeyRequest> {
         part: KeyPart::Private,
     };
     (0..count).map(request).collect()
-}
-
-/// The whole way of a rolling upgrade, as an agent would take it.
-#[test]
-fn a_keyring_survives_processes_and_moves_to_new_code() {
-    let mut world = World::new();
-    let (mut one, two) = (world.node(1, &world.old), world.node(2, &world.old));
-    assert_eq!(one.status().state, ServingState::Starting);
-    for generation in 0..3 {
-        world.rotate(generation, &one, &two);
-    }
-    assert_eq!(one.status().state, ServingState::Ready);
-    let before = world.keys(&one, &requests(300));
-    assert_eq!(before, world.keys(&two, &requests(300)));
-    assert!(before.iter().all(Result::is_ok));
-
-    world.restart(&mut one, &world.old);
-    world.feed(&one);
-    let holding = one.status().holding.unwrap();
-    assert_eq!(holding.origin, HoldingOrigin::Recovered);
-    assert_eq!(one.ask(AdminRequest::Probe), AdminResponse::Done);
-
-    let mut three = world.node(3, &world.new);
-    world.feed(&three);
-    // Nobody is there; the new code itself holds nothing; the third source has it.
-    let sources = vec![nobody(), three.source(), two.source()];
-    assert_eq!(three.ask(AdminRequest::Replicate { sources }), AdminResponse::Done);
-    world.restart(&mut three, &world.new);
-    world.feed(&three);
-    let received = three.status().holding.unwrap();
-    assert_eq!(received.checksum, holding.checksum);
-    assert_eq!(received.origin, HoldingOrigin::Recovered);
-    assert_eq!(before, world.keys(&three, &requests(300)));
-    let registration = three.statement(AdminRequest::Register);
-    world.accept_bytes(registration);
-}
-
-#[test]
-fn a_drained_keeper_refuses_and_a_resumed_one_serves() {
-    let mut world = World::new();
-    let (one, two) = (world.node(1, &world.old), world.node(2, &world.old));
-    world.rotate(0, &one, &two);
-    assert_eq!(one.ask(AdminRequest::Drain), AdminResponse::Done);
-    assert_eq!(one.status().state, ServingState::Draining);
-    let refused = world.keys(&one, &requests(1));
-    assert_eq!(refused, [Err("this keeper is not serving: draining".to_owned())]);
-    assert_eq!(one.ask(AdminRequest::Resume), AdminResponse::Done);
-    assert!(world.keys(&one, &requests(1)).iter().all(Result::is_ok));
-}
-
-#[test]
-fn every_refusal_of_an_agent_has_its_own_name() {
-    let mut world = World::new();
-    let (mut one, two) = (world.node(1, &world.old), world.node(2, &world.old));
-    world.rotate(0, &one, &two);
-    let three = world.node(3, &world.new);
-    let starting = AdminRefusal::State { state: ServingState::Starting };
-    let sources = vec![one.source()];
-    let replicate = AdminRequest::Replicate { sources };
-    assert_eq!(three.ask(replicate), AdminResponse::Refused(starting));
-    world.feed(&three);
-    let none = AdminRequest::Replicate { sources: vec![nobody(), nobody()] };
-    match three.ask(none) {
-        AdminResponse::Refused(AdminRefusal::NotReplicated(reasons)) => {
-            assert_eq!(reasons.matches("nobody: ").count(), 2, "{reasons}");
-        }
-        other => panic!("{other:?}"),
-    }
-    let unknown = AdminRequest::Prove { challenge: Nonce::new([9; 32]) };
-    assert_eq!(one.ask(unknown), AdminResponse::Refused(AdminRefusal::NotInLog));
-    let again = AdminRequest::Follow(world.log[..1].to_vec());
-    let refused = one.ask(again);
-    assert!(matches!(refused, AdminResponse::Refused(AdminRefusal::Log(_))), "{refused:?}");
-
-    world.restart(&mut one, &world.new);
-    world.feed(&one);
-    let replicate = AdminRequest::Replicate { sources: vec![two.source()] };
-    match one.ask(replicate) {
-        AdminResponse::Refused(AdminRefusal::Unreadable(Unreadable::WrongMeasurement {
-            sealed_by,
-            ..
-        })) => assert_eq!(sealed_by, world.old.measurement),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn the_agent_can_end_it_in_order() {
-    let world = World::new();
-    let mut one = world.node(1, &world.old);
-    assert_eq!(one.ask(AdminRequest::Shutdown), AdminResponse::Done);
-    let running = one.running.take().unwrap();
-    assert_eq!(running.wait(), End::Shutdown);
-    running.stop();
-    assert!(!one.admin.exists());
-    assert!(UnixStream::connect(&one.admin).is_err());
-    // The directory is free again.
-    world.start(&mut one, &world.old);
-    assert_eq!(one.status().state, ServingState::Starting);
-}
-
-/// A frame that announces more than it may ends its connection and nothing else.
-#[test]
-fn junk_on_a_socket_ends_that_connection_only() {
-    use std::io::{Read, Write};
-    let world = World::new();
-    let one = world.node(1, &world.old);
-    for junk in [[0xff; 64].as_slice(), &[0, 0, 0, 1, 0x00], &[0, 0, 0, 9, 1]] {
-        let mut stream = UnixStream::connect(&one.admin).unwrap();
-        stream.write_all(junk).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut rest = Vec::new();
-        // The keeper closes without an answer; it may do so before it has read everything.
-        stream.read_to_end(&mut rest).ok();
-        assert!(rest.is_empty());
-        let address = one.running.as_ref().unwrap().address();
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream.write_all(junk).unwrap();
-        drop(stream);
-    }
-    assert_eq!(one.status().state, ServingState::Starting);
 }

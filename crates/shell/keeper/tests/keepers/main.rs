@@ -1,0 +1,6 @@
+//! Keepers as an agent, a peer and an application see them: through their sockets.
+
+mod in_process;
+mod large;
+mod process;
+mod world;
