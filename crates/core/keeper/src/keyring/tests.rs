@@ -29,6 +29,7 @@ fn hex32(value: &serde_json::Value) -> [u8; 32] {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn checksums_are_those_of_the_oasis_key_manager() {
     let Some(vectors) = shared_vector("oasis/checksums.json") else {
         println!("skipped: the shared vectors are not here");

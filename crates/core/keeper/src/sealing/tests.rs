@@ -106,8 +106,8 @@ fn a_debug_twin_does_not_open_what_the_code_sealed() {
 /// The file is sealed correctly, only not in the way in which keepers seal.
 #[test]
 fn files_sealed_to_a_signer_or_readable_by_debug_code_are_refused() {
-    let platform = FakePlatform::new();
     type Edit = fn(&mut SgxSealRecipe);
+    let platform = FakePlatform::new();
     let edits: [Edit; 3] = [
         |recipe| recipe.policy = SealPolicy::Signer,
         |recipe| recipe.flags_mask = 0b101,

@@ -82,7 +82,7 @@ struct Offer {
 
 const ROLES: [SessionRole; 2] = [SessionRole::Initiator, SessionRole::Responder];
 
-fn expect_other_evidence(result: Result<(), HandshakeError>) {
+fn expect_other_evidence(result: &Result<(), HandshakeError>) {
     assert!(matches!(result, Err(HandshakeError::Evidence(Refusal::Evidence(_)))), "{result:?}");
 }
 
@@ -97,13 +97,13 @@ fn evidence_for_this_very_session_is_believed_in_both_roles() {
 fn evidence_for_anything_else_is_worthless() {
     for role in ROLES {
         let reflected = Case::new(role, |offer| offer.role = role);
-        expect_other_evidence(reflected.judge());
+        expect_other_evidence(&reflected.judge());
         let other_nonce = Case::new(role, |offer| offer.answered.nonce = Nonce::new([9; 32]));
-        expect_other_evidence(other_nonce.judge());
+        expect_other_evidence(&other_nonce.judge());
         let other_key = Case::new(role, |offer| offer.key = key(3));
-        expect_other_evidence(other_key.judge());
+        expect_other_evidence(&other_key.judge());
         let other_channel = Case::new(role, |offer| offer.exporter = [9; 32]);
-        expect_other_evidence(other_channel.judge());
+        expect_other_evidence(&other_channel.judge());
     }
 }
 

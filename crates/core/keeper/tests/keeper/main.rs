@@ -1,6 +1,8 @@
 //! Keepers of one small network, on emulated machines, through everything that can happen to
 //! them. No test looks at a secret; all of them look at what is durable.
 
+#![cfg(test)]
+
 mod handshake;
 mod lifecycle;
 mod refusal;

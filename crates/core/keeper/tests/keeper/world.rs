@@ -56,12 +56,12 @@ impl World {
         let (old, new) = (Code::named("old", 2), Code::named("new", 3));
         let application = Code::named("wallet", 1);
         let mut world = Self { ceremony, old, new, application, log: Vec::new(), state };
-        world.accept(world.ceremony.root());
-        world.accept(world.ceremony.epoch(Epoch(1)));
-        world.accept(world.ceremony.endorsements());
-        world.accept(world.ceremony.fleet(Serial(1), world.ceremony.nodes(3)));
-        world.accept(world.ceremony.release("old-1", &old).0);
-        world.accept(world.ceremony.release("new-1", &new).0);
+        world.accept(&world.ceremony.root());
+        world.accept(&world.ceremony.epoch(Epoch(1)));
+        world.accept(&world.ceremony.endorsements());
+        world.accept(&world.ceremony.fleet(Serial(1), world.ceremony.nodes(3)));
+        world.accept(&world.ceremony.release("old-1", &old).0);
+        world.accept(&world.ceremony.release("new-1", &new).0);
         world.publish(1, |_| {});
         world
     }
@@ -72,7 +72,7 @@ impl World {
         let mut policy = self.ceremony.policy_of(Serial(serial), &[old, new], &[(old, new)]);
         Ceremony::admit(&mut policy, "wallet", &self.application);
         change(&mut policy);
-        self.accept(self.ceremony.policy(&policy));
+        self.accept(&self.ceremony.policy(&policy));
     }
 
     pub(crate) fn append(&mut self, envelope: Vec<u8>) -> Applied {
@@ -87,19 +87,19 @@ impl World {
         assert!(matches!(applied, Applied::Accepted(_)), "{applied:?}");
     }
 
-    pub(crate) fn accept(&mut self, envelope: Envelope) {
-        self.accept_bytes(wire::encode(&envelope));
+    pub(crate) fn accept(&mut self, envelope: &Envelope) {
+        self.accept_bytes(wire::encode(envelope));
     }
 
     pub(crate) fn epoch(&mut self) {
         let next = self.state.epoch().next().unwrap();
-        self.accept(self.ceremony.epoch(next));
+        self.accept(&self.ceremony.epoch(next));
     }
 
     /// Orders a generation from a node and returns the order's nonce.
     pub(crate) fn order(&mut self, generation: u64, node: &Node) -> Nonce {
         let not_after = Epoch(self.state.epoch().0 + 5);
-        self.accept(self.ceremony.order(Generation(generation), &node.name, not_after));
+        self.accept(&self.ceremony.order(Generation(generation), &node.name, not_after));
         let domain = self.state.domain(&self.ceremony.domain).unwrap();
         domain.order().unwrap().order().nonce
     }
@@ -118,7 +118,7 @@ impl World {
             targets,
             step: None,
         };
-        self.accept(Envelope::signed(&challenge, [&self.ceremony.agent_key(&verifier)]));
+        self.accept(&Envelope::signed(&challenge, [&self.ceremony.agent_key(&verifier)]));
         nonce
     }
 

@@ -29,20 +29,20 @@ fn a_keyring_survives_processes_and_moves_to_new_code() {
     world.feed(&one);
     let holding = one.status().holding.unwrap();
     assert_eq!(holding.origin, HoldingOrigin::Recovered);
-    assert_eq!(one.ask(AdminRequest::Probe), AdminResponse::Done);
+    assert_eq!(one.ask(&AdminRequest::Probe), AdminResponse::Done);
 
     let mut three = world.node(3, &world.new);
     world.feed(&three);
     // Nobody is there; the new code itself holds nothing; the third source has it.
     let sources = vec![nobody(), three.source(), two.source()];
-    assert_eq!(three.ask(AdminRequest::Replicate { sources }), AdminResponse::Done);
+    assert_eq!(three.ask(&AdminRequest::Replicate { sources }), AdminResponse::Done);
     world.restart(&mut three, &world.new);
     world.feed(&three);
     let received = three.status().holding.unwrap();
     assert_eq!(received.checksum, holding.checksum);
     assert_eq!(received.origin, HoldingOrigin::Recovered);
     assert_eq!(before, world.keys(&three, &requests(300)));
-    let registration = three.statement(AdminRequest::Register);
+    let registration = three.statement(&AdminRequest::Register);
     world.accept_bytes(registration);
 }
 
@@ -51,11 +51,11 @@ fn a_drained_keeper_refuses_and_a_resumed_one_serves() {
     let mut world = World::new();
     let (one, two) = (world.node(1, &world.old), world.node(2, &world.old));
     world.rotate(0, &one, &two);
-    assert_eq!(one.ask(AdminRequest::Drain), AdminResponse::Done);
+    assert_eq!(one.ask(&AdminRequest::Drain), AdminResponse::Done);
     assert_eq!(one.status().state, ServingState::Draining);
     let refused = world.keys(&one, &requests(1));
     assert_eq!(refused, [Err("this keeper is not serving: draining".to_owned())]);
-    assert_eq!(one.ask(AdminRequest::Resume), AdminResponse::Done);
+    assert_eq!(one.ask(&AdminRequest::Resume), AdminResponse::Done);
     assert!(world.keys(&one, &requests(1)).iter().all(Result::is_ok));
 }
 
@@ -68,25 +68,25 @@ fn every_refusal_of_an_agent_has_its_own_name() {
     let starting = AdminRefusal::State { state: ServingState::Starting };
     let sources = vec![one.source()];
     let replicate = AdminRequest::Replicate { sources };
-    assert_eq!(three.ask(replicate), AdminResponse::Refused(starting));
+    assert_eq!(three.ask(&replicate), AdminResponse::Refused(starting));
     world.feed(&three);
     let none = AdminRequest::Replicate { sources: vec![nobody(), nobody()] };
-    match three.ask(none) {
+    match three.ask(&none) {
         AdminResponse::Refused(AdminRefusal::NotReplicated(reasons)) => {
             assert_eq!(reasons.matches("nobody: ").count(), 2, "{reasons}");
         }
         other => panic!("{other:?}"),
     }
     let unknown = AdminRequest::Prove { challenge: Nonce::new([9; 32]) };
-    assert_eq!(one.ask(unknown), AdminResponse::Refused(AdminRefusal::NotInLog));
+    assert_eq!(one.ask(&unknown), AdminResponse::Refused(AdminRefusal::NotInLog));
     let again = AdminRequest::Follow(world.log[..1].to_vec());
-    let refused = one.ask(again);
+    let refused = one.ask(&again);
     assert!(matches!(refused, AdminResponse::Refused(AdminRefusal::Log(_))), "{refused:?}");
 
     world.restart(&mut one, &world.new);
     world.feed(&one);
     let replicate = AdminRequest::Replicate { sources: vec![two.source()] };
-    match one.ask(replicate) {
+    match one.ask(&replicate) {
         AdminResponse::Refused(AdminRefusal::Unreadable(Unreadable::WrongMeasurement {
             sealed_by,
             ..
@@ -99,7 +99,7 @@ fn every_refusal_of_an_agent_has_its_own_name() {
 fn the_agent_can_end_it_in_order() {
     let world = World::new();
     let mut one = world.node(1, &world.old);
-    assert_eq!(one.ask(AdminRequest::Shutdown), AdminResponse::Done);
+    assert_eq!(one.ask(&AdminRequest::Shutdown), AdminResponse::Done);
     let running = one.running.take().unwrap();
     assert_eq!(running.wait(), End::Shutdown);
     running.stop();

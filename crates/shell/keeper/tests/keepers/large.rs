@@ -31,7 +31,7 @@ fn create(world: &mut World) {
     let mut fed = 0;
     for generation in 0..GENERATIONS {
         let not_after = Epoch(world.state.epoch().0 + 5);
-        world.accept(world.ceremony.order(Generation(generation), &node, not_after));
+        world.accept(&world.ceremony.order(Generation(generation), &node, not_after));
         let committed = world.state.domain(&domain).unwrap();
         let order = committed.order().unwrap().order().nonce;
         let intent = keeper.follow(&enclave, &world.log[fed..]).unwrap();
@@ -57,7 +57,7 @@ fn a_large_keyring_is_received_in_batches_and_resumed_after_a_restart() {
     let wanted = GENERATIONS;
     let sources = vec![nobody(), one.source()];
     let replicate = AdminRequest::Replicate { sources };
-    assert_eq!(two.ask(replicate.clone()), AdminResponse::Done);
+    assert_eq!(two.ask(&replicate), AdminResponse::Done);
     let keyring = |world: &World| -> Vec<_> {
         let mut files: Vec<_> = fs::read_dir(world.directory.path().join("2"))
             .unwrap()
@@ -77,7 +77,7 @@ fn a_large_keyring_is_received_in_batches_and_resumed_after_a_restart() {
     assert_eq!(status.state, ServingState::Replicating);
     let received = u64::try_from(REPLICATION_BATCH_MAX).unwrap();
     assert_eq!(status.progress, Some(Progress { received, wanted }));
-    assert_eq!(two.ask(replicate), AdminResponse::Done);
+    assert_eq!(two.ask(&replicate), AdminResponse::Done);
     world.restart(&mut two, &world.new);
     world.feed(&two);
     let holding = two.status().holding.unwrap();
@@ -88,6 +88,6 @@ fn a_large_keyring_is_received_in_batches_and_resumed_after_a_restart() {
     // Every file is opened again, one for each generation.
     world.restart(&mut one, &world.old);
     world.feed(&one);
-    assert_eq!(one.ask(AdminRequest::Probe), AdminResponse::Done);
+    assert_eq!(one.ask(&AdminRequest::Probe), AdminResponse::Done);
     assert_eq!(one.status().policy.unwrap().serial, Serial(1));
 }

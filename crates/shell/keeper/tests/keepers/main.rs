@@ -1,5 +1,7 @@
 //! Keepers as an agent, a peer and an application see them: through their sockets.
 
+#![cfg(test)]
+
 mod in_process;
 mod large;
 mod process;

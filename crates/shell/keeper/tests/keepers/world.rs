@@ -68,16 +68,16 @@ impl World {
             state,
             directory: tempfile::tempdir().unwrap(),
         };
-        world.accept(world.ceremony.root());
-        world.accept(world.ceremony.epoch(Epoch(1)));
-        world.accept(world.ceremony.endorsements());
-        world.accept(world.ceremony.fleet(Serial(1), fleet(&world.ceremony)));
-        world.accept(world.ceremony.release("old-1", &old).0);
-        world.accept(world.ceremony.release("new-1", &new).0);
+        world.accept(&world.ceremony.root());
+        world.accept(&world.ceremony.epoch(Epoch(1)));
+        world.accept(&world.ceremony.endorsements());
+        world.accept(&world.ceremony.fleet(Serial(1), fleet(&world.ceremony)));
+        world.accept(&world.ceremony.release("old-1", &old).0);
+        world.accept(&world.ceremony.release("new-1", &new).0);
         let mut policy = world.ceremony.policy_of(Serial(1), &[old, new], &[(old, new)]);
         policy.holders_min = holders_min;
         Ceremony::admit(&mut policy, "wallet", &world.application);
-        world.accept(world.ceremony.policy(&policy));
+        world.accept(&world.ceremony.policy(&policy));
         world
     }
 
@@ -88,8 +88,8 @@ impl World {
         self.log.push(entry);
     }
 
-    pub(crate) fn accept(&mut self, envelope: Envelope) {
-        self.accept_bytes(wire::encode(&envelope));
+    pub(crate) fn accept(&mut self, envelope: &Envelope) {
+        self.accept_bytes(wire::encode(envelope));
     }
 
     pub(crate) fn enclave(&self, number: u8, code: &Code) -> EmulatedEnclave {
@@ -143,20 +143,20 @@ impl World {
         let LogIndex(seen) = node.status().position.length;
         let rest = self.log[usize::try_from(seen).unwrap()..].to_vec();
         let expected = AdminResponse::Position(self.state.position());
-        assert_eq!(node.ask(AdminRequest::Follow(rest)), expected);
+        assert_eq!(node.ask(&AdminRequest::Follow(rest)), expected);
     }
 
     pub(crate) fn rotate(&mut self, generation: u64, one: &Node, two: &Node) {
         let not_after = Epoch(self.state.epoch().0 + 5);
-        self.accept(self.ceremony.order(Generation(generation), &one.name, not_after));
+        self.accept(&self.ceremony.order(Generation(generation), &one.name, not_after));
         let domain = self.state.domain(&self.ceremony.domain).unwrap();
         let order = domain.order().unwrap().order().nonce;
         self.feed(one);
-        self.accept_bytes(one.statement(AdminRequest::CreateGeneration { order }));
+        self.accept_bytes(one.statement(&AdminRequest::CreateGeneration { order }));
         self.feed(one);
         self.feed(two);
         let sources = vec![nobody(), one.source()];
-        self.accept_bytes(two.statement(AdminRequest::ReceiveGeneration { order, sources }));
+        self.accept_bytes(two.statement(&AdminRequest::ReceiveGeneration { order, sources }));
         self.feed(one);
         self.feed(two);
     }
@@ -195,19 +195,19 @@ impl World {
 }
 
 impl Node {
-    pub(crate) fn ask(&self, request: AdminRequest) -> AdminResponse {
+    pub(crate) fn ask(&self, request: &AdminRequest) -> AdminResponse {
         let mut stream = UnixStream::connect(&self.admin).unwrap();
-        ask(&mut stream, &request).unwrap()
+        ask(&mut stream, request).unwrap()
     }
 
     pub(crate) fn status(&self) -> Box<KeeperStatus> {
-        match self.ask(AdminRequest::Status) {
+        match self.ask(&AdminRequest::Status) {
             AdminResponse::Status(status) => status,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(crate) fn statement(&self, request: AdminRequest) -> Vec<u8> {
+    pub(crate) fn statement(&self, request: &AdminRequest) -> Vec<u8> {
         match self.ask(request) {
             AdminResponse::Statement(statement) => statement,
             other => panic!("{other:?}"),
