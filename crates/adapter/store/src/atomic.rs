@@ -26,7 +26,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 /// Creates a file. Something that is there already is never overwritten.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let temporary = write_temporary(path, bytes)?;
-    rename_new(&temporary, path)?;
+    if let Err(error) = rename_new(&temporary, path) {
+        // It may be a secret that nobody would ever find. That it cannot be removed changes
+        // nothing about why.
+        let _removed = fs::remove_file(&temporary);
+        return Err(error);
+    }
     sync_parent(path)
 }
 

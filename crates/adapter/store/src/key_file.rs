@@ -70,11 +70,13 @@ mod tests {
 
     #[test]
     fn a_key_is_written_once_for_its_owner_only() {
-        let (_directory, path, key) = written();
+        let (directory, path, key) = written();
         assert_eq!(read(&path).unwrap().public_key(), key.public_key());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let again = create(&path, &key);
         assert!(matches!(again, Err(KeyFileError::Store(StoreError::Exists { .. }))));
+        let files = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(files, 1, "no second copy of a secret stays behind");
     }
 
     #[test]
