@@ -1,5 +1,7 @@
 //! The command line as it is written. The comments here are the help.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::command;
@@ -15,6 +17,8 @@ use crate::output::Color;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    #[command(flatten)]
+    pub(crate) measured: Measured,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -31,6 +35,18 @@ pub(crate) struct Global {
     /// Never ask anything
     #[arg(long, global = true)]
     pub(crate) no_input: bool,
+}
+
+/// What a platform says to the code that it launches, in front of everything else. People never
+/// write it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Measured {
+    /// Socket of the platform that launched this process.
+    #[arg(long, hide = true)]
+    pub(crate) platform: Option<PathBuf>,
+    /// Where the platform left the manifest; the platform is asked instead.
+    #[arg(long, hide = true)]
+    pub(crate) manifest_fd: Option<i32>,
 }
 
 /// Nouns.

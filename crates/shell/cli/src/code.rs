@@ -174,10 +174,15 @@ codes! {
     RegistryFailed "E-REGISTRY-001" User "the registry stopped"
         "look at the reason, correct it, and start the registry again: it continues";
 
+    AddressInUse "E-REGISTRY-002" User "the address is used by another process"
+        "choose another address, or stop the process that uses it";
+
     PlatformFailed "E-PLATFORM-001" Transient "the platform did not do its part"
         "check that the platform daemon runs at this socket; then run the command again";
     KeyNotGiven "E-PLATFORM-002" Refused "the application got no key"
         "look at the reason: the policy must list the application's measurement for this key";
+    KeyUnanswered "E-PLATFORM-003" Transient "no holder answered in time"
+        "look at `heirloom node status` of the holders; asking again is safe";
 
     BundleMalformed "E-BUNDLE-001" User "a bundle is incomplete or contradicts itself"
         "build and sign the bundle again";

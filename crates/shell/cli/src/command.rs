@@ -12,6 +12,7 @@ pub(crate) mod generation;
 pub(crate) mod init;
 pub(crate) mod journal;
 pub(crate) mod key;
+pub(crate) mod key_get;
 pub(crate) mod manual;
 pub(crate) mod node;
 pub(crate) mod plan;
@@ -30,13 +31,17 @@ pub(crate) mod signer;
 pub(crate) mod upgrade;
 pub(crate) mod upgrade_watch;
 
-use crate::cli::Command;
+use crate::cli::{Command, Measured};
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::output::Report;
 
 /// Runs a command.
-pub(crate) fn run(command: Command, context: Context) -> Result<Report, Diagnostic> {
+pub(crate) fn run(
+    command: Command,
+    measured: &Measured,
+    context: Context,
+) -> Result<Report, Diagnostic> {
     match command {
         Command::Init(args) => init::run(&args),
         Command::Signer(command) => signer::run(&command),
@@ -55,7 +60,7 @@ pub(crate) fn run(command: Command, context: Context) -> Result<Report, Diagnost
         Command::Evidence(command) => evidence::run(&command),
         Command::Registry(command) => registry::run(&command, context),
         Command::Agent(command) => agent::run(&command),
-        Command::Key(command) => key::run(&command),
+        Command::Key(command) => key::run(&command, measured),
         Command::Completions(args) => Ok(manual::completions(&args)),
         Command::Man(args) => manual::man(&args),
         Command::Reference(args) => Ok(manual::reference(&args)),

@@ -29,6 +29,18 @@ impl Diagnostic {
         Self { code, reason: None, message, causes: Vec::new(), hints: Vec::new() }
     }
 
+    /// An error that another process of ours wrote as JSON.
+    pub(crate) fn from_json(value: &Value) -> Self {
+        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let code = Code::ALL.iter().find(|code| code.text() == text("code"));
+        let mut error = Self::new(code.copied().unwrap_or(Code::PlatformFailed), text("message"));
+        let causes = value.get("causes").and_then(Value::as_array);
+        let causes = causes.into_iter().flatten().take(CAUSES_MAX);
+        error.causes = causes.filter_map(Value::as_str).map(str::to_owned).collect();
+        error.reason = value.get("reason").and_then(Value::as_str).map(str::to_owned);
+        error
+    }
+
     /// Says why: an error and everything behind it.
     #[must_use]
     pub(crate) fn because(mut self, error: &dyn Error) -> Self {

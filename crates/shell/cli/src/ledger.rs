@@ -1,6 +1,7 @@
 //! The registry log: opened, followed, appended to. What counts is for the registry core to say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use heirloom_model::counter::LogIndex;
@@ -14,6 +15,7 @@ use heirloom_model::wire;
 use heirloom_registry::network::{Applied, NetworkState};
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
 use heirloom_registry::refusal::Refusal;
+use heirloom_registry_shell::client::RegistryClient;
 use heirloom_store::error::StoreError;
 use heirloom_store::log_file::LogFile;
 use serde::Deserialize;
@@ -85,10 +87,8 @@ impl LogArgs {
                 let (log, _torn) = LogFile::open(path).map_err(|error| log_error(&error))?;
                 Box::new(log)
             }
-            (Some(path), _) => {
-                Box::new(Entries(LogFile::inspect(path).map_err(|error| log_error(&error))?))
-            }
-            (None, Some(url)) => crate::command::registry::client(&url)?,
+            (Some(path), _) => Box::new(ReadOnly::open(path).map_err(|error| log_error(&error))?),
+            (None, Some(url)) => Box::new(RegistryClient::new(&url)),
             (None, None) => {
                 let message = "neither a registry nor a log file was given";
                 return Err(Diagnostic::new(Code::InputMissing, message)
@@ -100,21 +100,35 @@ impl LogArgs {
 
     /// The network, and the address of its registry.
     fn resolve(&self) -> Result<(NetworkId, Option<String>), Diagnostic> {
-        if let Ok(network) = self.network.parse() {
-            return Ok((network, self.registry.clone()));
-        }
-        let path = PathBuf::from(&self.network);
-        let text = file::read_text(&path, NETWORK_FILE_BYTES_MAX).map_err(|error| {
-            error.hint("give --network with the network's id, or the network.toml of the network")
-        })?;
-        let malformed = |error: &dyn std::error::Error| {
-            let message = format!("{} is not a network file", path.display());
-            Diagnostic::new(Code::InputMalformed, message).because(error)
-        };
-        let found: NetworkFile = toml::from_str(&text).map_err(|error| malformed(&error))?;
-        let network = found.network.parse().map_err(|error| malformed(&error))?;
-        Ok((network, self.registry.clone().or(found.registry)))
+        let (network, registry) = network(&self.network)?;
+        Ok((network, self.registry.clone().or(registry)))
     }
+
+    /// The address of the registry.
+    pub(crate) fn registry(&self) -> Result<String, Diagnostic> {
+        self.resolve()?.1.ok_or_else(|| {
+            let message = "no registry was given";
+            Diagnostic::new(Code::InputMissing, message).hint("give --registry URL")
+        })
+    }
+}
+
+/// A network by its id, or by its `network.toml`, which may say where its registry is.
+pub(crate) fn network(given: &str) -> Result<(NetworkId, Option<String>), Diagnostic> {
+    if let Ok(network) = given.parse() {
+        return Ok((network, None));
+    }
+    let path = PathBuf::from(given);
+    let text = file::read_text(&path, NETWORK_FILE_BYTES_MAX).map_err(|error| {
+        error.hint("give --network with the network's id, or the network.toml of the network")
+    })?;
+    let malformed = |error: &dyn std::error::Error| {
+        let message = format!("{} is not a network file", path.display());
+        Diagnostic::new(Code::InputMalformed, message).because(error)
+    };
+    let found: NetworkFile = toml::from_str(&text).map_err(|error| malformed(&error))?;
+    let network = found.network.parse().map_err(|error| malformed(&error))?;
+    Ok((network, found.registry))
 }
 
 impl Ledger {
@@ -204,10 +218,25 @@ pub(crate) fn refused(refusal: &Refusal) -> Diagnostic {
     diagnostic.reason(refusal.code())
 }
 
-/// Entries that were read before.
-struct Entries(Vec<LogEntry>);
+/// A log file that is only read.
+struct ReadOnly {
+    path: PathBuf,
+    entries: Mutex<Vec<LogEntry>>,
+}
 
-impl LogStore for Entries {
+impl ReadOnly {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let entries = Mutex::new(LogFile::inspect(path)?);
+        Ok(Self { path: path.to_owned(), entries })
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<LogEntry>> {
+        // Whoever panicked left the entries as they were, or as they were read anew.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogStore for ReadOnly {
     fn append(&self, _: LogIndex, _: &[u8]) -> Result<LogPosition, AppendError> {
         Err(AppendError::Unreachable { reason: "the log was opened for reading".to_owned() })
     }
@@ -217,17 +246,18 @@ impl LogStore for Entries {
             length: entry.index.next().unwrap_or(entry.index),
             head: entry.hash(),
         };
-        Ok(self.0.last().map_or(LogPosition::START, after))
+        Ok(self.entries().last().map_or(LogPosition::START, after))
     }
 
     fn read(&self, from: LogIndex, max: usize) -> Result<Vec<LogEntry>, ReadError> {
         let from = usize::try_from(from.0).unwrap_or(usize::MAX);
-        Ok(self.0.iter().skip(from).take(max).cloned().collect())
+        Ok(self.entries().iter().skip(from).take(max).cloned().collect())
     }
 
     fn watch(&self, _: LogIndex, timeout: Duration) -> Result<LogPosition, ReadError> {
-        // A file that was read does not grow.
         std::thread::park_timeout(timeout);
+        let read = LogFile::inspect(&self.path);
+        *self.entries() = read.map_err(|error| ReadError::Corrupt { reason: error.to_string() })?;
         self.head()
     }
 }
@@ -240,7 +270,7 @@ pub(crate) fn log_error(error: &StoreError) -> Diagnostic {
     }
 }
 
-fn read_error(error: &ReadError) -> Diagnostic {
+pub(crate) fn read_error(error: &ReadError) -> Diagnostic {
     let code = match error {
         ReadError::Unreachable { .. } => Code::LogUnreachable,
         ReadError::Refused { .. } => Code::LogRefused,

@@ -24,7 +24,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let context = context::Context::new(cli.global);
-    let exit = match command::run(cli.command, context) {
+    let exit = match command::run(cli.command, &cli.measured, context) {
         Ok(report) => context.output.report(&report),
         Err(diagnostic) => context.output.diagnostic(&diagnostic),
     };

@@ -1,8 +1,10 @@
 //! `heirloom plan show`: explains a plan.
 
 use heirloom_model::plan::Plan;
+use heirloom_upgrade::explain::{Copies, Explanation, explain, render};
 use serde_json::{Value, json};
 
+use crate::code::Code;
 use crate::command::plan;
 use crate::diagnostic::Diagnostic;
 use crate::ledger::{Access, LogArgs};
@@ -14,6 +16,9 @@ use crate::view;
 pub(crate) struct Args {
     /// The plan: its file, or its digest if it is in the log
     plan: String,
+    /// How long an epoch lasts, to compare epochs with dates in the expiry calendar
+    #[arg(long, value_name = "SECONDS")]
+    epoch_seconds: Option<u64>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -22,11 +27,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
     let ledger = args.log.open(Access::Read)?;
     let plan = plan::find(&args.plan, &ledger.state)?;
+    let told = explain(&plan, &ledger.state, args.epoch_seconds).map_err(|error| {
+        Diagnostic::new(Code::LogNothing, "the plan cannot be explained by this log")
+            .because(&error)
+    })?;
     let mut text = String::new();
-    for step in &plan.steps {
-        output::line(&mut text, format_args!("{} {} {}", step.id, step.node, step.action.name()));
-    }
-    Ok(Report::new("plan", json!({ "plan": view::plan(&plan), "steps": steps(&plan) }), text))
+    output::line(&mut text, format_args!("plan {}: {}\n", plan.digest(), sentence(&plan)));
+    text.push_str(&render(&told));
+    Ok(Report::new("plan", json(&plan, &told), text))
 }
 
 /// The plan in one sentence.
@@ -40,21 +48,62 @@ pub(crate) fn sentence(plan: &Plan) -> String {
     )
 }
 
-fn steps(plan: &Plan) -> Vec<Value> {
-    let back = plan.rollback.iter().map(|back| (&back.step, Some(back.undoes.0)));
-    plan.steps
+fn json(plan: &Plan, told: &Explanation) -> Value {
+    let copies = |copies: &Copies| {
+        json!({
+            "old": copies.old,
+            "new": copies.new,
+            "unproven": copies.unproven,
+            "sealed": copies.sealed,
+            "failure_domains": copies.failure_domains,
+        })
+    };
+    let steps: Vec<Value> = told
+        .steps
         .iter()
-        .map(|step| (step, None))
-        .chain(back)
-        .map(|(step, undoes)| {
+        .map(|row| {
             json!({
-                "id": step.id.0,
-                "node": step.node.to_string(),
-                "wave": step.wave,
-                "action": step.action.name(),
-                "gates": step.gates.iter().map(|gate| format!("{gate:?}")).collect::<Vec<_>>(),
-                "undoes": undoes,
+                "id": row.step.0,
+                "wave": row.wave,
+                "node": row.node.to_string(),
+                "action": row.action,
+                "gates": row.gates,
+                "before": copies(&row.before),
+                "after": copies(&row.after),
             })
         })
-        .collect()
+        .collect();
+    let rollback: Vec<Value> = told
+        .rollback
+        .iter()
+        .map(|row| {
+            json!({
+                "id": row.step.0,
+                "node": row.node.to_string(),
+                "action": row.action,
+                "gates": row.gates,
+                "undoes": row.undoes.0,
+            })
+        })
+        .collect();
+    let calendar: Vec<Value> = told
+        .calendar
+        .iter()
+        .map(|entry| {
+            json!({
+                "what": entry.what.to_string(),
+                "end": entry.end.to_string(),
+                "verdict": entry.verdict.name(),
+            })
+        })
+        .collect();
+    json!({
+        "plan": view::plan(plan),
+        "summary": told.summary,
+        "warnings": told.warnings,
+        "steps": steps,
+        "rollback": rollback,
+        "point_of_no_return": told.point_of_no_return.0,
+        "expiry": calendar,
+    })
 }

@@ -1,5 +1,6 @@
 //! `heirloom registry`: the log of signed statements.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,14 +8,16 @@ use heirloom_model::envelope::Envelope;
 use heirloom_model::log::LogEntry;
 use heirloom_model::wire;
 use heirloom_registry::network::Applied;
-use heirloom_registry::port::LogStore;
+use heirloom_registry_shell::server::{self, ServeError};
+use heirloom_store::log_file::LogFile;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::code::Code;
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
-use crate::ledger::{Access, LogArgs};
-use crate::output::{Report, columns};
+use crate::ledger::{self, Access, LogArgs};
+use crate::output::{self, Report, columns};
 use crate::view;
 
 /// Verbs.
@@ -35,9 +38,9 @@ pub(crate) struct Serve {
     /// Address to listen at
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
     listen: SocketAddr,
-    /// The network, by its id
-    #[arg(long, value_name = "ID")]
-    network: heirloom_model::digest::NetworkId,
+    /// The network: its id, or the `network.toml` that `heirloom init` wrote
+    #[arg(long, value_name = "ID|FILE", default_value = "network.toml")]
+    network: String,
 }
 
 /// Which log, from where.
@@ -51,20 +54,54 @@ pub(crate) struct Show {
 }
 
 /// Runs a verb.
-pub(crate) fn run(command: &Command, _context: Context) -> Result<Report, Diagnostic> {
+pub(crate) fn run(command: &Command, context: Context) -> Result<Report, Diagnostic> {
     match command {
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve(args, context),
         Command::Show(args) => show(args),
     }
 }
 
-/// A client of the registry at an address.
-pub(crate) fn client(url: &str) -> Result<Box<dyn LogStore>, Diagnostic> {
-    Err(Diagnostic::new(Code::LogUnreachable, format!("no client for {url} yet")))
+fn serve(args: &Serve, context: Context) -> Result<Report, Diagnostic> {
+    let (network, _) = ledger::network(&args.network)?;
+    let (log, torn) = LogFile::open(&args.log).map_err(|error| ledger::log_error(&error))?;
+    if let Some(torn) = torn {
+        output::note(&format!(
+            "the last append never finished, and nobody was told that it had: {} bytes cut off",
+            torn.bytes
+        ));
+    }
+    let address = args.listen.to_string();
+    let ready = |at: SocketAddr| {
+        let text = format!("serving network {network} at http://{at}\n");
+        let json = json!({ "network": network.to_string(), "address": format!("http://{at}") });
+        context.output.report(&Report::new("registry.serving", json, text));
+    };
+    server::run(log, network, &address, ready, ended()).map_err(|error| stopped(&error))?;
+    Ok(Report::new("registry.stopped", json!({}), ""))
 }
 
-fn serve(_args: &Serve) -> Result<Report, Diagnostic> {
-    Err(Diagnostic::new(Code::RegistryFailed, "no registry yet"))
+/// Ready when somebody asks the process to end.
+async fn ended() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return pending().await };
+    let interrupt = tokio::signal::ctrl_c();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt => {}
+    }
+}
+
+fn stopped(error: &ServeError) -> Diagnostic {
+    let code = match error {
+        ServeError::AddressInUse { .. } => Code::AddressInUse,
+        ServeError::NoAddress { .. }
+        | ServeError::Refused { .. }
+        | ServeError::AddressNotHere { .. }
+        | ServeError::Failed(_) => Code::RegistryFailed,
+        ServeError::Log(error) => return ledger::read_error(error),
+        ServeError::Chain(_) => Code::LogCorrupt,
+        ServeError::OtherNetwork { .. } => Code::LogHistory,
+    };
+    Diagnostic::new(code, "the registry does not serve").because(error)
 }
 
 fn show(args: &Show) -> Result<Report, Diagnostic> {

@@ -1,0 +1,12 @@
+//! Sessions with the command line, as a person has them: real processes, real files, no network.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::print_stderr, reason = "a test says what it skipped")]
+
+mod bad_input;
+mod evidence;
+mod journal;
+mod reference;
+mod statements;
+mod upgrade;
+mod world;

@@ -1,0 +1,159 @@
+//! A network from its first key to its first policy, by several people and offline.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::world::{Place, domain, keeper};
+
+const LOG: &str = "--network net/network.toml --log net/registry.log";
+
+/// The network's id.
+fn network(place: &Place) -> String {
+    let root = place.json("root verify net/root.statement");
+    root["network"].as_str().unwrap().to_owned()
+}
+
+/// A fleet of one node.
+pub(crate) fn fleet(place: &Place, serial: u64) -> String {
+    let agent = place.json("signer show net/keys/operator-1.key");
+    let agent = agent["public_key"].as_str().unwrap().to_owned();
+    format!(
+        "serial = {serial}\nnot_after = \"2099-01-01\"\n[[node]]\nnode = \"node-1\"\n\
+         domain = \"{}\"\nhost = \"host-1\"\nfailure_domain = \"zone-1\"\n\
+         operator = \"alice\"\nagent = \"{agent}\"\n",
+        domain()
+    )
+}
+
+/// A policy of one keeper, with what stands in its holder table.
+pub(crate) fn policy(holder: &str) -> String {
+    format!(
+        "domain = \"{}\"\nserial = 1\nsharing = \"replicated\"\nholders_min = 2\n\
+         session_seconds_max = 3600\nephemeral_epochs = 3\nnot_after = \"2099-01-01\"\n\
+         [[holder]]\n{holder}\n[appraisal]\nplatforms = \"any\"\ntcb = [\"up-to-date\"]\n\
+         advisories_accepted = []\ntcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n",
+        domain()
+    )
+}
+
+#[test]
+fn a_network_is_made_whole_and_never_again_in_the_same_place() {
+    let place = Place::with_network();
+    assert_eq!(fs::read_dir(place.path("net/keys")).unwrap().count(), 12);
+    for entry in fs::read_dir(place.path("net/keys")).unwrap() {
+        let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let shown = place.json("root show net/root.statement");
+    let roles = shown["content"]["roles"].as_array().unwrap();
+    let thresholds: Vec<u64> =
+        roles.iter().map(|role| role["threshold"].as_u64().unwrap()).collect();
+    assert_eq!(thresholds, [2, 1, 2, 2, 1]);
+    assert_eq!(shown["content"]["anchors"][0]["class"], "development");
+    let log = place.json(&format!("registry show {LOG}"));
+    assert_eq!(log["entries"][0]["counts"], true);
+    place.fails("init net --anchor anchor", 1, "E-FILE-004");
+    place.fails("init other --anchor anchor --policy-threshold 4", 3, "E-STATEMENT-004");
+    place.fails("init other --anchor missing", 1, "E-FILE-001");
+    place.fails("init other --anchor net/network.toml", 1, "E-INPUT-001");
+}
+
+#[test]
+fn statements_are_signed_one_after_the_other_and_published_when_enough_signed() {
+    let place = Place::with_network();
+    place.ok(&format!("epoch advance --key net/keys/timekeeper-1.key {LOG}"));
+    place.write("fleet.toml", fleet(&place, 1).as_bytes());
+    place.ok(&format!("fleet sign fleet.toml --key net/keys/operator-1.key --out fleet {LOG}"));
+    let short = place.fails(&format!("fleet publish fleet {LOG}"), 3, "E-STATEMENT-004");
+    assert!(short.contains("reason: threshold-not-met"), "{short}");
+    place.ok("fleet sign fleet --key net/keys/operator-2.key --network net/network.toml");
+    assert_eq!(place.json("fleet show fleet")["signed_by"].as_array().unwrap().len(), 2);
+    assert_eq!(place.json(&format!("fleet publish fleet {LOG}"))["index"], 2);
+    let again = place.fails(&format!("fleet publish fleet {LOG}"), 3, "E-STATEMENT-004");
+    assert!(again.contains("reason: not-next"), "{again}");
+    place.fails(&format!("policy publish fleet {LOG}"), 1, "E-STATEMENT-002");
+}
+
+#[test]
+fn a_release_is_measured_signed_published_and_verified() {
+    let place = Place::with_network();
+    place.ok(&format!("epoch advance --key net/keys/timekeeper-1.key {LOG}"));
+    place.bundle("bundle", &keeper(&network(&place), "keeper-1.0.0"));
+    place.ok("release sign bundle --key net/keys/release-1.key --out release");
+    let shown = place.json("release show release");
+    assert_eq!(shown["content"]["kind"], "keeper");
+    assert_eq!(shown["content"]["artifacts"].as_array().unwrap().len(), 3);
+    let verify = format!("release verify release --bundle bundle {LOG}");
+    assert_eq!(place.json(&verify)["published"], false);
+    place.ok(&format!("release publish release {LOG}"));
+    assert_eq!(place.json(&verify)["published"], true);
+
+    place.bundle("other", &keeper(&network(&place), "keeper-1.0.1"));
+    place.fails(&format!("release verify release --bundle other {LOG}"), 3, "E-BUNDLE-002");
+    let mut sigstruct = place.read("bundle/sigstruct");
+    sigstruct[960] ^= 1;
+    place.write("bundle/sigstruct", &sigstruct);
+    place.fails(&verify, 1, "E-BUNDLE-001");
+    place.fails("release sign bundle --key net/keys/release-1.key --out again", 1, "E-BUNDLE-001");
+}
+
+#[test]
+fn a_policy_names_measurements_and_its_mistakes_are_found() {
+    let place = Place::with_network();
+    let (one, two) = ("11".repeat(32), "22".repeat(32));
+    let holder = format!("measurement = \"sgx:{one}\"\nsecurity_version = 1\ngives_to = []");
+    place.write("policy.toml", policy(&holder).as_bytes());
+    let sign = |input: &str, out: &str| {
+        format!(
+            "policy sign {input} --out {out} --network net/network.toml \
+             --key net/keys/policy-1.key --key net/keys/policy-2.key"
+        )
+    };
+    place.ok(&sign("policy.toml", "policy"));
+    let shown = place.json("policy show policy");
+    assert_eq!(shown["content"]["holders"][0]["measurement"], format!("sgx:{one}"));
+
+    let signer = format!("signer = \"{two}\"\nsecurity_version = 1\ngives_to = []");
+    place.write("signer.toml", policy(&signer).as_bytes());
+    place.fails(&sign("signer.toml", "bad"), 3, "E-INPUT-004");
+    let disguised = format!("measurement = \"signer:{two}\"\nsecurity_version = 1\ngives_to = []");
+    place.write("disguised.toml", policy(&disguised).as_bytes());
+    place.fails(&sign("disguised.toml", "bad"), 3, "E-INPUT-004");
+
+    // OLD gives to NEW, but NEW has no rule: it would receive nothing, in silence.
+    let dangling = holder.replace("[]", &format!("[\"sgx:{two}\"]"));
+    place.write("dangling.toml", policy(&dangling).as_bytes());
+    let lint = place
+        .run("--json policy lint dangling.toml --previous policy.toml --network net/network.toml");
+    assert_eq!(lint.exit, 3, "{}{}", lint.out, lint.err);
+    assert!(lint.out.contains("\"L-201\""), "{}", lint.out);
+
+    let diff = "policy diff policy dangling.toml --network net/network.toml";
+    let shown = place.ok(diff);
+    let expected = format!("+ holders[sgx:{one}].gives_to[sgx:{two}]: listed\n");
+    assert!(shown.contains(&expected), "{shown}");
+    assert_eq!(place.run(&format!("{diff} --exit-code")).exit, 4);
+    let same = "policy diff policy policy.toml --exit-code --network net/network.toml";
+    assert_eq!(place.ok(same), "no difference\n");
+}
+
+#[test]
+fn genesis_is_said_aloud() {
+    let (place, ceremony) = {
+        let network = crate::world::Network::new();
+        network.release()
+    };
+    let log = format!("--network {} --log log", ceremony.network);
+    let order = "generation order --node node-1 --key operator-1.key --key operator-2.key";
+    place.fails(&format!("{order} --genesis {log}"), 3, "E-GENERATION-001");
+    let ordered = place.json(&format!("{order} {log}"));
+    assert_eq!(ordered["generation"], 1);
+
+    let place = Place::with_network();
+    let missing = place.fails(
+        &format!("generation order --node node-1 --key net/keys/operator-1.key {LOG}"),
+        3,
+        "E-LOG-007",
+    );
+    assert!(missing.contains("no policy is published"), "{missing}");
+}

@@ -1,0 +1,310 @@
+//! Directories to work in, and a log of a whole network.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use heirloom_emulated::bundle::Bundle;
+use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
+use heirloom_emulated::manifest::Manifest;
+use heirloom_emulated::provisioning::DevelopmentRoot;
+use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_emulated::signer::EnclaveSigningKey;
+use heirloom_keeper::port::Platform as _;
+use heirloom_model::counter::{Epoch, Generation, Serial, Time};
+use heirloom_model::digest::{Checksum, Nonce};
+use heirloom_model::domain::{
+    Challenge, GenerationReceipt, HoldingOrigin, LogPosition, PossessionProof, Registration,
+};
+use heirloom_model::envelope::Envelope;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::Policy;
+use heirloom_model::signature::SigningKey;
+use heirloom_model::statement::Statement;
+use heirloom_model::wire;
+use heirloom_registry::port::LogStore as _;
+use heirloom_store::key_file;
+use heirloom_store::log_file::LogFile;
+use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
+use tempfile::TempDir;
+
+/// An RSA key that signs enclaves of tests.
+const ENCLAVE_KEY: &str =
+    include_str!("../../../../adapter/emulated/tests/data/enclave-signing-test-key-not-secret.pem");
+/// A program of a few hundred bytes.
+const PROGRAM: &[u8] = include_bytes!("../../../../adapter/emulated/tests/data/tiny.elf");
+
+/// What a command did.
+pub(crate) struct Ended {
+    pub(crate) exit: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// A directory to work in.
+pub(crate) struct Place(TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A network that `heirloom init` made in `net`.
+    pub(crate) fn with_network() -> Self {
+        let place = Self::new();
+        let anchor = DevelopmentRoot::from_seed(&[0xde; 32], Time(1_700_000_000)).anchor();
+        place.write("anchor", &wire::encode(&anchor));
+        place.ok("init net --anchor anchor");
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    /// Writes a key file.
+    pub(crate) fn key(&self, name: &str, key: &SigningKey) {
+        key_file::create(&self.path(name), key).unwrap();
+    }
+
+    /// Writes a bundle that launches.
+    pub(crate) fn bundle(&self, name: &str, manifest: &Manifest) {
+        let key = EnclaveSigningKey::from_pem(ENCLAVE_KEY).unwrap();
+        let bundle = Bundle::sign(&key, PROGRAM.to_vec(), manifest, 0x2026_1120).unwrap();
+        bundle.write(&self.path(name)).unwrap();
+    }
+
+    /// Runs a command; words are separated by blanks.
+    pub(crate) fn run(&self, words: &str) -> Ended {
+        let output = Command::new(env!("CARGO_BIN_EXE_heirloom"))
+            .args(words.split_whitespace())
+            .current_dir(self.0.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        Ended {
+            exit: output.status.code().expect("it ended by itself"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs a command that must succeed, and returns its data.
+    pub(crate) fn ok(&self, words: &str) -> String {
+        let ended = self.run(words);
+        assert_eq!(ended.exit, 0, "{words}\n{}{}", ended.out, ended.err);
+        ended.out
+    }
+
+    /// Runs a command that must succeed with `--json`.
+    pub(crate) fn json(&self, words: &str) -> serde_json::Value {
+        serde_json::from_str(&self.ok(&format!("--json {words}"))).unwrap()
+    }
+
+    /// Runs a command that must fail with an exit code and an error code, say what to do, and
+    /// change nothing. Returns what it said.
+    pub(crate) fn fails(&self, words: &str, exit: i32, code: &str) -> String {
+        let before = self.content();
+        let ended = self.run(words);
+        let said = format!("{words}\n{}{}", ended.out, ended.err);
+        assert_eq!(ended.exit, exit, "{said}");
+        assert!(ended.err.contains(&format!("error[{code}]: ")), "{said}");
+        assert!(ended.err.contains("hint: "), "{said}");
+        assert_eq!(ended.out, "", "{said}");
+        assert!(before == self.content(), "something was changed by {said}");
+        ended.err
+    }
+
+    /// Every file and its bytes.
+    fn content(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        collect(self.0.path(), &mut files);
+        files
+    }
+}
+
+fn collect(directory: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+            files.insert(path, Vec::new());
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            files.insert(path, bytes);
+        }
+    }
+}
+
+/// The manifest of a keeper for a network of `heirloom init`.
+pub(crate) fn keeper(network: &str, release: &str) -> Manifest {
+    Manifest {
+        network: network.parse().unwrap(),
+        domain: Some(domain().parse().unwrap()),
+        application: None,
+        release: release.parse().unwrap(),
+        product_id: 1,
+        security_version: 2,
+    }
+}
+
+/// The domain of networks of `heirloom init`.
+pub(crate) fn domain() -> String {
+    "d0".repeat(32)
+}
+
+/// A network with four proven holders of generation 0, as files: `log`, and key files of
+/// operators.
+pub(crate) struct Network {
+    pub(crate) place: Place,
+    pub(crate) ceremony: Ceremony,
+    log: LogFile,
+    old: Code,
+    pub(crate) new: Code,
+}
+
+const CHECKSUM: Checksum = Checksum::new([0xc5; 32]);
+
+impl Network {
+    pub(crate) fn new() -> Self {
+        let place = Place::new();
+        let log = LogFile::create(&place.path("log")).unwrap();
+        let ceremony = Ceremony::new(&[7; 32]);
+        for (number, key) in (1..).zip(&ceremony.operator_keys) {
+            place.key(&format!("operator-{number}.key"), key);
+        }
+        for (number, key) in (1..).zip(&ceremony.policy_keys) {
+            place.key(&format!("policy-{number}.key"), key);
+        }
+        let (old, new) = (Code::named("keeper 1", 1), Code::named("keeper 2", 2));
+        let network = Self { place, ceremony, log, old, new };
+        network.begin();
+        network.hold();
+        network
+    }
+
+    /// The arguments that name this network and its log.
+    pub(crate) fn log(&self) -> String {
+        format!("--network {} --log log", self.ceremony.network)
+    }
+
+    /// Lets somebody else write the log.
+    pub(crate) fn release(self) -> (Place, Ceremony) {
+        (self.place, self.ceremony)
+    }
+
+    /// A policy with both edges.
+    pub(crate) fn policy(&self, serial: u64) -> Policy {
+        let (old, new) = (self.old, self.new);
+        self.ceremony.policy_of(Serial(serial), &[old, new], &[(old, new), (new, old)])
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        self.ceremony.nodes(4).into_iter().map(|node| node.node).collect()
+    }
+
+    fn begin(&self) {
+        let ceremony = &self.ceremony;
+        self.append(&ceremony.root());
+        self.append(&ceremony.epoch(Epoch(1)));
+        self.append(&ceremony.fleet(Serial(1), ceremony.nodes(4)));
+        self.append(&ceremony.endorsements());
+        self.append(&ceremony.release("keeper-1.0.0", &self.old).0);
+        self.append(&ceremony.release("keeper-2.0.0", &self.new).0);
+        self.append(&ceremony.policy(&self.policy(1)));
+    }
+
+    /// Every node registers, holds generation 0, and proves it.
+    fn hold(&self) {
+        let nodes = self.nodes();
+        let (network, domain) = (self.ceremony.network, self.ceremony.domain);
+        for node in &nodes {
+            let as_of = self.position();
+            let node = node.clone();
+            let (id, policy) = (node.clone(), Serial(1));
+            self.attest(&id, &Registration { network, domain, node, as_of, policy });
+        }
+        let order = self.ceremony.order(Generation(0), &nodes[0], Epoch(100));
+        self.append(&order);
+        let order = order.unverified::<heirloom_model::domain::GenerationOrder>().unwrap();
+        for node in &nodes {
+            let receipt = GenerationReceipt {
+                network,
+                domain,
+                node: node.clone(),
+                order: order.nonce,
+                generation: Generation(0),
+                checksum: CHECKSUM,
+            };
+            self.attest(node, &receipt);
+        }
+        let challenge = Challenge {
+            network,
+            domain,
+            nonce: Nonce::new([0x77; 32]),
+            verifier: nodes[0].clone(),
+            targets: nodes.clone(),
+            step: None,
+        };
+        let agent = self.ceremony.agent_key(&nodes[0]);
+        self.append(&Envelope::signed(&challenge, [&agent]));
+        for node in &nodes {
+            let proof = PossessionProof {
+                network,
+                domain,
+                node: node.clone(),
+                challenge: challenge.nonce,
+                generation: Generation(0),
+                checksum: CHECKSUM,
+                origin: HoldingOrigin::Recovered,
+                as_of: self.position(),
+                policy: Serial(1),
+                measurement: self.old.measurement,
+            };
+            self.attest(node, &proof);
+        }
+    }
+
+    fn position(&self) -> LogPosition {
+        self.log.head().unwrap()
+    }
+
+    fn append(&self, envelope: &Envelope) {
+        self.log.append(self.position().length, &wire::encode(envelope)).unwrap();
+    }
+
+    /// Appends a statement of the keeper on a node, with evidence.
+    fn attest<T: Statement>(&self, node: &NodeId, statement: &T) {
+        let number = *node.as_str().as_bytes().last().unwrap();
+        let key = SigningKey::generate(&mut |bytes| bytes.fill(number));
+        let mut envelope = Envelope::signed(statement, [&key]);
+        let report_data = envelope.report_data(&key.public_key());
+        envelope.evidence = Some(self.enclave(number).evidence(&report_data).unwrap());
+        self.append(&envelope);
+    }
+
+    fn enclave(&self, number: u8) -> EmulatedEnclave {
+        let Measurement::Sgx(measurement) = self.old.measurement;
+        let host = EmulatedHost::from_seed(&self.ceremony.manufacturer, &[number; 32]);
+        let secs = Secs {
+            measurement,
+            signer: CODE_SIGNER,
+            product_id: 1,
+            isv_svn: u16::try_from(self.old.security_version.0).unwrap(),
+            attributes: LaunchMode::Production.attributes(),
+            misc_select: 0,
+        };
+        host.launch(secs, Box::new(|bytes: &mut [u8]| bytes.fill(1)))
+    }
+}
