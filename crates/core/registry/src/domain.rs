@@ -114,9 +114,9 @@ pub enum ProofFlaw {
     NotRecovered,
 }
 
-/// Challenges that one domain remembers. A fleet of the largest size asks each node twice an
-/// upgrade, in groups.
-pub const CHALLENGES_KEPT_MAX: usize = 4_096;
+/// Challenges that one domain remembers. The plan of the largest fleet asks some three times for
+/// each node, one node at a time, and agents that were interrupted ask again.
+pub const CHALLENGES_KEPT_MAX: usize = 65_536;
 /// Policies that one domain remembers, besides those in force and pending.
 pub const POLICIES_KEPT_MAX: usize = 64;
 
