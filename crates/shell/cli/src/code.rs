@@ -171,6 +171,8 @@ codes! {
 
     AgentFailed "E-AGENT-001" User "the agent stopped"
         "look at the reason, correct it, and start the agent again: it continues";
+    AgentNotNew "E-AGENT-002" Refused "a node has state, but no record of what is installed"
+        "do not start it as a new node: find out what removed the record, or restore it";
     RegistryFailed "E-REGISTRY-001" User "the registry stopped"
         "look at the reason, correct it, and start the registry again: it continues";
 

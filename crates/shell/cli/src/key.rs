@@ -31,7 +31,8 @@ pub(crate) fn random(bytes: &mut [u8]) {
     aws_lc_rs::rand::fill(bytes).expect("the system has random numbers");
 }
 
-fn key_error(error: &KeyFileError) -> Diagnostic {
+/// The error of a key file as ours.
+pub(crate) fn key_error(error: &KeyFileError) -> Diagnostic {
     let code = match error {
         KeyFileError::Store(error) => return file::store_error(error),
         KeyFileError::Exposed { .. } => Code::KeyExposed,

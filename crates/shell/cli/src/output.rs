@@ -126,6 +126,13 @@ impl Output {
     }
 }
 
+/// Lets a daemon log what it does, as lines of JSON on standard error.
+pub(crate) fn log_as_json() {
+    let started = tracing_subscriber::fmt().json().with_writer(io::stderr).try_init();
+    // Only a second call fails, and then there is a log already.
+    drop(started);
+}
+
 /// Writes a line about what happens.
 pub(crate) fn event(line: &str) {
     let _told = writeln!(anstream::stderr().lock(), "{line}");

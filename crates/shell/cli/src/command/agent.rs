@@ -1,12 +1,17 @@
 //! `heirloom agent`: the agent of one node.
 
+use std::error::Error as _;
+use std::io;
 use std::path::PathBuf;
 
-use heirloom_agent::run::AgentRunError;
+use heirloom_agent::run::{self, AgentRunError};
+use heirloom_upgrade::agent::AgentError;
+use serde_json::json;
 
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
-use crate::output::Report;
+use crate::output::{self, Report};
+use crate::{file, key, ledger};
 
 /// Verbs.
 #[derive(Debug, clap::Subcommand)]
@@ -26,22 +31,35 @@ pub(crate) struct Run {
 /// Runs a verb.
 pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     let Command::Run(args) = command;
-    heirloom_agent::run::run(&args.config)
-        .map_err(|error| Diagnostic::new(code(&error), "the agent stopped").because(&error))?;
-    Ok(Report::raw(""))
+    output::log_as_json();
+    run::run(&args.config).map_err(|error| stopped(&error))?;
+    Ok(Report::new("agent.stopped", json!({}), ""))
 }
 
-/// Which of our codes an agent's end stands for.
-fn code(error: &AgentRunError) -> Code {
-    match error {
-        AgentRunError::Journal(_) | AgentRunError::NotNew { .. } => Code::JournalCorrupt,
+/// Why the agent stopped, as our error.
+fn stopped(error: &AgentRunError) -> Diagnostic {
+    let code = match error {
+        AgentRunError::Key(error) => return key::key_error(error),
+        AgentRunError::Store(error) => return file::store_error(error),
+        AgentRunError::NotNew { .. } => Code::AgentNotNew,
+        AgentRunError::Api { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            Code::AddressInUse
+        }
+        AgentRunError::Agent(AgentError::Read(error)) => return ledger::read_error(error),
+        AgentRunError::Agent(AgentError::History(_)) => Code::LogHistory,
+        AgentRunError::Journal(_) | AgentRunError::Agent(AgentError::CorruptJournal(_)) => {
+            Code::JournalCorrupt
+        }
         AgentRunError::Config(_)
-        | AgentRunError::Key(_)
-        | AgentRunError::Store(_)
         | AgentRunError::Bundle(_)
         | AgentRunError::State(_)
         | AgentRunError::Api { .. }
         | AgentRunError::System { .. }
         | AgentRunError::Agent(_) => Code::AgentFailed,
+    };
+    let diagnostic = Diagnostic::new(code, error.to_string());
+    match error.source() {
+        Some(cause) => diagnostic.because(cause),
+        None => diagnostic,
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn run(command: &Command, context: Context) -> Result<Report, Diagnos
 }
 
 fn serve(args: &Serve, context: Context) -> Result<Report, Diagnostic> {
+    output::log_as_json();
     let (network, _) = ledger::network(&args.network)?;
     let (log, torn) = LogFile::open(&args.log).map_err(|error| ledger::log_error(&error))?;
     if let Some(torn) = torn {

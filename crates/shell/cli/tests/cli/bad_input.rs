@@ -196,6 +196,25 @@ fn a_registry_that_is_not_there_is_said_and_safe_to_try_again() {
 }
 
 #[test]
+fn an_agent_with_two_bundles_or_an_unknown_key_does_not_start() {
+    let place = Place::new();
+    let good = "network = \"01\"\nnode = \"node-1\"\n";
+    place.write("agent.toml", good.as_bytes());
+    place.fails("agent run --config agent.toml", 1, "E-AGENT-001");
+    place.fails("agent run --config missing.toml", 1, "E-AGENT-001");
+    let whole = format!(
+        "network = \"{}\"\nnode = \"node-1\"\nkey_file = \"agent.key\"\n\
+         registry = \"http://127.0.0.1:1\"\nplatform = \"platform.sock\"\ndata = \"data\"\n\
+         artifacts = \"artifacts\"\nlisten = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"\n\
+         free_bytes_min = 1\n[[keeper]]\nbundle = \"one\"\n[[keeper]]\nbundle = \"two\"\n",
+        "01".repeat(32)
+    );
+    place.write("agent.toml", whole.as_bytes());
+    let said = place.fails("agent run --config agent.toml", 1, "E-AGENT-001");
+    assert!(said.contains("2 keeper bundles for one domain"), "{said}");
+}
+
+#[test]
 fn damaged_journals_are_corruption() {
     let place = Place::new();
     crate::journal::journal(&place);
