@@ -34,6 +34,7 @@ use heirloom_model::signature::SigningKey;
 use heirloom_registry::domain::{Committed, DomainState};
 use heirloom_registry::network::NetworkState;
 
+use crate::file::{FileName, Kind};
 use crate::handshake::{is_expired, permit_holder};
 use crate::intent::{Durable, Intent, StoredFile};
 use crate::keyring::{Batch, Coverage, Gap, Keyring};
@@ -91,7 +92,8 @@ pub struct Keeper {
     proposals: BTreeMap<Nonce, Proposal>,
     origin: HoldingOrigin,
     unreadable: Option<Unreadable>,
-    witness: Option<Witness>,
+    /// The newest witness that opened or was written, with its sequence number.
+    witness: Option<(u64, Witness)>,
     /// The log that was fed is another one than the one that the witness saw.
     forked: Forked,
     admission: Admission,
@@ -184,6 +186,9 @@ impl Keeper {
         let (change, removed, answer) = intent.release(receipt);
         self.stale.extend(change.stale);
         for name in removed {
+            if let Kind::Sealed(FileName::Witness { sequence }) = FileName::classify(&name) {
+                self.witness_files.remove(&sequence);
+            }
             self.stale.remove(&name);
         }
         for batch in change.batches {
@@ -201,9 +206,8 @@ impl Keeper {
             self.proposals.insert(order, proposal);
         }
         if let Some((sequence, witness)) = change.witness {
-            self.witness_files.retain(|kept| kept.saturating_add(1) >= sequence);
             self.witness_files.insert(sequence);
-            self.witness = Some(witness);
+            self.witness = Some((sequence, witness));
         }
         self.refresh();
         answer
@@ -319,7 +323,7 @@ impl Keeper {
     }
 
     fn is_rolled_back(&self) -> bool {
-        let seen = self.witness.map_or(LogPosition::START.length, |seen| seen.position.length);
+        let seen = self.witness.map_or(LogPosition::START.length, |(_, seen)| seen.position.length);
         let committed = self.committed().map(|committed| committed.generation);
         self.forked == Forked::Yes
             || self.position().length < seen

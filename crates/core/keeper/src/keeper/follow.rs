@@ -49,7 +49,7 @@ impl Keeper {
             self.epochs = self.epochs.split_off(&oldest);
         }
         let position = self.position();
-        if let Some(seen) = self.witness
+        if let Some((_, seen)) = self.witness
             && seen.position.length == position.length
             && seen.position.head != position.head
         {
@@ -127,26 +127,25 @@ impl Keeper {
         });
         let now = Witness { position: self.position(), policy: self.policy_serial(), committed };
         let generation = |witness: &Witness| witness.committed.map(|seen| seen.generation);
-        let is_news = self
-            .witness
-            .as_ref()
-            .is_none_or(|seen| now.policy > seen.policy || generation(&now) > generation(seen));
-        if !is_news || now.policy == Serial(0) {
-            return Ok(());
+        let is_news = self.witness.as_ref().is_none_or(|(_, seen)| {
+            now.policy > seen.policy || generation(&now) > generation(seen)
+        });
+        if is_news && now.policy > Serial(0) {
+            let sequence = self.witness_files.last().map_or(0, |last| last.saturating_add(1));
+            let none = Generation(0);
+            let purpose = SealedPurpose::Witness;
+            let domain = self.config.domain;
+            let subject = Subject { purpose, domain, first: none, last: none, sequence };
+            let bytes = seal(platform, &self.identity, &subject, &wire::encode(&now))?;
+            writes.push(FileWrite { name: FileName::Witness { sequence }.to_string(), bytes });
+            change.witness = Some((sequence, now));
         }
-        let sequence = self.witness_files.last().map_or(0, |last| last.saturating_add(1));
-        let none = Generation(0);
-        let purpose = SealedPurpose::Witness;
-        let domain = self.config.domain;
-        let subject = Subject { purpose, domain, first: none, last: none, sequence };
-        let bytes = seal(platform, &self.identity, &subject, &wire::encode(&now))?;
-        writes.push(FileWrite { name: FileName::Witness { sequence }.to_string(), bytes });
-        // The last two are kept.
-        let old = self.witness_files.iter().filter(|kept| kept.saturating_add(1) < sequence);
+        // The newest good one and the one before it are kept.
+        let good = change.witness.or(self.witness).map_or(0, |(sequence, _)| sequence);
+        let old = self.witness_files.iter().filter(|kept| kept.saturating_add(1) < good);
         change
             .stale
             .extend(old.map(|sequence| FileName::Witness { sequence: *sequence }.to_string()));
-        change.witness = Some((sequence, now));
         Ok(())
     }
 

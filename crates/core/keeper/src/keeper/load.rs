@@ -30,7 +30,7 @@ const PROPOSAL_BYTES: usize = 96;
 pub(crate) struct Loaded {
     pub(crate) keyring: Keyring,
     pub(crate) proposals: BTreeMap<Nonce, Proposal>,
-    pub(crate) witness: Option<Witness>,
+    pub(crate) witness: Option<(u64, Witness)>,
     pub(crate) witness_files: BTreeSet<u64>,
     pub(crate) sequence: u64,
     pub(crate) unreadable: Option<Unreadable>,
@@ -137,7 +137,7 @@ impl Loaded {
         for (sequence, stored) in witnesses.into_iter().rev() {
             match or_platform(open_witness(platform, identity, domain, sequence, stored))? {
                 Ok(witness) => {
-                    self.witness = Some(witness);
+                    self.witness = Some((sequence, witness));
                     return Ok(());
                 }
                 Err(unreadable) => reason = reason.or(Some(unreadable)),

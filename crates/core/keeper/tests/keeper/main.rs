@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod crash;
 mod handshake;
 mod lifecycle;
 mod refusal;

@@ -45,6 +45,17 @@ pub(crate) struct Node {
 pub(crate) struct Disk {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) failures: u32,
+    /// Operations so far.
+    pub(crate) operations: u32,
+    /// At which operation power fails, and whether the operation still takes effect.
+    pub(crate) crash: Option<(u32, Crash)>,
+}
+
+/// On which side of an operation power fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Crash {
+    Before,
+    After,
 }
 
 impl World {
@@ -260,26 +271,43 @@ impl Disk {
         self.files.keys().map(String::as_str).filter(|name| name.starts_with(prefix)).collect()
     }
 
-    fn fail(&mut self, name: &str) -> Result<(), StoreError> {
-        if self.failures == 0 {
-            return Ok(());
+    fn operate(
+        &mut self,
+        name: &str,
+        operation: impl FnOnce(&mut BTreeMap<String, Vec<u8>>),
+    ) -> Result<(), StoreError> {
+        let failed = || Err(StoreError::Full { file: name.to_owned() });
+        if self.failures > 0 {
+            self.failures -= 1;
+            return failed();
         }
-        self.failures -= 1;
-        Err(StoreError::Full { file: name.to_owned() })
+        self.operations += 1;
+        match self.crash {
+            Some((at, Crash::Before)) if at < self.operations => failed(),
+            Some((at, Crash::After)) if at + 1 < self.operations => failed(),
+            Some((at, Crash::After)) if at < self.operations => {
+                operation(&mut self.files);
+                failed()
+            }
+            Some(_) | None => {
+                operation(&mut self.files);
+                Ok(())
+            }
+        }
     }
 }
 
 impl StateStore for Disk {
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        self.fail(name)?;
-        self.files.insert(name.to_owned(), bytes.to_vec());
-        Ok(())
+        self.operate(name, |files| {
+            files.insert(name.to_owned(), bytes.to_vec());
+        })
     }
 
     fn remove(&mut self, name: &str) -> Result<(), StoreError> {
-        self.fail(name)?;
-        self.files.remove(name);
-        Ok(())
+        self.operate(name, |files| {
+            files.remove(name);
+        })
     }
 }
 
