@@ -9,6 +9,7 @@
     reason = "these commands talk to the person who runs them"
 )]
 
+mod lab;
 mod process;
 mod setup;
 mod test;

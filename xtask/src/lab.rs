@@ -1,0 +1,311 @@
+//! A real fleet on this machine: registry, hosts with their own emulated CPU, agents, keepers,
+//! applications. Everything that a person would do is done with the `heirloom` command.
+//!
+//! Read in this order:
+//!
+//! * [`Lab`]: the directory, the programs, the processes.
+//! * [`network`]: founding a network, releases, policies, genesis.
+//! * [`watch`]: what agents say, and the fewest holders at any moment.
+//! * [`chaos`]: random kills.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::process::{cargo, run, workspace_root};
+
+pub(crate) mod chaos;
+pub(crate) mod network;
+pub(crate) mod watch;
+
+/// Programs that a fleet consists of, with their packages.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("heirloom", "heirloom-cli"),
+    ("heirloom-platformd", "heirloom-platform"),
+    ("heirloom-keeper", "heirloom-keeper-shell"),
+    ("heirloom-example-app", "heirloom-client"),
+];
+/// How long a server may take until it answers.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait between two looks.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// One laboratory: a directory and the processes that were started from it.
+pub(crate) struct Lab {
+    /// Everything that the fleet leaves.
+    pub(crate) directory: PathBuf,
+    programs: PathBuf,
+    /// Port of the registry.
+    pub(crate) registry_port: u16,
+    /// Nodes in order: `node-1` and so on.
+    pub(crate) nodes: Vec<Node>,
+    processes: Mutex<BTreeMap<String, Child>>,
+    /// Where lines for people go.
+    out: fn(&str),
+}
+
+/// A lab that threads share.
+pub(crate) type SharedLab = Arc<Lab>;
+
+/// One node, and the host that it has for itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// Its name.
+    pub(crate) name: String,
+    /// Port of its keeper.
+    pub(crate) keeper_port: u16,
+    /// Port of its agent's interface.
+    pub(crate) agent_port: u16,
+}
+
+/// Builds what a fleet consists of, and nothing else. Cargo shows the progress.
+pub(crate) fn build() -> Result<()> {
+    let mut build = cargo();
+    build.arg("build");
+    for (_, package) in PROGRAMS {
+        build.args(["--package", package]);
+    }
+    // Standard output is for results.
+    run(build.stdout(Stdio::null())).context("the fleet's programs do not build")
+}
+
+impl Lab {
+    /// An empty lab for this many nodes, in a new directory. `out` shows lines to people.
+    pub(crate) fn new(name: &str, nodes: usize, out: fn(&str)) -> Result<Self> {
+        // Sockets have short names: the directory must not be deep.
+        let directory =
+            std::env::temp_dir().join(format!("heirloom-{name}-{}", std::process::id()));
+        fs::create_dir(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| workspace_root().join("target"), PathBuf::from);
+        let mut ports = free_ports(1 + 2 * nodes)?.into_iter();
+        let registry_port = ports.next().context("a port is missing")?;
+        let nodes = (1..=nodes)
+            .zip(ports.by_ref().collect::<Vec<_>>().chunks(2))
+            .map(|(index, pair)| match pair {
+                [keeper_port, agent_port] => Ok(Node {
+                    name: format!("node-{index}"),
+                    keeper_port: *keeper_port,
+                    agent_port: *agent_port,
+                }),
+                _ => bail!("a port is missing"),
+            })
+            .collect::<Result<_>>()?;
+        let programs = target.join("debug");
+        Ok(Self { directory, programs, registry_port, nodes, processes: Mutex::default(), out })
+    }
+
+    /// Shows a line to people.
+    pub(crate) fn say(&self, line: &str) {
+        (self.out)(line);
+    }
+
+    /// A file or directory of the lab.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// A program of ours.
+    pub(crate) fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.current_dir(&self.directory).stdin(Stdio::null());
+        command
+    }
+
+    /// Where a program of ours is.
+    pub(crate) fn program_path(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
+    /// Runs `heirloom` with these words and `--json`, and returns what it answers.
+    pub(crate) fn heirloom(&self, words: &[&str]) -> Result<Value> {
+        answer(self.program("heirloom").args(words).arg("--json"))
+    }
+
+    /// As [`Self::heirloom`], against this lab's network and registry.
+    pub(crate) fn operate(&self, words: &[&str]) -> Result<Value> {
+        let mut all = words.to_vec();
+        all.extend(["--network", "net/network.toml"]);
+        self.heirloom(&all)
+    }
+
+    /// Runs `heirloom` for people, and returns its text.
+    pub(crate) fn show(&self, words: &[&str]) -> Result<String> {
+        let output = self.program("heirloom").args(words).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "heirloom {} failed: {}",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(text)
+    }
+
+    /// Runs `heirloom-platformd`.
+    pub(crate) fn platformd(&self, words: &[&str]) -> Result<Value> {
+        answer(self.program("heirloom-platformd").args(words))
+    }
+
+    /// Starts a server under a name; its output goes to `<name>.log`.
+    pub(crate) fn start(&self, name: &str, command: &mut Command) -> Result<()> {
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.path(&format!("{name}.log")))?;
+        let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
+        self.processes().insert(name.to_owned(), child);
+        Ok(())
+    }
+
+    /// Kills a server at once, and waits until it is gone.
+    pub(crate) fn kill(&self, name: &str) -> Result<()> {
+        let child = self.processes().remove(name);
+        if let Some(mut child) = child {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Starts the platform daemon of a node's host.
+    pub(crate) fn start_platform(&self, node: &Node) -> Result<()> {
+        let (state, socket) = (format!("{}/platform", node.name), self.socket(node));
+        let words = ["serve", "--state", &state, "--socket", &socket];
+        self.start(
+            &format!("platform-{}", node.name),
+            self.program("heirloom-platformd").args(words),
+        )?;
+        let answers = || std::os::unix::net::UnixStream::connect(self.path(&socket)).is_ok();
+        until(&format!("the platform of {}", node.name), START_TIMEOUT, answers)
+    }
+
+    /// Starts the registry.
+    pub(crate) fn start_registry(&self) -> Result<()> {
+        let listen = format!("127.0.0.1:{}", self.registry_port);
+        let words = [
+            "registry", "serve", "--log", "net/registry.log", "--network", "net/network.toml",
+            "--listen", &listen,
+        ];
+        self.start("registry", self.program("heirloom").args(words))?;
+        until("the registry", START_TIMEOUT, || get(self.registry_port, "/v1/healthz").is_ok())
+    }
+
+    /// Starts the agent of a node.
+    pub(crate) fn start_agent(&self, node: &Node) -> Result<()> {
+        let config = format!("{}/agent.toml", node.name);
+        self.start(
+            &format!("agent-{}", node.name),
+            self.program("heirloom").args(["agent", "run", "--config", &config]),
+        )
+    }
+
+    /// Socket of a node's platform, relative to the lab.
+    pub(crate) fn socket(&self, node: &Node) -> String {
+        format!("{}/platform.sock", node.name)
+    }
+
+    fn processes(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Child>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let mut processes = self.processes();
+        // Agents first, so that nobody starts again what is stopped.
+        for prefix in ["agent-", "platform-", ""] {
+            for (_, child) in processes.iter_mut().filter(|(name, _)| name.starts_with(prefix)) {
+                terminate(child);
+            }
+        }
+    }
+}
+
+/// Ends a process in order, so that a platform daemon takes what it launched with it.
+fn terminate(child: &mut Child) {
+    let ended = |child: &mut Child| matches!(child.try_wait(), Ok(Some(_)) | Err(_));
+    if ended(child) {
+        return;
+    }
+    let process = child.id().to_string();
+    let _asked = Command::new("kill").args(["-TERM", &process]).status();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !ended(child) && Instant::now() < deadline {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    let _killed = child.kill();
+    let _waited = child.wait();
+}
+
+/// Runs a program that answers with JSON, or with nothing.
+fn answer(command: &mut Command) -> Result<Value> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed ({}): {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    if output.stdout.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&output.stdout).context("the answer is not JSON")
+}
+
+/// Waits until something holds.
+pub(crate) fn until(
+    what: &str,
+    timeout: Duration,
+    mut holds: impl FnMut() -> bool,
+) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    while !holds() {
+        ensure!(Instant::now() < deadline, "{what} did not come within {timeout:?}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+/// Asks a local HTTP server for a page.
+pub(crate) fn get(port: u16, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
+    ensure!(head.contains(" 200 "), "the answer is {}", head.lines().next().unwrap_or_default());
+    Ok(body.to_owned())
+}
+
+/// Ports that nobody uses now.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let held = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<Vec<_>, _>>()?;
+    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+/// Text of a JSON answer.
+pub(crate) fn text<'v>(value: &'v Value, pointer: &str) -> Result<&'v str> {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .with_context(|| format!("the answer has no {pointer}: {value}"))
+}
+
+/// Writes a file of the lab.
+pub(crate) fn write(path: &Path, content: &str) -> Result<()> {
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,115 @@
+//! Random kills, with the power cord and not with a request: agents, keepers, the registry, and
+//! now and then a whole host.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{Lab, Node, SharedLab};
+
+/// Kills something again and again, until it is stopped.
+pub(crate) struct Chaos {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u32>>,
+}
+
+impl Chaos {
+    /// Begins.
+    pub(crate) fn start(lab: SharedLab) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("chaos".to_owned())
+            .spawn(move || {
+                let mut dice = Dice::new();
+                let mut kills = 0;
+                while !stopping.load(Ordering::Relaxed) {
+                    strike(&lab, &mut dice)?;
+                    kills += 1;
+                    let pause = Duration::from_millis(200 + dice.below(900));
+                    std::thread::sleep(pause);
+                }
+                Ok(kills)
+            })
+            .context("cannot start a thread")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends, and says how often it struck. Everything that was killed runs again.
+    pub(crate) fn finish(self) -> Result<u32> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the killer panicked"))?
+    }
+}
+
+fn strike(lab: &Lab, dice: &mut Dice) -> Result<()> {
+    let index = usize::try_from(dice.below(lab.nodes.len() as u64)).unwrap_or(0);
+    let node = lab.nodes.get(index).context("a fleet has nodes")?;
+    match dice.below(10) {
+        0 => {
+            lab.say("  kill: the registry");
+            lab.kill("registry")?;
+            lab.start_registry()
+        }
+        1 => {
+            lab.say(&format!("  kill: the host of {}", node.name));
+            lab.kill(&agent(node))?;
+            lab.kill(&format!("platform-{}", node.name))?;
+            lab.start_platform(node)?;
+            lab.start_agent(node)
+        }
+        2..=5 => {
+            lab.say(&format!("  kill: the agent of {}", node.name));
+            lab.kill(&agent(node))?;
+            lab.start_agent(node)
+        }
+        _ => kill_keeper(lab, node),
+    }
+}
+
+fn agent(node: &Node) -> String {
+    format!("agent-{}", node.name)
+}
+
+/// Kills the keeper of a node, by the process that its platform names.
+fn kill_keeper(lab: &Lab, node: &Node) -> Result<()> {
+    let listed = lab.platformd(&["list", "--socket", &lab.socket(node)])?;
+    let instances = listed.pointer("/instances").and_then(Value::as_array);
+    let running = instances.into_iter().flatten().find(|instance| {
+        instance.get("label").and_then(Value::as_str) == Some(&node.name)
+            && instance.get("running").and_then(Value::as_bool) == Some(true)
+    });
+    let Some(process) = running.and_then(|it| it.get("process")).and_then(Value::as_u64) else {
+        return Ok(());
+    };
+    lab.say(&format!("  kill: the keeper of {}", node.name));
+    // It may have ended in this moment.
+    let _status = std::process::Command::new("kill")
+        .args(["-KILL", &process.to_string()])
+        .stderr(std::process::Stdio::null())
+        .status()?;
+    Ok(())
+}
+
+/// A generator for what nobody has to repeat: the simulator repeats, this one surprises.
+struct Dice(u64);
+
+impl Dice {
+    fn new() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(since.subsec_nanos().into())
+    }
+
+    /// A number below `limit` (SplitMix64).
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)).checked_rem(limit).unwrap_or(0)
+    }
+}

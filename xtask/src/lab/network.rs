@@ -1,0 +1,226 @@
+//! Founding a network: keys, fleet, releases, policies, genesis.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{Lab, Node, text, until, watch, write};
+
+/// Code of the fleet: its bundle and what it measures.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
+    /// Name of the release, and of its directory.
+    pub(crate) name: String,
+    /// What it measures.
+    pub(crate) measurement: String,
+}
+
+/// The network of a lab.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    /// Its only domain.
+    pub(crate) domain: String,
+    /// The application that asks for keys.
+    pub(crate) application: Code,
+}
+
+/// The name of the application.
+pub(crate) const APPLICATION: &str = "wallet";
+/// How long genesis may take on a busy machine.
+const GENESIS_TIMEOUT: Duration = Duration::from_secs(180);
+const POLICY_KEYS: [&str; 2] = ["net/keys/policy-1.key", "net/keys/policy-3.key"];
+const OPERATORS: [&str; 2] = ["net/keys/operator-1.key", "net/keys/operator-2.key"];
+
+impl Lab {
+    /// Makes manufacturer, network, hosts and registry. Nothing holds a key yet.
+    pub(crate) fn found(&self) -> Result<Network> {
+        self.platformd(&["provision-root", "--dir", "manufacturer"])?;
+        self.platformd(&["anchor", "--root-dir", "manufacturer", "--out", "anchor"])?;
+        let registry = format!("http://127.0.0.1:{}", self.registry_port);
+        self.heirloom(&["init", "net", "--anchor", "anchor", "--registry", &registry])?;
+        self.start_registry()?;
+        for node in &self.nodes {
+            fs::create_dir(self.path(&node.name))?;
+            let state = format!("{}/platform", node.name);
+            let host = node.name.replace("node", "host");
+            let words =
+                ["init", "--root-dir", "manufacturer", "--state", &state, "--host", &host];
+            self.platformd(&words)?;
+            self.start_platform(node)?;
+        }
+        self.platformd(&["signing-key", "--out", "code.pem"])?;
+        fs::create_dir(self.path("artifacts"))?;
+        let domain = "80".repeat(32);
+        let application = self.sign_bundle("wallet-1.0.0", "heirloom-example-app", &domain)?;
+        Ok(Network { domain, application })
+    }
+
+    /// Signs a bundle of one of our programs for this network, as a release of this name.
+    pub(crate) fn sign_bundle(&self, name: &str, program: &str, domain: &str) -> Result<Code> {
+        let network = self.network_id()?;
+        let binary = self.program_path(program).display().to_string();
+        let out = format!("artifacts/{name}");
+        let mut words = vec![
+            "sign-bundle", "--key", "code.pem", "--binary", &binary, "--name", name,
+            "--security-version", "1", "--product-id", "1", "--network", &network,
+            "--domain", domain, "--out", &out,
+        ];
+        if program == "heirloom-example-app" {
+            words.extend(["--application", APPLICATION]);
+        }
+        let signed = self.platformd(&words)?;
+        let measurement = text(&signed, "/measurement")?.to_owned();
+        Ok(Code { name: name.to_owned(), measurement })
+    }
+
+    fn network_id(&self) -> Result<String> {
+        let text = fs::read_to_string(self.path("net/network.toml"))?;
+        let table: toml::Table = toml::from_str(&text)?;
+        let id = table.get("network").and_then(toml::Value::as_str).context("no network id")?;
+        Ok(id.to_owned())
+    }
+
+    /// Publishes fleet, first release, first policy and endorsements.
+    pub(crate) fn publish_first(&self, network: &Network, first: &Code) -> Result<()> {
+        self.advance_epoch()?;
+        let mut fleet = "serial = 1\nnot_after = \"+365d\"\n".to_owned();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let key = format!("{}/agent.key", node.name);
+            let made = self.heirloom(&["signer", "create", &key])?;
+            let public = text(&made, "/public_key")?;
+            let (name, number) = (&node.name, index + 1);
+            write!(
+                fleet,
+                "[[node]]\nnode = \"{name}\"\ndomain = \"{}\"\nhost = \"host-{number}\"\n\
+                 failure_domain = \"zone-{number}\"\noperator = \"operator-{}\"\nagent = \"{public}\"\n",
+                network.domain,
+                index % 3 + 1,
+            )?;
+        }
+        write(&self.path("fleet.toml"), &fleet)?;
+        self.sign_and_publish("fleet", "fleet.toml", &OPERATORS)?;
+        self.platformd(&["collateral", "--root-dir", "manufacturer", "--out", "collateral"])?;
+        let [operator, _] = OPERATORS;
+        self.operate(&["endorsements", "publish", "collateral", "--key", operator])?;
+        self.publish_release(first)?;
+        self.publish_release(&network.application)?;
+        self.publish_policy(network, 1, &[first], &[], None)
+    }
+
+    /// Publishes a release of some code.
+    pub(crate) fn publish_release(&self, code: &Code) -> Result<()> {
+        let input = format!("artifacts/{}", code.name);
+        let out = format!("{}.release", code.name);
+        let keys = ["--key", "net/keys/release-1.key"];
+        let mut words = vec!["release", "sign", &input, "--out", &out];
+        words.extend(keys);
+        self.heirloom(&words)?;
+        self.operate(&["release", "publish", &out])?;
+        Ok(())
+    }
+
+    /// Publishes a policy: this code may hold, with these edges.
+    pub(crate) fn publish_policy(
+        &self,
+        network: &Network,
+        serial: u64,
+        holders: &[&Code],
+        edges: &[(&Code, &Code)],
+        completes: Option<&str>,
+    ) -> Result<()> {
+        let mut policy = format!(
+            "domain = \"{}\"\nserial = {serial}\nsharing = \"replicated\"\nholders_min = 2\n\
+             session_seconds_max = 86400\nephemeral_epochs = 3\nnot_after = \"+180d\"\n\
+             [appraisal]\nplatforms = \"any\"\ntcb = [\"UpToDate\"]\nadvisories_accepted = []\n\
+             tcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n",
+            network.domain
+        );
+        for holder in holders {
+            let given = edges.iter().filter(|(from, _)| from.measurement == holder.measurement);
+            let gives_to: Vec<String> =
+                given.map(|(_, to)| format!("\"{}\"", to.measurement)).collect();
+            write!(
+                policy,
+                "[[holder]]\nmeasurement = \"{}\"\nsecurity_version = 1\ngives_to = [{}]\n",
+                holder.measurement,
+                gives_to.join(", ")
+            )?;
+        }
+        write!(
+            policy,
+            "[[application]]\napplication = \"{APPLICATION}\"\nmeasurement = \"{}\"\n\
+             security_version = 1\nkeys = \"all\"\n",
+            network.application.measurement
+        )?;
+        let file = format!("policy-{serial}.toml");
+        write(&self.path(&file), &policy)?;
+        let out = format!("policy-{serial}.statement");
+        let [first, second] = POLICY_KEYS;
+        let mut words = vec![
+            "policy", "sign", &file, "--out", &out, "--key", first, "--key", second,
+        ];
+        if let Some(plan) = completes {
+            words.extend(["--completes", plan]);
+        }
+        self.operate(&words)?;
+        self.operate(&["policy", "publish", &out])?;
+        Ok(())
+    }
+
+    fn sign_and_publish(&self, noun: &str, input: &str, keys: &[&str]) -> Result<()> {
+        let out = format!("{noun}.statement");
+        let mut words = vec![noun, "sign", input, "--out", &out];
+        for key in keys {
+            words.extend(["--key", key]);
+        }
+        self.operate(&words)?;
+        self.operate(&[noun, "publish", &out])?;
+        Ok(())
+    }
+
+    /// Begins the next epoch.
+    pub(crate) fn advance_epoch(&self) -> Result<()> {
+        self.operate(&["epoch", "advance", "--key", "net/keys/timekeeper-1.key"])?;
+        Ok(())
+    }
+
+    /// Writes every agent's configuration, and starts the agents.
+    pub(crate) fn start_agents(&self, first: &Code) -> Result<()> {
+        let network = self.network_id()?;
+        for node in &self.nodes {
+            let Node { name, keeper_port, agent_port } = node;
+            fs::create_dir(self.path(&format!("{name}/data")))?;
+            let config = format!(
+                "network = \"{network}\"\nnode = \"{name}\"\nkey_file = \"{name}/agent.key\"\n\
+                 registry = \"http://127.0.0.1:{}\"\nplatform = \"{name}/platform.sock\"\n\
+                 data = \"{name}/data\"\nartifacts = \"artifacts\"\n\
+                 listen = \"127.0.0.1:{keeper_port}\"\napi = \"127.0.0.1:{agent_port}\"\n\
+                 free_bytes_min = 1000000\n[[keeper]]\nbundle = \"artifacts/{}\"\n",
+                self.registry_port, first.name
+            );
+            write(&self.path(&format!("{name}/agent.toml")), &config)?;
+            self.start_agent(node)?;
+        }
+        Ok(())
+    }
+
+    /// Orders the next generation, and waits until every node holds it and has restarted with it.
+    pub(crate) fn order_generation(&self, generation: u64) -> Result<()> {
+        let first = self.nodes.first().context("a fleet has nodes")?;
+        let [one, two] = OPERATORS;
+        let mut words = vec![
+            "generation", "order", "--node", &first.name, "--key", one, "--key", two,
+        ];
+        if generation == 0 {
+            words.push("--genesis");
+        }
+        self.operate(&words)?;
+        until(&format!("generation {generation} on every node"), GENESIS_TIMEOUT, || {
+            self.nodes.iter().all(|node| {
+                watch::status(node).is_ok_and(|status| status.has_recovered(generation))
+            })
+        })
+    }
+}
