@@ -12,8 +12,8 @@
 //!
 //! * [`keeper`]: [`Keeper`](keeper::Keeper), the state machine, and why it refuses.
 //! * [`keyring`]: generations and the checksum chain over them.
-//! * [`derive`]: application keys.
-//! * [`sealing`], [`file`]: what is left on disk, and why it cannot be opened.
+//! * [`mod@derive`]: application keys.
+//! * [`sealing`], [`mod@file`]: what is left on disk, and why it cannot be opened.
 //! * [`intent`]: effects that stay locked until their files are durable.
 //! * [`handshake`]: how two sides of a session come to believe each other.
 //! * [`port`]: the platform and the directory for state, as traits.

@@ -19,16 +19,14 @@ fn persist<T>(
 ) -> T {
     loop {
         let intent = make(world, node).unwrap();
-        match intent.persist(&mut node.disk) {
-            Ok(receipt) => return node.keeper.complete(intent, receipt),
-            Err(_) => {
-                drop(intent);
-                node.disk.crash = None;
-                let code = world.old;
-                world.restart(node, &code);
-                follow(world, node);
-            }
+        if let Ok(receipt) = intent.persist(&mut node.disk) {
+            return node.keeper.complete(intent, receipt);
         }
+        drop(intent);
+        node.disk.crash = None;
+        let code = world.old;
+        world.restart(node, &code);
+        follow(world, node);
     }
 }
 
