@@ -50,8 +50,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     say("Building the fleet's programs (minutes on the first run, then seconds).");
     lab::build()?;
     let lab = Arc::new(Lab::new("demo", NODES, say)?);
-    let summary = play(&lab, arguments)
-        .with_context(|| format!("look into {}", lab.directory.display()))?;
+    let summary =
+        play(&lab, arguments).with_context(|| format!("look into {}", lab.directory.display()))?;
     if arguments.json {
         println!("{summary}");
     }
@@ -66,7 +66,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn play(lab: &SharedLab, arguments: &Arguments) -> Result<Value> {
-    say("\n1. Found a network: 4 hosts with an emulated CPU each, registry, 3 policy signers, 3 operators.");
+    say(
+        "\n1. Found a network: 4 hosts with an emulated CPU each, registry, 3 policy signers, 3 operators.",
+    );
     let network = lab.found()?;
     let old = lab.sign_bundle("keeper-1.0.0", "heirloom-keeper", &network.domain)?;
     lab.publish_first(&network, &old)?;
@@ -97,7 +99,9 @@ fn play(lab: &SharedLab, arguments: &Arguments) -> Result<Value> {
     let kills = chaos.map(Chaos::finish).transpose()?;
     everybody_serves(lab, &new)?;
 
-    say("\n6. Compare every key before and after, also through an application that starts only now.");
+    say(
+        "\n6. Compare every key before and after, also through an application that starts only now.",
+    );
     let seen = watcher.finish();
     let clients = finish_clients(lab)?;
     let after = first_answers(lab)?;
@@ -116,8 +120,16 @@ fn propose(lab: &Lab, network: &Network, old: &Code, new: &Code) -> Result<Strin
     lab.publish_policy(network, 2, &[old, new], &[(old, new), (new, old)], None)?;
     let epoch = lab.operate(&["upgrade", "status"]).ok();
     let started = lab.operate(&[
-        "upgrade", "start", "--strategy", "rolling", "--to", "keeper-2.0.0",
-        "--key", "net/keys/operator-1.key", "--out", "plan",
+        "upgrade",
+        "start",
+        "--strategy",
+        "rolling",
+        "--to",
+        "keeper-2.0.0",
+        "--key",
+        "net/keys/operator-1.key",
+        "--out",
+        "plan",
     ])?;
     drop(epoch);
     let plan = text(&started, "/plan")?.to_owned();
@@ -178,7 +190,10 @@ fn first_answers(lab: &Lab) -> Result<Digests> {
     let _absent = std::fs::remove_file(&report);
     let target = report.display().to_string();
     launch(lab, &node.name, "first-answers", &["--report", &target, "--requests", "400"])?;
-    let finished = || read_report(&report).is_ok_and(|it| it.get("requests").is_some_and(|n| n.as_u64() >= Some(400)));
+    let finished = || {
+        read_report(&report)
+            .is_ok_and(|it| it.get("requests").is_some_and(|n| n.as_u64() >= Some(400)))
+    };
     until("the first answers", Duration::from_secs(90), finished)?;
     let mut clients = Clients::default();
     add(&mut clients, &read_report(&report)?)?;
@@ -202,8 +217,20 @@ fn launch(lab: &Lab, node: &str, label: &str, arguments: &[&str]) -> Result<()> 
     let (socket, log) = (format!("{node}/platform.sock"), format!("{label}.log"));
     let registry = format!("http://127.0.0.1:{}", lab.registry_port);
     let mut words = vec![
-        "launch", "--socket", &socket, "--bundle", "artifacts/wallet-1.0.0", "--label", label,
-        "--log", &log, "--", "--registry", &registry, "--keys", "2",
+        "launch",
+        "--socket",
+        &socket,
+        "--bundle",
+        "artifacts/wallet-1.0.0",
+        "--label",
+        label,
+        "--log",
+        &log,
+        "--",
+        "--registry",
+        &registry,
+        "--keys",
+        "2",
     ];
     words.extend(arguments);
     lab.platformd(&words)?;

@@ -193,8 +193,14 @@ impl Lab {
     pub(crate) fn start_registry(&self) -> Result<()> {
         let listen = format!("127.0.0.1:{}", self.registry_port);
         let words = [
-            "registry", "serve", "--log", "net/registry.log", "--network", "net/network.toml",
-            "--listen", &listen,
+            "registry",
+            "serve",
+            "--log",
+            "net/registry.log",
+            "--network",
+            "net/network.toml",
+            "--listen",
+            &listen,
         ];
         self.start("registry", self.program("heirloom").args(words))?;
         until("the registry", START_TIMEOUT, || get(self.registry_port, "/v1/healthz").is_ok())
@@ -264,11 +270,7 @@ fn answer(command: &mut Command) -> Result<Value> {
 }
 
 /// Waits until something holds.
-pub(crate) fn until(
-    what: &str,
-    timeout: Duration,
-    mut holds: impl FnMut() -> bool,
-) -> Result<()> {
+pub(crate) fn until(what: &str, timeout: Duration, mut holds: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + timeout;
     while !holds() {
         ensure!(Instant::now() < deadline, "{what} did not come within {timeout:?}");
@@ -291,9 +293,8 @@ pub(crate) fn get(port: u16, path: &str) -> Result<String> {
 
 /// Ports that nobody uses now.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let held = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<Vec<_>, _>>()?;
+    let held =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 

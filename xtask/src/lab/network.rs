@@ -45,8 +45,7 @@ impl Lab {
             fs::create_dir(self.path(&node.name))?;
             let state = format!("{}/platform", node.name);
             let host = node.name.replace("node", "host");
-            let words =
-                ["init", "--root-dir", "manufacturer", "--state", &state, "--host", &host];
+            let words = ["init", "--root-dir", "manufacturer", "--state", &state, "--host", &host];
             self.platformd(&words)?;
             self.start_platform(node)?;
         }
@@ -63,9 +62,23 @@ impl Lab {
         let binary = self.program_path(program).display().to_string();
         let out = format!("artifacts/{name}");
         let mut words = vec![
-            "sign-bundle", "--key", "code.pem", "--binary", &binary, "--name", name,
-            "--security-version", "1", "--product-id", "1", "--network", &network,
-            "--domain", domain, "--out", &out,
+            "sign-bundle",
+            "--key",
+            "code.pem",
+            "--binary",
+            &binary,
+            "--name",
+            name,
+            "--security-version",
+            "1",
+            "--product-id",
+            "1",
+            "--network",
+            &network,
+            "--domain",
+            domain,
+            "--out",
+            &out,
         ];
         if program == "heirloom-example-app" {
             words.extend(["--application", APPLICATION]);
@@ -133,7 +146,7 @@ impl Lab {
         let mut policy = format!(
             "domain = \"{}\"\nserial = {serial}\nsharing = \"replicated\"\nholders_min = 2\n\
              session_seconds_max = 86400\nephemeral_epochs = 3\nnot_after = \"+180d\"\n\
-             [appraisal]\nplatforms = \"any\"\ntcb = [\"UpToDate\"]\nadvisories_accepted = []\n\
+             [appraisal]\nplatforms = \"any\"\ntcb = [\"up-to-date\"]\nadvisories_accepted = []\n\
              tcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n",
             network.domain
         );
@@ -158,9 +171,8 @@ impl Lab {
         write(&self.path(&file), &policy)?;
         let out = format!("policy-{serial}.statement");
         let [first, second] = POLICY_KEYS;
-        let mut words = vec![
-            "policy", "sign", &file, "--out", &out, "--key", first, "--key", second,
-        ];
+        let mut words =
+            vec!["policy", "sign", &file, "--out", &out, "--key", first, "--key", second];
         if let Some(plan) = completes {
             words.extend(["--completes", plan]);
         }
@@ -210,9 +222,8 @@ impl Lab {
     pub(crate) fn order_generation(&self, generation: u64) -> Result<()> {
         let first = self.nodes.first().context("a fleet has nodes")?;
         let [one, two] = OPERATORS;
-        let mut words = vec![
-            "generation", "order", "--node", &first.name, "--key", one, "--key", two,
-        ];
+        let mut words =
+            vec!["generation", "order", "--node", &first.name, "--key", one, "--key", two];
         if generation == 0 {
             words.push("--genesis");
         }
