@@ -11,8 +11,7 @@ use heirloom_keeper_shell::arguments::{self, ArgumentError};
 use heirloom_keeper_shell::log::{event, with_causes};
 use heirloom_keeper_shell::run::{self, End, RunError, Settings};
 use nix::sys::resource::{Resource, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use nix::sys::signal::{SigSet, Signal};
 
 /// Why the process ends without having served.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +25,7 @@ enum MainError {
     #[error("the measured manifest names no domain: this is not a keeper's manifest")]
     NoDomain,
     #[error("signals cannot be received")]
-    Signals(#[source] std::io::Error),
+    Signals(#[source] nix::Error),
     #[error(transparent)]
     Run(#[from] RunError),
 }
@@ -58,7 +57,9 @@ fn keep() -> Result<End, MainError> {
         domain: manifest.domain.ok_or(MainError::NoDomain)?,
         node: arguments.node,
     };
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(MainError::Signals)?;
+    // Blocked before there is another thread, so that only the one that waits for them gets them.
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    signals.thread_block().map_err(MainError::Signals)?;
     let settings = Settings {
         config,
         state: arguments.state,
@@ -68,7 +69,8 @@ fn keep() -> Result<End, MainError> {
     let running = run::start(settings, Arc::new(platform))?;
     let end = running.end();
     thread::spawn(move || {
-        if signals.forever().next().is_some() {
+        // Waiting fails only for a set that is not one.
+        if signals.wait().is_ok() {
             end.send(End::Signal).ok();
         }
     });
