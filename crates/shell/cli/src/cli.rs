@@ -14,6 +14,7 @@ use crate::output::Color;
 /// 3 refused, 4 incomplete (safe to run again), 5 corrupt durable data, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "heirloom", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -22,6 +23,16 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  heirloom init net --anchor anchor.der
+  heirloom registry serve --network net/network.toml --log net/registry.log
+  heirloom policy sign policy.toml --key policy-1.key --out policy
+  heirloom upgrade start --to keeper-2.0.0 --key operator-1.key
+  heirloom plan approve --plan DIGEST --key operator-2.key
+  heirloom upgrade watch
+  heirloom custody show";
 
 /// What every command understands.
 #[derive(Clone, Copy, Debug, clap::Args)]

@@ -70,7 +70,7 @@ fn describe(page: &mut String, command: &clap::Command, path: &str) {
     let about = command.get_long_about().or(command.get_about());
     output::line(page, format_args!("\n## `{path}`\n"));
     if let Some(about) = about {
-        output::line(page, format_args!("{}", about.to_string().trim()));
+        output::line(page, format_args!("{}", about.to_string().trim().replace(". ", ".\n")));
     }
     let shown = |argument: &&clap::Arg| {
         !argument.is_hide_set()

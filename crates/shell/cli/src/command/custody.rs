@@ -70,7 +70,6 @@ fn show(
     state: &NetworkState,
     since: LogIndex,
 ) -> (Value, String, bool) {
-    let nodes: Vec<_> = state.nodes_of(*id).collect();
     let keyring = facts::keyring(domain);
     let judged = judge(id, domain, state, since);
     let survives = judged.as_ref().is_none_or(Result::is_ok);
@@ -84,35 +83,7 @@ fn show(
         ),
         Some(Err(risk)) => format!("AT RISK: {risk}"),
     };
-    let mut rows = Vec::new();
-    let mut holders = Vec::new();
-    for node in nodes {
-        let proven = domain.latest_proof(&node.node);
-        let flaw = proven.zip(keyring).map(|(proven, keyring)| {
-            proven.flaw(keyring.generation, &keyring.checksum).map(|flaw| flaw.to_string())
-        });
-        let shown = match &flaw {
-            None => "no proof".to_owned(),
-            Some(None) => "proven".to_owned(),
-            Some(Some(flaw)) => flaw.clone(),
-        };
-        let measurement = proven.map(|proven| proven.result().measurement().to_string());
-        rows.push(vec![
-            node.node.to_string(),
-            node.failure_domain.to_string(),
-            proven.map_or_else(|| "-".to_owned(), |proven| proven.at().to_string()),
-            shown.clone(),
-            measurement.clone().unwrap_or_else(|| "-".to_owned()),
-        ]);
-        holders.push(json!({
-            "node": node.node.to_string(),
-            "failure_domain": node.failure_domain.to_string(),
-            "measurement": measurement,
-            "proof": shown,
-            "proof_index": proven.map(|proven| proven.at().0),
-            "origin": proven.map(|proven| view::origin(proven.proof().origin)),
-        }));
-    }
+    let (holders, rows) = holders(id, domain, state);
     let none = || "none".to_owned();
     let generation = keyring.map(|keyring| keyring.generation.0);
     let checksum = keyring.map(|keyring| keyring.checksum.to_string());
@@ -136,6 +107,45 @@ fn show(
         "holders": holders,
     });
     (json, text, survives)
+}
+
+/// Every node that is meant to hold, and the last thing that it proved.
+fn holders(
+    id: &DomainId,
+    domain: &DomainState,
+    state: &NetworkState,
+) -> (Vec<Value>, Vec<Vec<String>>) {
+    let keyring = facts::keyring(domain);
+    let mut rows = Vec::new();
+    let mut holders = Vec::new();
+    for node in state.nodes_of(*id) {
+        let proven = domain.latest_proof(&node.node);
+        let flaw = proven
+            .zip(keyring)
+            .map(|(proven, keyring)| proven.flaw(keyring.generation, &keyring.checksum));
+        let shown = match flaw {
+            None => "no proof".to_owned(),
+            Some(None) => "proven".to_owned(),
+            Some(Some(flaw)) => flaw.to_string(),
+        };
+        let measurement = proven.map(|proven| proven.result().measurement().to_string());
+        rows.push(vec![
+            node.node.to_string(),
+            node.failure_domain.to_string(),
+            proven.map_or_else(|| "-".to_owned(), |proven| proven.at().to_string()),
+            shown.clone(),
+            measurement.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+        holders.push(json!({
+            "node": node.node.to_string(),
+            "failure_domain": node.failure_domain.to_string(),
+            "measurement": measurement,
+            "proof": shown,
+            "proof_index": proven.map(|proven| proven.at().0),
+            "origin": proven.map(|proven| view::origin(proven.proof().origin)),
+        }));
+    }
+    (holders, rows)
 }
 
 /// What custody says about the domain as it is; none before genesis.

@@ -42,7 +42,10 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
         return status(&document, rak);
     }
     match SignedInitResponse::decode(&bytes) {
-        Ok(signed) => Ok(Report::fields("evidence.extra-info", extra_info(&signed, rak)?)),
+        Ok(signed) => {
+            let key = rak.map(|rak| (rak, GIVEN));
+            Ok(Report::fields("evidence.extra-info", extra_info(&signed, key)?))
+        }
         Err(error) => quote(bytes, &error),
     }
 }
@@ -81,14 +84,23 @@ fn key(given: &str) -> Result<PublicKey, Diagnostic> {
     })
 }
 
-/// What a signed init response says.
-fn extra_info(signed: &SignedInitResponse, rak: Option<PublicKey>) -> Result<Value, Diagnostic> {
-    let verified = match rak {
+/// What a good signature does not say, if the key was given by whoever asks.
+const GIVEN: &str = "whether the key belongs to an enclave is for its evidence to show";
+/// The same, if the key stands beside the signature.
+const BESIDE: &str = "the key stands in the same document: that it belongs to an enclave is for \
+                      its evidence to show";
+
+/// What a signed init response says, checked with a key if there is one.
+fn extra_info(
+    signed: &SignedInitResponse,
+    key: Option<(PublicKey, &str)>,
+) -> Result<Value, Diagnostic> {
+    let verified = match key {
         None => json!({
             "checked": false,
             "why": "the signature cannot be checked without the attested key (RAK)",
         }),
-        Some(rak) => {
+        Some((rak, why)) => {
             signed.verify(&rak).map_err(|error| {
                 let message = "the init response is not what this key signed";
                 Diagnostic::new(Code::EvidenceSignature, message).because(&error)
@@ -96,7 +108,7 @@ fn extra_info(signed: &SignedInitResponse, rak: Option<PublicKey>) -> Result<Val
             json!({
                 "checked": true,
                 "by": rak.to_string(),
-                "why": "whether the key belongs to an enclave is for its evidence to show",
+                "why": why,
             })
         }
     };
@@ -193,8 +205,9 @@ fn runtime(runtime: &Value, rak: Option<PublicKey>) -> Result<Value, Diagnostic>
     let bytes = STANDARD.decode(value).map_err(|error| malformed().because(&error))?;
     let signed = SignedInitResponse::decode(&bytes).map_err(|error| malformed().because(&error))?;
     let own = runtime.pointer("/capabilities/tee/rak").and_then(Value::as_str);
-    let own = own.and_then(|own| key(own).ok());
-    Ok(json!({ "id": id, "extra_info": extra_info(&signed, rak.or(own))? }))
+    let own = own.and_then(|own| key(own).ok()).map(|own| (own, BESIDE));
+    let known = rak.map(|rak| (rak, GIVEN)).or(own);
+    Ok(json!({ "id": id, "extra_info": extra_info(&signed, known)? }))
 }
 
 /// The fields that all three shapes have, wherever they stand.

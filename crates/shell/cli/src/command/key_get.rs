@@ -208,7 +208,11 @@ fn report(said: &[u8]) -> Result<Report, Diagnostic> {
     let last = last.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
     let schema = last.as_ref().and_then(|value| value.get("schema")).and_then(Value::as_str);
     match (last.as_ref(), schema) {
-        (Some(value), Some("heirloom.key.v1")) => Ok(Report::fields("key", value.clone())),
+        (Some(Value::Object(fields)), Some("heirloom.key.v1")) => {
+            let mut fields = fields.clone();
+            fields.remove("schema");
+            Ok(Report::fields("key", Value::Object(fields)))
+        }
         (Some(value), Some("heirloom.error.v1")) => Err(Diagnostic::from_json(value)),
         _ => {
             let message = "the application ended without a report";

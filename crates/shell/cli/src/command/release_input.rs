@@ -27,11 +27,12 @@ pub(crate) fn release(bundle: &Path, not_after: Time) -> Result<Release, Diagnos
         })?;
     let (secs, manifest) = (verified.secs(), verified.manifest());
     let kind = match (&manifest.domain, &manifest.application) {
+        // An application may name the domain that it asks.
+        (_, Some(_)) => ReleaseKind::Application,
         (Some(_), None) => ReleaseKind::Keeper,
-        (None, Some(_)) => ReleaseKind::Application,
-        (Some(_), Some(_)) | (None, None) => {
+        (None, None) => {
             let message = format!("{} has a manifest of no kind", bundle.display());
-            let cause = "it must name a domain or an application, and not both";
+            let cause = "it must name the domain of a keeper, or an application";
             return Err(Diagnostic::new(Code::BundleMalformed, message).cause(cause));
         }
     };

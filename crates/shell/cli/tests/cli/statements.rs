@@ -157,3 +157,34 @@ fn genesis_is_said_aloud() {
     );
     assert!(missing.contains("no policy is published"), "{missing}");
 }
+
+#[test]
+fn the_examples_of_the_reference_are_accepted() {
+    let place = Place::with_network();
+    let reference = include_str!("../../../../../docs/reference/inputs.md");
+    let example = |name: &str| {
+        let start = format!("```toml {name}\n");
+        let (_, rest) = reference.split_once(&start).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    for name in ["network", "fleet", "policy", "rules"] {
+        place.write(&format!("{name}.toml"), example(name).as_bytes());
+    }
+    for name in ["fleet", "policy"] {
+        place.ok(&format!(
+            "{name} sign {name}.toml --key net/keys/root-1.key --out {name} --network network.toml"
+        ));
+        place.ok(&format!("{name} show {name}"));
+    }
+    place.write("evidence", b"");
+    // The rules are read before the endorsements, which are not there.
+    let digits = "00".repeat(64);
+    place.fails(
+        &format!(
+            "evidence appraise evidence --anchor anchor --endorsements missing \
+             --rules rules.toml --report-data {digits}"
+        ),
+        1,
+        "E-FILE-001",
+    );
+}
