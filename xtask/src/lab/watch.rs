@@ -1,6 +1,6 @@
 //! What agents say about their nodes, and the fewest holders at any moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -51,16 +51,12 @@ impl Status {
         self.is("state", "ready") && self.is("measurement", measurement) && self.is_proven()
     }
 
-    /// Whether live sealed state belongs to the code that is installed: what was proven with it
-    /// is still where it was, also while no process runs.
-    fn is_intact(&self) -> bool {
-        let installed = self.own("installed").and_then(Value::as_str);
+    /// Whether what was proven with this code is still where it was: the code is installed, and
+    /// its sealed state is live. That holds also while the process is down or starting again.
+    fn keeps(&self, measurement: &str) -> bool {
         let live = self.own("live_state_of").and_then(Value::as_array);
-        live.is_some_and(|live| live.iter().any(|by| by.as_str() == installed))
-    }
-
-    fn runs(&self) -> bool {
-        self.own("running").and_then(Value::as_bool) == Some(true)
+        self.is("installed", measurement)
+            && live.is_some_and(|live| live.iter().any(|by| by.as_str() == Some(measurement)))
     }
 }
 
@@ -76,7 +72,8 @@ pub(crate) struct Watcher {
 pub(crate) struct Seen {
     /// The fewest holders at any moment.
     pub(crate) holders_min: Option<usize>,
-    holders: BTreeSet<String>,
+    /// Nodes that have proven that they hold, and the code with which they did.
+    holders: BTreeMap<String, String>,
     left: BTreeMap<String, Instant>,
     /// Seconds from a node's last good answer with the old code to its first with the new.
     pub(crate) changed: BTreeMap<String, f64>,
@@ -116,9 +113,9 @@ fn look(lab: &SharedLab, seen: &Mutex<Seen>, new: &str) {
         let Ok(status) = status(node) else { continue };
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let name = node.name.clone();
-        if status.is_proven() {
-            seen.holders.insert(name.clone());
-        } else if status.runs() || !status.is_intact() {
+        if let Some(code) = status.measurement().filter(|_| status.is_proven()) {
+            seen.holders.insert(name.clone(), code.to_owned());
+        } else if seen.holders.get(&name).is_some_and(|code| !status.keeps(code)) {
             seen.holders.remove(&name);
         }
         if status.measurement().is_some_and(|running| running != new) && status.is_proven() {

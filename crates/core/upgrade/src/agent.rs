@@ -267,10 +267,8 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
                 return Ok(Tick::Idle(vec![Waiting::Effect { step: id }]));
             }
         }
-        let how = match self.executed == Some(id) {
-            true => StepOutcome::Done,
-            false => StepOutcome::FoundDone,
-        };
+        let own = self.executed == Some(id);
+        let how = if own { StepOutcome::Done } else { StepOutcome::FoundDone };
         let _receipt = self.record(Record::Succeeded(id, how), now)?;
         Ok(Tick::Progressed)
     }

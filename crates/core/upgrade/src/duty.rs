@@ -177,21 +177,22 @@ fn is_down(situation: &Situation<'_>) -> bool {
     let plan = plan.plan();
     let back = plan.rollback.iter().map(|rollback| &rollback.step);
     let own = plan.steps.iter().chain(back).filter(|step| step.node == *situation.node);
-    own.fold(false, |down, step| match (&step.action, situation.progress.step(step.id)) {
-        (_, None) => down,
-        (Action::Stop(_) | Action::Quarantine(_) | Action::Restore(_), Some(_))
-        | (Action::Install { .. }, Some(_)) => true,
-        (Action::Start(_) | Action::Restart(_), Some(progress)) => {
-            !matches!(progress, StepProgress::Succeeded(_))
-        }
-        (
+    own.fold(false, |down, step| {
+        let Some(progress) = situation.progress.step(step.id) else { return down };
+        match &step.action {
+            Action::Stop(_)
+            | Action::Quarantine(_)
+            | Action::Restore(_)
+            | Action::Install { .. } => true,
+            Action::Start(_) | Action::Restart(_) => {
+                !matches!(progress, StepProgress::Succeeded(_))
+            }
             Action::Prepare(_)
             | Action::Verify { .. }
             | Action::Drain
             | Action::Replicate { .. }
-            | Action::Withdraw(_),
-            Some(_),
-        ) => down,
+            | Action::Withdraw(_) => down,
+        }
     })
 }
 

@@ -129,7 +129,12 @@ pub fn is_done(
 }
 
 /// The result statement of a step that the journal says has succeeded.
-fn result(situation: &Situation<'_>, plan: &PlanState, step: StepId, how: StepOutcome) -> StepResult {
+fn result(
+    situation: &Situation<'_>,
+    plan: &PlanState,
+    step: StepId,
+    how: StepOutcome,
+) -> StepResult {
     StepResult {
         network: situation.state.network(),
         plan: *plan.digest(),
@@ -195,20 +200,15 @@ fn start(situation: &Situation<'_>, plan: &PlanState, step: &Step) -> Directive 
         return Directive::Wait(waiting);
     }
     match effect(situation, plan, step) {
-        Ok(effect) => Directive::Journal(Intent {
-            record: Record::Started(step.id),
-            effect: Some(effect),
-        }),
+        Ok(effect) => {
+            Directive::Journal(Intent { record: Record::Started(step.id), effect: Some(effect) })
+        }
         Err(waiting) => Directive::Wait(vec![waiting]),
     }
 }
 
 /// The effect of a step, with what custody says where a holder is taken away.
-fn effect(
-    situation: &Situation<'_>,
-    plan: &PlanState,
-    step: &Step,
-) -> Result<Effect, Waiting> {
+fn effect(situation: &Situation<'_>, plan: &PlanState, step: &Step) -> Result<Effect, Waiting> {
     let survivors = guard::survivors(situation.state, plan, step)?;
     Ok(Effect { step: step.id, action: step.action.clone(), survivors })
 }
@@ -230,9 +230,10 @@ fn settle(situation: &Situation<'_>, plan: &PlanState, otherwise: Waiting) -> Di
     if adopted != Some(*plan.digest()) {
         return Directive::Wait(vec![otherwise]);
     }
-    let begun = plan.plan().steps.iter().filter(|step| {
-        step.node == *situation.node && situation.progress.step(step.id).is_some()
-    });
+    let begun =
+        plan.plan().steps.iter().filter(|step| {
+            step.node == *situation.node && situation.progress.step(step.id).is_some()
+        });
     match walk(situation, plan, begun) {
         directive @ (Directive::Resolve(_) | Directive::Report(_)) => directive,
         Directive::Wait(_) | Directive::Rest | Directive::Journal(_) => {

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use heirloom_model::context;
 use heirloom_model::counter::{PlanNumber, Time};
 use heirloom_model::digest::{JournalHash, PlanDigest, sha256};
 use heirloom_model::plan::{StepId, StepOutcome};
 use heirloom_model::wire::{self, WireError};
-use heirloom_model::context;
 use minicbor::{Decode, Encode};
 
 /// Evidence that a record reached durable storage. Only journal stores make one.

@@ -13,7 +13,7 @@ use heirloom_upgrade::port::DriverError;
 /// How long a keeper may take for a short request: it unseals a large keyring at most.
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a keeper may take to receive a keyring.
-pub const LONG_TIMEOUT: Duration = Duration::from_secs(600);
+pub const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Asks a keeper one thing over a connection of its own.
 pub fn ask(
@@ -60,10 +60,9 @@ pub fn statement(
 /// What an answer that was not asked for means.
 pub fn unexpected(response: AdminResponse) -> DriverError {
     match response {
-        AdminResponse::Refused(AdminRefusal::Unreadable(unreadable)) => DriverError::Corrupt {
-            what: "sealed state".to_owned(),
-            reason: unreadable.to_string(),
-        },
+        AdminResponse::Refused(AdminRefusal::Unreadable(unreadable)) => {
+            DriverError::Corrupt { what: "sealed state".to_owned(), reason: unreadable.to_string() }
+        }
         AdminResponse::Refused(refusal) => DriverError::Refused(refusal.to_string()),
         AdminResponse::Done
         | AdminResponse::Position(_)

@@ -88,8 +88,7 @@ pub enum ConfigError {
 impl Config {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable =
-            |source| ConfigError::Unreadable { path: path.to_path_buf(), source };
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_path_buf(), source };
         let found = std::fs::metadata(path).map_err(unreadable)?.len();
         if found > CONFIG_BYTES_MAX {
             return Err(ConfigError::TooLarge { path: path.to_path_buf(), found });

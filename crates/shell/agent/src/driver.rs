@@ -12,9 +12,7 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::protocol::{
-    AdminRequest, AdminResponse, KeeperStatus, ServingState, Source,
-};
+use heirloom_model::protocol::{AdminRequest, AdminResponse, KeeperStatus, ServingState, Source};
 use heirloom_model::release::Release;
 use heirloom_registry::port::LogStore;
 use heirloom_registry_shell::client::RegistryClient;
@@ -25,7 +23,7 @@ use crate::bundles::{BundleError, Bundles};
 use crate::state_dir::{StateDirectory, StateError};
 
 /// How long a keeper may take to open its admin socket.
-pub const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a keeper may take to end in order before it is killed.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait between two looks at a process.
@@ -190,9 +188,9 @@ impl KeeperDriver {
         self.end(&place)?;
         std::fs::create_dir_all(&place.state).map_err(|error| io("the trial state", &error))?;
         self.launch(&place, measurement)?;
-        let registration = self.feed(&place.socket).and_then(|()| {
-            admin::statement(&place.socket, &AdminRequest::Register, SHORT_TIMEOUT)
-        });
+        let registration = self
+            .feed(&place.socket)
+            .and_then(|()| admin::statement(&place.socket, &AdminRequest::Register, SHORT_TIMEOUT));
         self.end(&place)?;
         registration
     }
@@ -212,8 +210,7 @@ impl KeeperDriver {
     }
 
     fn sources(&self, nodes: &[NodeId]) -> Result<Vec<Source>, DriverError> {
-        let present =
-            self.registry.presence().map_err(|error| unknown("the registry", &error))?;
+        let present = self.registry.presence().map_err(|error| unknown("the registry", &error))?;
         Ok(nodes
             .iter()
             .filter_map(|node| {
@@ -255,10 +252,7 @@ impl NodeDriver for KeeperDriver {
     }
 
     fn stop(&mut self, expect: &Measurement) -> Result<(), DriverError> {
-        match self.expect_running(expect)? {
-            true => self.end(&self.place()),
-            false => Ok(()),
-        }
+        if self.expect_running(expect)? { self.end(&self.place()) } else { Ok(()) }
     }
 
     fn quarantine(&mut self, measurement: &Measurement) -> Result<(), DriverError> {
@@ -271,11 +265,7 @@ impl NodeDriver for KeeperDriver {
         self.state.restore(measurement).map_err(state)
     }
 
-    fn install(
-        &mut self,
-        expect: &Measurement,
-        install: &Measurement,
-    ) -> Result<(), DriverError> {
+    fn install(&mut self, expect: &Measurement, install: &Measurement) -> Result<(), DriverError> {
         self.must_be_down()?;
         match self.bundles.installed().map_err(bundle)? {
             Some(found) if found == *install => Ok(()),
@@ -295,10 +285,7 @@ impl NodeDriver for KeeperDriver {
                 found: installed.map_or("nothing".to_owned(), |found| found.to_string()),
             });
         }
-        match self.expect_running(expect)? {
-            true => Ok(()),
-            false => self.launch(&self.place(), expect),
-        }
+        if self.expect_running(expect)? { Ok(()) } else { self.launch(&self.place(), expect) }
     }
 
     fn replicate(&mut self, sources: &[NodeId]) -> Result<(), DriverError> {
@@ -392,10 +379,9 @@ fn state(error: StateError) -> DriverError {
     let text = error.to_string();
     match error {
         StateError::Io { source, path } => io(&path.display().to_string(), &source),
-        StateError::OtherCode { expected, found } => DriverError::Unexpected {
-            expected: expected.to_string(),
-            found: found.to_string(),
-        },
+        StateError::OtherCode { expected, found } => {
+            DriverError::Unexpected { expected: expected.to_string(), found: found.to_string() }
+        }
         StateError::TooMany { .. } => {
             DriverError::Corrupt { what: "the sealed state".to_owned(), reason: text }
         }

@@ -129,9 +129,8 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
     let bundles = Bundles::open(data.clone())?;
     let state = StateDirectory::open(data.join("state"))?;
     if bundles.installed()?.is_none() {
-        let used = journal_path.exists()
-            || !state.live()?.is_empty()
-            || !state.quarantined()?.is_empty();
+        let used =
+            journal_path.exists() || !state.live()?.is_empty() || !state.quarantined()?.is_empty();
         if used {
             return Err(AgentRunError::NotNew { path: data.clone() });
         }
@@ -161,13 +160,7 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
         registry: Arc::clone(&registry),
     };
     let ports = (Journal(opened.journal), registry, driver);
-    Ok(Agent::recover(
-        config.node.clone(),
-        key,
-        NetworkState::new(config.network),
-        progress,
-        ports,
-    ))
+    Ok(Agent::recover(config.node.clone(), key, NetworkState::new(config.network), progress, ports))
 }
 
 /// The loop: one tick after the other, with pauses only where there is nothing to do.

@@ -196,8 +196,7 @@ mod tests {
     use heirloom_model::identifier::{DomainId, PlatformId};
     use heirloom_model::measurement::{MrEnclave, MrSigner};
     use heirloom_model::sealed::{
-        CpuSvn, SEALED_FORMAT, SealPolicy, SealRecipe, SealedHeader, SealedPurpose,
-        SgxSealRecipe,
+        CpuSvn, SEALED_FORMAT, SealPolicy, SealRecipe, SealedHeader, SealedPurpose, SgxSealRecipe,
     };
 
     use super::*;

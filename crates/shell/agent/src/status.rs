@@ -1,7 +1,10 @@
 //! A node's status in the shape that Oasis operators know (`control status`, up to 22.2).
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{KeeperStatus, ServingState};
 use heirloom_registry::network::NetworkState;
 use heirloom_upgrade::port::Observation;
@@ -10,10 +13,9 @@ use serde_json::{Value, json};
 /// The whole status. What is ours and not Oasis's stands under `heirloom`.
 pub fn status_json(state: &NetworkState, observed: &Observation) -> Value {
     let Some(keeper) = observed.running.as_deref() else {
-        return json!({
-            "keymanager": { "status": "stopped" },
-            "heirloom": { "installed": text(observed.installed.as_ref()), "running": false },
-        });
+        let mut own = on_disk(observed);
+        own["running"] = false.into();
+        return json!({ "keymanager": { "status": "stopped" }, "heirloom": own });
     };
     json!({
         "registration": registration(state, keeper),
@@ -82,7 +84,7 @@ fn own(state: &NetworkState, observed: &Observation, keeper: &KeeperStatus) -> V
         }
         (Some(_) | None, None) | (None, Some(_)) => false,
     };
-    json!({
+    let running = json!({
         "running": true,
         "state": keeper.state.to_string(),
         "node": keeper.node.to_string(),
@@ -101,12 +103,25 @@ fn own(state: &NetworkState, observed: &Observation, keeper: &KeeperStatus) -> V
         "log_behind": state.position().length.0.saturating_sub(keeper.position.length.0),
         "epoch": state.epoch().0,
         "unreadable": keeper.unreadable.as_ref().map(ToString::to_string),
-        "installed": text(observed.installed.as_ref()),
-        "live_state_of": observed.live.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "quarantined_state_of":
-            observed.quarantined.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "requests_served": keeper.requests_served,
         "requests_refused": keeper.requests_refused,
+    });
+    let mut all = on_disk(observed);
+    if let (Value::Object(all), Value::Object(running)) = (&mut all, running) {
+        all.extend(running);
+    }
+    all
+}
+
+/// What is there whether a keeper runs or not.
+fn on_disk(observed: &Observation) -> Value {
+    let texts = |measurements: &BTreeSet<Measurement>| -> Vec<String> {
+        measurements.iter().map(ToString::to_string).collect()
+    };
+    json!({
+        "installed": text(observed.installed.as_ref()),
+        "live_state_of": texts(&observed.live),
+        "quarantined_state_of": texts(&observed.quarantined),
     })
 }
 

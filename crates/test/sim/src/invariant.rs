@@ -90,10 +90,8 @@ pub fn recovers(disk: &Disk, newest: Generation) -> bool {
     let Some(installed) = disk.installed else { return false };
     let mut covered = BTreeSet::new();
     for header in headers(&disk.live) {
-        let holds = matches!(
-            header.purpose,
-            SealedPurpose::Keyring | SealedPurpose::ProposedGeneration
-        );
+        let holds =
+            matches!(header.purpose, SealedPurpose::Keyring | SealedPurpose::ProposedGeneration);
         if holds && header.measurement == installed {
             covered.extend(header.first.0..=header.last.0);
         }

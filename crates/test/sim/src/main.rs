@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Parser;
-use heirloom_sim::scenario::{Fixture, Outcome, Scenario, run};
+use heirloom_sim::scenario::{Failure, Fixture, Outcome, Scenario, run};
 
 /// Simulates whole fleets, seed by seed.
 #[derive(Parser)]
@@ -81,26 +81,33 @@ fn work(
         let turn = usize::try_from(seed).unwrap_or(0) % Scenario::ALL.len();
         let (scenario, name) = Scenario::ALL
             .into_iter()
-            .find(|(scenario, _)| only.map_or(*scenario == Scenario::ALL[turn].0, |it| it == *scenario))
+            .find(|(scenario, _)| {
+                only.map_or(*scenario == Scenario::ALL[turn].0, |it| it == *scenario)
+            })
             .unwrap_or(Scenario::ALL[0]);
         match run(fixture, seed, scenario) {
             Ok(outcome) => add(totals, &outcome),
             Err((failure, trace)) => {
                 failed.store(true, Ordering::Relaxed);
-                let mut text = trace.join("\n");
-                text.push_str(&format!("\nseed {seed}, scenario {name}: {failure}"));
-                let mut cause = std::error::Error::source(&failure);
-                while let Some(error) = cause {
-                    text.push_str(&format!(": {error}"));
-                    cause = error.source();
-                }
-                text.push_str(&format!(
-                    "\nreplay: cargo xtask sim --seeds 1 --first {seed} --scenario {name}"
-                ));
+                let text = describe(&failure, &trace, (seed, name));
                 let _code = say(1, &text);
             }
         }
     }
+}
+
+/// What happened last, what is wrong, and how to see it again.
+fn describe(failure: &Failure, trace: &[String], (seed, name): (u64, &str)) -> String {
+    let mut lines = trace.to_vec();
+    let mut wrong = vec![failure.to_string()];
+    let mut cause = std::error::Error::source(failure);
+    while let Some(error) = cause {
+        wrong.push(error.to_string());
+        cause = error.source();
+    }
+    lines.push(format!("seed {seed}, scenario {name}: {}", wrong.join(": ")));
+    lines.push(format!("replay: cargo xtask sim --seeds 1 --first {seed} --scenario {name}"));
+    lines.join("\n")
 }
 
 fn add(totals: &Mutex<Totals>, outcome: &Outcome) {

@@ -156,11 +156,7 @@ impl NodeDriver for SimDriver {
         })
     }
 
-    fn install(
-        &mut self,
-        expect: &Measurement,
-        install: &Measurement,
-    ) -> Result<(), DriverError> {
+    fn install(&mut self, expect: &Measurement, install: &Measurement) -> Result<(), DriverError> {
         let node = self.node.clone();
         self.change("install", |world| {
             let node = world.node(&node);

@@ -10,7 +10,7 @@ use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::protocol::ServingState;
 use heirloom_registry::network::NetworkState;
-use heirloom_registry::plan::PlanStatus;
+use heirloom_registry::plan::{PlanState, PlanStatus};
 use heirloom_testkit::ceremony::{Ceremony, Code};
 use heirloom_upgrade::agent::{Agent, AgentError, Tick};
 use heirloom_upgrade::checker;
@@ -168,7 +168,7 @@ impl Run {
         }
         let expected = match (scenario, status) {
             (Scenario::ThereAndBack, PlanStatus::Finished) | (_, PlanStatus::RolledBack) => old,
-            (Scenario::Upgrade | Scenario::Abort, _) | (Scenario::ThereAndBack, _) => new,
+            (Scenario::Upgrade | Scenario::Abort | Scenario::ThereAndBack, _) => new,
         };
         self.everybody_serves(expected)?;
         let world = lock(&self.world);
@@ -311,7 +311,7 @@ impl Run {
     fn settle(&mut self, plan: PlanDigest) -> Result<PlanStatus, Failure> {
         let limit = self.rounds.saturating_add(LIVENESS_ROUNDS_MAX);
         loop {
-            let status = lock(&self.world).judge.plan(&plan).map(|plan| plan.status());
+            let status = lock(&self.world).judge.plan(&plan).map(PlanState::status);
             match status {
                 Some(status @ (PlanStatus::Finished | PlanStatus::RolledBack))
                     if self.pending.is_empty() =>
@@ -399,9 +399,9 @@ impl Run {
             world.note(|| format!("{node}: {ticked:?}"));
         }
         match ticked {
-            Err(
-                error @ (AgentError::History(_) | AgentError::CorruptJournal(_)),
-            ) => Err(Failure::Agent { node: node.clone(), error: format!("{error:?}") }),
+            Err(error @ (AgentError::History(_) | AgentError::CorruptJournal(_))) => {
+                Err(Failure::Agent { node: node.clone(), error: format!("{error:?}") })
+            }
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -412,25 +412,24 @@ impl Run {
         let mut world = lock(&self.world);
         let state: NetworkState = world.judge.clone();
         let records = world.node(node).disk.journal.clone();
-        let progress = Progress::recover(records.iter().map(Vec::as_slice)).map_err(|error| {
-            Failure::Agent { node: node.clone(), error: error.to_string() }
-        })?;
-        let port = || (Arc::clone(&self.world), node.clone());
+        let progress = Progress::recover(records.iter().map(Vec::as_slice))
+            .map_err(|error| Failure::Agent { node: node.clone(), error: error.to_string() })?;
+        let shared = || Arc::clone(&self.world);
         let key = world.ceremony.agent_key(node);
-        let ((a, b), (c, d), (e, f)) = (port(), port(), port());
         let ports = (
-            SimJournal { world: a, node: b },
-            SimLog { world: c, node: d },
-            SimDriver { world: e, node: f },
+            SimJournal { world: shared(), node: node.clone() },
+            SimLog { world: shared(), node: node.clone() },
+            SimDriver { world: shared(), node: node.clone() },
         );
         Ok(Agent::recover(node.clone(), key, state, progress, ports))
     }
 
     fn describe(&self, plan: &PlanDigest) -> String {
         let world = lock(&self.world);
-        let status = world.judge.plan(plan).map(|plan| {
-            (plan.status(), plan.results().len(), plan.plan().steps.len())
-        });
+        let status = world
+            .judge
+            .plan(plan)
+            .map(|plan| (plan.status(), plan.results().len(), plan.plan().steps.len()));
         let length = world.judge.position().length;
         drop(world);
         format!("{status:?}, log {length}, {:?}", self.nodes())
@@ -440,7 +439,8 @@ impl Run {
         let world = lock(&self.world);
         let describe = |(name, node): (&NodeId, &crate::world::SimNode)| {
             let status = node.process.as_ref().map(|process| process.keeper.status());
-            let running = status.map(|status| (status.state, status.measurement, status.unreadable));
+            let running =
+                status.map(|status| (status.state, status.measurement, status.unreadable));
             let (live, installed) = (node.disk.sealers(), node.disk.installed);
             format!("{name}: {running:?}, installed {installed:?}, live {live:?}")
         };
@@ -449,8 +449,7 @@ impl Run {
 }
 
 fn publish(world: &mut World, envelope: &Envelope) -> Result<(), Failure> {
-    world.publish(envelope).map_err(|refusal| {
-        Failure::Refused(format!("{}: {refusal}", envelope.kind.name()))
-    })
+    world
+        .publish(envelope)
+        .map_err(|refusal| Failure::Refused(format!("{}: {refusal}", envelope.kind.name())))
 }
-

@@ -42,15 +42,8 @@ pub struct Faults {
 
 impl Faults {
     /// No faults at all.
-    pub const NONE: Self = Self {
-        agent: 0,
-        keeper: 0,
-        host: 0,
-        unreachable: 0,
-        lost_answer: 0,
-        peer: 0,
-        full: 0,
-    };
+    pub const NONE: Self =
+        Self { agent: 0, keeper: 0, host: 0, unreachable: 0, lost_answer: 0, peer: 0, full: 0 };
 
     /// A mix of its own for each run: some runs have much of one fault, some a little of all.
     pub fn draw(world: &mut World) -> Self {
@@ -279,8 +272,7 @@ impl World {
             node: node.clone(),
         };
         let files = stored(files);
-        let keeper =
-            Keeper::start(config, &enclave, &files).map_err(|error| error.to_string())?;
+        let keeper = Keeper::start(config, &enclave, &files).map_err(|error| error.to_string())?;
         Ok(Process { keeper, enclave })
     }
 
@@ -342,10 +334,8 @@ impl World {
         let answer = theirs
             .introduction(&ours.hello(), &responder.enclave, responder.keeper.position())
             .map_err(text)?;
-        let keys = (
-            initiator.keeper.instance().public_key(),
-            responder.keeper.instance().public_key(),
-        );
+        let keys =
+            (initiator.keeper.instance().public_key(), responder.keeper.instance().public_key());
         let seen_by_responder = theirs
             .authenticate(
                 &ours.hello(),
