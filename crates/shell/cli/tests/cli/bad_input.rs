@@ -63,6 +63,22 @@ fn no_flipped_bit_of_a_statement_gets_into_the_log() {
 }
 
 #[test]
+fn a_bad_signature_is_neither_shown_nor_joined() {
+    let place = signed();
+    for kind in ["fleet", "policy", "release"] {
+        let mut damaged = place.read(kind);
+        // The last byte says that there is no evidence; before it stands a signature.
+        let last = damaged.len() - 2;
+        damaged[last] ^= 1;
+        place.write("damaged", &damaged);
+        place.fails(&format!("{kind} show damaged"), 3, "E-STATEMENT-003");
+        place.fails(&format!("{kind} publish damaged {LOG}"), 3, "E-STATEMENT-003");
+        let join = format!("{kind} sign damaged --key net/keys/root-1.key");
+        place.fails(&join, 3, "E-STATEMENT-003");
+    }
+}
+
+#[test]
 fn statements_by_the_wrong_people_are_refused() {
     let place = signed();
     for (role, reason) in [("operator", "unknown-signer"), ("root", "unknown-signer")] {

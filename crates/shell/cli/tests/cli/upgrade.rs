@@ -3,6 +3,11 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 
+use heirloom_model::plan::{Action, Gate, Plan};
+use heirloom_model::wire;
+use heirloom_registry::port::LogStore as _;
+use heirloom_store::log_file::LogFile;
+
 use crate::world::Network;
 
 #[test]
@@ -89,6 +94,29 @@ fn a_plan_in_a_file_is_checked_and_approved_only_by_its_own_digest() {
         "E-STATEMENT-004",
     );
     assert!(expired.contains("reason: epoch-passed"), "{expired}");
+}
+
+#[test]
+fn a_plan_with_faults_is_found_and_not_approved() {
+    let network = Network::new();
+    let log = network.log();
+    let (place, ceremony) = network.release();
+    place.ok(&format!("plan create --to keeper-2.0.0 --out plan {log}"));
+    let mut plan: Plan = wire::decode(&place.read("plan")).unwrap();
+    // Stops holders without asking whether others have the keys.
+    for step in plan.steps.iter_mut().filter(|step| matches!(step.action, Action::Stop(_))) {
+        step.gates.retain(|gate| !matches!(gate, Gate::Proven { .. }));
+    }
+    let (file, _) = LogFile::open(&place.path("log")).unwrap();
+    let position = file.head().unwrap().length;
+    file.append(position, &wire::encode(&ceremony.proposal(&plan))).unwrap();
+    drop(file);
+    let digest = plan.digest();
+    let checked = place.run(&format!("--json plan check {digest} {log}"));
+    assert_eq!(checked.exit, 3, "{}{}", checked.out, checked.err);
+    assert!(checked.out.contains("\"F-401\""), "{}", checked.out);
+    let approve = format!("plan approve --plan {digest} --key operator-1.key {log}");
+    place.fails(&approve, 3, "E-PLAN-002");
 }
 
 #[test]
