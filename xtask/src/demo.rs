@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 const NODES: usize = 4;
 const CLIENTS: usize = 8;
 /// How long the upgrade may take, with kills all along on a busy machine.
-const UPGRADE_TIMEOUT: Duration = Duration::from_secs(600);
+const UPGRADE_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often an epoch begins.
 const EPOCH_EVERY: Duration = Duration::from_secs(3);
 
@@ -176,7 +176,7 @@ fn progress(status: &Value) -> String {
 }
 
 fn everybody_serves(lab: &Lab, new: &Code) -> Result<()> {
-    until("every node with the new code", Duration::from_secs(120), || {
+    until("every node with the new code", Duration::from_mins(2), || {
         lab.nodes
             .iter()
             .all(|node| status(node).is_ok_and(|status| status.serves(&new.measurement)))

@@ -34,7 +34,7 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("heirloom-example-app", "heirloom-client"),
 ];
 /// How long a server may take until it answers.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long to wait between two looks.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -64,6 +64,13 @@ pub(crate) struct Node {
     pub(crate) keeper_port: u16,
     /// Port of its agent's interface.
     pub(crate) agent_port: u16,
+}
+
+impl Node {
+    /// Socket of its host's platform, relative to the lab.
+    pub(crate) fn socket(&self) -> String {
+        format!("{}/platform.sock", self.name)
+    }
 }
 
 /// Builds what a fleet consists of, and nothing else. Cargo shows the progress.
@@ -179,7 +186,7 @@ impl Lab {
 
     /// Starts the platform daemon of a node's host.
     pub(crate) fn start_platform(&self, node: &Node) -> Result<()> {
-        let (state, socket) = (format!("{}/platform", node.name), self.socket(node));
+        let (state, socket) = (format!("{}/platform", node.name), node.socket());
         let words = ["serve", "--state", &state, "--socket", &socket];
         self.start(
             &format!("platform-{}", node.name),
@@ -213,11 +220,6 @@ impl Lab {
             &format!("agent-{}", node.name),
             self.program("heirloom").args(["agent", "run", "--config", &config]),
         )
-    }
-
-    /// Socket of a node's platform, relative to the lab.
-    pub(crate) fn socket(&self, node: &Node) -> String {
-        format!("{}/platform.sock", node.name)
     }
 
     fn processes(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Child>> {

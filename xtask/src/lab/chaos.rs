@@ -77,7 +77,7 @@ fn agent(node: &Node) -> String {
 
 /// Kills the keeper of a node, by the process that its platform names.
 fn kill_keeper(lab: &Lab, node: &Node) -> Result<()> {
-    let listed = lab.platformd(&["list", "--socket", &lab.socket(node)])?;
+    let listed = lab.platformd(&["list", "--socket", &node.socket()])?;
     let instances = listed.pointer("/instances").and_then(Value::as_array);
     let running = instances.into_iter().flatten().find(|instance| {
         instance.get("label").and_then(Value::as_str) == Some(&node.name)
@@ -104,7 +104,7 @@ impl Dice {
         Self(since.subsec_nanos().into())
     }
 
-    /// A number below `limit` (SplitMix64).
+    /// A number below `limit` (`SplitMix64`).
     fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

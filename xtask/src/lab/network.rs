@@ -29,7 +29,7 @@ pub(crate) struct Network {
 /// The name of the application.
 pub(crate) const APPLICATION: &str = "wallet";
 /// How long genesis may take on a busy machine.
-const GENESIS_TIMEOUT: Duration = Duration::from_secs(180);
+const GENESIS_TIMEOUT: Duration = Duration::from_mins(3);
 const POLICY_KEYS: [&str; 2] = ["net/keys/policy-1.key", "net/keys/policy-3.key"];
 const OPERATORS: [&str; 2] = ["net/keys/operator-1.key", "net/keys/operator-2.key"];
 
