@@ -46,9 +46,10 @@ pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     let mut exit = Exit::Done;
     let wanted = |id: &DomainId| args.domain.is_none_or(|domain| domain == *id);
     for (id, domain) in state.domains().filter(|(id, _)| wanted(id)) {
-        let (json, lines, survives) = show(id, domain, state, args.since);
-        if !survives {
-            exit = Exit::Refused;
+        let (json, lines, found) = show(id, domain, state, args.since);
+        // A keyring at risk matters more than one of which nothing is known.
+        if exit != Exit::Refused && found != Exit::Done {
+            exit = found;
         }
         domains.push(json);
         text.push_str(&lines);
@@ -63,18 +64,24 @@ pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     Ok(Report::new("custody", json!({ "domains": domains }), text).exit(exit))
 }
 
-/// One domain: JSON, text, and whether its keyring survives.
+/// One domain: JSON, text, and what its custody means for the exit code.
 fn show(
     id: &DomainId,
     domain: &DomainState,
     state: &NetworkState,
     since: LogIndex,
-) -> (Value, String, bool) {
+) -> (Value, String, Exit) {
     let keyring = facts::keyring(domain);
     let judged = judge(id, domain, state, since);
-    let survives = judged.as_ref().is_none_or(Result::is_ok);
+    let was_asked = domain.challenges().next().is_some();
+    let exit = match &judged {
+        None | Some(Ok(_)) => Exit::Done,
+        Some(Err(_)) if was_asked => Exit::Refused,
+        Some(Err(_)) => Exit::Incomplete,
+    };
     let said = match &judged {
         None => "no generation is committed, so nothing can be lost yet".to_owned(),
+        Some(Err(_)) if !was_asked => "not known: nobody was asked for proof yet".to_owned(),
         Some(Ok(survivors)) => format!(
             "no loss: proven in {} failure domains, {} needed, {} may vanish",
             survivors.failure_domains(),
@@ -102,11 +109,11 @@ fn show(
         "policy": domain.policy().map(|policy| policy.serial.0),
         "generation": generation,
         "checksum": checksum,
-        "survives": survives,
+        "survives": (exit != Exit::Incomplete).then_some(exit == Exit::Done),
         "custody": said,
         "holders": holders,
     });
-    (json, text, survives)
+    (json, text, exit)
 }
 
 /// Every node that is meant to hold, and the last thing that it proved.

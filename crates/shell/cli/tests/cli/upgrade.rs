@@ -21,6 +21,10 @@ fn custody_says_whether_the_keyring_survives() {
     assert_eq!(domain["generation"], 0);
     assert_eq!(domain["holders"].as_array().unwrap().len(), 4);
     assert_eq!(domain["holders"][0]["proof"], "proven");
+    let unproven = Network::unproven();
+    let ended = unproven.place.run(&format!("--json custody show {}", unproven.log()));
+    assert_eq!(ended.exit, 4, "{}{}", ended.out, ended.err);
+    assert!(ended.out.contains("\"survives\":null"), "{}", ended.out);
     // Nobody has answered a challenge that was not asked yet.
     let late = place.run(&format!("custody show --since 1000 {log}"));
     assert_eq!(late.exit, 3);

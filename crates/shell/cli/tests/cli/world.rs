@@ -178,6 +178,13 @@ const CHECKSUM: Checksum = Checksum::new([0xc5; 32]);
 
 impl Network {
     pub(crate) fn new() -> Self {
+        let network = Self::unproven();
+        network.prove();
+        network
+    }
+
+    /// The same network before anybody was asked for proof.
+    pub(crate) fn unproven() -> Self {
         let place = Place::new();
         let log = LogFile::create(&place.path("log")).unwrap();
         let ceremony = Ceremony::new(&[7; 32]);
@@ -225,7 +232,7 @@ impl Network {
         self.append(&ceremony.policy(&self.policy(1)));
     }
 
-    /// Every node registers, holds generation 0, and proves it.
+    /// Every node registers and holds generation 0.
     fn hold(&self) {
         let nodes = self.nodes();
         let (network, domain) = (self.ceremony.network, self.ceremony.domain);
@@ -249,6 +256,12 @@ impl Network {
             };
             self.attest(node, &receipt);
         }
+    }
+
+    /// Every node proves generation 0 from its durable state.
+    fn prove(&self) {
+        let nodes = self.nodes();
+        let (network, domain) = (self.ceremony.network, self.ceremony.domain);
         let challenge = Challenge {
             network,
             domain,
