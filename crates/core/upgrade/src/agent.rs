@@ -207,7 +207,9 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         if status.position.length >= self.state.position().length {
             return Ok(Ok(false));
         }
-        let entries = self.log.read(status.position.length, LOG_ENTRIES_MAX)?;
+        let mut entries = self.log.read(status.position.length, LOG_ENTRIES_MAX)?;
+        // The keeper must not be ahead: what it signs refers to a log that this agent can judge.
+        entries.retain(|entry| entry.index < self.state.position().length);
         Ok(self.driver.follow(&entries).map(|_| true))
     }
 

@@ -12,6 +12,7 @@
 //! * [`scenario`]: what a run does, from genesis to the end of an upgrade.
 //! * [`world`]: nodes, disks, processes, the registry, and where faults strike.
 //! * [`node`], [`log`]: the ports of an agent, over the world.
+//! * [`rogue`]: code that no policy names, asking for keys.
 //! * [`invariant`]: what must hold after every event.
 
 pub mod scenario;
@@ -22,3 +23,4 @@ pub mod log;
 pub mod node;
 
 pub mod invariant;
+pub mod rogue;

@@ -29,8 +29,21 @@ impl LogStore for SimLog {
         if world.node(&self.node).partitioned || world.chance(unreachable) {
             return Err(AppendError::Unreachable { reason: "cut off".to_owned() });
         }
+        let (late, twice) = (world.faults.late, world.faults.twice);
+        if world.chance(late) {
+            world.delayed.push((expected, envelope.to_vec()));
+            return Err(AppendError::Unknown { reason: "no answer in time".to_owned() });
+        }
+        let twice = world.chance(twice);
         let appended = world
-            .operate(&self.node, "append", |world| world.append(expected, envelope))
+            .operate(&self.node, "append", |world| {
+                let appended = world.append(expected, envelope);
+                if twice {
+                    // The second one finds its place taken.
+                    let _conflict = world.append(expected, envelope);
+                }
+                appended
+            })
             .map_err(gone)?;
         if world.chance(lost) {
             return Err(AppendError::Unknown { reason: "the answer was lost".to_owned() });
@@ -78,6 +91,17 @@ impl World {
         let _applied = self.judge.apply(&entry).expect("the entry follows the head");
         self.entries.push(entry);
         Ok(self.judge.position())
+    }
+
+    /// Lets a late request arrive, if there is one. Whoever sent it has gone on.
+    pub fn deliver_late(&mut self) {
+        let count = u32::try_from(self.delayed.len()).unwrap_or(u32::MAX);
+        if count > 0 && self.chance(100) {
+            let index = usize::try_from(self.below(count)).unwrap_or(0);
+            let (expected, envelope) = self.delayed.swap_remove(index);
+            let arrived = self.append(expected, &envelope);
+            self.note(|| format!("a late request arrives: {arrived:?}"));
+        }
     }
 
     /// Appends what an operator signed, or says why the registry refuses it.

@@ -20,6 +20,7 @@ use heirloom_upgrade::planner::{self, PlanRequest, WaveSize};
 use crate::invariant::{self, Ledger, Violation};
 use crate::log::SimLog;
 use crate::node::{SimDriver, SimJournal};
+use crate::rogue;
 use crate::world::{Faults, Shared, World, lock};
 
 /// What is expensive to make and the same for every run.
@@ -71,6 +72,12 @@ pub enum Failure {
     /// The run does not come to its end.
     #[error("it does not end: {0}")]
     Stuck(String),
+    /// Code that no policy names was given something.
+    #[error("{holder} gave something to code that no policy names")]
+    Leak {
+        /// Who gave.
+        holder: NodeId,
+    },
     /// An agent stopped for good.
     #[error("the agent of {node} stopped for good: {error}")]
     Agent {
@@ -95,6 +102,8 @@ const GENESIS_ROUNDS_MAX: u32 = 2_000;
 const FAULTY_ROUNDS: u32 = 500;
 /// Ticks without faults until everything must have come to its end.
 const LIVENESS_ROUNDS_MAX: u32 = 6_000;
+/// Ticks from one attempt of code that no policy names to the next.
+const ROGUE_ROUNDS: u32 = 150;
 /// Ticks of one epoch.
 const EPOCH_ROUNDS: u32 = 60;
 
@@ -357,6 +366,10 @@ impl Run {
             publish(&mut world, &epoch)?;
         }
         self.operators();
+        lock(&self.world).deliver_late();
+        if self.rounds.is_multiple_of(ROGUE_ROUNDS) {
+            rogue::tries(&mut lock(&self.world))?;
+        }
         let node = {
             let mut world = lock(&self.world);
             let index = world.below(u32::try_from(NODES).unwrap_or(1));

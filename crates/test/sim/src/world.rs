@@ -9,6 +9,7 @@ use heirloom_keeper::handshake::{Handshake, Peer};
 use heirloom_keeper::intent::{Intent, StoredFile};
 use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper::port::{Platform, StateStore, StoreError};
+use heirloom_model::counter::LogIndex;
 use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::evidence::SessionRole;
 use heirloom_model::identifier::NodeId;
@@ -34,6 +35,10 @@ pub struct Faults {
     pub unreachable: u32,
     /// The registry's answer is lost; what was asked may have happened.
     pub lost_answer: u32,
+    /// A request to the registry arrives late, when nobody waits for its answer any more.
+    pub late: u32,
+    /// A request to the registry arrives twice.
+    pub twice: u32,
     /// A peer does not answer.
     pub peer: u32,
     /// The disk has no space left for one write.
@@ -42,8 +47,17 @@ pub struct Faults {
 
 impl Faults {
     /// No faults at all.
-    pub const NONE: Self =
-        Self { agent: 0, keeper: 0, host: 0, unreachable: 0, lost_answer: 0, peer: 0, full: 0 };
+    pub const NONE: Self = Self {
+        agent: 0,
+        keeper: 0,
+        host: 0,
+        unreachable: 0,
+        lost_answer: 0,
+        late: 0,
+        twice: 0,
+        peer: 0,
+        full: 0,
+    };
 
     /// A mix of its own for each run: some runs have much of one fault, some a little of all.
     pub fn draw(world: &mut World) -> Self {
@@ -54,6 +68,8 @@ impl Faults {
             host: some(10),
             unreachable: some(120),
             lost_answer: some(80),
+            late: some(60),
+            twice: some(60),
             peer: some(120),
             full: some(40),
         }
@@ -74,6 +90,8 @@ pub struct World {
     pub entries: Vec<LogEntry>,
     /// The registry's own fold.
     pub judge: NetworkState,
+    /// Requests on their way to the registry that nobody waits for.
+    pub delayed: Vec<(LogIndex, Vec<u8>)>,
     /// Which faults strike.
     pub faults: Faults,
     /// Operations so far.
@@ -159,6 +177,7 @@ impl World {
             nodes: nodes.into_iter().zip(hosts).map(make).collect(),
             entries: Vec::new(),
             judge: NetworkState::new(ceremony.network),
+            delayed: Vec::new(),
             faults: Faults::NONE,
             operations: 0,
             crashes: 0,
