@@ -15,8 +15,7 @@ use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
 use heirloom_model::plan::{Abort, Approval, Plan, Proposal};
 use heirloom_model::policy::{
-    AppraisalPolicy, ApplicationRule, HolderRule, KeyScope, PlatformRule, Policy, Sharing,
-    TcbLevel,
+    ApplicationRule, AppraisalPolicy, HolderRule, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
 };
 use heirloom_model::release::{Artifact, Release, ReleaseKind};
 use heirloom_model::root::{Role, RoleKeys, Root};
@@ -81,10 +80,8 @@ impl Ceremony {
         let keys = |purpose: &str, count: u8| -> Vec<SigningKey> {
             (0..count).map(|index| key(seed, purpose, index)).collect()
         };
-        let manufacturer = DevelopmentRoot::from_seed(
-            &sha256(&[b"test manufacturer", seed]),
-            BEGINNING,
-        );
+        let manufacturer =
+            DevelopmentRoot::from_seed(&sha256(&[b"test manufacturer", seed]), BEGINNING);
         let (root_keys, release_keys) = (keys("root", 3), keys("release", 3));
         let (policy_keys, operator_keys) = (keys("policy", 3), keys("operator", 3));
         let timekeeper = key(seed, "timekeeper", 0);
@@ -259,7 +256,8 @@ impl Ceremony {
 
     /// Orders a generation.
     pub fn order(&self, generation: Generation, node: &NodeId, not_after: Epoch) -> Envelope {
-        let nonce = sha256(&[b"test order", &generation.0.to_be_bytes(), &not_after.0.to_be_bytes()]);
+        let nonce =
+            sha256(&[b"test order", &generation.0.to_be_bytes(), &not_after.0.to_be_bytes()]);
         let order = GenerationOrder {
             network: self.network,
             domain: self.domain,
