@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Node, SharedLab, get};
@@ -17,8 +17,10 @@ pub(crate) struct Status(Value);
 
 /// Asks a node's agent.
 pub(crate) fn status(node: &Node) -> Result<Status> {
-    let body = get(node.agent_port, "/v1/status")?;
-    Ok(Status(serde_json::from_str(&body)?))
+    let status: Value = serde_json::from_str(&get(node.agent_port, "/v1/status")?)?;
+    // An agent that has just started has not looked yet.
+    ensure!(status.pointer("/heirloom").is_some(), "{} has not looked yet", node.name);
+    Ok(Status(status))
 }
 
 impl Status {
@@ -127,7 +129,8 @@ fn look(lab: &SharedLab, seen: &Mutex<Seen>, new: &str) {
     }
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let now = seen.holders.len();
-    if now > 0 {
+    // Before everybody has answered once, nothing is known yet.
+    if seen.holders_min.is_some() || now == lab.nodes.len() {
         seen.holders_min = Some(seen.holders_min.map_or(now, |fewest| fewest.min(now)));
     }
 }
