@@ -129,17 +129,15 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
     let bundles = Bundles::open(data.clone())?;
     let state = StateDirectory::open(data.join("state"))?;
     if bundles.installed()?.is_none() {
-        let used =
-            journal_path.exists() || !state.live()?.is_empty() || !state.quarantined()?.is_empty();
-        if used {
-            return Err(AgentRunError::NotNew { path: data.clone() });
-        }
+        expect_new(data, &journal_path, &state)?;
         let [first] = config.keeper.as_slice() else {
             return Err(ConfigError::Bundles { found: config.keeper.len() }.into());
         };
         let measurement = bundles.stage_first(&first.bundle)?;
         // The journal exists before anything is recorded as installed: from then on it must.
-        JournalFile::create(&journal_path)?;
+        if !journal_path.exists() {
+            JournalFile::create(&journal_path)?;
+        }
         bundles.install(&measurement)?;
     }
     let opened = JournalFile::open(&journal_path)?;
@@ -161,6 +159,16 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
     };
     let ports = (Journal(opened.journal), registry, driver);
     Ok(Agent::recover(config.node.clone(), key, NetworkState::new(config.network), progress, ports))
+}
+
+/// Refuses if this node was ever used. A beginning that was interrupted may have left a journal,
+/// without any record in it, and no keeper that could have left a file.
+fn expect_new(data: &Path, journal: &Path, state: &StateDirectory) -> Result<(), AgentRunError> {
+    let has_records = journal.exists() && !JournalFile::inspect(journal)?.is_empty();
+    if has_records || !state.is_untouched()? {
+        return Err(AgentRunError::NotNew { path: data.to_owned() });
+    }
+    Ok(())
 }
 
 /// The loop: one tick after the other, with pauses only where there is nothing to do.
@@ -285,4 +293,28 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_that_was_interrupted_may_begin_again_and_a_used_node_may_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, journal) = (directory.path(), directory.path().join("journal"));
+        let state = StateDirectory::open(data.join("state")).unwrap();
+        let new = || expect_new(data, &journal, &state);
+        new().unwrap();
+        let mut file = JournalFile::create(&journal).unwrap();
+        new().unwrap();
+        // What cannot be read was left by somebody all the same.
+        let sealed = state.live_path().join("keyring-0.sealed");
+        std::fs::write(&sealed, "").unwrap();
+        assert!(matches!(new(), Err(AgentRunError::NotNew { .. })));
+        std::fs::remove_file(sealed).unwrap();
+        new().unwrap();
+        file.append(b"a record").unwrap();
+        assert!(matches!(new(), Err(AgentRunError::NotNew { .. })));
+    }
 }

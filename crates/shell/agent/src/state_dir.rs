@@ -82,6 +82,16 @@ impl StateDirectory {
         sealers(&self.live_path())
     }
 
+    /// Whether no keeper ever left anything here, not even a file that nobody can read.
+    pub fn is_untouched(&self) -> Result<bool, StateError> {
+        for path in [self.live_path(), self.quarantine_path()] {
+            if fs::read_dir(&path).map_err(io_error(&path))?.next().is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The measurements that have quarantined state.
     pub fn quarantined(&self) -> Result<BTreeSet<Measurement>, StateError> {
         let named = entries(&self.quarantine_path(), QUARANTINES_MAX as usize)?;
