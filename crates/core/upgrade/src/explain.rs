@@ -1,6 +1,6 @@
 //! A plan, told to people: for every step, which copies of the keyring exist before and after.
 //!
-//! Rows are data, so that a dashboard shows them as well; [`render`] makes text of them. Copies
+//! Rows are data, so that a dashboard shows them as well; [`text`] makes text of them. Copies
 //! are counted, not listed: a table of every copy at every step of a large fleet would be read
 //! by nobody. A step names the one node that it changes.
 
@@ -17,6 +17,8 @@ use heirloom_registry::network::NetworkState;
 
 use crate::calendar::{Entry, calendar_from};
 use crate::inventory::{Inventory, InventoryError};
+
+pub mod text;
 
 /// A plan, told to people.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -142,7 +144,7 @@ pub fn explain_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u6
         step: back.step.id,
         node: back.step.node.clone(),
         action: action(plan, &back.step.action),
-        gates: gates(&back.step),
+        gates: gates(plan, &back.step),
         undoes: back.undoes,
     });
     Explanation {
@@ -165,7 +167,7 @@ fn row(plan: &Plan, step: &Step, ledger: &mut Ledger<'_>) -> Row {
         wave: step.wave,
         node: step.node.clone(),
         action: action(plan, &step.action),
-        gates: gates(step),
+        gates: gates(plan, step),
         before,
         after: ledger.copies,
     }
@@ -297,10 +299,13 @@ fn names(nodes: &[NodeId]) -> String {
     text
 }
 
+/// Which of the plan's two releases a measurement is.
+fn side(plan: &Plan, measurement: &Measurement) -> &'static str {
+    if *measurement == plan.to.measurement { "new" } else { "old" }
+}
+
 fn action(plan: &Plan, action: &Action) -> String {
-    let side = |measurement: &Measurement| {
-        if *measurement == plan.to.measurement { "new" } else { "old" }
-    };
+    let side = |measurement| side(plan, measurement);
     match action {
         Action::Prepare(placement) => {
             format!("stage and try the {} release", side(&placement.measurement))
@@ -334,7 +339,7 @@ fn action(plan: &Plan, action: &Action) -> String {
 /// `Done` gates that one row lists.
 const DONE_NAMED_MAX: usize = 4;
 
-fn gates(step: &Step) -> Vec<String> {
+fn gates(plan: &Plan, step: &Step) -> Vec<String> {
     let mut told = Vec::new();
     let mut done = Vec::new();
     for gate in &step.gates {
@@ -345,7 +350,8 @@ fn gates(step: &Step) -> Vec<String> {
                 names(holders)
             )),
             Gate::Registered { node, measurement } => {
-                told.push(format!("{measurement} registered on {node}"));
+                let side = side(plan, measurement);
+                told.push(format!("the {side} release registered on {node}"));
             }
             Gate::Epoch(epoch) => told.push(format!("epoch {epoch} reached")),
             Gate::PolicyPublished(serial) => told.push(format!("policy serial {serial} published")),
@@ -476,59 +482,4 @@ fn diversity(inventory: &Inventory) -> Diversity {
         operators: nodes.iter().map(|node| &node.operator).collect::<BTreeSet<_>>().len(),
         platforms: platforms.map(|seen| seen.platform).collect::<BTreeSet<_>>().len(),
     }
-}
-
-/// The text of an explanation, for a terminal or a file.
-pub fn render(explanation: &Explanation) -> String {
-    let mut text = String::new();
-    for line in &explanation.summary {
-        let _ = writeln!(text, "{line}");
-    }
-    for line in &explanation.warnings {
-        let _ = writeln!(text, "! {line}");
-    }
-    let Diversity { nodes, failure_domains, hosts, operators, platforms } = explanation.diversity;
-    let _ = writeln!(
-        text,
-        "\nholders: {nodes} nodes, {failure_domains} failure domains, {hosts} hosts, \
-         {operators} operators, {platforms} platforms"
-    );
-    for wave in &explanation.waves {
-        let _ = writeln!(
-            text,
-            "wave {}: {} nodes ({}); {} failure domains keep a holder outside",
-            wave.number,
-            wave.nodes.len(),
-            names(&wave.nodes),
-            wave.failure_domains_outside
-        );
-    }
-    let _ = writeln!(text, "\nsteps");
-    for row in &explanation.steps {
-        if row.step == explanation.point_of_no_return {
-            let _ = writeln!(text, "  ---- point of no return ----");
-        }
-        let _ =
-            writeln!(text, "  {:>5}  wave {}  {}  {}", row.step, row.wave, row.node, row.action);
-        for gate in &row.gates {
-            let _ = writeln!(text, "         needs  {gate}");
-        }
-        let _ = writeln!(text, "         before {}", row.before);
-        if row.after != row.before {
-            let _ = writeln!(text, "         after  {}", row.after);
-        }
-    }
-    let _ = writeln!(text, "\nthe way back, if the plan is aborted before the point of no return");
-    for row in &explanation.rollback {
-        let _ = writeln!(
-            text,
-            "  {:>5}  {}  {} (if step {} may have begun)",
-            row.step, row.node, row.action, row.undoes
-        );
-    }
-    let _ = writeln!(text, "\nexpiry");
-    for entry in &explanation.calendar {
-        let _ = writeln!(text, "  {}: {}, {}", entry.what, entry.end, entry.verdict.name());
-    }
-    text
 }

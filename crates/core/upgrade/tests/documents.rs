@@ -8,14 +8,15 @@ use common::{NEW, OLD, apart, policy, release, request};
 use heirloom_attest::result::AnchorClass;
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{AnchorId, PlanDigest};
-use heirloom_model::identifier::FailureDomain;
+use heirloom_model::identifier::{FailureDomain, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave};
 use heirloom_model::policy::{
     ApplicationRule, HolderRule, KeyScope, PlatformRule, Policy, TcbLevel,
 };
 use heirloom_upgrade::calendar::{Expiring, Verdict, calendar_from};
 use heirloom_upgrade::checker::Severity;
-use heirloom_upgrade::explain::{Copies, explain_from, render};
+use heirloom_upgrade::explain::text::{Detail, render};
+use heirloom_upgrade::explain::{Copies, explain_from};
 use heirloom_upgrade::lint::{LintContext, LintFinding, lint_policy};
 use heirloom_upgrade::planner::{WaveSize, plan_from};
 
@@ -49,7 +50,19 @@ fn the_text_says_the_important_things_aloud() {
     let mut fleet = apart(4, 2);
     fleet.anchors.insert(AnchorId::new([5; 32]), AnchorClass::Development);
     let (plan, _) = plan_from(&request(WaveSize::Half), &fleet).unwrap();
-    let text = render(&explain_from(&plan, &fleet, None));
+    let machine = PlatformId::new([1; 32]);
+    let seen = fleet.registered.values_mut().flat_map(std::collections::BTreeMap::values_mut);
+    seen.for_each(|seen| seen.platform = machine);
+    let told = explain_from(&plan, &fleet, None);
+    let write = |detail| render(&told, detail, |time| format!("second {time}"));
+    let (text, everything) = (write(Detail::Outline), write(Detail::Everything));
+    assert!(text.lines().count() * 2 < everything.lines().count(), "the outline is short");
+    for step in plan.steps.iter().map(|step| step.id) {
+        let row = format!("\n  {step:>5}  ");
+        assert!(text.contains(&row) && everything.contains(&row), "step {step} is missing");
+    }
+    let last = plan.rollback.last().unwrap().step.id;
+    assert!(text.contains(&format!("to {last}\n")));
     for expected in [
         "rolling upgrade",
         "from keeper-1.0.0 to keeper-2.0.0",
@@ -62,8 +75,12 @@ fn the_text_says_the_important_things_aloud() {
         "policy serial 4",
         "nothing goes on before epoch 12",
         "4 nodes, 4 failure domains, 4 hosts, 3 operators, 1 platforms",
+        "the new release registered on node-1",
+        "second ",
+        "how long an epoch takes was not said",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        assert!(everything.contains(expected), "{expected:?} is not in\n{everything}");
     }
 }
 

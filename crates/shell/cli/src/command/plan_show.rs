@@ -1,7 +1,9 @@
 //! `heirloom plan show`: explains a plan.
 
 use heirloom_model::plan::Plan;
-use heirloom_upgrade::explain::{Copies, Explanation, explain, render};
+use heirloom_upgrade::calendar::End;
+use heirloom_upgrade::explain::text::{Detail, render};
+use heirloom_upgrade::explain::{Copies, Explanation, explain};
 use serde_json::{Value, json};
 
 use crate::code::Code;
@@ -9,7 +11,7 @@ use crate::command::plan;
 use crate::diagnostic::Diagnostic;
 use crate::ledger::{Access, LogArgs};
 use crate::output::{self, Report};
-use crate::view;
+use crate::{time, view};
 
 /// Which plan.
 #[derive(Debug, clap::Args)]
@@ -19,6 +21,10 @@ pub(crate) struct Args {
     /// How long an epoch lasts, to compare epochs with dates in the expiry calendar
     #[arg(long, value_name = "SECONDS")]
     epoch_seconds: Option<u64>,
+    /// Tell everything that a step needs, the copies before and after each step, and every step of
+    /// the way back
+    #[arg(long)]
+    steps: bool,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -32,8 +38,12 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
             .because(&error)
     })?;
     let mut text = String::new();
-    output::line(&mut text, format_args!("plan {}: {}\n", plan.digest(), sentence(&plan)));
-    text.push_str(&render(&told));
+    output::line(&mut text, format_args!("plan {}\n", plan.digest()));
+    let detail = if args.steps { Detail::Everything } else { Detail::Outline };
+    text.push_str(&render(&told, detail, time::show));
+    if !args.steps {
+        output::line(&mut text, format_args!("\neverything about every step: --steps"));
+    }
     Ok(Report::new("plan", json(&plan, &told), text))
 }
 
@@ -92,7 +102,10 @@ fn json(plan: &Plan, told: &Explanation) -> Value {
         .map(|entry| {
             json!({
                 "what": entry.what.to_string(),
-                "end": entry.end.to_string(),
+                "end": match entry.end {
+                    End::Time(end) => time::show(end),
+                    End::Epoch(_) => entry.end.to_string(),
+                },
                 "verdict": entry.verdict.name(),
             })
         })
