@@ -57,9 +57,15 @@ pub fn serve(address: &str, journal: PathBuf, report: Arc<Mutex<Report>>) -> io:
     Ok(())
 }
 
-async fn status(State(shared): State<Shared>) -> Json<Value> {
+/// An agent that has just started knows nothing about its node, which is not the same as
+/// knowing that there is nothing.
+async fn status(State(shared): State<Shared>) -> Response {
     let report = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
-    Json(report.status.clone())
+    if report.status.is_null() {
+        let message = "the agent has not looked at its node yet\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
+    }
+    Json(report.status.clone()).into_response()
 }
 
 async fn waiting(State(shared): State<Shared>) -> Json<Value> {

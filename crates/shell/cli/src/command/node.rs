@@ -57,6 +57,11 @@ fn fetch(agent: &str, path: &str) -> Result<Value, Diagnostic> {
             let message = format!("{agent} is not an address");
             return Err(Diagnostic::new(Code::InputValue, message).cause(reason));
         }
+        Err(ureq::Error::StatusCode(503)) => {
+            let message = format!("{agent} has not looked at its node yet");
+            return Err(Diagnostic::new(Code::NodeUnreachable, message)
+                .hint("an agent looks as soon as it has started: ask again"));
+        }
         Err(ureq::Error::StatusCode(status)) => {
             let message = format!("{url} answers with HTTP status {status}");
             return Err(Diagnostic::new(Code::NodeAnswer, message));
