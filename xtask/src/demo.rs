@@ -34,7 +34,7 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_mins(10);
 const EPOCH_EVERY: Duration = Duration::from_secs(3);
 
 /// Key digests by the key that they belong to.
-type Digests = BTreeMap<String, String>;
+pub(crate) type Digests = BTreeMap<String, String>;
 
 /// What clients came to.
 #[derive(Debug, Default)]
@@ -115,10 +115,9 @@ fn play(lab: &SharedLab, arguments: &Arguments) -> Result<Value> {
 }
 
 /// Publishes the second release and its policy, plans, shows the plan, and has it approved.
-fn propose(lab: &Lab, network: &Network, old: &Code, new: &Code) -> Result<String> {
+pub(crate) fn propose(lab: &Lab, network: &Network, old: &Code, new: &Code) -> Result<String> {
     lab.publish_release(new)?;
     lab.publish_policy(network, 2, &[old, new], &[(old, new), (new, old)], None)?;
-    let epoch = lab.operate(&["upgrade", "status"]).ok();
     let started = lab.operate(&[
         "upgrade",
         "start",
@@ -131,9 +130,10 @@ fn propose(lab: &Lab, network: &Network, old: &Code, new: &Code) -> Result<Strin
         "--out",
         "plan",
     ])?;
-    drop(epoch);
     let plan = text(&started, "/plan")?.to_owned();
-    for line in lab.show(&["plan", "show", "plan", "--network", "net/network.toml"])?.lines() {
+    let epoch_seconds = EPOCH_EVERY.as_secs().to_string();
+    let show = ["plan", "show", "plan", "--epoch-seconds", &epoch_seconds];
+    for line in lab.show(&[&show[..], &["--network", "net/network.toml"]].concat())?.lines() {
         say(&format!("   {line}"));
     }
     lab.publish_policy(network, 3, &[new], &[], Some(&plan))?;
@@ -145,7 +145,7 @@ fn propose(lab: &Lab, network: &Network, old: &Code, new: &Code) -> Result<Strin
 }
 
 /// Waits until the plan has finished, and lets epochs pass meanwhile.
-fn await_upgrade(lab: &Lab, plan: &str) -> Result<()> {
+pub(crate) fn await_upgrade(lab: &Lab, plan: &str) -> Result<()> {
     let deadline = Instant::now() + UPGRADE_TIMEOUT;
     let (mut epoch, mut shown) = (Instant::now(), String::new());
     loop {
@@ -175,7 +175,7 @@ fn progress(status: &Value) -> String {
     format!("{state}: {} of {} steps done", number("steps_done"), number("steps"))
 }
 
-fn everybody_serves(lab: &Lab, new: &Code) -> Result<()> {
+pub(crate) fn everybody_serves(lab: &Lab, new: &Code) -> Result<()> {
     until("every node with the new code", Duration::from_mins(2), || {
         lab.nodes
             .iter()
@@ -184,7 +184,7 @@ fn everybody_serves(lab: &Lab, new: &Code) -> Result<()> {
 }
 
 /// The keys that an application gets which asks for each once and ends.
-fn first_answers(lab: &Lab) -> Result<Digests> {
+pub(crate) fn first_answers(lab: &Lab) -> Result<Digests> {
     let node = lab.nodes.first().context("a fleet has nodes")?;
     let report = lab.path("first-answers.json");
     let _absent = std::fs::remove_file(&report);
@@ -275,7 +275,7 @@ fn add(clients: &mut Clients, report: &Value) -> Result<()> {
 }
 
 /// Whether every key of `some` is the same in `all`.
-fn contains(all: &Digests, some: &Digests) -> bool {
+pub(crate) fn contains(all: &Digests, some: &Digests) -> bool {
     some.iter().all(|(key, digest)| all.get(key) == Some(digest))
 }
 
@@ -309,18 +309,29 @@ fn summarize(
 fn explain(summary: &Value, kills: Option<u32>, keys: &Digests) {
     say("\nWhat happened");
     let show = |label: &str, value: &str| say(&format!("   {label:<34}{value}"));
-    let field = |name: &str| summary.get(name).map(ToString::to_string).unwrap_or_default();
+    let field = |name: &str| summary.get(name).map(in_words).unwrap_or_default();
     show("old code", &field("from"));
     show("new code", &field("to"));
-    show("key requests during the upgrade", &field("client_requests"));
+    show("key requests meanwhile", &field("client_requests"));
     show("of which failed", &field("client_failures"));
     show("keys compared", &keys.len().to_string());
     show("all the same as before", &field("keys_identical"));
     show("fewest proven holders", &field("holders_min"));
-    show("seconds for everything", &field("wall_seconds"));
+    show("seconds from plan to end", &field("wall_seconds"));
     show("seconds for each node", &field("per_node_seconds"));
     if let Some(kills) = kills {
         show("processes killed meanwhile", &kills.to_string());
+    }
+}
+
+/// A value of the summary, for people.
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(in_words).collect::<Vec<_>>().join(", "),
+        Value::Null | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
 }
 
