@@ -28,9 +28,10 @@ fn is_about_this_package(variable: &OsStr) -> bool {
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Runs a program with our own input and output, and fails if it does.
+/// Runs a program with our own input and output, and fails if it does. What is run is said on
+/// standard error: standard output is for results.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    println!("$ {}", in_words(command));
+    eprintln!("$ {}", in_words(command));
     let status = command.status().with_context(|| cannot_start(command))?;
     if !status.success() {
         bail!("`{}` failed ({status})", in_words(command));
