@@ -23,7 +23,7 @@ use crate::sample::timed;
 
 const GENERATIONS: u64 = 10_000;
 /// Receivers, one after the other; the median counts.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// Measures.
 pub(crate) fn measure(directory: &Path, report: &mut dyn FnMut(&Figure)) {
@@ -106,7 +106,7 @@ fn create(network: &mut Network, enclave: &EmulatedEnclave, directory: &Path) {
         fed = follow(&mut keeper, network, enclave, &mut files, fed);
         let intent = keeper.create_generation(enclave, order).expect("it was ordered");
         let receipt = carry_out(&mut keeper, &mut files, intent);
-        network.accept_bytes(receipt);
+        network.accept_bytes(&receipt);
     }
     follow(&mut keeper, network, enclave, &mut files, fed);
 }

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     }
     if let Some(unknown) = only.iter().find(|name| MEASURES.iter().all(|(known, _)| known != name))
     {
-        eprintln_once(&format!("error: there is no measurement {unknown}"));
+        complain(&format!("error: there is no measurement {unknown}"));
         return ExitCode::from(2);
     }
     let chosen =
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn eprintln_once(line: &str) {
+fn complain(line: &str) {
     use std::io::Write as _;
     // Whoever closed standard error does not want to hear it.
     writeln!(std::io::stderr(), "{line}").ok();

@@ -51,12 +51,12 @@ impl Network {
 
     /// Appends a statement.
     pub(crate) fn accept(&mut self, envelope: &Envelope) {
-        self.accept_bytes(wire::encode(envelope));
+        self.accept_bytes(&wire::encode(envelope));
     }
 
     /// Appends a statement as it was sent.
-    pub(crate) fn accept_bytes(&mut self, envelope: Vec<u8>) {
-        let entry = LogEntry::following(&self.state.position(), envelope);
+    pub(crate) fn accept_bytes(&mut self, envelope: &[u8]) {
+        let entry = LogEntry::following(&self.state.position(), envelope.to_vec());
         let applied = self.state.apply(&entry).expect("an entry follows its position");
         assert!(matches!(applied, Applied::Accepted(_)), "{applied:?}");
         self.log.push(entry);

@@ -99,7 +99,7 @@ pub(crate) fn hold_first(network: &mut Network, agent: &mut Agent) {
     let order = network.order(Generation(0), &node_name(1));
     agent.feed(&network.log);
     let fed = network.log.len();
-    network.accept_bytes(agent.statement(&AdminRequest::CreateGeneration { order }));
+    network.accept_bytes(&agent.statement(&AdminRequest::CreateGeneration { order }));
     agent.feed(network.log.get(fed..).expect("a log only grows"));
 }
 

@@ -33,7 +33,7 @@ use crate::figure::{Better, Figure};
 use crate::network::{APPLICATION, Network};
 use crate::node::{self, Agent};
 use crate::replication::hold_first;
-use crate::sample::{Samples, count, processor_time, timed};
+use crate::sample::{Samples, count, own_processor_time, processor_time, timed};
 
 /// Applications that ask at the same time, one session each.
 const SESSIONS: usize = 2;
@@ -131,7 +131,7 @@ fn throughput(
 }
 
 fn ask_in_batches(mut session: Session<TcpStream>, kind: KeyKind, latencies: &Mutex<Samples>) {
-    let mut own = Vec::with_capacity(BATCHES * PIPELINE_MAX);
+    let mut own = Samples::default();
     let request = request(kind);
     for _ in 0..BATCHES {
         let begun = Instant::now();
@@ -145,24 +145,37 @@ fn ask_in_batches(mut session: Session<TcpStream>, kind: KeyKind, latencies: &Mu
     }
     session.close();
     let mut all = latencies.lock().expect("askers do not panic while they report");
-    own.into_iter().for_each(|took| all.push(took));
+    all.extend(own);
 }
 
-/// One request at a time, beside the same bytes over a bare socket.
+/// One request at a time, and in turn the same bytes over a bare socket.
 fn latency(network: &Network, address: &str, report: &mut dyn FnMut(&Figure)) {
     let mut session = open(network, address);
     let request = request(KeyKind::Symmetric);
-    let mut asked = Samples::default();
-    for _ in 0..SINGLES {
-        let (answer, took) = timed(|| {
-            session.send(&request).expect("the keeper reads");
-            session.receive::<PeerResponse>().expect("the keeper answers")
-        });
-        expect_key(&answer);
-        asked.push(took);
-    }
+    let (mut asked, mut echoed) = (Samples::default(), Samples::default());
+    let mut message = wire::encode(&request);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let echo_address = listener.local_addr().expect("it is bound");
+    thread::scope(|scope| {
+        let bytes = message.len();
+        scope.spawn(move || echo(&listener, bytes));
+        let mut bare = TcpStream::connect(echo_address).expect("somebody listens");
+        bare.set_nodelay(true).expect("it is a socket");
+        for _ in 0..SINGLES {
+            let (answer, took) = timed(|| {
+                session.send(&request).expect("the keeper reads");
+                session.receive::<PeerResponse>().expect("the keeper answers")
+            });
+            expect_key(&answer);
+            asked.push(took);
+            let ((), took) = timed(|| {
+                bare.write_all(&message).expect("somebody reads");
+                bare.read_exact(&mut message).expect("somebody answers");
+            });
+            echoed.push(took);
+        }
+    });
     session.close();
-    let echoed = echoes(wire::encode(&request).len());
     for percent in [50, 99] {
         report(&Figure {
             name: "requests",
@@ -174,6 +187,16 @@ fn latency(network: &Network, address: &str, report: &mut dyn FnMut(&Figure)) {
             target: None,
             note: format!("{SINGLES} requests; the floor is an echo over a bare socket"),
         });
+    }
+}
+
+/// Sends messages of this size back until the other side is done.
+fn echo(listener: &TcpListener, bytes: usize) {
+    let (mut stream, _) = listener.accept().expect("somebody connects");
+    stream.set_nodelay(true).expect("it is a socket");
+    let mut message = vec![0; bytes];
+    while stream.read_exact(&mut message).is_ok() {
+        stream.write_all(&message).expect("somebody reads");
     }
 }
 
@@ -230,44 +253,16 @@ fn bare_answer(kind: KeyKind) -> Duration {
     let mut asked = wire::encode(&request(kind)).repeat(PIPELINE_MAX);
     aead.seal_in_place_append_tag(nonce(), Aad::empty(), &mut asked).expect("it is short");
     let answers = wire::encode(&answer).repeat(PIPELINE_MAX);
-    let ((), took) = timed(|| {
-        for _ in 0..FLOOR_ROUNDS {
-            let mut opened = asked.clone();
-            aead.open_in_place(nonce(), Aad::empty(), &mut opened).expect("it was sealed");
-            for _ in 0..PIPELINE_MAX {
-                std::hint::black_box(derive(std::hint::black_box(&[1; 32]), &name));
-            }
-            let mut sealed = answers.clone();
-            aead.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed).expect("it is short");
+    let before = own_processor_time();
+    for _ in 0..FLOOR_ROUNDS {
+        let mut opened = asked.clone();
+        aead.open_in_place(nonce(), Aad::empty(), &mut opened).expect("it was sealed");
+        for _ in 0..PIPELINE_MAX {
+            std::hint::black_box(derive(std::hint::black_box(&[1; 32]), &name));
         }
-    });
+        let mut sealed = answers.clone();
+        aead.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed).expect("it is short");
+    }
+    let took = own_processor_time().saturating_sub(before);
     took / u32::try_from(FLOOR_ROUNDS * PIPELINE_MAX).expect("these are some hundred thousand")
-}
-
-/// Messages of this size there and back over TCP, without anything else.
-fn echoes(bytes: usize) -> Samples {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
-    let mut samples = Samples::default();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let (mut stream, _) = listener.accept().expect("somebody connects");
-            stream.set_nodelay(true).expect("it is a socket");
-            let mut message = vec![0; bytes];
-            while stream.read_exact(&mut message).is_ok() {
-                stream.write_all(&message).expect("somebody reads");
-            }
-        });
-        let mut stream = TcpStream::connect(address).expect("somebody listens");
-        stream.set_nodelay(true).expect("it is a socket");
-        let mut message = vec![0; bytes];
-        for _ in 0..SINGLES {
-            let ((), took) = timed(|| {
-                stream.write_all(&message).expect("somebody reads");
-                stream.read_exact(&mut message).expect("somebody answers");
-            });
-            samples.push(took);
-        }
-    });
-    samples
 }

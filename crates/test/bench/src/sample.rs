@@ -14,6 +14,11 @@ impl Samples {
         self.0.push(took);
     }
 
+    /// Adds others.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// The duration that `percent` of them do not exceed, in milliseconds.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
@@ -45,4 +50,9 @@ pub(crate) fn processor_time(process: u32) -> Duration {
     let clock: ClockId = clock_getcpuclockid(Pid::from_raw(process))
         .expect("a child has a clock until it is waited for");
     clock_gettime(clock).expect("the clock of a child can be read").into()
+}
+
+/// Time that this thread has had on a processor. Beside a loaded machine's clock it stands still.
+pub(crate) fn own_processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a thread has a clock").into()
 }
