@@ -23,7 +23,8 @@ pub struct Envelope {
     /// Signatures over kind and payload, sorted by key, one per key.
     #[n(2)]
     pub signatures: Vec<KeySignature>,
-    /// Evidence that the one signer is an attested instance, for the kinds that need it.
+    /// Evidence that one signer is an attested instance, for the kinds that need it. The other
+    /// is the agent of its node.
     #[n(3)]
     pub evidence: Option<Evidence>,
 }

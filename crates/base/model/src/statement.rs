@@ -2,11 +2,13 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::digest::NetworkId;
 use crate::domain::{
     Challenge, EpochStart, GenerationOrder, GenerationReceipt, PossessionProof, Registration,
 };
 use crate::evidence::Endorsements;
 use crate::fleet::Fleet;
+use crate::identifier::{DomainId, NodeId};
 use crate::plan::{Abort, Approval, Proposal, StepResult};
 use crate::policy::Policy;
 use crate::release::Release;
@@ -91,12 +93,69 @@ impl StatementKind {
     pub fn code(self) -> u8 {
         self as u8
     }
+
+    /// Whether an instance makes such statements: they carry its evidence.
+    pub fn is_attested(self) -> bool {
+        match self {
+            Self::GenerationReceipt | Self::Registration | Self::PossessionProof => true,
+            Self::Root
+            | Self::Fleet
+            | Self::Release
+            | Self::Policy
+            | Self::Epoch
+            | Self::Endorsements
+            | Self::GenerationOrder
+            | Self::Challenge
+            | Self::Proposal
+            | Self::Approval
+            | Self::Abort
+            | Self::StepResult => false,
+        }
+    }
 }
 
 /// A payload that can be signed as a statement of one kind.
 pub trait Statement: Wire {
     /// Its kind.
     const KIND: StatementKind;
+}
+
+/// A statement of a running instance about its node.
+///
+/// Evidence says which code speaks, on which platform, and nothing about the node: one host could
+/// run two instances and let each speak for another node. Therefore the node's agent, whose key
+/// the fleet names, signs too.
+pub trait AttestedStatement: Statement {
+    /// Its network.
+    fn network(&self) -> NetworkId;
+    /// Whose keyring it is about.
+    fn domain(&self) -> &DomainId;
+    /// Where the instance says that it runs.
+    fn node(&self) -> &NodeId;
+}
+
+macro_rules! attested_statements {
+    ($($type:ty;)+) => {$(
+        impl AttestedStatement for $type {
+            fn network(&self) -> NetworkId {
+                self.network
+            }
+
+            fn domain(&self) -> &DomainId {
+                &self.domain
+            }
+
+            fn node(&self) -> &NodeId {
+                &self.node
+            }
+        }
+    )+};
+}
+
+attested_statements! {
+    GenerationReceipt;
+    PossessionProof;
+    Registration;
 }
 
 macro_rules! statements {

@@ -46,6 +46,7 @@ pub fn proofs_of(domain: &DomainState, step: PlanStep) -> Vec<Proof> {
 fn answers(asked: &Challenged) -> impl Iterator<Item = Proof> {
     asked.proofs().iter().map(|(node, proven)| Proof {
         node: node.clone(),
+        platform: Some(proven.result().platform()),
         measurement: proven.result().measurement(),
         generation: proven.proof().generation,
         checksum: proven.proof().checksum,

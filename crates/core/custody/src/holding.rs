@@ -3,7 +3,7 @@
 use heirloom_model::counter::{Generation, LogIndex};
 use heirloom_model::digest::Checksum;
 use heirloom_model::domain::HoldingOrigin;
-use heirloom_model::identifier::{FailureDomain, NodeId};
+use heirloom_model::identifier::{FailureDomain, NodeId, PlatformId};
 use heirloom_model::measurement::Measurement;
 
 /// The keyring that must survive.
@@ -45,6 +45,9 @@ pub enum Condition {
 pub struct Proof {
     /// Who answered.
     pub node: NodeId,
+    /// The machine that answered, as its evidence shows; none if nothing answered yet, and
+    /// nobody knows on which machine the node will be.
+    pub platform: Option<PlatformId>,
     /// The code that answered, as its evidence shows.
     pub measurement: Measurement,
     /// What it unsealed.

@@ -1,6 +1,6 @@
 //! The two invariants, one function each.
 //!
-//! * **No loss.** Whatever effect comes next, enough holders in distinct failure domains remain
+//! * **No loss.** Whatever effect comes next, enough holders in separate failure domains remain
 //!   that have freshly proven, from durable state, that they can use exactly the committed keyring.
 //! * **No leak.** A keyring goes only along an edge that an unexpired policy names.
 
@@ -10,7 +10,7 @@ use std::fmt;
 use heirloom_model::counter::{Generation, LogIndex, SecurityVersion, Serial, Time};
 use heirloom_model::digest::Checksum;
 use heirloom_model::domain::HoldingOrigin;
-use heirloom_model::identifier::{FailureDomain, NodeId};
+use heirloom_model::identifier::{FailureDomain, NodeId, PlatformId};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::Policy;
 
@@ -67,7 +67,7 @@ impl Survivors {
         &self.holders
     }
 
-    /// In how many distinct failure domains they are.
+    /// In how many failure domains they are. Domains that share a machine are one.
     pub fn failure_domains(&self) -> u32 {
         self.domains
     }
@@ -198,7 +198,8 @@ impl fmt::Display for Shortfall {
 /// exactly the committed keyring from durable state, freshly.
 ///
 /// Of several proofs by one node the best counts; a node or failure domain counts once, however
-/// often it is listed.
+/// often it is listed. Failure domains are what the fleet says; the machine is what evidence shows:
+/// domains whose holders answered from one machine count once.
 pub fn no_loss(
     requirement: &Requirement<'_>,
     copies: &[KeyCopy],
@@ -206,32 +207,33 @@ pub fn no_loss(
     next: &NextEffect<'_>,
 ) -> Result<Survivors, LossRisk> {
     let places = distinct(copies)?;
-    let mut flaws: BTreeMap<&NodeId, Option<Why>> = BTreeMap::new();
+    let mut answers: BTreeMap<&NodeId, Result<&Proof, Why>> = BTreeMap::new();
     for proof in proofs {
-        let flaw = flaw(requirement, proof, next);
-        flaws
+        let answer = flaw(requirement, proof, next).map_or(Ok(proof), Err);
+        answers
             .entry(&proof.node)
-            // None is no flaw at all; otherwise the proof that came furthest is reported.
-            .and_modify(|best| *best = better(*best, flaw))
-            .or_insert(flaw);
+            .and_modify(|best| *best = better(*best, answer))
+            .or_insert(answer);
     }
-    let mut domains = BTreeSet::new();
+    let mut places_held = Vec::new();
     let mut holders = Vec::new();
     let mut missing = Vec::new();
     for (node, copy) in places {
-        let why =
-            away(copy, next).or_else(|| flaws.get(node).copied().unwrap_or(Some(Why::NoProof)));
-        let failure_domain = copy.failure_domain.clone();
-        match why {
-            None => {
-                domains.insert(failure_domain);
+        let answer = away(copy, next)
+            .map_or_else(|| answers.get(node).copied().unwrap_or(Err(Why::NoProof)), Err);
+        match answer {
+            Ok(proof) => {
+                places_held.push((&copy.failure_domain, proof.platform));
                 holders.push(node.clone());
             }
-            Some(why) => missing.push(Missing { node: node.clone(), failure_domain, why }),
+            Err(why) => {
+                let failure_domain = copy.failure_domain.clone();
+                missing.push(Missing { node: node.clone(), failure_domain, why });
+            }
         }
     }
     let needed = requirement.needed();
-    let found = u32::try_from(domains.len()).unwrap_or(u32::MAX);
+    let found = separate(&places_held);
     if found < needed {
         return Err(LossRisk::TooFew(Shortfall { needed, found, holders, missing }));
     }
@@ -309,12 +311,49 @@ fn flaw(requirement: &Requirement<'_>, proof: &Proof, next: &NextEffect<'_>) -> 
     }
 }
 
-/// The flaw of the better of two proofs.
-fn better(left: Option<Why>, right: Option<Why>) -> Option<Why> {
+/// The better of two answers: one without a flaw, the younger of two such; otherwise the one that
+/// came further.
+fn better<'p>(
+    left: Result<&'p Proof, Why>,
+    right: Result<&'p Proof, Why>,
+) -> Result<&'p Proof, Why> {
     match (left, right) {
-        (None, _) | (_, None) => None,
-        (Some(left), Some(right)) => Some(left.max(right)),
+        (Ok(left), Ok(right)) if left.asked_at > right.asked_at => Ok(left),
+        (_, Ok(proof)) | (Ok(proof), Err(_)) => Ok(proof),
+        (Err(left), Err(right)) => Err(left.max(right)),
     }
+}
+
+/// In how many failure domains these places are, where domains that share a machine are one: the
+/// fleet can say that a machine is in two places, and then the fleet is wrong.
+fn separate(places: &[(&FailureDomain, Option<PlatformId>)]) -> u32 {
+    // Each domain that was found to be one with another, and that other.
+    let mut merged: BTreeMap<&FailureDomain, &FailureDomain> = BTreeMap::new();
+    let mut machines: BTreeMap<PlatformId, &FailureDomain> = BTreeMap::new();
+    let mut domains = BTreeSet::new();
+    for (domain, platform) in places {
+        domains.insert(*domain);
+        let Some(platform) = platform else { continue };
+        let known = *machines.entry(*platform).or_insert(*domain);
+        let (left, right) = (last_merged(&merged, known), last_merged(&merged, domain));
+        if left != right {
+            merged.insert(left, right);
+        }
+    }
+    // Every merge made two into one.
+    u32::try_from(domains.len().saturating_sub(merged.len())).unwrap_or(u32::MAX)
+}
+
+/// What a domain was merged into, in the end. Merges join two ends, so there is no circle.
+fn last_merged<'d>(
+    merged: &BTreeMap<&'d FailureDomain, &'d FailureDomain>,
+    domain: &'d FailureDomain,
+) -> &'d FailureDomain {
+    let mut last = domain;
+    while let Some(next) = merged.get(last) {
+        last = next;
+    }
+    last
 }
 
 /// Code that would give or receive, as its evidence or its signed release shows it.

@@ -63,6 +63,9 @@ refusals! {
     /// This kind of statement is signed by exactly one key.
     "not-one-signature" "the statement has {found} signatures, but exactly one is needed"
     NotOneSignature { found: usize = "Present.", };
+    /// An attested statement is signed by exactly its instance and the agent of its node.
+    "not-two-signatures" "the statement has {found} signatures, but exactly two are needed"
+    NotTwoSignatures { found: usize = "Present.", };
     /// Only attested statements carry evidence.
     "evidence-unexpected" "a statement of this kind carries no evidence"
     EvidenceUnexpected;

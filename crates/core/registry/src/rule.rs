@@ -95,24 +95,7 @@ pub(crate) fn examine(state: &mut NetworkState, envelope: &Envelope) -> Result<C
 /// Evidence is there exactly where a rule looks at it: nothing unread travels under a signature's
 /// authority.
 fn check_evidence_presence(envelope: &Envelope) -> Result<(), Refusal> {
-    let attested = match envelope.kind {
-        StatementKind::GenerationReceipt
-        | StatementKind::Registration
-        | StatementKind::PossessionProof => true,
-        StatementKind::Root
-        | StatementKind::Fleet
-        | StatementKind::Release
-        | StatementKind::Policy
-        | StatementKind::Epoch
-        | StatementKind::Endorsements
-        | StatementKind::GenerationOrder
-        | StatementKind::Challenge
-        | StatementKind::Proposal
-        | StatementKind::Approval
-        | StatementKind::Abort
-        | StatementKind::StepResult => false,
-    };
-    match (attested, envelope.evidence.is_some()) {
+    match (envelope.kind.is_attested(), envelope.evidence.is_some()) {
         (true, false) => Err(Refusal::EvidenceMissing),
         (false, true) => Err(Refusal::EvidenceUnexpected),
         (true, true) | (false, false) => Ok(()),

@@ -110,5 +110,21 @@ pub(crate) fn verify_one<T: Statement>(
     Ok((verify(envelope, &[Quorum { of, keys, threshold: 1 }])?, key))
 }
 
+/// Verifies an envelope that exactly two keys must have signed: this agent, and one instance.
+/// Returns the key of the instance.
+pub(crate) fn verify_countersigned<T: Statement>(
+    envelope: &Envelope,
+    agent: PublicKey,
+) -> Result<(Verified<T>, PublicKey), Refusal> {
+    let [left, right] = envelope.signatures.as_slice() else {
+        return Err(Refusal::NotTwoSignatures { found: envelope.signatures.len() });
+    };
+    let instance = if left.key == agent { right.key } else { left.key };
+    let (agents, instances) = ([agent], [instance]);
+    let agent = Quorum { of: "agent", keys: &agents, threshold: 1 };
+    let one = Quorum { of: "instance", keys: &instances, threshold: 1 };
+    Ok((verify(envelope, &[agent, one])?, instance))
+}
+
 #[cfg(test)]
 mod tests;

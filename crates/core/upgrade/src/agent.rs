@@ -6,18 +6,22 @@
 
 use heirloom_model::counter::Time;
 use heirloom_model::digest::Nonce;
-use heirloom_model::domain::{Challenge, PlanStep};
+use heirloom_model::domain::{
+    Challenge, GenerationReceipt, PlanStep, PossessionProof, Registration,
+};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::log::BrokenChain;
 use heirloom_model::plan::{Action, Plan, StepId, StepOutcome};
 use heirloom_model::signature::SigningKey;
+use heirloom_model::statement::AttestedStatement;
 use heirloom_model::wire;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
 use heirloom_registry::refusal::Refusal;
 
+use crate::countersign::{NotCountersigned, countersign};
 use crate::duty::{self, Duty};
 use crate::engine::{self, Directive, Effect, Situation};
 use crate::gate::Waiting;
@@ -74,6 +78,9 @@ pub enum Trouble {
     /// The running keeper did not take log entries.
     #[error("the keeper does not follow the log")]
     Follow(#[source] DriverError),
+    /// The keeper said something that this agent does not sign.
+    #[error("the agent does not sign what its keeper said")]
+    Countersign(#[source] NotCountersigned),
     /// The log would refuse a statement of this agent or its keeper.
     #[error("the log would refuse a statement of this node")]
     Statement(#[source] Box<Refusal>),
@@ -215,12 +222,20 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
 
     fn fulfil(&mut self, duty: Duty) -> Result<Tick, AgentError> {
         let made = match &duty {
-            Duty::Register => self.driver.register(),
-            Duty::Prove(nonce) => self.driver.prove(nonce),
-            Duty::CreateGeneration(order) => self.driver.create_generation(order),
-            Duty::ReceiveGeneration(order, sources) => {
-                self.driver.receive_generation(order, sources)
+            Duty::Register => {
+                self.driver.register().map(|made| self.countersign::<Registration>(&made))
             }
+            Duty::Prove(nonce) => {
+                self.driver.prove(nonce).map(|made| self.countersign::<PossessionProof>(&made))
+            }
+            Duty::CreateGeneration(order) => self
+                .driver
+                .create_generation(order)
+                .map(|made| self.countersign::<GenerationReceipt>(&made)),
+            Duty::ReceiveGeneration(order, sources) => self
+                .driver
+                .receive_generation(order, sources)
+                .map(|made| self.countersign::<GenerationReceipt>(&made)),
             Duty::Replicate(sources) => {
                 return Ok(dutiful(duty.clone(), self.driver.replicate(sources)));
             }
@@ -232,9 +247,14 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             }
         };
         match made {
-            Ok(statement) => self.append(&statement),
+            Ok(Ok(statement)) => self.append(&statement),
+            Ok(Err(reason)) => Ok(Tick::Refused(Trouble::Countersign(reason))),
             Err(source) => Ok(Tick::Refused(Trouble::Duty { duty, source })),
         }
+    }
+
+    fn countersign<T: AttestedStatement>(&self, made: &[u8]) -> Result<Vec<u8>, NotCountersigned> {
+        countersign::<T>(made, &self.node, &self.key)
     }
 
     /// Makes a fact durable. Nothing acts on it before.
@@ -300,7 +320,10 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
                     return Ok(Err(DriverError::Missing { what: "the release".to_owned() }));
                 };
                 match driver.prepare(release, &placement.measurement) {
-                    Ok(registration) => refused(self.append(&registration)?),
+                    Ok(made) => match self.countersign::<Registration>(&made) {
+                        Ok(registration) => refused(self.append(&registration)?),
+                        Err(reason) => Err(DriverError::Refused(reason.to_string())),
+                    },
                     Err(error) => Err(error),
                 }
             }

@@ -142,6 +142,12 @@ impl Inventory {
         self.nodes.get(at)
     }
 
+    /// The machine on which a node registered last, with whatever code.
+    pub fn platform(&self, node: &NodeId) -> Option<PlatformId> {
+        let seen = self.registered.get(node)?.values();
+        seen.max_by_key(|seen| seen.at).map(|seen| seen.platform)
+    }
+
     /// What an instance of this measurement showed on this node, if one ever registered there.
     pub fn seen(&self, node: &NodeId, measurement: &Measurement) -> Option<&Seen> {
         self.registered.get(node)?.get(measurement)

@@ -14,6 +14,7 @@
 //! * [`port`]: what an agent needs from the outside.
 //! * [`engine`]: what one agent does next in a plan; a pure function.
 //! * [`duty`]: what one agent owes its fleet outside of plans.
+//! * [`countersign`]: the agent's signature under its keeper's statements.
 //! * [`agent`]: the loop over the ports, for shells and for the simulator.
 
 pub mod calendar;
@@ -30,5 +31,7 @@ pub mod engine;
 mod guard;
 
 pub mod duty;
+
+pub mod countersign;
 
 pub mod agent;

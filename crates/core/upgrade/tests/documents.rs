@@ -75,7 +75,7 @@ fn the_text_says_the_important_things_aloud() {
         "policy serial 4",
         "nothing goes on before epoch 12",
         "4 nodes, 4 failure domains, 4 hosts, 3 operators, 1 platforms",
-        "the new release registered on node-1",
+        "the new release registered on node-0000",
         "second ",
         "how long an epoch takes was not said",
     ] {

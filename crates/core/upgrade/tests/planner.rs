@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{NEW, OLD, apart, inventory, new, old, release, request};
 use heirloom_attest::result::AnchorClass;
@@ -180,6 +180,13 @@ fn what_must_not_be_planned_is_refused_with_the_rule_and_a_hint() {
     assert!(matches!(error, PlanError::TooFewOutside { needed: 3, .. }));
     let crowded = inventory(&[0, 0, 0, 0], &[0, 1], 2);
     assert!(matches!(refused("one domain", half(), &crowded), PlanError::TooFewOutside { .. }));
+    // Four failure domains on paper, and one machine that answers from all of them.
+    let shared = with(&|fleet| {
+        let machine = fleet.registered.values().next().unwrap()[&OLD].platform;
+        let seen = fleet.registered.values_mut().flat_map(BTreeMap::values_mut);
+        seen.for_each(|seen| seen.platform = machine);
+    });
+    assert!(matches!(refused("one machine", half(), &shared), PlanError::TooFewOutside { .. }));
 }
 
 #[test]

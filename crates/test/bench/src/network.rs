@@ -56,7 +56,8 @@ impl Network {
 
     /// Appends a statement as it was sent.
     pub(crate) fn accept_bytes(&mut self, envelope: &[u8]) {
-        let entry = LogEntry::following(&self.state.position(), envelope.to_vec());
+        let envelope = self.ceremony.countersigned(envelope);
+        let entry = LogEntry::following(&self.state.position(), envelope);
         let applied = self.state.apply(&entry).expect("an entry follows its position");
         assert!(matches!(applied, Applied::Accepted(_)), "{applied:?}");
         self.log.push(entry);

@@ -8,7 +8,9 @@ use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{
     ArtifactDigest, DigestOf, NetworkId, Nonce, PlanDigest, ReleaseDigest, sha256,
 };
-use heirloom_model::domain::{EpochStart, GenerationOrder};
+use heirloom_model::domain::{
+    EpochStart, GenerationOrder, GenerationReceipt, PossessionProof, Registration,
+};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::fleet::{Fleet, Node};
 use heirloom_model::identifier::{DomainId, NodeId};
@@ -21,6 +23,7 @@ use heirloom_model::release::{Artifact, Release, ReleaseKind};
 use heirloom_model::root::{Role, RoleKeys, Root};
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;
+use heirloom_model::statement::StatementKind;
 use heirloom_model::wire;
 
 /// When every ceremony takes place: 2026-11-20T00:00:00Z.
@@ -138,6 +141,26 @@ impl Ceremony {
     /// The agent key of a node.
     pub fn agent_key(&self, node: &NodeId) -> SigningKey {
         key(self.network.as_bytes(), node.as_str(), 0)
+    }
+
+    /// A keeper's statement as the agent of its node hands it in: with both signatures. Other
+    /// statements stay as they are.
+    pub fn countersigned(&self, statement: &[u8]) -> Vec<u8> {
+        let Ok(mut envelope) = wire::decode::<Envelope>(statement) else {
+            return statement.to_vec();
+        };
+        let node = match envelope.kind {
+            StatementKind::Registration => envelope.unverified::<Registration>().map(|it| it.node),
+            StatementKind::GenerationReceipt => {
+                envelope.unverified::<GenerationReceipt>().map(|it| it.node)
+            }
+            StatementKind::PossessionProof => {
+                envelope.unverified::<PossessionProof>().map(|it| it.node)
+            }
+            _ => return statement.to_vec(),
+        };
+        envelope.sign(&self.agent_key(&node.expect("keepers make well-formed statements")));
+        wire::encode(&envelope)
     }
 
     /// A fleet of `count` nodes, `node-1` and so on: each on a host and in a failure domain of

@@ -55,9 +55,15 @@ fn copy(number: usize, failure_domain: &str) -> KeyCopy {
     }
 }
 
+/// The machine of this number.
+fn platform(number: usize) -> PlatformId {
+    PlatformId::new([u8::try_from(number).unwrap(); 32])
+}
+
 fn good(number: usize) -> Proof {
     Proof {
         node: node(number),
+        platform: Some(platform(number)),
         measurement: OLD,
         generation: KEYRING.generation,
         checksum: KEYRING.checksum,
@@ -206,7 +212,11 @@ fn no_small_world_is_judged_wrongly() {
             let (kind, condition) = (digit(kinds.len()), conditions[digit(conditions.len())]);
             let (domain, take) = (["a", "b"][digit(2)], digit(2) == 1);
             copies.push(KeyCopy { condition, ..copy(number, domain) });
-            proofs.extend(kinds[kind].clone().map(|proof| Proof { node: node(number), ..proof }));
+            proofs.extend(kinds[kind].clone().map(|proof| Proof {
+                node: node(number),
+                platform: Some(platform(number)),
+                ..proof
+            }));
             if take {
                 taken.insert(node(number));
             }
@@ -288,5 +298,60 @@ proptest::proptest! {
         let mut more_taken = taken.clone();
         more_taken.insert(extra);
         proptest::prop_assert!(before || !judge(&proven, &more_taken));
+    }
+}
+
+/// The machines from which node 0, 1, 2, … of rack 0, 1, 2, … answered, and how many places that
+/// makes. What the fleet calls two racks is one, if one machine answered from both.
+#[test]
+fn racks_that_share_a_machine_count_once() {
+    let policy = both_ways();
+    let rows: &[(&[Option<usize>], u32)] = &[
+        (&[Some(1), Some(2), Some(3)], 3),
+        (&[Some(1), Some(1), Some(3)], 2),
+        (&[Some(1), Some(1), Some(1)], 1),
+        (&[None, None, None], 3),
+        (&[None, Some(1), Some(1)], 2),
+        (&[Some(1), Some(2), Some(1), Some(2)], 2),
+    ];
+    for (machines, expected) in rows {
+        let copies: Vec<KeyCopy> =
+            (0..machines.len()).map(|number| copy(number, &format!("rack-{number}"))).collect();
+        let proofs: Vec<Proof> = (0..)
+            .zip(*machines)
+            .map(|(number, machine)| Proof { platform: machine.map(platform), ..good(number) })
+            .collect();
+        for need in 1..=expected + 1 {
+            let found = no_loss(&requirement(&policy, need), &copies, &proofs, &NextEffect::None);
+            assert_eq!(found.is_ok(), need <= *expected, "{machines:?}, {need} needed");
+        }
+    }
+}
+
+/// Racks a and b share one machine, b and c another: all three are one.
+#[test]
+fn sharing_a_machine_passes_on() {
+    let policy = both_ways();
+    let copies: Vec<KeyCopy> =
+        (0..).zip(["a", "b", "b", "c"]).map(|(number, rack)| copy(number, rack)).collect();
+    let proofs: Vec<Proof> = (0..)
+        .zip([1, 1, 2, 2])
+        .map(|(number, machine)| Proof { platform: Some(platform(machine)), ..good(number) })
+        .collect();
+    let found = no_loss(&requirement(&policy, 1), &copies, &proofs, &NextEffect::None).unwrap();
+    assert_eq!(found.failure_domains(), 1);
+    assert_eq!(found.holders().len(), 4);
+}
+
+/// A node that moved counts where it answered last.
+#[test]
+fn the_younger_of_two_good_answers_says_where_a_node_is() {
+    let policy = both_ways();
+    let copies = [copy(0, "a"), copy(1, "b")];
+    let before = Proof { platform: Some(platform(1)), ..good(0) };
+    let after = Proof { platform: Some(platform(0)), asked_at: LogIndex(1_000), ..good(0) };
+    for proofs in [[before.clone(), after.clone(), good(1)], [after, before, good(1)]] {
+        let found = no_loss(&requirement(&policy, 2), &copies, &proofs, &NextEffect::None);
+        assert!(found.is_ok(), "{found:?}");
     }
 }

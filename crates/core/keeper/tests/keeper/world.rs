@@ -87,6 +87,7 @@ impl World {
     }
 
     pub(crate) fn append(&mut self, envelope: Vec<u8>) -> Applied {
+        let envelope = self.ceremony.countersigned(&envelope);
         let entry = LogEntry::following(&self.state.position(), envelope);
         let applied = self.state.apply(&entry).unwrap();
         self.log.push(entry);

@@ -5,24 +5,23 @@ use heirloom_model::counter::{LogIndex, Serial};
 use heirloom_model::domain::{LogPosition, PossessionProof, Registration};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::evidence::{Evidence, ReportData};
-use heirloom_model::identifier::{DomainId, NodeId};
+use heirloom_model::identifier::DomainId;
 use heirloom_model::signature::PublicKey;
-use heirloom_model::statement::Statement;
+use heirloom_model::statement::AttestedStatement;
 
 use super::fleet::node_in;
 use super::{Attested, Change, not_expired, same_network};
 use crate::domain::DomainState;
 use crate::network::NetworkState;
 use crate::refusal::Refusal;
-use crate::verified::{Verified, verify_one};
+use crate::verified::{Verified, verify_countersigned};
 
 pub(crate) fn examine_registration(
     state: &mut NetworkState,
     envelope: &Envelope,
 ) -> Result<Change, Refusal> {
-    let (statement, key) = verify_instance::<Registration>(envelope)?;
-    same_network(state, statement.network)?;
-    let attested = attest(state, envelope, key, &statement.domain, &statement.node)?;
+    let (statement, key) = verify_attested::<Registration>(state, envelope)?;
+    let attested = attest(state, envelope, key, &statement.domain)?;
     let domain = known_domain(state, &statement.domain)?;
     check_follows(state, domain, &statement.as_of, statement.policy)?;
     // An instance that has not seen the last registration on its node may be an old one, whose
@@ -37,8 +36,7 @@ pub(crate) fn examine_proof(
     state: &mut NetworkState,
     envelope: &Envelope,
 ) -> Result<Change, Refusal> {
-    let (proof, key) = verify_instance::<PossessionProof>(envelope)?;
-    same_network(state, proof.network)?;
+    let (proof, key) = verify_attested::<PossessionProof>(state, envelope)?;
     let domain = known_domain(state, &proof.domain)?;
     let unknown = Refusal::UnknownChallenge { nonce: proof.challenge };
     let asked = domain.challenges.get(&proof.challenge).ok_or(unknown)?;
@@ -52,7 +50,7 @@ pub(crate) fn examine_proof(
     // challenge shows that the holder knew the policy and the generations of that moment.
     check_seen(&proof.as_of, asked.at)?;
     check_follows(state, domain, &proof.as_of, proof.policy)?;
-    let attested = attest(state, envelope, key, &proof.domain, &proof.node)?;
+    let attested = attest(state, envelope, key, &proof.domain)?;
     let found = attested.result.measurement();
     if found != proof.measurement {
         let stated = proof.measurement;
@@ -61,25 +59,27 @@ pub(crate) fn examine_proof(
     Ok(Change::Proof(proof, attested))
 }
 
-/// Verifies a statement of one instance whose key only its evidence can vouch for: call
-/// [`attest`] before believing it.
-pub(crate) fn verify_instance<T: Statement>(
+/// Verifies a statement of one instance and the agent of its node, which must be meant for the
+/// domain. Returns the instance's key, for which only its evidence can vouch: call [`attest`]
+/// before believing it.
+pub(crate) fn verify_attested<T: AttestedStatement>(
+    state: &NetworkState,
     envelope: &Envelope,
 ) -> Result<(Verified<T>, PublicKey), Refusal> {
-    let keys: Vec<_> = envelope.signatures.iter().map(|made| made.key).collect();
-    verify_one(envelope, "instance", &keys)
+    let unverified: T = envelope.unverified().map_err(Refusal::Malformed)?;
+    same_network(state, unverified.network())?;
+    let agent = node_in(state, unverified.node(), unverified.domain())?.agent;
+    verify_countersigned(envelope, agent)
 }
 
-/// Shows that the signer is an instance which the domain's policy lets hold, on a node which is
-/// meant for the domain. The evidence is bound to exactly this statement and this key.
+/// Shows that the signer is an instance which the domain's policy lets hold. The evidence is bound
+/// to exactly this statement and this key.
 pub(crate) fn attest(
     state: &mut NetworkState,
     envelope: &Envelope,
     key: PublicKey,
     domain: &DomainId,
-    node: &NodeId,
 ) -> Result<Attested, Refusal> {
-    node_in(state, node, domain)?;
     let evidence = envelope.evidence.as_ref().ok_or(Refusal::EvidenceMissing)?;
     let result = appraise_holder(state, domain, evidence, &envelope.report_data(&key))?;
     Ok(Attested { instance: key, result })

@@ -13,7 +13,7 @@ use heirloom_model::root::Role;
 use heirloom_model::signature::PublicKey;
 use heirloom_model::statement::Statement;
 
-use super::attested::{attest, verify_instance};
+use super::attested::{attest, verify_attested};
 use super::fleet::node_in;
 use super::plan::current_plan;
 use super::{Change, epoch_not_passed, is_next, not_expired, same_network};
@@ -53,8 +53,7 @@ pub(crate) fn examine_receipt(
     state: &mut NetworkState,
     envelope: &Envelope,
 ) -> Result<Change, Refusal> {
-    let (receipt, key) = verify_instance::<GenerationReceipt>(envelope)?;
-    same_network(state, receipt.network)?;
+    let (receipt, key) = verify_attested::<GenerationReceipt>(state, envelope)?;
     let domain = with_policy(state, &receipt.domain)?;
     let no_order = Refusal::NoOrder { order: receipt.order };
     let open = domain.order.as_ref().ok_or_else(|| no_order.clone())?;
@@ -74,7 +73,7 @@ pub(crate) fn examine_receipt(
     if let Some(known) = open.receipts.get(&receipt.node) {
         return Err(Refusal::AlreadyRecorded { what: "receipt of this node", at: known.at });
     }
-    let attested = attest(state, envelope, key, &receipt.domain, &receipt.node)?;
+    let attested = attest(state, envelope, key, &receipt.domain)?;
     Ok(Change::Receipt(receipt, attested))
 }
 
@@ -83,18 +82,21 @@ pub(crate) fn examine_receipt(
 /// As many as the policy's minimum, so that the new generation is never less safe than the
 /// policy asks; and two thirds of the domain's nodes, as Oasis does, so that a generation becomes
 /// the newest one only when losing a third of the fleet cannot take it away, and no node that
-/// lags can be mistaken for the rule. An exclusive domain has one holder, so one is all.
+/// lags can be mistaken for the rule. The minimum counts platforms: what two nodes keep on one
+/// machine goes with that machine. An exclusive domain has one holder, so one is all.
 pub(crate) fn is_complete(state: &NetworkState, domain: &DomainId, open: &OpenOrder) -> bool {
     let Some(policy) = state.policy(domain) else { return false };
     let nodes = state.nodes_of(*domain).count();
-    let holders = state.nodes_of(*domain).filter(|node| open.receipts.contains_key(&node.node));
+    let receipts = || state.nodes_of(*domain).filter_map(|node| open.receipts.get(&node.node));
+    let platforms: BTreeSet<_> = receipts().map(|receipt| receipt.result.platform()).collect();
     let two_thirds = nodes.saturating_mul(2).div_ceil(3);
     let minimum = usize::try_from(policy.holders_min).unwrap_or(usize::MAX);
-    let needed = match policy.sharing {
-        Sharing::Replicated => two_thirds.max(minimum),
-        Sharing::Exclusive => 1,
-    };
-    holders.count() >= needed
+    match policy.sharing {
+        Sharing::Replicated => {
+            receipts().count() >= two_thirds && platforms.len() >= minimum.max(1)
+        }
+        Sharing::Exclusive => !platforms.is_empty(),
+    }
 }
 
 pub(crate) fn examine_challenge(

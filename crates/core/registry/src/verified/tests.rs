@@ -158,3 +158,24 @@ fn exactly_one_signature_is_neither_none_nor_two() {
     assert_eq!(code(&[1, 2]), Err("not-one-signature"));
     assert_eq!(code(&[3]), Err("unknown-signer"));
 }
+
+/// Agent key 1: it and exactly one other must have signed.
+#[test]
+fn an_agent_countersigns_for_exactly_one_instance() {
+    let code = |seeds: &[u8]| {
+        let found = verify_countersigned::<EpochStart>(&signed_by(seeds), key(1).public_key());
+        found.map(|(_, instance)| instance).map_err(|refusal| refusal.code())
+    };
+    for instance in 2..8 {
+        assert_eq!(code(&[1, instance]), Ok(key(instance).public_key()));
+    }
+    assert_eq!(code(&[]), Err("not-two-signatures"));
+    assert_eq!(code(&[1]), Err("not-two-signatures"), "the agent alone");
+    assert_eq!(code(&[2]), Err("not-two-signatures"), "the instance alone");
+    assert_eq!(code(&[1, 2, 3]), Err("not-two-signatures"), "somebody else signs along");
+    assert_eq!(code(&[2, 3]), Err("unknown-signer"), "another agent");
+    let mut twice = signed_by(&[1]);
+    twice.signatures.push(twice.signatures[0]);
+    let found = verify_countersigned::<EpochStart>(&twice, key(1).public_key()).unwrap_err();
+    assert_eq!(found.code(), "signatures-not-sorted", "the agent twice");
+}

@@ -85,16 +85,49 @@ fn evidence_vouches_for_one_statement_and_one_key() {
     std::mem::swap(&mut other.evidence, &mut good.clone().evidence);
     assert_eq!(world.code(&other), "evidence-refused");
     // The same statement and evidence, signed by another key.
-    let mut stolen = Envelope::signed(&world.registration("n1"), [&agent("n1")]);
+    let mut stolen = Envelope::signed(&world.registration("n1"), [&agent("n1"), &agent("n2")]);
     stolen.evidence.clone_from(&good.evidence);
     assert_eq!(world.code(&stolen), "evidence-refused");
-    // Nobody else may sign along.
-    let mut two = good.clone();
-    two.sign(&agent("n1"));
-    assert_eq!(world.code(&two), "not-one-signature");
-    let mut none = good;
-    none.signatures.clear();
-    assert_eq!(world.code(&none), "not-one-signature");
+}
+
+/// Evidence says nothing about a node: its agent must sign, and nobody else may.
+#[test]
+fn an_instance_speaks_for_a_node_only_with_the_nodes_agent() {
+    let mut world = World::with_genesis();
+    ask(&mut world, 1);
+    // One instance on one host, for its own node and for another one.
+    let instance = Instance::new("n1", OLD);
+    let rows: [(fn(&World, &Instance, &str) -> Envelope, &str); 2] = [
+        (|world, instance, node| instance.attest_alone(&world.registration(node)), "registration"),
+        (|world, instance, node| instance.attest_alone(&world.proof(node, 1)), "proof"),
+    ];
+    for (make, what) in rows {
+        for (node, agents, expected) in [
+            ("n1", &["n1"][..], "accepted"),
+            ("n1", &[], "not-two-signatures"),
+            ("n1", &["n2"], "unknown-signer"),
+            ("n1", &["n1", "n2"], "not-two-signatures"),
+            ("n2", &["n1"], "unknown-signer"),
+            ("n2", &["n2"], "accepted"),
+        ] {
+            let mut envelope = make(&world, &instance, node);
+            for name in agents {
+                envelope.sign(&agent(name));
+            }
+            assert_eq!(world.code(&envelope), expected, "{what} of {node} with {agents:?}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_was_replaced_signs_for_no_instance() {
+    let mut world = World::with_genesis();
+    let mut fleet = world.fleet();
+    fleet.nodes[0].agent = agent("n9").public_key();
+    let registration = Instance::new("n1", OLD).attest(&world.registration("n1"));
+    assert_eq!(world.code(&registration), "accepted");
+    world.accept(&signed(&fleet, Role::Operator));
+    assert_eq!(world.code(&registration), "unknown-signer");
 }
 
 #[test]
@@ -140,7 +173,7 @@ fn a_proof_answers_a_challenge_that_it_has_seen() {
         sign,
         &[
             ("another network", "other-network", |it| it.network = NetworkId::new([1; 32])),
-            ("another domain", "no-policy", |it| it.domain = OTHER_DOMAIN),
+            ("another domain", "other-domain", |it| it.domain = OTHER_DOMAIN),
             ("a node that was not asked", "not-asked", |it| it.node = name("n3")),
             ("an unknown challenge", "unknown-challenge", |it| it.challenge = Nonce::new([2; 32])),
             ("another policy", "wrong-policy", |it| it.policy = Serial(2)),

@@ -90,7 +90,7 @@ fn the_ordered_node_proposes_and_the_others_agree() {
     let first = world.receipt("n1");
     let rows: &[Row<GenerationReceipt>] = &[
         ("another network", "other-network", |it| it.network = NetworkId::new([1; 32])),
-        ("another domain", "no-policy", |it| it.domain = OTHER_DOMAIN),
+        ("another domain", "other-domain", |it| it.domain = OTHER_DOMAIN),
         ("another order", "no-order", |it| it.order = Nonce::new([1; 32])),
         ("another generation", "no-order", |it| it.generation = Generation(1)),
     ];
@@ -130,6 +130,29 @@ fn a_generation_is_committed_by_two_thirds_and_the_policys_minimum() {
             world.accept(&Instance::new(node, OLD).attest(&receipt));
             let committed = world.state.domain(&DOMAIN).unwrap().committed().is_some();
             assert_eq!(committed, count == needed, "{count} of a minimum of {holders_min}");
+        }
+    }
+}
+
+/// Two agents that share a machine are two nodes, and one holder.
+#[test]
+fn two_nodes_on_one_platform_are_one_holder_for_the_policys_minimum() {
+    for (second, expected) in [("n1", false), ("n2", true)] {
+        let mut world = World::equipped();
+        let mut policy = world.policy();
+        policy.holders_min = 2;
+        world.accept(&signed(&policy, Role::Policy));
+        world.accept(&signed(&world.order(), Role::Operator));
+        for (node, machine) in [("n1", "n1"), ("n2", second)] {
+            let receipt = world.receipt(node);
+            world.accept(&Instance::new(machine, OLD).attest(&receipt));
+        }
+        let committed = world.state.domain(&DOMAIN).unwrap().committed().is_some();
+        assert_eq!(committed, expected, "n2 on the machine of {second}");
+        if !expected {
+            let receipt = world.receipt("n3");
+            world.accept(&Instance::new("n3", OLD).attest(&receipt));
+            assert!(world.state.domain(&DOMAIN).unwrap().committed().is_some());
         }
     }
 }

@@ -29,7 +29,7 @@ use heirloom_model::release::{Artifact, Release, ReleaseKind};
 use heirloom_model::root::{Role, RoleKeys, Root};
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;
-use heirloom_model::statement::{Statement, StatementKind};
+use heirloom_model::statement::{AttestedStatement, Statement, StatementKind};
 use heirloom_model::wire;
 use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::{Applied, NetworkState};
@@ -112,8 +112,16 @@ impl Instance {
         Self { enclave, key }
     }
 
-    /// A statement of this instance, with evidence for exactly this statement.
-    pub(crate) fn attest<T: Statement>(&self, statement: &T) -> Envelope {
+    /// A statement of this instance, with evidence for exactly this statement, signed by the
+    /// agent of the node that it names too.
+    pub(crate) fn attest<T: AttestedStatement>(&self, statement: &T) -> Envelope {
+        let mut envelope = self.attest_alone(statement);
+        envelope.sign(&agent(statement.node().as_str()));
+        envelope
+    }
+
+    /// As [`Self::attest`], before an agent signs.
+    pub(crate) fn attest_alone<T: AttestedStatement>(&self, statement: &T) -> Envelope {
         let mut envelope = Envelope::signed(statement, [&self.key]);
         let report_data = envelope.report_data(&self.key.public_key());
         envelope.evidence = Some(self.enclave.evidence(&report_data).unwrap());

@@ -207,6 +207,7 @@ fn lose(
         .iter()
         .map(|node| Proof {
             node: node.clone(),
+            platform: survey.inventory.platform(node),
             measurement: runs(node),
             generation: plan.generation,
             checksum: plan.checksum,

@@ -65,6 +65,7 @@ fn node(name: &str) -> NodeId {
 fn proof(name: &str) -> Proof {
     Proof {
         node: node(name),
+        platform: None,
         measurement: CODE,
         generation: Generation(3),
         checksum: Checksum::new([7; 32]),

@@ -172,6 +172,7 @@ impl<'a> Layout<'a> {
             .iter()
             .map(|copy| Proof {
                 node: copy.node.clone(),
+                platform: self.inventory.platform(&copy.node),
                 measurement: holds,
                 generation: keyring.generation,
                 checksum: keyring.checksum,

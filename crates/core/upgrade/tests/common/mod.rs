@@ -9,7 +9,7 @@ use heirloom_custody::holding::Keyring;
 use heirloom_model::counter::{
     Epoch, Generation, LogIndex, PlanNumber, SecurityVersion, Serial, Time,
 };
-use heirloom_model::digest::{AnchorId, Checksum, NetworkId, Nonce, ReleaseDigest};
+use heirloom_model::digest::{AnchorId, Checksum, NetworkId, Nonce, ReleaseDigest, sha256};
 use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{DomainId, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
@@ -87,9 +87,9 @@ pub(crate) fn inventory(domains: &[usize], operators: &[usize], holders_min: u32
     };
     let nodes: Vec<Node> =
         domains.iter().zip(operators.iter().cycle()).enumerate().map(node).collect();
-    let seen = Seen {
+    let seen = |node: &Node| Seen {
         at: LogIndex(50),
-        platform: PlatformId::new([1; 32]),
+        platform: PlatformId::new(sha256(&[node.host.as_str().as_bytes()])),
         anchor: AnchorId::new([4; 32]),
         expires: Time(9_000),
     };
@@ -106,7 +106,7 @@ pub(crate) fn inventory(domains: &[usize], operators: &[usize], holders_min: u32
         releases: releases.into_iter().map(|release| (release.digest(), release)).collect(),
         registered: nodes
             .iter()
-            .map(|node| (node.node.clone(), BTreeMap::from([(OLD, seen)])))
+            .map(|node| (node.node.clone(), BTreeMap::from([(OLD, seen(node))])))
             .collect(),
         nodes,
         strangers: BTreeSet::new(),

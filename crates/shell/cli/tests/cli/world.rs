@@ -22,7 +22,7 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::Policy;
 use heirloom_model::signature::SigningKey;
-use heirloom_model::statement::Statement;
+use heirloom_model::statement::AttestedStatement;
 use heirloom_model::wire;
 use heirloom_registry::port::LogStore as _;
 use heirloom_store::key_file;
@@ -298,12 +298,13 @@ impl Network {
     }
 
     /// Appends a statement of the keeper on a node, with evidence.
-    fn attest<T: Statement>(&self, node: &NodeId, statement: &T) {
+    fn attest<T: AttestedStatement>(&self, node: &NodeId, statement: &T) {
         let number = *node.as_str().as_bytes().last().unwrap();
         let key = SigningKey::generate(&mut |bytes| bytes.fill(number));
         let mut envelope = Envelope::signed(statement, [&key]);
         let report_data = envelope.report_data(&key.public_key());
         envelope.evidence = Some(self.enclave(number).evidence(&report_data).unwrap());
+        envelope.sign(&self.ceremony.agent_key(node));
         self.append(&envelope);
     }
 

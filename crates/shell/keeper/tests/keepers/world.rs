@@ -82,6 +82,7 @@ impl World {
     }
 
     pub(crate) fn accept_bytes(&mut self, envelope: Vec<u8>) {
+        let envelope = self.ceremony.countersigned(&envelope);
         let entry = LogEntry::following(&self.state.position(), envelope);
         let applied = self.state.apply(&entry).unwrap();
         assert!(matches!(applied, Applied::Accepted(_)), "{applied:?}");

@@ -1,0 +1,94 @@
+//! The agent's signature under what its keeper says about their node.
+//!
+//! A keeper is not the agent's superior: whatever comes out of its socket is signed only if it is
+//! the kind of statement that was asked for, about this very node. Otherwise a strange process at
+//! the socket could have the agent's word for step results, challenges, or another node.
+
+use heirloom_model::envelope::Envelope;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::signature::SigningKey;
+use heirloom_model::statement::AttestedStatement;
+use heirloom_model::{wire, wire::WireError};
+
+/// Why an agent does not sign what its keeper made.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotCountersigned {
+    /// It is not the statement that was asked for.
+    #[error("the keeper's statement is not what it was asked for")]
+    Malformed(#[from] WireError),
+    /// It speaks for another node.
+    #[error("the keeper speaks for node {found}, not for {expected}")]
+    OtherNode {
+        /// The agent's node.
+        expected: NodeId,
+        /// The one in the statement.
+        found: NodeId,
+    },
+}
+
+/// Adds the agent's signature to a keeper's statement about the agent's node. Nothing is verified
+/// here: everybody who folds the log does that.
+pub fn countersign<T: AttestedStatement>(
+    statement: &[u8],
+    node: &NodeId,
+    agent: &SigningKey,
+) -> Result<Vec<u8>, NotCountersigned> {
+    let mut envelope: Envelope = wire::decode(statement)?;
+    let content: T = envelope.unverified()?;
+    if content.node() != node {
+        let (expected, found) = (node.clone(), content.node().clone());
+        return Err(NotCountersigned::OtherNode { expected, found });
+    }
+    envelope.sign(agent);
+    Ok(wire::encode(&envelope))
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::counter::Serial;
+    use heirloom_model::digest::NetworkId;
+    use heirloom_model::domain::{LogPosition, PossessionProof, Registration};
+    use heirloom_model::identifier::DomainId;
+    use heirloom_model::secret::Secret;
+
+    use super::*;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(Secret::new([seed; 32]))
+    }
+
+    fn node(name: &str) -> NodeId {
+        name.parse().unwrap()
+    }
+
+    fn made_by_keeper() -> Vec<u8> {
+        let registration = Registration {
+            network: NetworkId::new([1; 32]),
+            domain: DomainId::new([2; 32]),
+            node: node("n1"),
+            as_of: LogPosition::START,
+            policy: Serial(1),
+        };
+        wire::encode(&Envelope::signed(&registration, [&key(1)]))
+    }
+
+    #[test]
+    fn the_statement_that_was_asked_for_gets_a_second_signature() {
+        let signed = countersign::<Registration>(&made_by_keeper(), &node("n1"), &key(2)).unwrap();
+        let envelope: Envelope = wire::decode(&signed).unwrap();
+        let mut expected = [key(1).public_key(), key(2).public_key()];
+        expected.sort();
+        assert_eq!(envelope.signatures.iter().map(|it| it.key).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn nothing_else_gets_the_agents_word() {
+        let statement = made_by_keeper();
+        let other = countersign::<Registration>(&statement, &node("n2"), &key(2));
+        assert!(matches!(other, Err(NotCountersigned::OtherNode { .. })), "{other:?}");
+        let kind = countersign::<PossessionProof>(&statement, &node("n1"), &key(2));
+        assert!(matches!(kind, Err(NotCountersigned::Malformed(_))), "{kind:?}");
+        let junk = countersign::<Registration>(b"junk", &node("n1"), &key(2));
+        assert!(matches!(junk, Err(NotCountersigned::Malformed(_))), "{junk:?}");
+    }
+}
