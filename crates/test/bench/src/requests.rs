@@ -41,6 +41,8 @@ const SESSIONS: usize = 2;
 const BATCHES: usize = 2_000;
 /// Requests that are asked one at a time.
 const SINGLES: usize = 20_000;
+/// So many of them, then as many echoes: whoever waits for every second message sleeps deeper.
+const TURN: usize = 500;
 /// Rounds of the floor.
 const FLOOR_ROUNDS: usize = 2_000;
 /// Requests per second that a peer serves, and the multiple of it that we want.
@@ -161,18 +163,22 @@ fn latency(network: &Network, address: &str, report: &mut dyn FnMut(&Figure)) {
         scope.spawn(move || echo(&listener, bytes));
         let mut bare = TcpStream::connect(echo_address).expect("somebody listens");
         bare.set_nodelay(true).expect("it is a socket");
-        for _ in 0..SINGLES {
-            let (answer, took) = timed(|| {
-                session.send(&request).expect("the keeper reads");
-                session.receive::<PeerResponse>().expect("the keeper answers")
-            });
-            expect_key(&answer);
-            asked.push(took);
-            let ((), took) = timed(|| {
-                bare.write_all(&message).expect("somebody reads");
-                bare.read_exact(&mut message).expect("somebody answers");
-            });
-            echoed.push(took);
+        for _ in 0..SINGLES / TURN {
+            for _ in 0..TURN {
+                let (answer, took) = timed(|| {
+                    session.send(&request).expect("the keeper reads");
+                    session.receive::<PeerResponse>().expect("the keeper answers")
+                });
+                expect_key(&answer);
+                asked.push(took);
+            }
+            for _ in 0..TURN {
+                let ((), took) = timed(|| {
+                    bare.write_all(&message).expect("somebody reads");
+                    bare.read_exact(&mut message).expect("somebody answers");
+                });
+                echoed.push(took);
+            }
         }
     });
     session.close();
