@@ -40,6 +40,8 @@ pub struct Committed {
     pub checksum: Checksum,
     /// The entry that completed it.
     pub at: LogIndex,
+    /// The epoch in which it was completed.
+    pub epoch: Epoch,
 }
 
 /// A generation that is ordered and not committed yet.

@@ -39,6 +39,8 @@ pub enum Duty {
 /// waits for them: whoever asked has given up or asked again.
 pub const CHALLENGE_WINDOW_ENTRIES: u64 = 10_000;
 
+/// Epochs for which a node waits until those before it have restarted.
+pub const RESTART_WAIT_EPOCHS: u64 = 2;
 /// Holders that a node which missed something asks.
 pub const SOURCES_MAX: usize = 8;
 
@@ -144,8 +146,9 @@ fn is_awaited(situation: &Situation<'_>, asked: &Challenged) -> bool {
 /// A restart that turns what was received into what was recovered.
 ///
 /// Nodes go one after the other, in the order of their names: each waits until the instances of
-/// all before it introduced themselves after the generation was committed. While a plan changes
-/// this node, the plan says when it restarts.
+/// all before it introduced themselves after the generation was committed, but not for nodes that
+/// are gone: after [`RESTART_WAIT_EPOCHS`] it goes. While a plan changes this node, the plan says
+/// when it restarts.
 fn restart(situation: &Situation<'_>, domain: &DomainState, status: &KeeperStatus) -> Option<Duty> {
     let state = situation.state;
     let committed = domain.committed()?;
@@ -166,7 +169,9 @@ fn restart(situation: &Situation<'_>, domain: &DomainState, status: &KeeperStatu
         .iter()
         .filter(|node| node.domain == status.domain && node.node < *situation.node)
         .all(|node| restarted(&node.node));
-    turn.then_some(Duty::Restart(status.measurement))
+    let patient = committed.epoch.0.saturating_add(RESTART_WAIT_EPOCHS);
+    let late = state.epoch().0 > patient;
+    (turn || late).then_some(Duty::Restart(status.measurement))
 }
 
 /// Whether a plan has taken the keeper down and not started it again yet. The journal decides,

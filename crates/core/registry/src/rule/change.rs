@@ -118,10 +118,11 @@ impl NetworkState {
         open.proposed = Some(receipt.checksum);
         open.receipts.insert(receipt.node.clone(), Receipt { instance, result, at });
         let complete = is_complete(self, &receipt.domain, &open);
+        let epoch = self.epoch();
         let domain = self.domain_mut(receipt.domain);
         if complete {
             let (generation, checksum) = (receipt.generation, receipt.checksum);
-            domain.committed = Some(Committed { generation, checksum, at });
+            domain.committed = Some(Committed { generation, checksum, at, epoch });
         } else {
             domain.order = Some(open);
         }
