@@ -97,7 +97,8 @@ fn an_instance_speaks_for_a_node_only_with_the_nodes_agent() {
     ask(&mut world, 1);
     // One instance on one host, for its own node and for another one.
     let instance = Instance::new("n1", OLD);
-    let rows: [(fn(&World, &Instance, &str) -> Envelope, &str); 2] = [
+    type Make = fn(&World, &Instance, &str) -> Envelope;
+    let rows: [(Make, &str); 2] = [
         (|world, instance, node| instance.attest_alone(&world.registration(node)), "registration"),
         (|world, instance, node| instance.attest_alone(&world.proof(node, 1)), "proof"),
     ];
