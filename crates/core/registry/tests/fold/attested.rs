@@ -90,6 +90,9 @@ fn evidence_vouches_for_one_statement_and_one_key() {
     assert_eq!(world.code(&stolen), "evidence-refused");
 }
 
+/// Makes a statement of an instance about a node.
+type Make = fn(&World, &Instance, &str) -> Envelope;
+
 /// Evidence says nothing about a node: its agent must sign, and nobody else may.
 #[test]
 fn an_instance_speaks_for_a_node_only_with_the_nodes_agent() {
@@ -97,7 +100,6 @@ fn an_instance_speaks_for_a_node_only_with_the_nodes_agent() {
     ask(&mut world, 1);
     // One instance on one host, for its own node and for another one.
     let instance = Instance::new("n1", OLD);
-    type Make = fn(&World, &Instance, &str) -> Envelope;
     let rows: [(Make, &str); 2] = [
         (|world, instance, node| instance.attest_alone(&world.registration(node)), "registration"),
         (|world, instance, node| instance.attest_alone(&world.proof(node, 1)), "proof"),
