@@ -1,13 +1,96 @@
 //! `cargo xtask crash-matrix`: kill real processes at every durable operation.
+//!
+//! A real fleet lives through its first keys, an upgrade for each wave, and a plan that is called
+//! off. In each of these phases two processes run under the supervisor `heirloom-crash`, which
+//! kills them with SIGKILL at each of their durable operations: once before the system begins it,
+//! once after the system has done it. Whoever was killed is started again, and the phase must come
+//! to the same end as if nothing had happened.
+//!
+//! Read in this order:
+//!
+//! * [`phase`]: what happens to the fleet meanwhile.
+//! * [`events`]: what supervisors write down.
+//! * [`table`]: what came of each kill.
+//! * [`vault`]: no sealed generation ever vanishes.
 
-use anyhow::{Result, bail};
+mod events;
+mod phase;
+mod table;
+mod vault;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::crash_matrix::phase::Phase;
+use crate::crash_matrix::table::Table;
+use crate::crash_matrix::vault::Vault;
+use crate::lab::{self, Lab, SharedLab};
 
 /// Options of `cargo xtask crash-matrix`.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Print the table as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Keep the fleet's files, to look at them afterwards.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Two waves of two nodes.
+const NODES: usize = 4;
 
 /// Runs the crash matrix.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments {} = arguments;
-    bail!("the crash matrix is not built yet")
+    say("Building the fleet's programs (minutes on the first run, then seconds).");
+    lab::build_with(&["heirloom-crash"])?;
+    let begun = Instant::now();
+    let lab = Arc::new(Lab::new("crash", NODES, say)?);
+    let directory = lab.directory.clone();
+    let mut table = Table::default();
+    let played =
+        play(&lab, &mut table).with_context(|| format!("look into {}", directory.display()));
+    drop(lab);
+    if arguments.json {
+        println!("{}", table.json(begun.elapsed()));
+    } else {
+        println!("{}", table.text(begun.elapsed()));
+    }
+    played?;
+    if !table.is_clean() {
+        bail!("not every process came back with everything; look into {}", directory.display());
+    }
+    if arguments.keep {
+        say(&format!("Everything is in {}.", directory.display()));
+    } else {
+        std::fs::remove_dir_all(&directory)?;
+    }
+    Ok(())
+}
+
+/// All phases, one after the other. The first that does not come to its end is the last.
+fn play(lab: &SharedLab, table: &mut Table) -> Result<()> {
+    let mut fleet = phase::Fleet::found(lab)?;
+    let vault = Vault::watch(Arc::clone(lab))?;
+    let mut end = Ok(());
+    for phase in Phase::ALL {
+        let begun = Instant::now();
+        say(&format!("\n{}", phase.title()));
+        let (rows, done) = phase.run(&mut fleet);
+        say(&format!("   {} kills in {:.0} s", rows.len(), begun.elapsed().as_secs_f64()));
+        table.add(rows);
+        if let Err(error) = done {
+            say(&format!("   {error:#}"));
+            end = Err(error).with_context(|| format!("\"{}\" did not end well", phase.title()));
+            break;
+        }
+    }
+    table.vanished(vault.finish());
+    end
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
 }

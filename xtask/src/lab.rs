@@ -48,6 +48,8 @@ pub(crate) struct Lab {
     /// Nodes in order: `node-1` and so on.
     pub(crate) nodes: Vec<Node>,
     processes: Mutex<BTreeMap<String, Child>>,
+    /// Servers that run under the crash supervisor, with the words for it.
+    supervised: Mutex<BTreeMap<String, Vec<String>>>,
     /// Where lines for people go.
     out: fn(&str),
 }
@@ -75,9 +77,14 @@ impl Node {
 
 /// Builds what a fleet consists of, and nothing else. Cargo shows the progress.
 pub(crate) fn build() -> Result<()> {
+    build_with(&[])
+}
+
+/// As [`build`], and these packages too.
+pub(crate) fn build_with(more: &[&str]) -> Result<()> {
     let mut build = cargo();
     build.arg("build");
-    for (_, package) in PROGRAMS {
+    for package in PROGRAMS.iter().map(|(_, package)| package).chain(more) {
         build.args(["--package", package]);
     }
     // Standard output is for results.
@@ -108,7 +115,15 @@ impl Lab {
             })
             .collect::<Result<_>>()?;
         let programs = target.join("debug");
-        Ok(Self { directory, programs, registry_port, nodes, processes: Mutex::default(), out })
+        Ok(Self {
+            directory,
+            programs,
+            registry_port,
+            nodes,
+            processes: Mutex::default(),
+            supervised: Mutex::default(),
+            out,
+        })
     }
 
     /// Shows a line to people.
@@ -169,9 +184,27 @@ impl Lab {
             .append(true)
             .create(true)
             .open(self.path(&format!("{name}.log")))?;
+        let words = self.supervised().get(name).cloned();
+        let mut supervisor = self.program("heirloom-crash");
+        let command = match words {
+            None => command,
+            Some(words) => {
+                supervisor.args(words).arg("--").arg(command.get_program()).args(command.get_args())
+            }
+        };
         let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
         self.processes().insert(name.to_owned(), child);
         Ok(())
+    }
+
+    /// From its next start on, a server runs under the crash supervisor, which gets these words.
+    pub(crate) fn supervise(&self, name: &str, words: Vec<String>) {
+        self.supervised().insert(name.to_owned(), words);
+    }
+
+    /// From its next start on, a server runs by itself.
+    pub(crate) fn leave_alone(&self, name: &str) {
+        self.supervised().remove(name);
     }
 
     /// Kills a server at once, and waits until it is gone.
@@ -220,6 +253,10 @@ impl Lab {
             &format!("agent-{}", node.name),
             self.program("heirloom").args(["agent", "run", "--config", &config]),
         )
+    }
+
+    fn supervised(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<String>>> {
+        self.supervised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn processes(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Child>> {

@@ -75,17 +75,20 @@ fn agent(node: &Node) -> String {
     format!("agent-{}", node.name)
 }
 
-/// Kills the keeper of a node, by the process that its platform names.
-fn kill_keeper(lab: &Lab, node: &Node) -> Result<()> {
+/// Process of a node's keeper, as its platform names it.
+pub(crate) fn keeper_process(lab: &Lab, node: &Node) -> Result<Option<u64>> {
     let listed = lab.platformd(&["list", "--socket", &node.socket()])?;
     let instances = listed.pointer("/instances").and_then(Value::as_array);
     let running = instances.into_iter().flatten().find(|instance| {
         instance.get("label").and_then(Value::as_str) == Some(&node.name)
             && instance.get("running").and_then(Value::as_bool) == Some(true)
     });
-    let Some(process) = running.and_then(|it| it.get("process")).and_then(Value::as_u64) else {
-        return Ok(());
-    };
+    Ok(running.and_then(|it| it.get("process")).and_then(Value::as_u64))
+}
+
+/// Kills the keeper of a node, if one runs.
+fn kill_keeper(lab: &Lab, node: &Node) -> Result<()> {
+    let Some(process) = keeper_process(lab, node)? else { return Ok(()) };
     lab.say(&format!("  kill: the keeper of {}", node.name));
     // It may have ended in this moment.
     let _status = std::process::Command::new("kill")

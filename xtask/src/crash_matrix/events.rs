@@ -1,0 +1,162 @@
+//! What a supervisor writes down, one JSON object per line, and what it means.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::table::{Outcome, Row};
+
+/// How often to look for new lines.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// A process under a supervisor, and the file with its events.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// Its phase.
+    pub(crate) phase: &'static str,
+    /// `agent` or `keeper`.
+    pub(crate) role: &'static str,
+    /// Its node.
+    pub(crate) node: String,
+    /// Its events.
+    pub(crate) file: PathBuf,
+}
+
+/// One operation of a process.
+struct Operation {
+    life: u64,
+    what: (String, String, String),
+    killed: Option<String>,
+}
+
+impl Source {
+    /// One row for each kill, in order.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let events = read(&self.file);
+        let operations: Vec<Operation> = events.iter().filter_map(operation).collect();
+        let mut rows = Vec::new();
+        for (index, operation) in operations.iter().enumerate() {
+            let Some(when) = &operation.killed else { continue };
+            let (name, file, stage) = &operation.what;
+            let later = operations.get(index + 1..).unwrap_or_default();
+            let repeated = later.iter().any(|other| other.what == operation.what);
+            // An agent that finds a step begun in its journal goes on with that step.
+            let interrupted = self.role == "agent" && stage.starts_with("started");
+            let outcome = match self.came_back(&events, operation.life) {
+                false => Outcome::Stuck,
+                true if repeated || interrupted => Outcome::Resumed,
+                true => Outcome::Serving,
+            };
+            rows.push(Row {
+                phase: self.phase,
+                process: format!("{} of {}", self.role, self.node),
+                operation: name.clone(),
+                file: file.clone(),
+                stage: stage.clone(),
+                when: when.clone(),
+                outcome,
+            });
+        }
+        rows
+    }
+
+    /// Whether the process began again after this life, and did not give up by itself. A keeper
+    /// may end by itself: its agent stops it, and the trial of a release ends.
+    fn came_back(&self, events: &[Value], life: u64) -> bool {
+        let of = |event: &&Value| event.get("life").and_then(Value::as_u64) == Some(life + 1);
+        let is =
+            |event: &Value, name: &str| event.get("event").and_then(Value::as_str) == Some(name);
+        let mut next = events.iter().filter(of);
+        let began = next.clone().any(|event| is(event, "began"));
+        let gave_up = next.any(|event| is(event, "ended"));
+        began && !(self.role == "agent" && gave_up)
+    }
+
+    /// Whether the process runs again after its last kill.
+    pub(crate) fn is_back(&self) -> bool {
+        let events = read(&self.file);
+        let mut killed = events.iter().filter_map(operation).filter(|it| it.killed.is_some());
+        killed.next_back().is_none_or(|last| self.came_back(&events, last.life))
+    }
+
+    /// Whether there were more operations than kills.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let exhausted =
+            |event: &Value| event.get("event").and_then(Value::as_str) == Some("exhausted");
+        read(&self.file).iter().any(exhausted)
+    }
+}
+
+fn operation(event: &Value) -> Option<Operation> {
+    let text = |name: &str| event.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+    let what = (text("operation")?, text("path")?, text("stage")?);
+    Some(Operation { life: event.get("life")?.as_u64()?, what, killed: text("killed") })
+}
+
+/// Whole lines. A supervisor that has not begun yet has written nothing.
+fn read(file: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Shows kills while they happen.
+pub(crate) struct Progress {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Progress {
+    /// Begins to show.
+    pub(crate) fn show(sources: Vec<Source>, say: fn(&str)) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(move || {
+                let mut shown = vec![0; sources.len()];
+                loop {
+                    let last = stopping.load(Ordering::Relaxed);
+                    for (source, shown) in sources.iter().zip(&mut shown) {
+                        let events = read(&source.file);
+                        events
+                            .iter()
+                            .skip(*shown)
+                            .filter_map(|it| line(source, it))
+                            .for_each(|line| say(&line));
+                        *shown = events.len();
+                    }
+                    if last {
+                        return;
+                    }
+                    std::thread::sleep(INTERVAL);
+                }
+            })
+            .context("cannot start a thread")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends, when everything was shown.
+    pub(crate) fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _joined = self.thread.join();
+    }
+}
+
+/// One life that ended, for people.
+fn line(source: &Source, event: &Value) -> Option<String> {
+    let (role, node) = (source.role, &source.node);
+    if let Some(how) = event.get("how").and_then(Value::as_str) {
+        let life = event.get("life")?.as_u64()?;
+        // A keeper that ends in order is nothing to tell.
+        return (how != "exit 0")
+            .then(|| format!("   {node} {role} {life:>3}: ended by itself, {how}"));
+    }
+    let Operation { life, what: (operation, file, stage), killed } = operation(event)?;
+    let killed = killed?;
+    Some(format!("   {node} {role} {life:>3}: killed {killed:<6} {operation:<8} {file} ({stage})"))
+}

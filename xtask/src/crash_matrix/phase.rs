@@ -1,0 +1,387 @@
+//! What happens to the fleet while processes are killed: each phase with two of them under the
+//! supervisor, the others running as always.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+
+use super::events::{Progress, Source};
+use super::table::{Outcome, Row};
+use crate::demo::{self, Digests};
+use crate::lab::chaos::keeper_process;
+use crate::lab::network::{Code, Network};
+use crate::lab::watch::status;
+use crate::lab::{self, Lab, Node, SharedLab, text, until};
+
+/// The most kills of one process in one phase. A phase has some forty steps and each step some
+/// ten operations; a process that needs more kills than this comes back to the same operations
+/// under ever new names, and would never come to an end.
+const KILLS_MAX: u32 = 400;
+/// How long one phase may take, with a hundred kills in it.
+const PHASE_TIMEOUT: Duration = Duration::from_secs(150);
+/// How often an epoch begins.
+const EPOCH_EVERY: Duration = Duration::from_secs(5);
+/// How long a keeper may take to notice that its platform is gone.
+const KEEPER_ENDS: Duration = Duration::from_secs(10);
+/// How long a fleet may take until everybody serves again.
+const SERVING_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// One phase.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// Genesis and a rotation.
+    FirstKeys,
+    /// A host loses its platform daemon: its power, as far as the keeper sees.
+    Power,
+    /// An upgrade, with kills in its first wave.
+    FirstWave,
+    /// An upgrade, with kills in its second wave.
+    SecondWave,
+    /// An upgrade that is called off after its first wave has begun, with kills on the way back.
+    WayBack,
+}
+
+/// A process that is killed.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Agent(usize),
+    Keeper(usize),
+}
+
+/// The fleet between phases.
+pub(crate) struct Fleet {
+    lab: SharedLab,
+    network: Network,
+    /// The code that everybody runs.
+    code: Code,
+    releases: u64,
+    policies: u64,
+    /// What an application got in the beginning.
+    keys: Option<Digests>,
+}
+
+impl Phase {
+    /// In order.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::FirstKeys, Self::Power, Self::FirstWave, Self::SecondWave, Self::WayBack];
+
+    /// For people.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::FirstKeys => "first keys",
+            Self::Power => "power",
+            Self::FirstWave => "first wave",
+            Self::SecondWave => "second wave",
+            Self::WayBack => "way back",
+        }
+    }
+
+    /// Who is killed: nodes 0 and 1 change in the first wave, 2 and 3 in the second.
+    fn victims(self) -> &'static [Victim] {
+        match self {
+            // The creator, one that receives, and an agent from its first start on.
+            Self::FirstKeys => &[Victim::Keeper(0), Victim::Keeper(1), Victim::Agent(2)],
+            Self::Power => &[],
+            Self::FirstWave => &[Victim::Agent(0), Victim::Keeper(1)],
+            Self::SecondWave => &[Victim::Keeper(2), Victim::Agent(3)],
+            Self::WayBack => &[Victim::Keeper(0), Victim::Agent(1)],
+        }
+    }
+
+    /// Plays the phase. Returns what came of each kill, also if the phase did not end.
+    pub(crate) fn run(self, fleet: &mut Fleet) -> (Vec<Row>, Result<()>) {
+        let sources: Vec<Source> =
+            self.victims().iter().map(|victim| victim.source(self, &fleet.lab)).collect();
+        let done = self.play(fleet, &sources);
+        let mut rows: Vec<Row> = Vec::new();
+        for source in &sources {
+            let mut own = source.rows();
+            if let (Err(_), Some(last)) = (&done, own.last_mut()) {
+                last.outcome = last.outcome.max(Outcome::Stuck);
+            }
+            rows.extend(own);
+        }
+        if self == Self::Power {
+            let outcome = if done.is_ok() { Outcome::Serving } else { Outcome::Stuck };
+            rows.extend(fleet.lab.nodes.iter().map(|node| power_row(node, outcome)));
+        }
+        if let Err(error) = done {
+            return (rows, Err(error));
+        }
+        match fleet.keys_are_kept() {
+            Ok(true) => (rows, Ok(())),
+            Ok(false) => {
+                for row in &mut rows {
+                    row.outcome = Outcome::Lost;
+                }
+                (rows, Err(anyhow!("a key is not what it was")))
+            }
+            Err(error) => {
+                if let Some(last) = rows.last_mut() {
+                    last.outcome = Outcome::Stuck;
+                }
+                (rows, Err(error))
+            }
+        }
+    }
+
+    fn play(self, fleet: &mut Fleet, sources: &[Source]) -> Result<()> {
+        let lab = SharedLab::clone(&fleet.lab);
+        for (victim, source) in self.victims().iter().zip(sources) {
+            victim.put_under(source, &lab);
+        }
+        let progress = Progress::show(sources.to_vec(), super::say)?;
+        // A process that was killed by its last operation of the phase comes back in it.
+        let back = || sources.iter().all(Source::is_back);
+        let done = self
+            .act(fleet)
+            .and_then(|()| until("everybody who was killed", SERVING_TIMEOUT, back))
+            .and_then(|()| fleet.everybody_serves());
+        progress.finish();
+        let alone = self.victims().iter().try_for_each(|victim| victim.leave_alone(&lab));
+        done.and(alone)?;
+        ensure!(
+            !sources.iter().any(Source::is_exhausted),
+            "there were more operations than {KILLS_MAX} kills"
+        );
+        fleet.everybody_serves()
+    }
+
+    fn act(self, fleet: &mut Fleet) -> Result<()> {
+        let lab = SharedLab::clone(&fleet.lab);
+        if self == Self::FirstKeys {
+            for victim in self.victims() {
+                if let Victim::Keeper(_) = victim {
+                    restart_platform(&lab, victim.node(&lab))?;
+                }
+            }
+            lab.start_agents(&fleet.code)?;
+            lab.order_generation(0)?;
+            return lab.order_generation(1);
+        }
+        if self == Self::Power {
+            return lab.nodes.iter().try_for_each(|node| lose_power(&lab, node));
+        }
+        for victim in self.victims() {
+            victim.restart(&lab)?;
+        }
+        fleet.everybody_serves()?;
+        let new = fleet.next_release()?;
+        let plan = fleet.propose(&new)?;
+        if self == Self::WayBack {
+            fleet.await_begun(&plan)?;
+            lab.operate(&["upgrade", "abort", "--plan", &plan, "--key", OPERATORS[0]])?;
+            fleet.await_status(&plan, "rolled back")
+        } else {
+            fleet.await_status(&plan, "finished")?;
+            fleet.code = new;
+            Ok(())
+        }
+    }
+}
+
+/// A host that lost its platform while its keeper served.
+fn power_row(node: &Node, outcome: Outcome) -> Row {
+    Row {
+        phase: Phase::Power.title(),
+        process: format!("platform of {}", node.name),
+        operation: "serve".to_owned(),
+        file: "-".to_owned(),
+        stage: "-".to_owned(),
+        when: "in it".to_owned(),
+        outcome,
+    }
+}
+
+const OPERATORS: [&str; 3] =
+    ["net/keys/operator-1.key", "net/keys/operator-2.key", "net/keys/operator-3.key"];
+
+impl Victim {
+    fn index(self) -> usize {
+        match self {
+            Self::Agent(index) | Self::Keeper(index) => index,
+        }
+    }
+
+    fn node(self, lab: &Lab) -> &Node {
+        lab.nodes.get(self.index()).expect("phases name nodes that the lab has")
+    }
+
+    fn role(self) -> &'static str {
+        match self {
+            Self::Agent(_) => "agent",
+            Self::Keeper(_) => "keeper",
+        }
+    }
+
+    /// The server that the supervisor runs: a keeper is launched by its platform.
+    fn server(self, lab: &Lab) -> String {
+        let name = &self.node(lab).name;
+        match self {
+            Self::Agent(_) => format!("agent-{name}"),
+            Self::Keeper(_) => format!("platform-{name}"),
+        }
+    }
+
+    fn source(self, phase: Phase, lab: &Lab) -> Source {
+        let node = self.node(lab).name.clone();
+        let role = self.role();
+        let file = format!("{}-{role}-{node}.events", phase.title().replace(' ', "-"));
+        Source { phase: phase.title(), role, node, file: lab.path(&file) }
+    }
+
+    fn put_under(self, source: &Source, lab: &Lab) {
+        let path = |path: PathBuf| path.display().to_string();
+        let data = format!("{}/data", source.node);
+        let words = [
+            "run".to_owned(),
+            "--role".to_owned(),
+            self.role().to_owned(),
+            "--within".to_owned(),
+            path(lab.path(&data)),
+            "--journal".to_owned(),
+            path(lab.path(&format!("{data}/journal"))),
+            "--log".to_owned(),
+            path(source.file.clone()),
+            "--kills-max".to_owned(),
+            KILLS_MAX.to_string(),
+        ];
+        lab.supervise(&self.server(lab), words.to_vec());
+    }
+
+    /// Starts the server again, which puts it under the supervisor or takes it away from it.
+    fn restart(self, lab: &Lab) -> Result<()> {
+        let node = self.node(lab);
+        match self {
+            Self::Agent(_) => {
+                lab.kill(&self.server(lab))?;
+                let gone = || lab::get(node.agent_port, "/v1/status").is_err();
+                until("the end of an agent", SERVING_TIMEOUT, gone)?;
+                lab.start_agent(node)
+            }
+            Self::Keeper(_) => restart_platform(lab, node),
+        }
+    }
+
+    fn leave_alone(self, lab: &Lab) -> Result<()> {
+        lab.leave_alone(&self.server(lab));
+        self.restart(lab)
+    }
+}
+
+fn restart_platform(lab: &Lab, node: &Node) -> Result<()> {
+    lab.kill(&format!("platform-{}", node.name))?;
+    // What a supervisor runs ends with it, but a moment later.
+    let gone = || UnixStream::connect(lab.path(&node.socket())).is_err();
+    until("the end of a platform", SERVING_TIMEOUT, gone)?;
+    lab.start_platform(node)
+}
+
+/// Kills a platform daemon, sees its keeper end by itself, and starts the daemon again.
+fn lose_power(lab: &Lab, node: &Node) -> Result<()> {
+    let process = keeper_process(lab, node)?.context("a fleet that serves has keepers")?;
+    lab.kill(&format!("platform-{}", node.name))?;
+    super::say(&format!("   {}: killed the platform daemon", node.name));
+    let what = format!("the end of the keeper of {} after its platform's", node.name);
+    until(&what, KEEPER_ENDS, || is_gone(process))?;
+    lab.start_platform(node)?;
+    until(&format!("{} after a power failure", node.name), SERVING_TIMEOUT, || {
+        status(node).is_ok_and(|status| status.has_recovered(1))
+            && keeper_process(lab, node).is_ok_and(|now| now.is_some_and(|now| now != process))
+    })
+}
+
+/// Whether a process has ended. Nobody may have asked yet how.
+fn is_gone(process: u64) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| {
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+    })
+}
+
+impl Fleet {
+    /// Founds the network. No agent runs yet.
+    pub(crate) fn found(lab: &SharedLab) -> Result<Self> {
+        super::say("Founding a network of 4 hosts.");
+        let network = lab.found()?;
+        let code = lab.sign_bundle("keeper-1.0.0", "heirloom-keeper", &network.domain)?;
+        lab.publish_first(&network, &code)?;
+        let lab = SharedLab::clone(lab);
+        Ok(Self { lab, network, code, releases: 1, policies: 1, keys: None })
+    }
+
+    fn next_release(&mut self) -> Result<Code> {
+        self.releases += 1;
+        let name = format!("keeper-{}.0.0", self.releases);
+        let new = self.lab.sign_bundle(&name, "heirloom-keeper", &self.network.domain)?;
+        self.lab.publish_release(&new)?;
+        Ok(new)
+    }
+
+    /// Publishes the edge and the way back, plans, publishes what completes the plan, approves.
+    fn propose(&mut self, new: &Code) -> Result<String> {
+        let Self { lab, network, code: old, .. } = &*self;
+        let (edge, end) = (self.policies + 1, self.policies + 2);
+        lab.publish_policy(network, edge, &[old, new], &[(old, new), (new, old)], None)?;
+        let out = format!("plan-{}", self.releases);
+        let [first, ..] = OPERATORS;
+        let started =
+            lab.operate(&["upgrade", "start", "--to", &new.name, "--key", first, "--out", &out])?;
+        let plan = text(&started, "/plan")?.to_owned();
+        lab.publish_policy(network, end, &[new], &[], Some(&plan))?;
+        for operator in OPERATORS.iter().skip(1) {
+            lab.operate(&["plan", "approve", "--plan", &plan, "--key", operator])?;
+        }
+        self.policies = end;
+        Ok(plan)
+    }
+
+    /// Waits until the plan stands where it should, and lets epochs pass meanwhile.
+    fn await_status(&self, plan: &str, wanted: &str) -> Result<()> {
+        self.await_plan(plan, wanted, |status| {
+            status.get("status").and_then(Value::as_str) == Some(wanted)
+        })
+    }
+
+    /// Waits until the first wave has changed something that has to be put back.
+    fn await_begun(&self, plan: &str) -> Result<()> {
+        let changed = |name: &str| {
+            let journal = self.lab.path(&format!("{name}/data/installed"));
+            std::fs::read_to_string(journal)
+                .is_ok_and(|installed| installed.trim_end() != self.code.measurement)
+        };
+        self.await_plan(plan, "half changed", |_| {
+            self.lab.nodes.iter().take(2).all(|node| changed(&node.name))
+        })
+    }
+
+    fn await_plan(&self, plan: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Result<()> {
+        let (mut epoch, mut last) = (Instant::now(), String::new());
+        let waited = until(&format!("a plan that is {what}"), PHASE_TIMEOUT, || {
+            if epoch.elapsed() > EPOCH_EVERY {
+                epoch = Instant::now();
+                // Somebody else appended at the same moment: the next epoch comes soon.
+                let _advanced = self.lab.advance_epoch();
+            }
+            let Ok(status) = self.lab.operate(&["upgrade", "status", "--plan", plan]) else {
+                return false;
+            };
+            last = status.to_string();
+            holds(&status)
+        });
+        waited.with_context(|| format!("the plan's last status: {last}"))
+    }
+
+    fn everybody_serves(&self) -> Result<()> {
+        demo::everybody_serves(&self.lab, &self.code)
+    }
+
+    /// Whether every key is what an application got in the beginning.
+    fn keys_are_kept(&mut self) -> Result<bool> {
+        let now = demo::first_answers(&self.lab)?;
+        let first = self.keys.get_or_insert_with(|| now.clone());
+        Ok(demo::contains(&now, first))
+    }
+}

@@ -1,0 +1,90 @@
+//! Watches the sealed state of all nodes: what was sealed once is live or in quarantine, always.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::lab::SharedLab;
+
+/// How often to look.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Looks in a row that must agree: a file that is moved may be in neither list of one look.
+const LOOKS: u32 = 5;
+
+/// A sealed generation: its node, and the name of its file.
+type Sealed = (String, String);
+
+/// Looks all the time, on a thread of its own.
+pub(crate) struct Vault {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<BTreeSet<Sealed>>,
+}
+
+impl Vault {
+    /// Begins.
+    pub(crate) fn watch(lab: SharedLab) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("vault".to_owned())
+            .spawn(move || {
+                let (mut known, mut vanished) = (BTreeSet::new(), BTreeSet::new());
+                while !stopping.load(Ordering::Relaxed) {
+                    known.extend(look(&lab));
+                    vanished.extend(missing(&lab, &known));
+                    std::thread::sleep(INTERVAL);
+                }
+                vanished.extend(missing(&lab, &known));
+                vanished
+            })
+            .context("cannot start a thread")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends, and names what has vanished.
+    pub(crate) fn finish(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        let vanished = self.thread.join().unwrap_or_default();
+        vanished.into_iter().map(|(node, file)| format!("{file} of {node}")).collect()
+    }
+}
+
+/// What is known and not there, look after look.
+fn missing(lab: &SharedLab, known: &BTreeSet<Sealed>) -> BTreeSet<Sealed> {
+    let mut missing = known.clone();
+    for _ in 0..LOOKS {
+        let there = look(lab);
+        missing.retain(|sealed| !there.contains(sealed));
+        if missing.is_empty() {
+            break;
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    missing
+}
+
+fn look(lab: &SharedLab) -> BTreeSet<Sealed> {
+    let mut found = BTreeSet::new();
+    for node in &lab.nodes {
+        let state = lab.path(&format!("{}/data/state", node.name));
+        let quarantined = names(&state.join("quarantine"));
+        let places = quarantined.iter().map(|name| state.join("quarantine").join(name));
+        for place in std::iter::once(state.join("live")).chain(places) {
+            let keyrings = names(&place).into_iter().filter(|name| name.starts_with("keyring-"));
+            found.extend(keyrings.map(|name| (node.name.clone(), name)));
+        }
+    }
+    found
+}
+
+/// Names in a directory; none if it is not there in this moment.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
