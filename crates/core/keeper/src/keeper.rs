@@ -94,6 +94,8 @@ pub struct Keeper {
     unreadable: Option<Unreadable>,
     /// The newest witness that opened or was written, with its sequence number.
     witness: Option<(u64, Witness)>,
+    /// The root in force where that witness stands, once the log was followed so far.
+    witnessed_root: Serial,
     /// The log that was fed is another one than the one that the witness saw.
     forked: Forked,
     admission: Admission,
@@ -169,6 +171,7 @@ impl Keeper {
             origin: HoldingOrigin::Recovered,
             unreadable: loaded.unreadable,
             witness: loaded.witness,
+            witnessed_root: Serial(0),
             forked: Forked::No,
             admission: Admission::Open,
             witness_files: loaded.witness_files,
@@ -208,6 +211,7 @@ impl Keeper {
         if let Some((sequence, witness)) = change.witness {
             self.witness_files.insert(sequence);
             self.witness = Some((sequence, witness));
+            self.witnessed_root = self.root_serial();
         }
         self.refresh();
         answer
@@ -309,6 +313,10 @@ impl Keeper {
 
     fn policy_serial(&self) -> Serial {
         self.network.policy(&self.config.domain).map_or(Serial(0), |policy| policy.serial)
+    }
+
+    fn root_serial(&self) -> Serial {
+        self.network.root().map_or(Serial(0), |root| root.serial)
     }
 
     fn security_version(&self) -> SecurityVersion {

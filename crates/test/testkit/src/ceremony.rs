@@ -125,6 +125,13 @@ impl Ceremony {
         self.root.clone()
     }
 
+    /// The root that follows, with the same keys.
+    pub fn next_root(&self, serial: Serial) -> Envelope {
+        let first: Root = self.root.unverified().expect("a ceremony makes well-formed roots");
+        let next = Root { network: Some(self.network), serial, ..first };
+        Envelope::signed(&next, self.root_keys.iter().take(2))
+    }
+
     /// An epoch, at the time that it has in every test network.
     pub fn epoch(&self, epoch: Epoch) -> Envelope {
         let time = BEGINNING.after(epoch.0.saturating_mul(EPOCH_SECONDS));

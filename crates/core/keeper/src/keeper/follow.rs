@@ -20,8 +20,8 @@ impl Keeper {
     /// Follows the log by some entries, which may be none.
     ///
     /// What the log says counts at once. What must be durable because of it is in the intent: a
-    /// proposed generation that is committed now becomes part of the keyring, and a policy or
-    /// generation that is newer than any before is witnessed. If the intent cannot be carried
+    /// proposed generation that is committed now becomes part of the keyring, and a root, policy
+    /// or generation that is newer than any before is witnessed. If the intent cannot be carried
     /// out, the next call makes another one.
     ///
     /// If an entry does not continue the log, those before it were followed all the same.
@@ -51,9 +51,12 @@ impl Keeper {
         let position = self.position();
         if let Some((_, seen)) = self.witness
             && seen.position.length == position.length
-            && seen.position.head != position.head
         {
-            self.forked = Forked::Yes;
+            if seen.position.head == position.head {
+                self.witnessed_root = self.root_serial();
+            } else {
+                self.forked = Forked::Yes;
+            }
         }
         Ok(())
     }
@@ -114,7 +117,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Witnesses the log position if the policy or the generation is newer than any before.
+    /// Witnesses the log position if root, policy or generation is newer than any before. A new
+    /// root may be all that keeps stolen keys of the old one from making policies.
     fn witness(
         &self,
         platform: &dyn Platform,
@@ -128,7 +132,9 @@ impl Keeper {
         let now = Witness { position: self.position(), policy: self.policy_serial(), committed };
         let generation = |witness: &Witness| witness.committed.map(|seen| seen.generation);
         let is_news = self.witness.as_ref().is_none_or(|(_, seen)| {
-            now.policy > seen.policy || generation(&now) > generation(seen)
+            now.policy > seen.policy
+                || generation(&now) > generation(seen)
+                || self.root_serial() > self.witnessed_root
         });
         if is_news && now.policy > Serial(0) {
             let sequence = self.witness_files.last().map_or(0, |last| last.saturating_add(1));

@@ -298,6 +298,29 @@ fn a_shorter_log_or_another_one_is_refused() {
     assert_eq!(one.keeper.state(), ServingState::RolledBack);
 }
 
+/// Whoever stole keys of an old root leaves the new one out of the log, and goes on from there.
+#[test]
+fn a_root_that_was_seen_is_not_left_out_after_a_restart() {
+    let (mut world, mut one, _two) = two_holders();
+    let mut fork = World::new();
+    fork.log.clear();
+    fork.state = heirloom_registry::network::NetworkState::new(fork.ceremony.network);
+    for entry in &world.log {
+        fork.accept_bytes(entry.envelope.clone());
+    }
+    world.accept(&world.ceremony.next_root(Serial(2)));
+    world.feed(&mut one);
+    assert_eq!(one.keeper.state(), ServingState::Ready);
+    world.restart(&mut one, &world.old.clone());
+    world.feed(&mut one);
+    assert_eq!(one.keeper.state(), ServingState::Ready);
+    fork.publish(2, |_| {});
+    fork.epoch();
+    world.restart(&mut one, &world.old.clone());
+    fork.feed(&mut one);
+    assert_eq!(one.keeper.state(), ServingState::RolledBack);
+}
+
 #[test]
 fn unreadable_state_is_kept_and_nothing_is_written_over_it() {
     let (mut world, mut one, mut two) = two_holders();
