@@ -40,6 +40,12 @@ pub(crate) fn examine_order(state: &NetworkState, envelope: &Envelope) -> Result
     {
         return Err(Refusal::RotationUnderWay { generation: open.order.generation });
     }
+    // A receipt names its order by the nonce: those of an order that lapsed must not count again.
+    if let Some(lapsed) = &domain.order
+        && lapsed.order.nonce == order.nonce
+    {
+        return Err(Refusal::AlreadyRecorded { what: "nonce of the order", at: lapsed.at });
+    }
     let last = domain.committed.map(|committed| committed.generation.0);
     is_next("generation", last, 0, order.generation.0)?;
     if order.generation.0 >= GENERATIONS_MAX {

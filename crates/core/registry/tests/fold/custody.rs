@@ -62,6 +62,8 @@ fn an_order_that_lapsed_is_replaced_and_its_receipts_come_too_late() {
     world.tick();
     assert_eq!(world.code(&receipt), "epoch-passed");
     assert_eq!(world.code(&signed(&order, Role::Operator)), "epoch-passed");
+    let repeated = signed(&world.order(), Role::Operator);
+    assert_eq!(world.code(&repeated), "already-recorded", "the nonce of the order that lapsed");
     let again = GenerationOrder { nonce: Nonce::new([2; 32]), ..world.order() };
     world.accept(&signed(&again, Role::Operator));
     assert_eq!(world.code(&receipt), "no-order", "it belongs to the order that lapsed");
