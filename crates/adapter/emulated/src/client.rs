@@ -104,8 +104,8 @@ impl Platform for PlatformClient {
         for part in bytes.chunks_mut(step) {
             let count = u32::try_from(part.len()).unwrap_or(RANDOM_BYTES_MAX);
             match self.0.ask(&Request::Random(count))? {
-                Answer::Random(random) if random.len() == part.len() => {
-                    part.copy_from_slice(&random);
+                Answer::Random(random) if random.0.len() == part.len() => {
+                    part.copy_from_slice(&random.0);
                 }
                 other => return Err(unexpected(&other).into()),
             }

@@ -28,7 +28,7 @@ use crate::host::EmulatedHost;
 use crate::launch::Prepared;
 use crate::protocol::{
     ARGUMENTS_MAX, Answer, FrameError, HostInfo, KeyBytes, LABEL_BYTES_MAX, LaunchRequest,
-    RANDOM_BYTES_MAX, Refusal, Request, WireProtection, receive, send,
+    RANDOM_BYTES_MAX, RandomBytes, Refusal, Request, WireProtection, receive, send,
 };
 use crate::report::{REPORT_BYTES, Report, Secs};
 use crate::state::{HostDirectory, StateError};
@@ -235,7 +235,7 @@ impl Shared {
             Request::VerifyReport(bytes) => self.verify_report(measured(caller)?, &bytes)?,
             Request::Random(count) => {
                 measured(caller)?;
-                Answer::Random(random(count)?)
+                Answer::Random(RandomBytes(random(count)?))
             }
             Request::Manifest => match caller {
                 Caller::Measured(bundle) => Answer::Manifest(bundle.manifest().clone()),

@@ -112,11 +112,7 @@ pub enum Answer {
     ReportVerified,
     /// To [`Request::Random`].
     #[n(5)]
-    Random(
-        #[n(0)]
-        #[cbor(with = "minicbor::bytes")]
-        Vec<u8>,
-    ),
+    Random(#[n(0)] RandomBytes),
     /// To [`Request::Manifest`].
     #[n(6)]
     Manifest(#[n(0)] Manifest),
@@ -479,6 +475,27 @@ impl std::fmt::Debug for KeyBytes {
 }
 
 impl Drop for KeyBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// Random bytes on their way: they may become a key. Wiped when dropped; they do not print.
+#[derive(Decode, Encode)]
+#[cbor(transparent)]
+pub struct RandomBytes(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) Vec<u8>,
+);
+
+impl std::fmt::Debug for RandomBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RandomBytes({}, …)", self.0.len())
+    }
+}
+
+impl Drop for RandomBytes {
     fn drop(&mut self) {
         self.0.zeroize();
     }
