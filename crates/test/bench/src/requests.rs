@@ -54,9 +54,13 @@ pub(crate) fn serve(state: &Path, admin: &Path) {
     let network = Network::new();
     let platform = Arc::new(network.enclave(1, &network.old));
     let running = node::run(&network, 1, platform, state, admin);
+    let bare = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let bare_address = bare.local_addr().expect("it is bound");
+    thread::spawn(move || echo(&bare));
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", running.address()).expect("the measurement waits for the address");
-    out.flush().expect("the measurement waits for the address");
+    writeln!(out, "{} {bare_address}", running.address())
+        .expect("the measurement waits for the addresses");
+    out.flush().expect("the measurement waits for the addresses");
     running.wait();
     running.stop();
 }
@@ -66,13 +70,14 @@ pub(crate) fn measure(directory: &Path, report: &mut dyn FnMut(&Figure)) {
     let mut network = Network::new();
     let sockets = tempfile::tempdir().expect("temporary directories can be made");
     let socket = sockets.path().join("1");
-    let (mut keeper, address) = spawn(&directory.join("keeper"), &socket);
+    let (mut keeper, addresses) = spawn(&directory.join("keeper"), &socket);
     let mut agent = Agent::connect(&socket);
     hold_first(&mut network, &mut agent);
+    let (address, bare) = addresses.split_once(' ').expect("the keeper says both");
     for kind in [KeyKind::Symmetric, KeyKind::Ed25519] {
-        throughput(&network, &keeper, &address, kind, report);
+        throughput(&network, &keeper, address, kind, report);
     }
-    latency(&network, &address, report);
+    latency(&network, address, bare, report);
     agent.demand(&AdminRequest::Shutdown);
     keeper.wait().expect("the keeper ends");
 }
@@ -150,37 +155,32 @@ fn ask_in_batches(mut session: Session<TcpStream>, kind: KeyKind, latencies: &Mu
     all.extend(own);
 }
 
-/// One request at a time, and in turn the same bytes over a bare socket.
-fn latency(network: &Network, address: &str, report: &mut dyn FnMut(&Figure)) {
+/// One request at a time, and in turn the same bytes over a bare socket of the same process: how
+/// long a process takes to wake up depends on where it sleeps.
+fn latency(network: &Network, address: &str, bare: &str, report: &mut dyn FnMut(&Figure)) {
     let mut session = open(network, address);
     let request = request(KeyKind::Symmetric);
     let (mut asked, mut echoed) = (Samples::default(), Samples::default());
     let mut message = wire::encode(&request);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let echo_address = listener.local_addr().expect("it is bound");
-    thread::scope(|scope| {
-        let bytes = message.len();
-        scope.spawn(move || echo(&listener, bytes));
-        let mut bare = TcpStream::connect(echo_address).expect("somebody listens");
-        bare.set_nodelay(true).expect("it is a socket");
-        for _ in 0..SINGLES / TURN {
-            for _ in 0..TURN {
-                let (answer, took) = timed(|| {
-                    session.send(&request).expect("the keeper reads");
-                    session.receive::<PeerResponse>().expect("the keeper answers")
-                });
-                expect_key(&answer);
-                asked.push(took);
-            }
-            for _ in 0..TURN {
-                let ((), took) = timed(|| {
-                    bare.write_all(&message).expect("somebody reads");
-                    bare.read_exact(&mut message).expect("somebody answers");
-                });
-                echoed.push(took);
-            }
+    let mut bare = TcpStream::connect(bare).expect("the keeper's process listens");
+    bare.set_nodelay(true).expect("it is a socket");
+    for _ in 0..SINGLES / TURN {
+        for _ in 0..TURN {
+            let (answer, took) = timed(|| {
+                session.send(&request).expect("the keeper reads");
+                session.receive::<PeerResponse>().expect("the keeper answers")
+            });
+            expect_key(&answer);
+            asked.push(took);
         }
-    });
+        for _ in 0..TURN {
+            let ((), took) = timed(|| {
+                bare.write_all(&message).expect("somebody reads");
+                bare.read_exact(&mut message).expect("somebody answers");
+            });
+            echoed.push(took);
+        }
+    }
     session.close();
     for percent in [50, 99] {
         report(&Figure {
@@ -191,18 +191,21 @@ fn latency(network: &Network, address: &str, report: &mut dyn FnMut(&Figure)) {
             value: asked.percentile(percent),
             floor: Some(echoed.percentile(percent)),
             target: None,
-            note: format!("{SINGLES} requests; the floor is an echo over a bare socket"),
+            note: format!(
+                "{SINGLES} requests; the floor is an echo over a bare socket of the same process"
+            ),
         });
     }
 }
 
-/// Sends messages of this size back until the other side is done.
-fn echo(listener: &TcpListener, bytes: usize) {
+/// Sends back what one caller sends, until it is done.
+fn echo(listener: &TcpListener) {
     let (mut stream, _) = listener.accept().expect("somebody connects");
     stream.set_nodelay(true).expect("it is a socket");
-    let mut message = vec![0; bytes];
-    while stream.read_exact(&mut message).is_ok() {
-        stream.write_all(&message).expect("somebody reads");
+    let mut message = [0; 1024];
+    while let Ok(count @ 1..) = stream.read(&mut message) {
+        let some = message.get(..count).expect("so much was read");
+        stream.write_all(some).expect("somebody reads");
     }
 }
 
