@@ -37,7 +37,10 @@ struct Operation {
 impl Source {
     /// One row for each kill, in order.
     pub(crate) fn rows(&self) -> Vec<Row> {
-        let events = read(&self.file);
+        self.rows_of(&read(&self.file))
+    }
+
+    fn rows_of(&self, events: &[Value]) -> Vec<Row> {
         let operations: Vec<Operation> = events.iter().filter_map(operation).collect();
         let mut rows = Vec::new();
         for (index, operation) in operations.iter().enumerate() {
@@ -47,7 +50,7 @@ impl Source {
             let repeated = later.iter().any(|other| other.what == operation.what);
             // An agent that finds a step begun in its journal goes on with that step.
             let interrupted = self.role == "agent" && stage.starts_with("started");
-            let outcome = match self.came_back(&events, operation.life) {
+            let outcome = match self.came_back(events, operation.life) {
                 false => Outcome::Stuck,
                 true if repeated || interrupted => Outcome::Resumed,
                 true => Outcome::Serving,
@@ -159,4 +162,50 @@ fn line(source: &Source, event: &Value) -> Option<String> {
     let Operation { life, what: (operation, file, stage), killed } = operation(event)?;
     let killed = killed?;
     Some(format!("   {node} {role} {life:>3}: killed {killed:<6} {operation:<8} {file} ({stage})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn began(life: u64) -> Value {
+        json!({ "event": "began", "life": life })
+    }
+
+    fn did(life: u64, path: &str, stage: &str, killed: Option<&str>) -> Value {
+        json!({
+            "event": "operation", "life": life, "operation": "fsync", "path": path,
+            "stage": stage, "killed": killed,
+        })
+    }
+
+    fn outcomes(role: &'static str, events: &[Value]) -> Vec<Outcome> {
+        let (phase, node, file) = ("first wave", "node-1".to_owned(), PathBuf::new());
+        let source = Source { phase, role, node, file };
+        source.rows_of(events).iter().map(|row| row.outcome).collect()
+    }
+
+    #[test]
+    fn what_is_done_again_was_resumed() {
+        let kill = did(1, "journal", "-", Some("before"));
+        let events = [began(1), kill.clone(), began(2), did(2, "journal", "-", None)];
+        assert_eq!(outcomes("agent", &events), [Outcome::Resumed]);
+        let events = [began(1), kill, began(2), did(2, "installed", "-", None)];
+        assert_eq!(outcomes("agent", &events), [Outcome::Serving]);
+        let begun = [began(1), did(1, "journal", "started 3", Some("after")), began(2)];
+        assert_eq!(outcomes("agent", &begun), [Outcome::Resumed]);
+        assert_eq!(outcomes("keeper", &begun), [Outcome::Serving]);
+    }
+
+    #[test]
+    fn who_does_not_come_back_or_gives_up_is_stuck() {
+        let gone = [began(1), did(1, "journal", "-", Some("before"))];
+        assert_eq!(outcomes("agent", &gone), [Outcome::Stuck]);
+        let gave_up = json!({ "event": "ended", "life": 2, "how": "exit 3" });
+        let given_up = [&gone[..], &[began(2), gave_up]].concat();
+        assert_eq!(outcomes("agent", &given_up), [Outcome::Stuck]);
+        assert_eq!(outcomes("keeper", &given_up), [Outcome::Serving]);
+    }
 }

@@ -35,12 +35,13 @@ impl Vault {
             .name("vault".to_owned())
             .spawn(move || {
                 let (mut known, mut vanished) = (BTreeSet::new(), BTreeSet::new());
+                let look = || sealed(&lab.directory, lab.nodes.iter().map(|node| &*node.name));
                 while !stopping.load(Ordering::Relaxed) {
-                    known.extend(look(&lab));
-                    vanished.extend(missing(&lab, &known));
+                    known.extend(look());
+                    vanished.extend(missing(look, &known));
                     std::thread::sleep(INTERVAL);
                 }
-                vanished.extend(missing(&lab, &known));
+                vanished.extend(missing(look, &known));
                 vanished
             })
             .context("cannot start a thread")?;
@@ -56,10 +57,10 @@ impl Vault {
 }
 
 /// What is known and not there, look after look.
-fn missing(lab: &SharedLab, known: &BTreeSet<Sealed>) -> BTreeSet<Sealed> {
+fn missing(look: impl Fn() -> BTreeSet<Sealed>, known: &BTreeSet<Sealed>) -> BTreeSet<Sealed> {
     let mut missing = known.clone();
     for _ in 0..LOOKS {
-        let there = look(lab);
+        let there = look();
         missing.retain(|sealed| !there.contains(sealed));
         if missing.is_empty() {
             break;
@@ -69,15 +70,16 @@ fn missing(lab: &SharedLab, known: &BTreeSet<Sealed>) -> BTreeSet<Sealed> {
     missing
 }
 
-fn look(lab: &SharedLab) -> BTreeSet<Sealed> {
+/// Keyring files of these nodes, live or in quarantine.
+fn sealed<'n>(lab: &Path, nodes: impl Iterator<Item = &'n str>) -> BTreeSet<Sealed> {
     let mut found = BTreeSet::new();
-    for node in &lab.nodes {
-        let state = lab.path(&format!("{}/data/state", node.name));
+    for node in nodes {
+        let state = lab.join(node).join("data/state");
         let quarantined = names(&state.join("quarantine"));
         let places = quarantined.iter().map(|name| state.join("quarantine").join(name));
         for place in std::iter::once(state.join("live")).chain(places) {
             let keyrings = names(&place).into_iter().filter(|name| name.starts_with("keyring-"));
-            found.extend(keyrings.map(|name| (node.name.clone(), name)));
+            found.extend(keyrings.map(|name| (node.to_owned(), name)));
         }
     }
     found
@@ -87,4 +89,29 @@ fn look(lab: &SharedLab) -> BTreeSet<Sealed> {
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_moved_into_quarantine_is_there_and_what_is_deleted_is_not() {
+        let lab = std::env::temp_dir().join(format!("heirloom-vault-{}", std::process::id()));
+        let state = lab.join("node-1/data/state");
+        fs::create_dir_all(state.join("live")).unwrap();
+        fs::create_dir_all(state.join("quarantine")).unwrap();
+        for name in ["keyring-0-0.sealed", "witness-1.sealed"] {
+            fs::write(state.join("live").join(name), "").unwrap();
+        }
+        let look = || sealed(&lab, ["node-1", "node-2"].into_iter());
+        let known = look();
+        assert_eq!(known.len(), 1);
+        let kept = state.join("quarantine/old.1");
+        fs::rename(state.join("live"), &kept).unwrap();
+        assert_eq!(missing(look, &known), BTreeSet::new());
+        fs::remove_file(kept.join("keyring-0-0.sealed")).unwrap();
+        assert_eq!(missing(look, &known), known);
+        fs::remove_dir_all(lab).unwrap();
+    }
 }
