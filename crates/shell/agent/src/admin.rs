@@ -1,14 +1,14 @@
 //! The agent's end of the admin channel to its keeper.
 
-use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use heirloom_model::limit::ADMIN_MESSAGE_BYTES_MAX;
+use heirloom_model::frame::{FrameError, receive, send};
 use heirloom_model::protocol::{AdminRefusal, AdminRequest, AdminResponse, KeeperStatus};
-use heirloom_model::wire;
 use heirloom_upgrade::port::DriverError;
+
+use crate::run::chain;
 
 /// How long a keeper may take for a short request: it unseals a large keyring at most.
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,8 +21,9 @@ pub fn ask(
     request: &AdminRequest,
     timeout: Duration,
 ) -> Result<AdminResponse, DriverError> {
+    // Also what cannot be understood: the keeper's process is what is observed next.
     exchange(socket, request, timeout)
-        .map_err(|error| DriverError::Unknown(format!("the keeper: {error}")))
+        .map_err(|error| DriverError::Unknown(format!("the keeper: {}", chain(&error))))
 }
 
 /// Asks for the keeper's status.
@@ -78,21 +79,10 @@ fn exchange(
     socket: &Path,
     request: &AdminRequest,
     timeout: Duration,
-) -> std::io::Result<AdminResponse> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(SHORT_TIMEOUT))?;
-    let message = wire::encode(request);
-    let length = u32::try_from(message.len()).map_err(std::io::Error::other)?;
-    stream.write_all(&length.to_be_bytes())?;
-    stream.write_all(&message)?;
-    let mut header = [0; 4];
-    stream.read_exact(&mut header)?;
-    let length = usize::try_from(u32::from_be_bytes(header)).map_err(std::io::Error::other)?;
-    if length > ADMIN_MESSAGE_BYTES_MAX {
-        return Err(std::io::Error::other("the answer is larger than any answer may be"));
-    }
-    let mut answer = vec![0; length];
-    stream.read_exact(&mut answer)?;
-    wire::decode(&answer).map_err(std::io::Error::other)
+) -> Result<AdminResponse, FrameError> {
+    let mut stream = UnixStream::connect(socket).map_err(FrameError::Io)?;
+    stream.set_read_timeout(Some(timeout)).map_err(FrameError::Io)?;
+    stream.set_write_timeout(Some(SHORT_TIMEOUT)).map_err(FrameError::Io)?;
+    send(&mut stream, request)?;
+    receive(&mut stream)
 }

@@ -22,6 +22,8 @@ pub struct Report {
     pub tick: String,
     /// What is awaited, or what went wrong.
     pub waiting: Vec<String>,
+    /// What is wrong although the agent goes on.
+    pub warnings: Vec<String>,
     /// The node's status, as Oasis operators know it.
     pub status: Value,
 }
@@ -70,7 +72,11 @@ async fn status(State(shared): State<Shared>) -> Response {
 
 async fn waiting(State(shared): State<Shared>) -> Json<Value> {
     let report = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
-    Json(json!({ "tick": report.tick, "waiting": report.waiting }))
+    Json(json!({
+        "tick": report.tick,
+        "waiting": report.waiting,
+        "warnings": report.warnings,
+    }))
 }
 
 async fn entries(State(shared): State<Shared>) -> Response {

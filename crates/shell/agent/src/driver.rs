@@ -12,7 +12,7 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::protocol::{AdminRequest, AdminResponse, KeeperStatus, ServingState, Source};
+use heirloom_model::protocol::{AdminRequest, AdminResponse, KeeperStatus, Source};
 use heirloom_model::release::Release;
 use heirloom_registry::port::LogStore;
 use heirloom_registry_shell::client::RegistryClient;
@@ -333,11 +333,6 @@ impl KeeperDriver {
             }),
         }
     }
-}
-
-/// Whether a status shows a keeper that can be reached by peers.
-pub fn is_reachable(status: &KeeperStatus) -> bool {
-    matches!(status.state, ServingState::Ready | ServingState::Draining)
 }
 
 fn follow(socket: &std::path::Path, entries: &[LogEntry]) -> Result<LogPosition, DriverError> {

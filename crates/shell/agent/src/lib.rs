@@ -8,7 +8,7 @@
 //! * [`run`]: the process and its loop.
 //! * [`driver`]: one node: platform daemon, admin channel, bundles, sealed state.
 //! * [`bundles`], [`state_dir`], [`admin`]: what the driver works with.
-//! * [`config`], [`api`], [`status`]: what operators see.
+//! * [`config`], [`api`], [`status`], `warnings`: what operators see.
 
 pub mod run;
 
@@ -21,3 +21,4 @@ pub mod state_dir;
 pub mod api;
 pub mod config;
 pub mod status;
+mod warnings;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use heirloom_model::counter::Time;
 use heirloom_model::digest::Nonce;
+use heirloom_model::domain::LogPosition;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
 use heirloom_registry_shell::client::RegistryClient;
@@ -22,6 +23,7 @@ use crate::bundles::{BundleError, Bundles};
 use crate::config::{Config, ConfigError};
 use crate::driver::KeeperDriver;
 use crate::state_dir::{StateDirectory, StateError};
+use crate::warnings;
 
 /// How long an announced address is believed without being announced again.
 pub const PRESENCE_TTL: Duration = Duration::from_secs(10);
@@ -178,14 +180,16 @@ fn turn(
     stopping: &AtomicBool,
 ) -> Result<(), AgentRunError> {
     let mut pause = PAUSE_MIN;
+    let mut old_log = None;
     while !stopping.load(Ordering::Relaxed) {
         let ticked = agent.tick(now(), &mut random_nonce);
         note(agent, report, &ticked);
+        warn(report, warnings::of(agent.state(), agent.observed(), now(), old_log.take()));
         match ticked {
             Ok(Tick::Progressed) => pause = PAUSE_MIN,
             Ok(Tick::Idle(_)) => {
                 pause = PAUSE_MIN;
-                wait_for_log(agent);
+                old_log = wait_for_log(agent);
             }
             Ok(Tick::Refused(trouble)) => {
                 tracing::warn!(error = %chain(&trouble), "refused");
@@ -218,12 +222,28 @@ fn passes(error: &AgentError) -> bool {
     }
 }
 
-fn wait_for_log(agent: &mut KeeperAgent) {
-    let from = agent.state().position().length;
+/// Waits for the log to grow, and returns what the registry shows if it is less than before.
+fn wait_for_log(agent: &mut KeeperAgent) -> Option<LogPosition> {
+    let known = agent.state().position();
     let registry = Arc::clone(&agent.driver().registry);
-    if registry.watch(from, IDLE_WAIT).is_err() {
+    let Ok(shown) = registry.watch(known.length, IDLE_WAIT) else {
         std::thread::sleep(PAUSE_MIN);
+        return None;
+    };
+    let is_same = shown == known;
+    (shown.length <= known.length && !is_same).then_some(shown)
+}
+
+/// Keeps what is wrong, and tells the log when it changes.
+fn warn(report: &Mutex<Report>, found: Vec<String>) {
+    let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for warning in found.iter().filter(|warning| !report.warnings.contains(warning)) {
+        tracing::warn!(%warning, "something is wrong");
     }
+    if let Some(own) = report.status.get_mut("heirloom") {
+        own["warnings"] = found.clone().into();
+    }
+    report.warnings = found;
 }
 
 /// Keeps what the interface shows.

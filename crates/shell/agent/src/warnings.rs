@@ -1,0 +1,86 @@
+//! What is wrong with a node although its agent goes on, in sentences for its operator.
+
+use heirloom_model::counter::Time;
+use heirloom_model::domain::LogPosition;
+use heirloom_registry::network::NetworkState;
+use heirloom_upgrade::port::Observation;
+
+/// Clocks of machines may differ by so much before anybody is told.
+const CLOCK_SECONDS_MAX: u64 = 300;
+
+/// What is wrong. `old_log` is what the registry shows if that is not what was followed.
+pub(crate) fn of(
+    state: &NetworkState,
+    observed: Option<&Observation>,
+    now: Time,
+    old_log: Option<LogPosition>,
+) -> Vec<String> {
+    let keeper = observed.and_then(|seen| seen.running.as_deref());
+    let unreadable = keeper.and_then(|keeper| keeper.unreadable.as_ref());
+    [
+        old_log.map(|shown| history(state.position(), shown)),
+        state.now().and_then(|network| clock(network, now)),
+        unreadable.map(|reason| {
+            format!(
+                "the keeper cannot read its state and keeps it as it is: {reason}; see the \
+                 runbook on unreadable state"
+            )
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn history(followed: LogPosition, shown: LogPosition) -> String {
+    let (followed, shown) = (followed.length, shown.length);
+    if shown < followed {
+        format!(
+            "the registry shows an old log: {shown} entries, where {followed} were followed \
+             before; nothing goes on until it shows the newest one"
+        )
+    } else {
+        format!(
+            "the registry shows another history of {shown} entries than was followed; nothing \
+             goes on until it shows the right one"
+        )
+    }
+}
+
+/// Nothing is decided by a host's clock, but its journal and its logs would tell wrong times.
+fn clock(network: Time, now: Time) -> Option<String> {
+    let behind = network.0.saturating_sub(now.0);
+    (behind > CLOCK_SECONDS_MAX).then(|| {
+        format!(
+            "the clock of this host is wrong: it is at least {behind} seconds behind the newest \
+             epoch; set it, or the journal tells wrong times"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::counter::LogIndex;
+    use heirloom_model::digest::{LogHash, NetworkId};
+
+    use super::*;
+
+    #[test]
+    fn a_clock_behind_the_newest_epoch_is_wrong() {
+        let epoch = Time(1_000_000);
+        assert_eq!(clock(epoch, Time(2_000_000)), None);
+        assert_eq!(clock(epoch, Time(1_000_000 - CLOCK_SECONDS_MAX)), None);
+        let told = clock(epoch, Time(1_000_000 - CLOCK_SECONDS_MAX - 1)).unwrap();
+        assert!(told.contains("301 seconds behind"), "{told}");
+    }
+
+    #[test]
+    fn an_old_log_and_another_history_are_told_apart() {
+        let state = NetworkState::new(NetworkId::new([1; 32]));
+        assert_eq!(of(&state, None, Time(0), None), Vec::<String>::new());
+        let at = |length| LogPosition { length: LogIndex(length), head: LogHash::new([2; 32]) };
+        assert!(history(at(9), at(7)).contains("an old log: 7 entries, where 9"));
+        assert!(history(at(9), at(9)).contains("another history of 9 entries"));
+        assert_eq!(of(&state, None, Time(0), Some(at(0))).len(), 1);
+    }
+}
