@@ -73,7 +73,9 @@ fn show(
 ) -> (Value, String, Exit) {
     let keyring = facts::keyring(domain);
     let judged = judge(id, domain, state, since);
-    let was_asked = domain.challenges().next().is_some();
+    // Proofs from before a rotation say nothing about the generation that it made.
+    let committed = domain.committed().map(|committed| committed.at);
+    let was_asked = domain.challenges().any(|asked| Some(asked.at()) > committed);
     let exit = match &judged {
         None | Some(Ok(_)) => Exit::Done,
         Some(Err(_)) if was_asked => Exit::Refused,
@@ -81,7 +83,9 @@ fn show(
     };
     let said = match &judged {
         None => "no generation is committed, so nothing can be lost yet".to_owned(),
-        Some(Err(_)) if !was_asked => "not known: nobody was asked for proof yet".to_owned(),
+        Some(Err(_)) if !was_asked => {
+            "not known: nobody was asked for proof since this generation was made".to_owned()
+        }
         Some(Ok(survivors)) => format!(
             "no loss: proven in {} failure domains, {} needed, {} may vanish",
             survivors.failure_domains(),

@@ -45,7 +45,8 @@ pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
 }
 
 fn fetch(agent: &str, path: &str) -> Result<Value, Diagnostic> {
-    let url = format!("{}{path}", agent.trim_end_matches('/'));
+    let scheme = if agent.contains("://") { "" } else { "http://" };
+    let url = format!("{scheme}{}{path}", agent.trim_end_matches('/'));
     let config = ureq::Agent::config_builder().timeout_global(Some(DEADLINE)).build();
     let answer = ureq::Agent::new_with_config(config).get(&url).call();
     let unreachable = |error: &dyn std::error::Error| {

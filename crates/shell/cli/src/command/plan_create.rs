@@ -221,7 +221,7 @@ fn running(domain: &DomainId, state: &NetworkState) -> Result<ReleaseDigest, Dia
             Err(Diagnostic::new(Code::LogNothing, message).hint("name the release with --from"))
         }
         _ => {
-            let message = "the nodes of the domain run more than one release";
+            let message = "the nodes of the domain registered with more than one release";
             Err(Diagnostic::new(Code::InputMissing, message).hint("name the release with --from"))
         }
     }

@@ -67,7 +67,8 @@ fn serve(args: &Serve, context: Context) -> Result<Report, Diagnostic> {
     let (log, torn) = LogFile::open(&args.log).map_err(|error| ledger::log_error(&error))?;
     if let Some(torn) = torn {
         output::note(&format!(
-            "the last append never finished, and nobody was told that it had: {} bytes cut off",
+            "the last entry was not whole: {} bytes cut off. After a failure of power that is as it \
+             should be; after anything else, look whether agents followed a longer log",
             torn.bytes
         ));
     }

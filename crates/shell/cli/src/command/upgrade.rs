@@ -157,6 +157,8 @@ pub(crate) struct View {
     pub(crate) done: usize,
     pub(crate) total: usize,
     approvals: usize,
+    /// Of these, the ones whose last epoch has passed.
+    lapsed: usize,
     /// For each node, the next step and what it waits for.
     pub(crate) next: Vec<Next>,
     not_after: u64,
@@ -202,6 +204,7 @@ impl View {
             done: steps.iter().filter(|step| found.done_at(step.id).is_some()).count(),
             total: steps.len(),
             approvals: found.approvals().len(),
+            lapsed: found.approvals().values().filter(|end| **end < state.epoch()).count(),
             next,
             not_after: plan.not_after.0,
         }
@@ -214,10 +217,14 @@ impl View {
             PlanStatus::Proposed
             | PlanStatus::Approved
             | PlanStatus::ApprovalLapsed
-            | PlanStatus::Expired
-            | PlanStatus::RollingBack
-            | PlanStatus::RolledBack => "before: an abort goes back",
+            | PlanStatus::Expired => "before: an abort goes back",
+            PlanStatus::RollingBack | PlanStatus::RolledBack => "before: called off",
         }
+    }
+
+    /// Whether nothing goes on before enough operators approve.
+    pub(crate) fn awaits_operators(&self) -> bool {
+        matches!(self.status, PlanStatus::Proposed | PlanStatus::ApprovalLapsed)
     }
 
     /// For programs.
@@ -242,6 +249,7 @@ impl View {
             "steps_done": self.done,
             "steps": self.total,
             "approvals": self.approvals,
+            "approvals_lapsed": self.lapsed,
             "not_after": self.not_after,
             "next": next,
         })
@@ -249,10 +257,14 @@ impl View {
 
     /// For people.
     fn text(&self) -> String {
+        let approvals = match self.lapsed {
+            0 => self.approvals.to_string(),
+            lapsed => format!("{}, of which {lapsed} lapsed", self.approvals),
+        };
         let mut text = table(&[
             ("plan", self.digest.to_string()),
             ("status", self.status.name().to_owned()),
-            ("approvals", self.approvals.to_string()),
+            ("approvals", approvals),
             ("steps", format!("{} of {} done", self.done, self.total)),
             ("no return", self.side().to_owned()),
             ("last epoch", self.not_after.to_string()),
@@ -262,11 +274,12 @@ impl View {
                 .next
                 .iter()
                 .map(|next| {
-                    let waiting = if next.waiting.is_empty() {
-                        "nothing".to_owned()
-                    } else {
-                        next.waiting.join("; ")
-                    };
+                    let mut waiting = next.waiting.join("; ");
+                    if self.awaits_operators() {
+                        "approval by enough operators".clone_into(&mut waiting);
+                    } else if waiting.is_empty() {
+                        "nothing".clone_into(&mut waiting);
+                    }
                     let step = format!("{} {}", next.step, next.action);
                     vec![next.node.clone(), next.wave.to_string(), step, waiting]
                 })

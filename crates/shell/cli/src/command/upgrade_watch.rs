@@ -125,9 +125,7 @@ fn end(status: PlanStatus) -> Option<Exit> {
 fn message(shown: &View) -> String {
     let awaited = shown.next.iter().flat_map(|next| &next.waiting).next();
     match (shown.status, awaited) {
-        (PlanStatus::Proposed | PlanStatus::ApprovalLapsed, _) => {
-            "waiting for approval by enough operators".to_owned()
-        }
+        _ if shown.awaits_operators() => "waiting for approval by enough operators".to_owned(),
         (status, Some(awaited)) => format!("{}, waiting for {awaited}", status.name()),
         (status, None) => status.name().to_owned(),
     }
