@@ -21,14 +21,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use heirloom_model::evidence::ReportData;
+use heirloom_model::frame::{FrameError, receive, send};
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::host::EmulatedHost;
 use crate::launch::Prepared;
 use crate::protocol::{
-    ARGUMENTS_MAX, Answer, FrameError, HostInfo, KeyBytes, LABEL_BYTES_MAX, LaunchRequest,
-    RANDOM_BYTES_MAX, RandomBytes, Refusal, Request, WireProtection, receive, send,
+    ARGUMENTS_MAX, Answer, HostInfo, KeyBytes, LABEL_BYTES_MAX, LaunchRequest, RANDOM_BYTES_MAX,
+    RandomBytes, Refusal, Request, WireProtection,
 };
 use crate::report::{REPORT_BYTES, Report, Secs};
 use crate::state::{HostDirectory, StateError};

@@ -1,8 +1,6 @@
 //! What processes say to the platform daemon: one request and one answer per frame.
 //!
-//! A frame is a length of four bytes, little-endian, and that many bytes of canonical CBOR.
-
-use std::io::{self, Read, Write};
+//! Frames are those of [`heirloom_model::frame`].
 
 use heirloom_keeper::port::PlatformIdentity;
 use heirloom_model::evidence::{Evidence, ReportData};
@@ -10,9 +8,8 @@ use heirloom_model::identifier::{HostId, PlatformId, ReleaseName};
 use heirloom_model::limit::EVIDENCE_BYTES_MAX;
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
-use heirloom_model::wire::{self, Wire, WireError};
 use minicbor::{Decode, Encode};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use crate::manifest::Manifest;
 use crate::report::{Attributes, LaunchMode, TargetInfo};
@@ -501,60 +498,6 @@ impl Drop for RandomBytes {
     }
 }
 
-/// Why no value came through a stream.
-#[derive(Debug, thiserror::Error)]
-pub enum FrameError {
-    /// The other side is gone.
-    #[error("the other side closed the connection")]
-    Closed,
-    /// The stream failed.
-    #[error("the connection failed")]
-    Io(#[source] io::Error),
-    /// The frame is larger than it may be.
-    #[error("a frame of {found} bytes is more than the {FRAME_BYTES_MAX} allowed")]
-    TooLarge {
-        /// What it claims to have.
-        found: u32,
-    },
-    /// The frame has no value of the expected kind.
-    #[error(transparent)]
-    Wire(#[from] WireError),
-}
-
-/// Sends one value.
-pub fn send<T: Wire>(stream: &mut impl Write, value: &T) -> Result<(), FrameError> {
-    send_bytes(stream, &Zeroizing::new(wire::encode(value)))
-}
-
-/// Receives one value.
-pub fn receive<T: Wire>(stream: &mut impl Read) -> Result<T, FrameError> {
-    Ok(wire::decode(&receive_bytes(stream)?)?)
-}
-
-/// Sends the bytes of one frame.
-pub fn send_bytes(stream: &mut impl Write, bytes: &[u8]) -> Result<(), FrameError> {
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    if bytes.len() > FRAME_BYTES_MAX {
-        return Err(FrameError::TooLarge { found: length });
-    }
-    let frame = Zeroizing::new([&length.to_le_bytes()[..], bytes].concat());
-    stream.write_all(&frame).and_then(|()| stream.flush()).map_err(FrameError::Io)
-}
-
-/// Receives the bytes of one frame.
-pub fn receive_bytes(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, FrameError> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => FrameError::Closed,
-        _ => FrameError::Io(error),
-    })?;
-    let found = u32::from_le_bytes(length);
-    let size = usize::try_from(found).ok().filter(|size| *size <= FRAME_BYTES_MAX);
-    let mut bytes = Zeroizing::new(vec![0; size.ok_or(FrameError::TooLarge { found })?]);
-    stream.read_exact(&mut bytes).map_err(FrameError::Io)?;
-    Ok(bytes)
-}
-
 heirloom_model::wire! {
     Request: "request to the platform", FRAME_BYTES_MAX;
     Answer: "answer of the platform", FRAME_BYTES_MAX;
@@ -565,24 +508,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_that_claims_too_much_is_refused_before_it_is_read() {
-        let mut claim = &[0xff, 0xff, 0xff, 0xff][..];
-        assert!(matches!(receive_bytes(&mut claim), Err(FrameError::TooLarge { .. })));
-        let mut nothing = &[][..];
-        assert!(matches!(receive_bytes(&mut nothing), Err(FrameError::Closed)));
-        let mut torn = &[2, 0, 0, 0, 7][..];
-        assert!(matches!(receive_bytes(&mut torn), Err(FrameError::Io(_))));
-    }
-
-    #[test]
-    fn a_request_survives_its_frame_and_a_second_spelling_is_refused() {
-        let mut stream = Vec::new();
-        send(&mut stream, &Request::Random(7)).unwrap();
-        assert!(matches!(receive(&mut &stream[..]), Ok(Request::Random(7))));
-        let last = stream.len() - 1;
-        stream.splice(last.., [0x18, 7]);
-        stream[0] += 1;
-        let padded = receive::<Request>(&mut &stream[..]);
-        assert!(matches!(padded, Err(FrameError::Wire(WireError::NotCanonical { .. }))));
+    fn what_may_become_a_key_does_not_print() {
+        let secrets =
+            [Answer::SealKey(KeyBytes([0xab; 16])), Answer::Random(RandomBytes(vec![0xab; 16]))];
+        for answer in secrets {
+            let text = format!("{answer:?}").to_lowercase();
+            assert!(!text.contains("171") && !text.contains("ab, ab"), "{text}");
+        }
     }
 }

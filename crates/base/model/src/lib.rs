@@ -8,6 +8,7 @@
 //!
 //! * [`wire`]: the one codec. Canonical CBOR; a byte string has exactly one meaning, and a value
 //!   exactly one byte string.
+//! * [`frame`]: how values follow each other in a stream.
 //! * [`digest`], [`identifier`], [`counter`], [`measurement`], [`signature`], [`secret`]: newtypes.
 //! * [`statement`], [`envelope`], [`log`]: what the registry orders.
 //! * [`root`], [`fleet`], [`release`], [`policy`], [`domain`], [`evidence`], [`plan`]: what the
@@ -16,6 +17,7 @@
 //! * [`sealed`]: what a keeper leaves on disk. [`key_file`]: what a signer keeps in a file.
 //! * [`context`], [`limit`]: every domain separation string, every named limit.
 
+pub mod frame;
 pub mod wire;
 
 pub mod counter;

@@ -1,18 +1,16 @@
-//! The socket for the agent. Frames of four bytes of big-endian length and canonical CBOR.
+//! The socket for the agent.
 
-use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use heirloom_model::limit::ADMIN_MESSAGE_BYTES_MAX;
+use heirloom_model::frame::{FrameError, receive, send};
 use heirloom_model::protocol::{AdminRequest, AdminResponse};
-use heirloom_model::wire::{self, Wire};
 
 use crate::connections::Connections;
 use crate::limit::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MAX};
-use crate::log::event;
+use crate::log::{event, with_causes};
 use crate::run::End;
 use crate::service::Service;
 
@@ -36,7 +34,7 @@ pub(crate) fn listen(
         let (service, end, open) = (Arc::clone(service), end.clone(), Arc::clone(connections));
         let spawned = thread::Builder::new().name("agent".to_owned()).spawn(move || {
             if let Err(error) = serve(&service, stream, &end) {
-                event("agent-ended", error);
+                event("agent-ended", with_causes(&error));
             }
             open.forget(number);
         });
@@ -47,10 +45,15 @@ pub(crate) fn listen(
     }
 }
 
-fn serve(service: &Service, mut stream: UnixStream, end: &Sender<End>) -> io::Result<()> {
-    stream.set_read_timeout(Some(ADMIN_IDLE_MAX))?;
-    stream.set_write_timeout(Some(ADMIN_IDLE_MAX))?;
-    while let Some(request) = receive::<AdminRequest>(&mut stream)? {
+fn serve(service: &Service, mut stream: UnixStream, end: &Sender<End>) -> Result<(), FrameError> {
+    stream.set_read_timeout(Some(ADMIN_IDLE_MAX)).map_err(FrameError::Io)?;
+    stream.set_write_timeout(Some(ADMIN_IDLE_MAX)).map_err(FrameError::Io)?;
+    loop {
+        let request = match receive::<AdminRequest>(&mut stream) {
+            Ok(request) => request,
+            Err(FrameError::Closed) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let answer = service.admin(&request);
         send(&mut stream, &answer)?;
         if request == AdminRequest::Shutdown && answer == AdminResponse::Done {
@@ -59,39 +62,10 @@ fn serve(service: &Service, mut stream: UnixStream, end: &Sender<End>) -> io::Re
             return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Asks a keeper one thing. For agents in this process, and for tests.
-pub fn ask(stream: &mut UnixStream, request: &AdminRequest) -> io::Result<AdminResponse> {
+pub fn ask(stream: &mut UnixStream, request: &AdminRequest) -> Result<AdminResponse, FrameError> {
     send(stream, request)?;
-    receive(stream)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-}
-
-/// Sends one frame.
-fn send<T: Wire>(stream: &mut impl Write, message: &T) -> io::Result<()> {
-    let bytes = wire::encode(message);
-    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    stream.write_all(&[length.to_be_bytes().as_slice(), &bytes].concat())
-}
-
-/// Receives one frame; none if the other side is done.
-fn receive<T: Wire>(stream: &mut impl Read) -> io::Result<Option<T>> {
-    let mut header = [0; 4];
-    match stream.read_exact(&mut header) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
-    }
-    let length = u32::from_be_bytes(header);
-    let limit = u64::try_from(T::BYTES_MAX.min(ADMIN_MESSAGE_BYTES_MAX)).unwrap_or(u64::MAX);
-    if u64::from(length) > limit {
-        return Err(io::Error::other(format!("{} of {length} bytes is too large", T::WHAT)));
-    }
-    // Memory grows with what arrives, not with what is announced.
-    let mut bytes = Vec::new();
-    stream.take(u64::from(length)).read_to_end(&mut bytes)?;
-    if u32::try_from(bytes.len()) != Ok(length) {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    wire::decode(&bytes).map(Some).map_err(io::Error::other)
+    receive(stream)
 }

@@ -8,7 +8,8 @@ use std::process::{Command, ExitCode};
 use std::thread;
 
 use heirloom_emulated::client::wait_until_daemon_ends;
-use heirloom_emulated::protocol::{FrameError, receive_bytes, send_bytes};
+use heirloom_emulated::protocol::FRAME_BYTES_MAX;
+use heirloom_model::frame::{FrameError, receive_bytes, send_bytes};
 
 /// Where the platform's own arguments have the socket, and where the test's begin.
 const PLATFORM: usize = 2;
@@ -44,8 +45,9 @@ fn main() -> ExitCode {
 
 fn forward(mut test: UnixStream, platform: &str) -> Result<(), FrameError> {
     let mut platform = UnixStream::connect(platform).map_err(FrameError::Io)?;
+    let (what, limit) = ("frame", FRAME_BYTES_MAX);
     loop {
-        send_bytes(&mut platform, &receive_bytes(&mut test)?)?;
-        send_bytes(&mut test, &receive_bytes(&mut platform)?)?;
+        send_bytes(&mut platform, &receive_bytes(&mut test, what, limit)?, what, limit)?;
+        send_bytes(&mut test, &receive_bytes(&mut platform, what, limit)?, what, limit)?;
     }
 }

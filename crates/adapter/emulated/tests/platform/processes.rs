@@ -14,7 +14,7 @@ use heirloom_emulated::daemon::{Daemon, DaemonError, Stopper};
 use heirloom_emulated::files::FileError;
 use heirloom_emulated::protocol::{
     Answer, InstanceInfo, InstanceState, LABEL_BYTES_MAX, LaunchId, LaunchRequest, Refusal,
-    Request, StopSignal, WireMode, receive, send,
+    Request, StopSignal, WireMode,
 };
 use heirloom_emulated::provisioning::DevelopmentRoot;
 use heirloom_emulated::report::TargetInfo;
@@ -22,6 +22,7 @@ use heirloom_emulated::state::{HostDirectory, StateError};
 use heirloom_keeper::port::{Platform as _, PlatformError};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::frame::{receive, send};
 use heirloom_model::measurement::Measurement;
 use tempfile::TempDir;
 
