@@ -59,6 +59,21 @@ fn a_journal_with_any_byte_changed_is_corrupt_and_stays_as_it_is() {
     }
 }
 
+/// Also if each of them is whole: the guard of a record names the one before it.
+#[test]
+fn records_that_changed_places_are_corrupt() {
+    let (_directory, path, bytes) = small_journal();
+    let sizes: Vec<usize> = RECORDS.iter().map(|record| 4 + 4 + record.len() + 32).collect();
+    let (head, rest) = bytes.split_at(16);
+    let (first, rest) = rest.split_at(sizes[0]);
+    let (second, third) = rest.split_at(sizes[1]);
+    for order in [[second, first, third], [first, third, second], [first, first, second]] {
+        fs::write(&path, [head, &order.concat()].concat()).unwrap();
+        let found = JournalFile::open(&path).map(|_| ());
+        assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{found:?}");
+    }
+}
+
 #[test]
 fn a_journal_is_missing_taken_or_too_long_never_silently_new() {
     let (directory, path, _) = small_journal();
