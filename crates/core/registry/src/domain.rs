@@ -165,14 +165,6 @@ impl DomainState {
         of_node.filter(|found| found.statement.node == *node).max_by_key(|found| found.at)
     }
 
-    /// The latest registration of each measurement on a node.
-    pub fn registrations_of<'a>(
-        &'a self,
-        node: &'a NodeId,
-    ) -> impl Iterator<Item = &'a Registered> {
-        self.registrations.values().filter(move |registered| registered.statement.node == *node)
-    }
-
     /// The latest registration of exactly this code on a node.
     pub fn registration_with(
         &self,

@@ -8,7 +8,7 @@ use heirloom_model::domain::LogPosition;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::protocol::{PeerRequest, PeerResponse, ReplicatedGeneration, ServingState};
+use heirloom_model::protocol::{PeerRequest, PeerResponse, ReplicatedGeneration};
 use heirloom_model::release::Release;
 use heirloom_upgrade::journal::Durable;
 use heirloom_upgrade::port::{DriverError, JournalError, JournalStore, NodeDriver, Observation};
@@ -360,9 +360,4 @@ fn expect_code(found: Option<Measurement>, expected: Measurement) -> Result<(), 
 
 fn refused(error: impl std::fmt::Display) -> DriverError {
     DriverError::Refused(error.to_string())
-}
-
-/// Whether a keeper holds and serves.
-pub fn is_ready(process: &Process) -> bool {
-    process.keeper.state() == ServingState::Ready
 }
