@@ -65,6 +65,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Plays the demo for the test: once in peace, and once with kills all along.
+pub(crate) fn check() -> Result<()> {
+    for kill in [false, true] {
+        run(&Arguments { kill, json: true, keep: false })?;
+    }
+    Ok(())
+}
+
 fn play(lab: &SharedLab, arguments: &Arguments) -> Result<Value> {
     say(
         "\n1. Found a network: 4 hosts with an emulated CPU each, registry, 3 policy signers, 3 operators.",

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo};
-use crate::{setup, sim, tidy};
+use crate::{demo, setup, sim, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -33,6 +33,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "tests", run: |_| tests() },
     Section { name: "documentation", run: |_| documentation() },
     Section { name: "supply chain", run: |_| supply_chain() },
+    Section { name: "fleet", run: |_| demo::check() },
     Section { name: "simulation", run: |arguments| simulation(arguments.seeds) },
 ];
 
