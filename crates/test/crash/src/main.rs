@@ -69,7 +69,7 @@ struct Run {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse() {
-        Arguments::Run(run) => trace(run),
+        Arguments::Run(run) => trace(&run),
         Arguments::Begin { program } => begin(&program),
     };
     match done {
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn trace(run: Run) -> Result<()> {
+fn trace(run: &Run) -> Result<()> {
     let within = std::path::absolute(&run.within)?;
     let log = Log::open(&run.log, &run.journal)?;
     Tracer::new(run.role, within, Selection::new(run.kills_max), log).run(&run.program)

@@ -91,9 +91,10 @@ fn named(process: Pid, directory: u64, address: u64) -> Option<PathBuf> {
     if name.is_absolute() {
         return Some(name);
     }
-    let base = match descriptor(directory) == descriptor(HERE) {
-        true => fs::read_link(format!("/proc/{process}/cwd")).ok()?,
-        false => open_file(process, directory)?,
+    let base = if descriptor(directory) == descriptor(HERE) {
+        fs::read_link(format!("/proc/{process}/cwd")).ok()?
+    } else {
+        open_file(process, directory)?
     };
     Some(base.join(name))
 }
@@ -116,7 +117,8 @@ pub(crate) fn normalised(path: &Path, within: &Path) -> Option<String> {
     let relative = path.strip_prefix(within).ok()?;
     let text = relative.to_str()?;
     // Sockets and the keeper's output say nothing that survives.
-    if text.is_empty() || text.ends_with(".sock") || text.ends_with(".log") {
+    let silent = relative.extension().is_some_and(|end| end == "sock" || end == "log");
+    if text.is_empty() || silent {
         return None;
     }
     let mut short = String::new();

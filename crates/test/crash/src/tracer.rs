@@ -173,13 +173,12 @@ impl Tracer {
 
     /// A thread begins a system call, or has come to its end.
     fn at_call(&mut self, thread: Pid) -> Result<()> {
-        let process = match self.threads.get(&thread) {
-            Some(known) => known.process,
-            None => {
-                let Some(process) = process_of(thread) else { return Ok(()) };
-                self.threads.insert(thread, Thread { process, inside: None });
-                process
-            }
+        let process = if let Some(known) = self.threads.get(&thread) {
+            known.process
+        } else {
+            let Some(process) = process_of(thread) else { return Ok(()) };
+            self.threads.insert(thread, Thread { process, inside: None });
+            process
         };
         let Some(life) = self.lives.get(&process).copied().filter(|life| !life.killed) else {
             return Ok(());

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Runs a shell script under the supervisor, in this directory.
 fn supervise(role: &str, directory: &Path, script: &str) -> Vec<Value> {
     let data = directory.join("data");
-    std::fs::create_dir(&data).unwrap();
+    std::fs::create_dir(&data).expect("a new directory has room");
     let log = directory.join("events");
     let status = Command::new(env!("CARGO_BIN_EXE_heirloom-crash"))
         .args(["run", "--role", role, "--within"])
@@ -20,10 +20,10 @@ fn supervise(role: &str, directory: &Path, script: &str) -> Vec<Value> {
         .args(["--", "sh", "-c", script])
         .current_dir(&data)
         .status()
-        .unwrap();
+        .expect("the supervisor can be started");
     assert!(status.success());
-    let events = std::fs::read_to_string(log).unwrap();
-    events.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let events = std::fs::read_to_string(log).expect("a supervisor writes events");
+    events.lines().map(|line| serde_json::from_str(line).expect("events are JSON")).collect()
 }
 
 /// Where processes were killed: operation, path, moment.
