@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity};
+use heirloom_model::causes::with_causes;
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::frame::{FrameError, receive, send};
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
 use heirloom_model::secret::Secret;
 
-use crate::daemon::with_causes;
 use crate::manifest::Manifest;
 use crate::protocol::{
     Answer, HostInfo, InstanceInfo, LaunchId, LaunchRequest, RANDOM_BYTES_MAX, Refusal, Request,

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use heirloom_model::causes::with_causes;
 use heirloom_model::evidence::ReportData;
 use heirloom_model::frame::{FrameError, receive, send};
 use nix::fcntl::{Flock, FlockArg};
@@ -369,17 +370,6 @@ impl From<crate::cpu::KeyError> for Refusal {
             }
         }
     }
-}
-
-/// An error with its causes, for people.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// One daemon per machine: two would be two CPUs with the same fuses.

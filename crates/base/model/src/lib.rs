@@ -15,7 +15,8 @@
 //!   statements say.
 //! * [`protocol`]: what agents, keepers and applications say to each other.
 //! * [`sealed`]: what a keeper leaves on disk. [`key_file`]: what a signer keeps in a file.
-//! * [`context`], [`limit`]: every domain separation string, every named limit.
+//! * [`context`], [`limit`]: every domain separation string, every named limit. [`causes`]: what
+//!   people read about an error.
 
 pub mod frame;
 pub mod wire;
@@ -43,5 +44,6 @@ pub mod root;
 pub mod protocol;
 pub mod sealed;
 
+pub mod causes;
 pub mod context;
 pub mod limit;

@@ -4,11 +4,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use heirloom_model::causes::with_causes;
 use heirloom_model::frame::{FrameError, receive, send};
 use heirloom_model::protocol::{AdminRefusal, AdminRequest, AdminResponse, KeeperStatus};
 use heirloom_upgrade::port::DriverError;
-
-use crate::run::chain;
 
 /// How long a keeper may take for a short request: it unseals a large keyring at most.
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,7 +22,7 @@ pub fn ask(
 ) -> Result<AdminResponse, DriverError> {
     // Also what cannot be understood: the keeper's process is what is observed next.
     exchange(socket, request, timeout)
-        .map_err(|error| DriverError::Unknown(format!("the keeper: {}", chain(&error))))
+        .map_err(|error| DriverError::Unknown(format!("the keeper: {}", with_causes(&error))))
 }
 
 /// Asks for the keeper's status.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use heirloom_model::causes::with_causes;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::LogPosition;
@@ -192,12 +193,12 @@ fn turn(
                 old_log = wait_for_log(agent);
             }
             Ok(Tick::Refused(trouble)) => {
-                tracing::warn!(error = %chain(&trouble), "refused");
+                tracing::warn!(error = %with_causes(&trouble), "refused");
                 std::thread::sleep(pause);
                 pause = PAUSE_MAX.min(pause * 2);
             }
             Err(error) if passes(&error) => {
-                tracing::warn!(error = %chain(&error), "not now");
+                tracing::warn!(error = %with_causes(&error), "not now");
                 std::thread::sleep(pause);
                 pause = PAUSE_MAX.min(pause * 2);
             }
@@ -264,11 +265,11 @@ fn note(agent: &KeeperAgent, report: &Mutex<Report>, ticked: &Result<Tick, Agent
         }
         Ok(Tick::Refused(trouble)) => {
             "refused".clone_into(&mut report.tick);
-            report.waiting = vec![chain(trouble)];
+            report.waiting = vec![with_causes(trouble)];
         }
         Err(error) => {
             "failed".clone_into(&mut report.tick);
-            report.waiting = vec![chain(error)];
+            report.waiting = vec![with_causes(error)];
         }
     }
 }
@@ -301,18 +302,6 @@ fn random_nonce() -> Nonce {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
     Nonce::new(bytes)
-}
-
-/// An error with its causes, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

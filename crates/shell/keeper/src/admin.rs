@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 
+use heirloom_model::causes::with_causes;
 use heirloom_model::frame::{FrameError, receive, send};
 use heirloom_model::protocol::{AdminRequest, AdminResponse};
 
 use crate::connections::Connections;
 use crate::limit::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MAX};
-use crate::log::{event, with_causes};
+use crate::log::event;
 use crate::run::End;
 use crate::service::Service;
 

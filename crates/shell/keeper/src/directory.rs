@@ -107,7 +107,7 @@ impl StateStore for StateDirectory {
             }
             other => StoreError::Failed {
                 file: name.to_owned(),
-                reason: crate::log::with_causes(&other),
+                reason: heirloom_model::causes::with_causes(&other),
             },
         })
     }

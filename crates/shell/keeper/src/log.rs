@@ -8,15 +8,3 @@ pub fn event(code: &str, detail: impl Display) {
     // Whoever closed standard error does not want to hear it.
     writeln!(std::io::stderr(), "heirloom-keeper: {code}: {detail}").ok();
 }
-
-/// An error with its causes, on one line.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
-}

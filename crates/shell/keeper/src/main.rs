@@ -8,8 +8,9 @@ use heirloom_emulated::client::{PlatformClient, wait_until_daemon_ends};
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper::port::PlatformError;
 use heirloom_keeper_shell::arguments::{self, ArgumentError};
-use heirloom_keeper_shell::log::{event, with_causes};
+use heirloom_keeper_shell::log::event;
 use heirloom_keeper_shell::run::{self, End, RunError, Settings};
+use heirloom_model::causes::with_causes;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 

@@ -4,13 +4,14 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
+use heirloom_model::causes::with_causes;
 use heirloom_model::protocol::PeerRequest;
 use heirloom_session::error::SessionError;
 use heirloom_session::session::accept;
 
 use crate::connections::Connections;
 use crate::limit::{REQUESTS_PER_FLUSH_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
-use crate::log::{event, with_causes};
+use crate::log::event;
 use crate::service::Service;
 
 /// Takes connections until `is_over`.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_keeper::keeper::replicate::ReplicationRequest;
+use heirloom_model::causes::with_causes;
 use heirloom_model::digest::Nonce;
 use heirloom_model::protocol::{
     AdminRefusal, PeerRefusal, PeerRequest, PeerResponse, ReplicatedGeneration, ServingState,
@@ -19,7 +20,7 @@ use heirloom_session::session::{Session, connect_before};
 use heirloom_session::stream::dial;
 
 use crate::limit::{OVERTAKEN_MAX, REASON_BYTES_MAX, SOURCE_TIME_MAX, SOURCES_MAX};
-use crate::log::{event, with_causes};
+use crate::log::event;
 use crate::service::{Service, refused};
 
 /// Why one source did not help.

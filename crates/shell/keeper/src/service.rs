@@ -182,9 +182,9 @@ impl Trust for Service {
 }
 
 fn load(directory: &StateDirectory) -> Result<Vec<StoredFile>, AdminRefusal> {
-    directory
-        .load()
-        .map_err(|error: DirectoryError| AdminRefusal::Storage(crate::log::with_causes(&error)))
+    directory.load().map_err(|error: DirectoryError| {
+        AdminRefusal::Storage(heirloom_model::causes::with_causes(&error))
+    })
 }
 
 fn storage(error: &StoreError) -> AdminRefusal {

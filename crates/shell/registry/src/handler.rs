@@ -13,6 +13,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use heirloom_model::causes::with_causes;
 use heirloom_model::counter::LogIndex;
 use heirloom_model::domain::LogPosition;
 use heirloom_model::identifier::NodeId;
@@ -203,27 +204,16 @@ impl IntoResponse for Failure {
     }
 }
 
-/// A message with all its causes, for people.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
-
 fn malformed(error: &dyn Error) -> Failure {
-    Failure::Malformed { reason: chain(error) }
+    Failure::Malformed { reason: with_causes(error) }
 }
 
 fn corrupt(error: &dyn Error) -> Failure {
-    Failure::Corrupt { reason: chain(error) }
+    Failure::Corrupt { reason: with_causes(error) }
 }
 
 fn refused(refusal: &Refusal) -> Failure {
-    Failure::Refused { code: refusal.code().to_owned(), reason: chain(refusal) }
+    Failure::Refused { code: refusal.code().to_owned(), reason: with_causes(refusal) }
 }
 
 fn append_failure(error: AppendError) -> Failure {

@@ -7,6 +7,7 @@ use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use heirloom_model::causes::with_causes;
 use heirloom_model::measurement::Measurement;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
@@ -14,7 +15,6 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::peer::{Caller, Peer};
-use super::with_causes;
 use crate::bundle::VerifiedBundle;
 use crate::launch::{LaunchError, Launched, SealedFile};
 use crate::protocol::{INSTANCES_MAX, InstanceInfo, InstanceState, LaunchId, Refusal, StopSignal};

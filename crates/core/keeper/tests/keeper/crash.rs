@@ -47,7 +47,7 @@ fn story(world: &mut World, one: &mut Node, two: &mut Node) {
         follow(world, one);
         let receipt =
             persist(world, one, |_, node| node.keeper.create_generation(&node.enclave, order));
-        world.accept_bytes(receipt);
+        world.accept_bytes(&receipt);
         follow(world, one);
         follow(world, two);
         let receipt = persist(world, two, |world, node| {
@@ -58,7 +58,7 @@ fn story(world: &mut World, one: &mut Node, two: &mut Node) {
             };
             node.keeper.accept_proposed(&node.enclave, &responder, order, &sent[0])
         });
-        world.accept_bytes(receipt);
+        world.accept_bytes(&receipt);
         follow(world, one);
         follow(world, two);
     }

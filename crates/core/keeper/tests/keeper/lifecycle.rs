@@ -63,7 +63,7 @@ fn a_proof_is_good_only_after_a_restart() {
         world.feed(node);
         let files = node.disk.stored();
         let proof = node.keeper.prove(&node.enclave, challenge, &files).unwrap();
-        world.accept_bytes(proof);
+        world.accept_bytes(&proof);
         let domain = world.state.domain(&world.ceremony.domain).unwrap();
         let committed = *domain.committed().unwrap();
         let proven: &Proven = domain.latest_proof(&node.name).unwrap();
@@ -108,11 +108,11 @@ fn a_write_that_fails_takes_no_effect() {
     assert!(one.keeper.repeat_receipt(&one.enclave, order).unwrap().is_none());
     let intent = one.keeper.create_generation(&one.enclave, order).unwrap();
     let receipt = one.carry_out(intent);
-    world.accept_bytes(receipt);
+    world.accept_bytes(&receipt);
     world.feed(&mut one);
     world.feed(&mut two);
     let receipt = world.receive(order, &mut one, &mut two).unwrap();
-    world.accept_bytes(receipt);
+    world.accept_bytes(&receipt);
     // The promotion fails; the proposal stays, and the next call promotes it.
     let rest = world.log.last().unwrap().clone();
     let intent = one.keeper.follow(&one.enclave, &[rest]).unwrap();
@@ -135,11 +135,11 @@ fn a_crash_anywhere_in_a_promotion_loses_nothing() {
         world.feed(&mut one);
         let intent = one.keeper.create_generation(&one.enclave, order).unwrap();
         let receipt = one.carry_out(intent);
-        world.accept_bytes(receipt);
+        world.accept_bytes(&receipt);
         world.feed(&mut one);
         world.feed(&mut two);
         let receipt = world.receive(order, &mut one, &mut two).unwrap();
-        world.accept_bytes(receipt);
+        world.accept_bytes(&receipt);
         let rest = world.log.last().unwrap().clone();
         let intent = one.keeper.follow(&one.enclave, &[rest]).unwrap();
         assert_eq!(intent.writes().len(), 2, "a keyring file and a witness");
@@ -170,7 +170,7 @@ fn a_receipt_is_repeated_and_a_lost_proposal_is_not_replaced() {
         heirloom_model::wire::decode::<heirloom_model::envelope::Envelope>(bytes).unwrap().payload
     };
     assert_eq!(payload(&receipt), payload(&again));
-    world.accept_bytes(receipt);
+    world.accept_bytes(&receipt);
     one.disk.files.clear();
     world.restart(&mut one, &world.old.clone());
     world.feed(&mut one);

@@ -306,7 +306,7 @@ fn a_root_that_was_seen_is_not_left_out_after_a_restart() {
     fork.log.clear();
     fork.state = heirloom_registry::network::NetworkState::new(fork.ceremony.network);
     for entry in &world.log {
-        fork.accept_bytes(entry.envelope.clone());
+        fork.accept_bytes(&entry.envelope);
     }
     world.accept(&world.ceremony.next_root(Serial(2)));
     world.feed(&mut one);

@@ -86,21 +86,21 @@ impl World {
         self.accept(&self.ceremony.policy(&policy));
     }
 
-    pub(crate) fn append(&mut self, envelope: Vec<u8>) -> Applied {
-        let envelope = self.ceremony.countersigned(&envelope);
+    pub(crate) fn append(&mut self, envelope: &[u8]) -> Applied {
+        let envelope = self.ceremony.countersigned(envelope);
         let entry = LogEntry::following(&self.state.position(), envelope);
         let applied = self.state.apply(&entry).unwrap();
         self.log.push(entry);
         applied
     }
 
-    pub(crate) fn accept_bytes(&mut self, envelope: Vec<u8>) {
+    pub(crate) fn accept_bytes(&mut self, envelope: &[u8]) {
         let applied = self.append(envelope);
         assert!(matches!(applied, Applied::Accepted(_)), "{applied:?}");
     }
 
     pub(crate) fn accept(&mut self, envelope: &Envelope) {
-        self.accept_bytes(wire::encode(envelope));
+        self.accept_bytes(&wire::encode(envelope));
     }
 
     pub(crate) fn epoch(&mut self) {
@@ -200,11 +200,11 @@ impl World {
         self.feed(one);
         let intent = one.keeper.create_generation(&one.enclave, order).unwrap();
         let receipt = one.carry_out(intent);
-        self.accept_bytes(receipt);
+        self.accept_bytes(&receipt);
         self.feed(one);
         self.feed(two);
         let receipt = self.receive(order, one, two).unwrap();
-        self.accept_bytes(receipt);
+        self.accept_bytes(&receipt);
         self.feed(one);
         self.feed(two);
     }

@@ -43,7 +43,7 @@ fn a_keyring_survives_processes_and_moves_to_new_code() {
     assert_eq!(received.origin, HoldingOrigin::Recovered);
     assert_eq!(before, world.keys(&three, &requests(300)));
     let registration = three.statement(&AdminRequest::Register);
-    world.accept_bytes(registration);
+    world.accept_bytes(&registration);
 }
 
 #[test]

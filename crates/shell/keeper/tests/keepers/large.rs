@@ -39,7 +39,7 @@ fn create(world: &mut World) {
         fed = world.log.len();
         let intent = keeper.create_generation(&enclave, order).unwrap();
         let receipt = carry_out(&mut keeper, &mut state, intent);
-        world.accept_bytes(receipt);
+        world.accept_bytes(&receipt);
     }
     let intent = keeper.follow(&enclave, &world.log[fed..]).unwrap();
     carry_out(&mut keeper, &mut state, intent);

@@ -81,8 +81,8 @@ impl World {
         world
     }
 
-    pub(crate) fn accept_bytes(&mut self, envelope: Vec<u8>) {
-        let envelope = self.ceremony.countersigned(&envelope);
+    pub(crate) fn accept_bytes(&mut self, envelope: &[u8]) {
+        let envelope = self.ceremony.countersigned(envelope);
         let entry = LogEntry::following(&self.state.position(), envelope);
         let applied = self.state.apply(&entry).unwrap();
         assert!(matches!(applied, Applied::Accepted(_)), "{applied:?}");
@@ -90,7 +90,7 @@ impl World {
     }
 
     pub(crate) fn accept(&mut self, envelope: &Envelope) {
-        self.accept_bytes(wire::encode(envelope));
+        self.accept_bytes(&wire::encode(envelope));
     }
 
     pub(crate) fn enclave(&self, number: u8, code: &Code) -> EmulatedEnclave {
@@ -153,11 +153,11 @@ impl World {
         let domain = self.state.domain(&self.ceremony.domain).unwrap();
         let order = domain.order().unwrap().order().nonce;
         self.feed(one);
-        self.accept_bytes(one.statement(&AdminRequest::CreateGeneration { order }));
+        self.accept_bytes(&one.statement(&AdminRequest::CreateGeneration { order }));
         self.feed(one);
         self.feed(two);
         let sources = vec![nobody(), one.source()];
-        self.accept_bytes(two.statement(&AdminRequest::ReceiveGeneration { order, sources }));
+        self.accept_bytes(&two.statement(&AdminRequest::ReceiveGeneration { order, sources }));
         self.feed(one);
         self.feed(two);
     }

@@ -19,6 +19,7 @@ use clap::Parser;
 use heirloom_client::client::Client;
 use heirloom_emulated::client::{PlatformClient, wait_until_daemon_ends};
 use heirloom_keeper::port::Platform;
+use heirloom_model::causes::with_causes;
 use heirloom_registry_shell::client::RegistryClient;
 
 use arguments::Arguments;
@@ -31,7 +32,8 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // If nobody reads the message, the exit code still says it.
-            writeln!(std::io::stderr(), "heirloom-example-app: {}", chain(error.as_ref())).ok();
+            writeln!(std::io::stderr(), "heirloom-example-app: {}", with_causes(error.as_ref()))
+                .ok();
             ExitCode::FAILURE
         }
     }
@@ -61,16 +63,4 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let report = Report::new(manifest.network, domain, application, measurement);
     let report = workload::run(arguments, client, report)?;
     Ok(report.is_flawless())
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -5,12 +5,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use heirloom_client::client::Client;
+use heirloom_model::causes::with_causes;
 use heirloom_model::counter::Generation;
 use heirloom_model::identifier::{KeyId, ParseNameError};
 use heirloom_model::protocol::{KeyKind, KeyPart, KeyPeriod, KeyRequest};
 
 use crate::arguments::Arguments;
-use crate::chain;
 use crate::report::{Progress, Report};
 
 /// Generations that one round asks for, the newest ones. More would make a round so long that a
@@ -87,10 +87,10 @@ fn ask(client: &mut Client, batch: &[KeyRequest], patience: Duration, report: &m
             for (request, answer) in batch.iter().zip(answers) {
                 match answer {
                     Ok(key) => report.key(request, &key),
-                    Err(refused) => report.failed(1, chain(&refused)),
+                    Err(refused) => report.failed(1, with_causes(&refused)),
                 }
             }
         }
-        Err(error) => report.failed(batch.len(), chain(&error)),
+        Err(error) => report.failed(batch.len(), with_causes(&error)),
     }
 }
