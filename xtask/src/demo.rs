@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::lab::chaos::Chaos;
 use crate::lab::network::{Code, Network};
@@ -50,8 +52,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     say("Building the fleet's programs (minutes on the first run, then seconds).");
     lab::build()?;
     let lab = Arc::new(Lab::new("demo", NODES, say)?);
-    let summary =
-        play(&lab, arguments).with_context(|| format!("look into {}", lab.directory.display()))?;
+    end_when_interrupted(&lab)?;
+    let played = play(&lab, arguments);
+    if lab.is_ending() {
+        // What failed did so because somebody interrupted. The process ends when the fleet has.
+        loop {
+            std::thread::park();
+        }
+    }
+    let summary = played.with_context(|| format!("look into {}", lab.directory.display()))?;
     if arguments.json {
         println!("{summary}");
     }
@@ -70,6 +79,25 @@ pub(crate) fn check() -> Result<()> {
     for kill in [false, true] {
         run(&Arguments { kill, json: true, keep: false })?;
     }
+    Ok(())
+}
+
+/// Ctrl-C ends the whole fleet and leaves nothing behind.
+fn end_when_interrupted(lab: &SharedLab) -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    // The lab ends by itself when nobody holds it any more, so this must not.
+    let lab = Arc::downgrade(lab);
+    std::thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            say("\ninterrupted: ending the fleet");
+            if let Some(lab) = lab.upgrade() {
+                lab.end();
+                let _removed = std::fs::remove_dir_all(&lab.directory);
+            }
+            #[expect(clippy::exit, reason = "the main thread may be anywhere")]
+            std::process::exit(130);
+        }
+    })?;
     Ok(())
 }
 

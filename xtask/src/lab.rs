@@ -14,6 +14,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub(crate) struct Lab {
     /// Nodes in order: `node-1` and so on.
     pub(crate) nodes: Vec<Node>,
     processes: Mutex<BTreeMap<String, Child>>,
+    /// Set when the fleet ends: nobody starts again what is stopped.
+    ending: AtomicBool,
     /// Servers that run under the crash supervisor, with the words for it.
     supervised: Mutex<BTreeMap<String, Vec<String>>>,
     /// Where lines for people go.
@@ -121,6 +124,7 @@ impl Lab {
             registry_port,
             nodes,
             processes: Mutex::default(),
+            ending: AtomicBool::new(false),
             supervised: Mutex::default(),
             out,
         })
@@ -192,9 +196,28 @@ impl Lab {
                 supervisor.args(words).arg("--").arg(command.get_program()).args(command.get_args())
             }
         };
+        let mut processes = self.processes();
+        ensure!(!self.is_ending(), "the fleet is ending");
         let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
-        self.processes().insert(name.to_owned(), child);
+        processes.insert(name.to_owned(), child);
         Ok(())
+    }
+
+    /// Whether the fleet is ending, or has ended.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Ends every process, in order. Nothing is started any more.
+    pub(crate) fn end(&self) {
+        let mut processes = self.processes();
+        self.ending.store(true, Ordering::Relaxed);
+        // Agents first: they would start again what is stopped.
+        for prefix in ["agent-", "platform-", ""] {
+            for (_, child) in processes.iter_mut().filter(|(name, _)| name.starts_with(prefix)) {
+                terminate(child);
+            }
+        }
     }
 
     /// From its next start on, a server runs under the crash supervisor, which gets these words.
@@ -266,13 +289,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let mut processes = self.processes();
-        // Agents first, so that nobody starts again what is stopped.
-        for prefix in ["agent-", "platform-", ""] {
-            for (_, child) in processes.iter_mut().filter(|(name, _)| name.starts_with(prefix)) {
-                terminate(child);
-            }
-        }
+        self.end();
     }
 }
 
