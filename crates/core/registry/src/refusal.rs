@@ -162,6 +162,13 @@ refusals! {
     /// Something that must be done before has no result.
     "too-early" "step {before} must be done before step {step}"
     TooEarly { step: StepId = "The step.", before: StepId = "What must be done before.", };
+    /// The step verifies, and too few holders have proven possession to it.
+    "not-proven" "{found} of {needed} holders have proven possession to step {step}"
+    NotProven {
+        step: StepId = "The step.",
+        found: u32 = "Who have.",
+        needed: u32 = "How many must.",
+    };
     /// It is in the log already.
     "already-recorded" "the {what} is recorded already, as entry {at}"
     AlreadyRecorded { what: &'static str = "What.", at: LogIndex = "Where.", };

@@ -2,7 +2,9 @@
 
 use heirloom_model::counter::Serial;
 use heirloom_model::digest::PlanDigest;
+use heirloom_model::domain::PlanStep;
 use heirloom_model::envelope::Envelope;
+use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::{NODES_MAX, STEPS_MAX};
 use heirloom_model::plan::{
     Abort, Action, Approval, Gate, Placement, Plan, Proposal, Step, StepId, StepResult,
@@ -206,10 +208,42 @@ pub(crate) fn examine_result(state: &NetworkState, envelope: &Envelope) -> Resul
     if let Some(before) = plan.missing_before(step) {
         return Err(Refusal::TooEarly { step: id, before });
     }
-    if let Action::Withdraw(serial) = &step.action {
-        check_withdrawal(state, plan, step, *serial)?;
+    match &step.action {
+        Action::Withdraw(serial) => check_withdrawal(state, plan, step, *serial)?,
+        Action::Verify { targets, need } => check_verification(state, plan, id, (targets, *need))?,
+        Action::Prepare(_)
+        | Action::Drain
+        | Action::Stop(_)
+        | Action::Quarantine(_)
+        | Action::Restore(_)
+        | Action::Install { .. }
+        | Action::Start(_)
+        | Action::Replicate { .. }
+        | Action::Restart(_) => {}
     }
     Ok(Change::StepResult(result))
+}
+
+/// That holders have proven possession is in the log, so nobody has to believe an agent that
+/// says so.
+fn check_verification(
+    state: &NetworkState,
+    plan: &PlanState,
+    step: StepId,
+    (targets, needed): (&[NodeId], u32),
+) -> Result<(), Refusal> {
+    let contents = plan.plan();
+    let asked = PlanStep { plan: *plan.digest(), step };
+    let proven = state
+        .domain(&contents.domain)
+        .map(|domain| domain.proven_since(asked, contents.generation, &contents.checksum))
+        .unwrap_or_default();
+    let found = targets.iter().filter(|target| proven.contains(target)).count();
+    let found = u32::try_from(found).unwrap_or(u32::MAX);
+    if found < needed {
+        return Err(Refusal::NotProven { step, found, needed });
+    }
+    Ok(())
 }
 
 /// Whether a result of this step makes sense where the plan stands.

@@ -2,6 +2,7 @@
 
 use heirloom_model::counter::{Epoch, Generation, PlanNumber, Serial};
 use heirloom_model::digest::{Checksum, NetworkId, Nonce, PlanDigest, ReleaseDigest};
+use heirloom_model::domain::{HoldingOrigin, PlanStep};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::plan::{Abort, Action, Approval, Gate, Plan, Proposal, StepId, StepResult};
 use heirloom_model::root::Role;
@@ -227,6 +228,32 @@ fn a_result_comes_from_the_agent_whose_step_it_is() {
     assert_eq!(world.code(&sign(&first)), "already-recorded");
 }
 
+/// An agent that says so is not enough: the proofs must be in the log, and good.
+#[test]
+fn a_verification_is_done_only_with_the_proofs_that_it_asked_for() {
+    let mut world = World::with_approved_plan();
+    world.finish(&[(0, "n1")]);
+    let verified = result(&world, 1, "n1");
+    assert_eq!(world.code(&verified), "not-proven");
+    let mut challenge = world.challenge(99);
+    let digest = world.plan().digest();
+    challenge.step = Some(PlanStep { plan: digest, step: StepId(1) });
+    world.accept(&Envelope::signed(&challenge, [&agent("n1")]));
+    assert_eq!(world.code(&verified), "not-proven", "asked, and nobody answered");
+    let Some(Action::Verify { targets, .. }) =
+        world.plan().step(StepId(1)).map(|step| step.action.clone())
+    else {
+        panic!("step 1 verifies");
+    };
+    let target = targets.first().unwrap().as_str().to_owned();
+    let mut flawed = world.proof(&target, 99);
+    flawed.origin = HoldingOrigin::Received;
+    world.accept(&Instance::new(&target, OLD).attest(&flawed));
+    assert_eq!(world.code(&verified), "not-proven", "answered, but not from durable state");
+    world.prove_step(&world.plan(), 1);
+    assert_eq!(world.code(&verified), "accepted");
+}
+
 #[test]
 fn rights_are_withdrawn_last_and_by_a_published_policy() {
     let mut world = World::with_approved_plan();
@@ -266,6 +293,7 @@ fn a_withdrawal_of_another_serial_is_refused() {
     let policy = world.completing(&plan);
     world.accept(&signed(&policy, Role::Policy));
     for (step, node) in [(0, "n1"), (1, "n1"), (2, "n2"), (3, "n2")] {
+        world.prove_step(&plan, step);
         let result = StepResult { plan: plan.digest(), ..world.result(step, node) };
         world.accept(&Envelope::signed(&result, [&agent(node)]));
     }
@@ -342,6 +370,7 @@ fn an_abort_comes_from_an_operator_and_before_the_point_of_no_return() {
     assert_eq!(world.code(&Envelope::signed(&abort, [&agent("n1")])), "unknown-signer");
     world.accept(&signed(&world.approval(&plan), Role::Operator));
     for (step, node) in [(0, "n1"), (1, "n1"), (2, "n2")] {
+        world.prove_step(&plan, step);
         let result = StepResult { plan: plan.digest(), ..world.result(step, node) };
         world.accept(&Envelope::signed(&result, [&agent(node)]));
     }

@@ -10,8 +10,8 @@ use heirloom_model::counter::{
 };
 use heirloom_model::digest::{ArtifactDigest, Checksum, DigestOf, JournalHash, NetworkId, Nonce};
 use heirloom_model::domain::{
-    Challenge, EpochStart, GenerationOrder, GenerationReceipt, HoldingOrigin, PossessionProof,
-    Registration,
+    Challenge, EpochStart, GenerationOrder, GenerationReceipt, HoldingOrigin, PlanStep,
+    PossessionProof, Registration,
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::fleet::{Fleet, Node};
@@ -441,9 +441,27 @@ impl World {
         }
     }
 
+    /// Lets every target of a verifying step prove that it recovered the keyring.
+    pub(crate) fn prove_step(&mut self, plan: &Plan, step: u32) {
+        let Some(Action::Verify { targets, .. }) =
+            plan.step(StepId(step)).map(|it| it.action.clone())
+        else {
+            return;
+        };
+        let nonce = u8::try_from(step).unwrap() + 200;
+        let mut challenge = self.challenge(nonce);
+        challenge.step = Some(PlanStep { plan: plan.digest(), step: StepId(step) });
+        self.accept(&Envelope::signed(&challenge, [&agent("n1")]));
+        for target in targets {
+            let proof = self.proof(target.as_str(), nonce);
+            self.accept(&Instance::new(target.as_str(), OLD).attest(&proof));
+        }
+    }
+
     /// Records good results of these steps.
     pub(crate) fn finish(&mut self, steps: &[(u32, &str)]) {
         for (step, node) in steps {
+            self.prove_step(&self.plan(), *step);
             let result = self.result(*step, node);
             self.accept(&Envelope::signed(&result, [&agent(node)]));
         }
