@@ -59,6 +59,12 @@ impl JournalFile {
         Ok(records)
     }
 
+    /// The record at the end that was never finished, if there is one: its append is going on
+    /// now, or was cut off by a crash.
+    pub fn torn_tail(path: &Path) -> Result<Option<TornTail>, StoreError> {
+        inspect(path, FORMAT, |_, _| ())
+    }
+
     /// Appends a record. When this returns, it survives a power failure.
     pub fn append(&mut self, record: &[u8]) -> Result<(), StoreError> {
         self.chain.append(record).map(|_| ())

@@ -53,6 +53,12 @@ impl LogFile {
         Ok((Self::new(chain, places)?, torn))
     }
 
+    /// The entry at the end that was never finished, if there is one: its append is going on now,
+    /// or was cut off by a crash.
+    pub fn torn_tail(path: &Path) -> Result<Option<TornTail>, StoreError> {
+        inspect(path, FORMAT, |_, _| ())
+    }
+
     /// Reads a whole log that a registry may be writing, without changing it.
     pub fn inspect(path: &Path) -> Result<Vec<LogEntry>, StoreError> {
         let mut entries: Vec<LogEntry> = Vec::new();

@@ -134,6 +134,11 @@ codes! {
     JournalCorrupt "E-JOURNAL-001" Corrupt "a journal contradicts itself"
         "stop the agent, keep the file, and find out what damaged the disk";
 
+    JournalTorn "E-JOURNAL-002" Transient "a journal ends within a record"
+        "if the agent runs, run the command again; if it crashed, start it: it cuts off what was never finished";
+    LogTorn "E-LOG-009" Transient "a log ends within an entry"
+        "if the registry runs, run the command again; if it crashed, start it: it cuts off what was never finished";
+
     PlanRefused "E-PLAN-001" Refused "no safe plan exists for what is asked"
         "remove what the reason names, then plan again";
     PlanFindings "E-PLAN-002" Refused "the independent checker found faults in the plan"

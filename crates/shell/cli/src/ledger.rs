@@ -87,7 +87,10 @@ impl LogArgs {
                 let (log, _torn) = LogFile::open(path).map_err(|error| log_error(&error))?;
                 Box::new(log)
             }
-            (Some(path), _) => Box::new(ReadOnly::open(path).map_err(|error| log_error(&error))?),
+            (Some(path), _) => {
+                whole(path)?;
+                Box::new(ReadOnly::open(path).map_err(|error| log_error(&error))?)
+            }
             (None, Some(url)) => Box::new(RegistryClient::new(&url)),
             (None, None) => {
                 let message = "neither a registry nor a log file was given";
@@ -259,6 +262,19 @@ impl LogStore for ReadOnly {
         let read = LogFile::inspect(&self.path);
         *self.entries() = read.map_err(|error| ReadError::Corrupt { reason: error.to_string() })?;
         self.head()
+    }
+}
+
+/// Whether a log file ends with its last entry; what was never finished is told, not skipped.
+fn whole(path: &Path) -> Result<(), Diagnostic> {
+    match LogFile::torn_tail(path).map_err(|error| log_error(&error))? {
+        None => Ok(()),
+        Some(torn) => {
+            let message = format!("{} ends within an entry", path.display());
+            let (offset, bytes) = (torn.offset, torn.bytes);
+            let cause = format!("from byte {offset} on, {bytes} bytes were never finished");
+            Err(Diagnostic::new(Code::LogTorn, message).cause(cause))
+        }
     }
 }
 

@@ -59,6 +59,12 @@ fn read(path: &Path) -> Result<Story, Diagnostic> {
         }
         _ => file::store_error(&error),
     })?;
+    if let Some(torn) = JournalFile::torn_tail(path).map_err(|error| file::store_error(&error))? {
+        let message = format!("{} ends within a record", path.display());
+        let cause =
+            format!("from byte {} on, {} bytes were never finished", torn.offset, torn.bytes);
+        return Err(Diagnostic::new(Code::JournalTorn, message).cause(cause));
+    }
     let corrupt = |error: &CorruptJournal| {
         let message = format!("{} contradicts itself", path.display());
         Diagnostic::new(Code::JournalCorrupt, message).because(error)

@@ -70,3 +70,16 @@ fn records_that_no_agent_can_have_written_are_corruption() {
     let said = place.fails("journal show journal", 5, "E-JOURNAL-001");
     assert!(said.contains("cannot follow what stands before it"), "{said}");
 }
+
+#[test]
+fn a_journal_that_ends_within_a_record_is_not_taken_for_a_shorter_one() {
+    let place = Place::new();
+    journal(&place);
+    let whole = std::fs::read(place.path("journal")).unwrap();
+    std::fs::write(place.path("cut"), &whole[..whole.len() - 5]).unwrap();
+    for verb in ["verify", "show", "export"] {
+        let said = place.fails(&format!("journal {verb} cut"), 4, "E-JOURNAL-002");
+        assert!(said.contains("never finished"), "{said}");
+    }
+    assert_eq!(std::fs::read(place.path("cut")).unwrap(), whole[..whole.len() - 5]);
+}
