@@ -6,12 +6,16 @@ use serde_json::Value;
 
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
 use crate::output::Report;
 
 /// Verbs.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Show a node's status, with the fields that Oasis operators know
+    ///
+    /// Exits with 4 while the agent warns of something: an old log, a wrong clock, unreadable
+    /// state. The warnings are in the status, under `heirloom`.
     Status(Status),
 }
 
@@ -41,7 +45,13 @@ pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     }
     // The document is Oasis's; it gets no schema of ours, and people read the same bytes.
     let text = serde_json::to_string_pretty(&answer).expect("JSON is printable");
-    Ok(Report::raw(format!("{text}\n")))
+    let report = Report::raw(format!("{text}\n"));
+    Ok(if is_warned_of(&answer) { report.exit(Exit::Incomplete) } else { report })
+}
+
+fn is_warned_of(status: &Value) -> bool {
+    let warnings = status.pointer("/heirloom/warnings").and_then(Value::as_array);
+    warnings.is_some_and(|warnings| !warnings.is_empty())
 }
 
 fn fetch(agent: &str, path: &str) -> Result<Value, Diagnostic> {
@@ -75,4 +85,20 @@ fn fetch(agent: &str, path: &str) -> Result<Value, Diagnostic> {
         Diagnostic::new(Code::NodeAnswer, format!("{url} answers something else than a status"))
             .because(&error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_status_with_warnings_is_a_warning() {
+        let warned =
+            |warnings: Value| is_warned_of(&json!({ "heirloom": { "warnings": warnings } }));
+        assert!(warned(json!(["the clock of this host is behind"])));
+        assert!(!warned(json!([])));
+        assert!(!is_warned_of(&json!({ "heirloom": {} })));
+    }
 }
