@@ -1,7 +1,7 @@
 //! Setup, test, demo, bench, tidy and CI of this workspace: `cargo xtask --help`.
 //!
 //! Everything that CI does is a command here, so that it can be done on a laptop. Read in this
-//! order: [`test`] names the sections of a full test, [`tidy`] enforces the architecture,
+//! order: [`mod@test`] names the sections of a full test, [`tidy`] enforces the architecture,
 //! [`setup`] installs what both need, [`process`] is how any of them starts another program.
 #![expect(
     clippy::print_stderr,

@@ -6,7 +6,7 @@
 //!
 //! Read in this order:
 //!
-//! * [`wire`]: the one codec. Canonical CBOR; a byte string has exactly one meaning, and a value
+//! * [`mod@wire`]: the one codec. Canonical CBOR; a byte string has exactly one meaning, and a value
 //!   exactly one byte string.
 //! * [`frame`]: how values follow each other in a stream.
 //! * [`digest`], [`identifier`], [`counter`], [`measurement`], [`signature`], [`secret`]: newtypes.
