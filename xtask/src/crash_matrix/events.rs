@@ -87,6 +87,12 @@ impl Source {
         killed.next_back().is_none_or(|last| self.came_back(&events, last.life))
     }
 
+    /// Whether a kill is the last thing that the supervisor saw.
+    pub(crate) fn ends_with_a_kill(&self) -> bool {
+        let last = read(&self.file).last().and_then(operation);
+        last.is_some_and(|operation| operation.killed.is_some())
+    }
+
     /// Whether there were more operations than kills.
     pub(crate) fn is_exhausted(&self) -> bool {
         let exhausted =

@@ -99,8 +99,14 @@ impl Phase {
         let mut rows: Vec<Row> = Vec::new();
         for source in &sources {
             let mut own = source.rows();
-            if let (Err(_), Some(last)) = (&done, own.last_mut()) {
-                last.outcome = last.outcome.max(Outcome::Stuck);
+            match (&done, own.last_mut()) {
+                (Err(_), Some(last)) => last.outcome = last.outcome.max(Outcome::Stuck),
+                // Killed after the last look at it: it came back when it was left alone, and the
+                // phase ended with everybody serving.
+                (Ok(()), Some(last)) if source.ends_with_a_kill() => {
+                    last.outcome = Outcome::Serving;
+                }
+                (Ok(()), Some(_)) | (_, None) => {}
             }
             rows.extend(own);
         }
