@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heirloom_model::counter::Generation;
+use heirloom_model::counter::{Generation, Serial};
 use heirloom_model::digest::sha256;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
@@ -102,12 +102,23 @@ pub fn recovers(disk: &Disk, newest: Generation) -> bool {
 fn no_leak(world: &World, node: &NodeId, disk: &Disk) -> Result<(), Violation> {
     let all = disk.quarantine.iter().map(|(_, files)| files).chain([&disk.live]);
     for header in all.flat_map(headers) {
-        if !world.code.contains_key(&header.measurement) {
+        if !is_named(world, &header.measurement) {
             let measurement = header.measurement;
             return Err(Violation::Leak { node: node.clone(), measurement });
         }
     }
     Ok(())
+}
+
+/// Whether some policy that is published by now lets this code hold.
+fn is_named(world: &World, measurement: &Measurement) -> bool {
+    let domain = world.judge.domain(&world.ceremony.domain);
+    domain.is_some_and(|domain| {
+        let serials = (1..=domain.published().0).map(Serial);
+        serials
+            .filter_map(|serial| domain.policy_by_serial(serial))
+            .any(|policy| policy.holder(measurement).is_some())
+    })
 }
 
 fn nothing_deleted(node: &NodeId, disk: &Disk, ledger: &mut Ledger) -> Result<(), Violation> {
