@@ -34,6 +34,14 @@ contexts! {
     EVIDENCE_SESSION_INITIATOR = "heirloom v1 evidence for a session, initiator";
     /// Report data of evidence made for one session by the side that accepted.
     EVIDENCE_SESSION_RESPONDER = "heirloom v1 evidence for a session, responder";
+    /// Digest of what an approved plan allows with one step of a handover.
+    HANDOVER_AUTHORISATION = "heirloom v1 handover authorisation";
+    /// Digest of one channel, over its exporter and both identity keys.
+    CHANNEL = "heirloom v1 channel";
+    /// What the side that gives a keyring attests.
+    EVIDENCE_HANDOVER_DONOR = "heirloom v1 evidence for a handover, donor";
+    /// What the side that receives a keyring attests.
+    EVIDENCE_HANDOVER_RECEIVER = "heirloom v1 evidence for a handover, receiver";
     /// TLS exporter label of a session.
     SESSION_EXPORTER = "EXPORTER-heirloom-v1-session";
     /// Key identifier of the seal key for keyring segments.

@@ -57,6 +57,9 @@ counters! {
     SecurityVersion;
     /// Seconds since 1970-01-01T00:00:00Z.
     Time;
+    /// Milliseconds of one process's clock that never goes back and counts while the machine
+    /// sleeps. Means nothing to anybody else.
+    Moment;
 }
 
 impl Time {
@@ -64,5 +67,13 @@ impl Time {
     #[must_use]
     pub fn after(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))
+    }
+}
+
+impl Moment {
+    /// The moment `milliseconds` later, at most the end of the range.
+    #[must_use]
+    pub fn after(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
     }
 }

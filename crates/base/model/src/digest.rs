@@ -127,6 +127,10 @@ fixed_bytes! {
     Checksum[32];
     /// SHA-256 of the certificate of an attestation root, in DER.
     AnchorId[32];
+    /// A handover that a plan allows: SHA-256 of the encoding of its authorisation.
+    AuthorisationDigest[32];
+    /// One channel between two instances: SHA-256 of its exporter and both identity keys.
+    ChannelDigest[32];
     /// A random or derived value that makes one answer fresh.
     Nonce[32];
 }
@@ -150,6 +154,7 @@ macro_rules! digest_of {
 
 digest_of! {
     ArtifactDigest: b"";
+    AuthorisationDigest: crate::context::HANDOVER_AUTHORISATION;
     EvidenceDigest: crate::context::EVIDENCE_DIGEST;
     NetworkId: crate::context::NETWORK_ID;
     PlanDigest: crate::context::PLAN_DIGEST;

@@ -126,6 +126,10 @@ pub struct Challenge {
     /// The step of a plan that asks, if one does.
     #[n(5)]
     pub step: Option<PlanStep>,
+    /// Only instances of this code answer; without it, the node's keeper does. A node can have
+    /// several holders while a keyring is handed over.
+    #[n(6)]
+    pub code: Option<Measurement>,
 }
 
 /// A step of a plan.
@@ -174,6 +178,83 @@ pub struct PossessionProof {
     pub measurement: Measurement,
 }
 
+/// The active holder of an exclusive domain says that it serves no more. Attested.
+///
+/// From the moment at which it makes this statement it answers no request, whether the log ever
+/// receives the statement or not.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Suspension {
+    /// The network.
+    #[n(0)]
+    pub network: NetworkId,
+    /// The domain.
+    #[n(1)]
+    pub domain: DomainId,
+    /// The node of the active holder.
+    #[n(2)]
+    pub node: NodeId,
+    /// The step that asks for it.
+    #[n(3)]
+    pub step: PlanStep,
+    /// The newest committed generation that it holds.
+    #[n(4)]
+    pub generation: Generation,
+    /// The checksum of the keyring that it holds.
+    #[n(5)]
+    pub checksum: Checksum,
+    /// How far it has followed the log.
+    #[n(6)]
+    pub as_of: LogPosition,
+}
+
+/// A holder of an exclusive domain says that it is the active one. Attested.
+///
+/// It names one instance, by the key that signs it: an older log cannot contain the key of an
+/// instance that has just started, so whoever finds its own activation in the log has followed
+/// the log at least to its own start.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Activation {
+    /// The network.
+    #[n(0)]
+    pub network: NetworkId,
+    /// The domain.
+    #[n(1)]
+    pub domain: DomainId,
+    /// The node of the holder.
+    #[n(2)]
+    pub node: NodeId,
+    /// Why it may.
+    #[n(3)]
+    pub cause: ActivationCause,
+    /// The newest committed generation that it unsealed.
+    #[n(4)]
+    pub generation: Generation,
+    /// The checksum that it computed from what it unsealed.
+    #[n(5)]
+    pub checksum: Checksum,
+    /// How the instance came to the keyring; only a recovered one becomes active.
+    #[n(6)]
+    pub origin: HoldingOrigin,
+    /// How far it has followed the log.
+    #[n(7)]
+    pub as_of: LogPosition,
+}
+
+/// Why an instance may become the active holder of an exclusive domain.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum ActivationCause {
+    /// Nobody was ever active: the node that carried out genesis begins.
+    #[n(0)]
+    First,
+    /// The same code on the same node and machine was active and has started anew. It serves only
+    /// after the time in which the instance before it can still believe that it is the one.
+    #[n(1)]
+    Restarted,
+    /// The active holder is suspended, and this step of the plan names the next one.
+    #[n(2)]
+    Planned(#[n(0)] PlanStep),
+}
+
 /// How a running instance came to its keyring.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
@@ -193,4 +274,6 @@ wire! {
     Registration: "registration", 1024;
     Challenge: "challenge", PAYLOAD_BYTES_MAX;
     PossessionProof: "proof of possession", 1024;
+    Suspension: "suspension", 1024;
+    Activation: "activation", 1024;
 }

@@ -13,7 +13,7 @@
 //! * [`statement`], [`envelope`], [`log`]: what the registry orders.
 //! * [`root`], [`fleet`], [`release`], [`policy`], [`domain`], [`evidence`], [`plan`]: what the
 //!   statements say.
-//! * [`protocol`]: what agents, keepers and applications say to each other.
+//! * [`protocol`], [`handover`], [`admin`]: what agents, keepers and applications say to each other.
 //! * [`sealed`]: what a keeper leaves on disk. [`key_file`]: what a signer keeps in a file.
 //! * [`context`], [`limit`]: every domain separation string, every named limit. [`causes`]: what
 //!   people read about an error.
@@ -36,11 +36,13 @@ pub mod statement;
 pub mod domain;
 pub mod evidence;
 pub mod fleet;
+pub mod handover;
 pub mod plan;
 pub mod policy;
 pub mod release;
 pub mod root;
 
+pub mod admin;
 pub mod protocol;
 pub mod sealed;
 

@@ -46,6 +46,10 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const ADMIN_MESSAGE_BYTES_MAX: usize = LOG_BATCH_BYTES_MAX + PAYLOAD_BYTES_MAX;
 /// A sealed file: one replication batch with its header.
 pub const SEALED_BYTES_MAX: usize = 256 * 1024;
+/// How long an instance of an exclusive domain believes that it is still the active one after its
+/// agent last read the log to its end, in milliseconds. Agents read four times in that time; an
+/// instance that was killed is away for that much longer.
+pub const ATTENDANCE_MILLISECONDS: u64 = 2_000;
 /// Challenges that one statement issues.
 pub const CHALLENGE_TARGETS_MAX: usize = NODES_MAX;
 /// Free text in a statement, for people.

@@ -61,6 +61,9 @@ pub struct Plan {
     /// Makes the plan unique.
     #[n(15)]
     pub nonce: Nonce,
+    /// What carries the keyring in between, in a handover.
+    #[n(16)]
+    pub via: Option<Placement>,
 }
 
 /// A way of planning.
@@ -70,6 +73,9 @@ pub enum Strategy {
     /// Many replicas, one wave after the other.
     #[n(0)]
     Rolling,
+    /// From one seat to another, with the old one in place until the new one is proven.
+    #[n(1)]
+    Handover,
 }
 
 impl Strategy {
@@ -77,6 +83,7 @@ impl Strategy {
     pub fn name(self) -> &'static str {
         match self {
             Self::Rolling => "rolling",
+            Self::Handover => "handover",
         }
     }
 }
@@ -151,10 +158,13 @@ pub enum Action {
         /// How many must answer well.
         #[n(1)]
         need: u32,
+        /// Only instances of this code; without it, each node's keeper.
+        #[n(2)]
+        code: Option<Measurement>,
     },
-    /// Let running requests end; accept no new ones.
+    /// Let running requests of this code end; accept no new ones.
     #[n(2)]
-    Drain,
+    Drain(#[n(0)] Placement),
     /// Stop the instance and observe that its process is gone.
     #[n(3)]
     Stop(#[n(0)] Placement),
@@ -174,7 +184,7 @@ pub enum Action {
         #[n(1)]
         install: Placement,
     },
-    /// Start the installed bundle and let it register.
+    /// Start this bundle, which is installed or staged, and let it register.
     #[n(7)]
     Start(#[n(0)] Placement),
     /// Copy the keyring from other holders, newest generation first.
@@ -183,6 +193,9 @@ pub enum Action {
         /// Who may be asked, in this order.
         #[n(0)]
         sources: Vec<NodeId>,
+        /// Who receives.
+        #[n(1)]
+        to: Placement,
     },
     /// Stop the instance and start it again, so that it must unseal.
     #[n(9)]
@@ -190,6 +203,36 @@ pub enum Action {
     /// The policy of this serial, which completes the plan, takes effect.
     #[n(10)]
     Withdraw(#[n(0)] Serial),
+    /// Let `to`, on the node of the step, receive the keyring from `from` on another seat, in a
+    /// session that both attest for this step alone.
+    #[n(11)]
+    HandOver {
+        /// The donor's node.
+        #[n(0)]
+        from_node: NodeId,
+        /// The donor.
+        #[n(1)]
+        from: Placement,
+        /// The receiver.
+        #[n(2)]
+        to: Placement,
+    },
+    /// Exclusive domains: the active holder states that it serves no more.
+    #[n(12)]
+    Suspend(#[n(0)] Placement),
+    /// Exclusive domains: this holder states that it is the active one from now on.
+    #[n(13)]
+    Activate(#[n(0)] Placement),
+    /// An upgrader gives up its copy: the keeper that it served has proven its own.
+    #[n(14)]
+    Forget(#[n(0)] Placement),
+    /// Copy the live sealed state of this measurement into quarantine, and leave it in place.
+    #[n(15)]
+    Preserve(#[n(0)] Measurement),
+    /// Seal everything again, for the platform and code as they are now. Each new file is opened
+    /// once before it takes the place of the old one.
+    #[n(16)]
+    Reseal(#[n(0)] Placement),
 }
 
 impl Action {
@@ -198,7 +241,7 @@ impl Action {
         match self {
             Self::Prepare(_) => "prepare",
             Self::Verify { .. } => "verify",
-            Self::Drain => "drain",
+            Self::Drain(_) => "drain",
             Self::Stop(_) => "stop",
             Self::Quarantine(_) => "quarantine",
             Self::Restore(_) => "restore",
@@ -207,6 +250,12 @@ impl Action {
             Self::Replicate { .. } => "replicate",
             Self::Restart(_) => "restart",
             Self::Withdraw(_) => "withdraw",
+            Self::HandOver { .. } => "hand-over",
+            Self::Suspend(_) => "suspend",
+            Self::Activate(_) => "activate",
+            Self::Forget(_) => "forget",
+            Self::Preserve(_) => "preserve",
+            Self::Reseal(_) => "reseal",
         }
     }
 }
@@ -247,6 +296,16 @@ pub enum Gate {
     /// A policy of this serial, which completes this plan, is published.
     #[n(4)]
     PolicyPublished(#[n(0)] Serial),
+    /// So many epochs began since the epoch in which this step's result entered the log.
+    #[n(5)]
+    Waited {
+        /// The step.
+        #[n(0)]
+        since: StepId,
+        /// How many epochs.
+        #[n(1)]
+        epochs: u32,
+    },
 }
 
 /// A plan that an operator puts forward.

@@ -53,6 +53,25 @@ pub struct Policy {
     /// without a plan, at once.
     #[n(11)]
     pub completes: Option<PlanDigest>,
+    /// How many epochs an upgrader keeps its copy after the new keeper took over.
+    #[n(12)]
+    pub forget_after_epochs: u32,
+    /// Whether a release that this policy names is installed without asking.
+    #[n(13)]
+    pub update: UpdateMode,
+}
+
+/// What an agent does with a release that the policy names on an edge from what it runs.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum UpdateMode {
+    /// It is fetched, verified and tried; operators decide about a plan.
+    #[n(0)]
+    Ask,
+    /// The signers of the policy have decided: the agent of a node may propose a handover of its
+    /// own node, which needs no approval.
+    #[n(1)]
+    Auto,
 }
 
 /// Whether a domain may have several active holders.
@@ -82,6 +101,31 @@ pub struct HolderRule {
     /// The code that it may give the keyring to, sorted.
     #[n(2)]
     pub gives_to: Vec<Measurement>,
+    /// What the code does with the keyring.
+    #[n(3)]
+    pub role: HolderRole,
+}
+
+/// What holding code does with a keyring.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]
+#[cbor(index_only)]
+pub enum HolderRole {
+    /// It serves applications and gives to others.
+    #[n(0)]
+    Keeper,
+    /// It takes the keyring from one keeper and gives it to the next, and never serves.
+    #[n(1)]
+    Upgrader,
+}
+
+impl HolderRole {
+    /// The word that people use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keeper => "keeper",
+            Self::Upgrader => "upgrader",
+        }
+    }
 }
 
 /// One measurement of an application, and the keys that it may ask for.

@@ -1,9 +1,8 @@
-//! What agents, keepers and applications say to each other.
+//! What keepers and applications say to each other.
 //!
-//! Two channels. The *session* channel is mutual TLS 1.3, ended inside the keeper, and attested:
-//! [`Hello`], [`Introduction`], then [`PeerRequest`] and [`PeerResponse`]. The *admin* channel is
-//! a local socket between an agent and its keeper: [`AdminRequest`] and [`AdminResponse`]. Nothing
-//! on the admin channel is secret, and nothing that an agent says there is believed.
+//! The channel is mutual TLS 1.3, ended inside the keeper, and attested: [`Hello`],
+//! [`Introduction`], then [`PeerRequest`] and [`PeerResponse`]. What a keeper and its own agent
+//! say to each other is in [`admin`](crate::admin).
 //!
 //! Every message is one frame: four bytes of big-endian length, then canonical CBOR.
 
@@ -11,19 +10,17 @@ use minicbor::{Decode, Encode};
 use zeroize::Zeroize;
 
 use crate::counter::{Epoch, Generation, SecurityVersion, Serial};
-use crate::digest::{Checksum, NetworkId, Nonce, PolicyDigest};
-use crate::domain::{HoldingOrigin, LogPosition};
+use crate::digest::{Checksum, NetworkId, Nonce};
+use crate::domain::LogPosition;
 use crate::evidence::Evidence;
-use crate::identifier::{ApplicationId, DomainId, KeyId, NodeId, PlatformId};
-use crate::limit::{ADMIN_MESSAGE_BYTES_MAX, EVIDENCE_BYTES_MAX, MESSAGE_BYTES_MAX};
-use crate::log::LogEntry;
+use crate::handover::{HandoverChallenge, HandoverProof, HandoverRequest};
+use crate::identifier::{ApplicationId, DomainId, KeyId};
+use crate::limit::{EVIDENCE_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::measurement::Measurement;
-use crate::sealed::CpuSvn;
-use crate::signature::PublicKey;
 use crate::wire;
 
 /// The one version of the session protocol that this release speaks.
-pub const SESSION_VERSION: u8 = 1;
+pub const SESSION_VERSION: u8 = 2;
 
 /// First message of each side of a session, right after the TLS handshake.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
@@ -77,6 +74,13 @@ pub enum PeerRequest {
         #[n(0)]
         order: Nonce,
     },
+    /// The keyring, handed over by a step of a plan.
+    #[n(3)]
+    HandOver(#[n(0)] HandoverRequest),
+    /// The answer to the donor's challenge, and what is missing. May be repeated in one session
+    /// with the same report, for the generations that follow.
+    #[n(4)]
+    ProveHandover(#[n(0)] HandoverProof),
 }
 
 /// Which key, of which application, from when.
@@ -175,6 +179,9 @@ pub enum PeerResponse {
     /// No, and why.
     #[n(2)]
     Refused(#[n(0)] PeerRefusal),
+    /// The donor's answer to a handover request.
+    #[n(3)]
+    HandoverChallenge(#[n(0)] HandoverChallenge),
 }
 
 /// A derived key.
@@ -352,6 +359,26 @@ pub enum PeerRefusal {
     #[n(10)]
     #[error("the request is outside its limits")]
     OutOfLimits,
+    /// No approved plan allows this handover now.
+    #[n(11)]
+    #[error("no plan allows this handover: {reason}")]
+    NotAuthorised {
+        /// What stands in the way.
+        #[n(0)]
+        reason: String,
+    },
+    /// What the receiver attested is not what this handover demands.
+    #[n(12)]
+    #[error("the receiver did not attest for this handover: {reason}")]
+    NotAttested {
+        /// What is wrong with it.
+        #[n(0)]
+        reason: String,
+    },
+    /// The keyring of an exclusive domain moves only by a handover.
+    #[n(13)]
+    #[error("the domain is exclusive: its keyring moves only by a handover")]
+    Exclusive,
 }
 
 /// What a keeper is doing.
@@ -382,6 +409,44 @@ pub enum ServingState {
     /// The policy in force does not let this code hold keys.
     #[n(7)]
     Withdrawn,
+    /// It holds the keyring of an exclusive domain and is not its active holder.
+    #[n(8)]
+    Standby,
+    /// It was the active holder of an exclusive domain and has said that it serves no more.
+    #[n(9)]
+    Suspended,
+    /// It was the active holder of an exclusive domain, and another instance took its place.
+    #[n(10)]
+    Superseded,
+    /// It is the active holder of an exclusive domain and does not know whether it still is: its
+    /// agent has not shown it the end of the log in time, or it has just taken the place of an
+    /// instance that may not know yet.
+    #[n(11)]
+    Unattended,
+    /// It is an upgrader that holds the keyring and serves nobody.
+    #[n(12)]
+    Carrying,
+}
+
+impl ServingState {
+    /// Whether everything that is committed is held, and policy lets it be held.
+    pub fn holds(self) -> bool {
+        match self {
+            Self::Ready
+            | Self::Draining
+            | Self::Standby
+            | Self::Suspended
+            | Self::Superseded
+            | Self::Unattended
+            | Self::Carrying => true,
+            Self::Starting
+            | Self::Empty
+            | Self::Replicating
+            | Self::Unreadable
+            | Self::RolledBack
+            | Self::Withdrawn => false,
+        }
+    }
 }
 
 impl std::fmt::Display for ServingState {
@@ -395,333 +460,18 @@ impl std::fmt::Display for ServingState {
             Self::Unreadable => "unreadable",
             Self::RolledBack => "rolled-back",
             Self::Withdrawn => "withdrawn",
+            Self::Standby => "standby",
+            Self::Suspended => "suspended",
+            Self::Superseded => "superseded",
+            Self::Unattended => "unattended",
+            Self::Carrying => "carrying",
         })
     }
 }
-
-/// What an agent asks of its own keeper.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub enum AdminRequest {
-    /// Entries that follow what the keeper has. Answered with [`AdminResponse::Position`].
-    #[n(0)]
-    Follow(#[n(0)] Vec<LogEntry>),
-    /// How are you? Answered with [`AdminResponse::Status`].
-    #[n(1)]
-    Status,
-    /// Make a registration. Answered with [`AdminResponse::Statement`].
-    #[n(2)]
-    Register,
-    /// Unseal everything once, without changing anything. Answered with [`AdminResponse::Done`].
-    #[n(3)]
-    Probe,
-    /// Answer a challenge that is in the log, from durable state. Answered with a statement.
-    #[n(4)]
-    Prove {
-        /// The challenge.
-        #[n(0)]
-        challenge: Nonce,
-    },
-    /// Carry out a generation order that names this node, or repeat what was carried out.
-    /// Answered with a statement: the receipt.
-    #[n(5)]
-    CreateGeneration {
-        /// The nonce of the order.
-        #[n(0)]
-        order: Nonce,
-    },
-    /// Receive the proposed generation from one of these holders. Answered with a statement.
-    #[n(6)]
-    ReceiveGeneration {
-        /// The nonce of the order.
-        #[n(0)]
-        order: Nonce,
-        /// Who may have it.
-        #[n(1)]
-        sources: Vec<Source>,
-    },
-    /// Receive every missing generation from these holders. Answered with [`AdminResponse::Done`].
-    #[n(7)]
-    Replicate {
-        /// Who may have them.
-        #[n(0)]
-        sources: Vec<Source>,
-    },
-    /// Let running requests end and accept no new ones. Answered with [`AdminResponse::Done`].
-    #[n(8)]
-    Drain,
-    /// Take part again after a drain. Answered with [`AdminResponse::Done`].
-    #[n(9)]
-    Resume,
-    /// End the process in order. Answered with [`AdminResponse::Done`].
-    #[n(10)]
-    Shutdown,
-}
-
-/// Where a holder can be reached. Untrusted: whoever answers there must attest.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub struct Source {
-    /// The node.
-    #[n(0)]
-    pub node: NodeId,
-    /// `address:port`.
-    #[n(1)]
-    pub address: String,
-}
-
-/// What a keeper answers its agent.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub enum AdminResponse {
-    /// It is done, and durable where it has to be.
-    #[n(0)]
-    Done,
-    /// How far the keeper has followed the log.
-    #[n(1)]
-    Position(#[n(0)] LogPosition),
-    /// Its status.
-    #[n(2)]
-    Status(#[n(0)] Box<KeeperStatus>),
-    /// The encoding of a signed envelope, to be appended to the log.
-    #[n(3)]
-    Statement(
-        #[n(0)]
-        #[cbor(with = "minicbor::bytes")]
-        Vec<u8>,
-    ),
-    /// No, and why.
-    #[n(4)]
-    Refused(#[n(0)] AdminRefusal),
-}
-
-/// Why a keeper did not do what its agent asked.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq, thiserror::Error)]
-pub enum AdminRefusal {
-    /// The request does not fit the keeper's state.
-    #[n(0)]
-    #[error("the keeper is {state}")]
-    State {
-        /// Its state.
-        #[n(0)]
-        state: ServingState,
-    },
-    /// Sealed state cannot be opened.
-    #[n(1)]
-    #[error("sealed state cannot be opened: {0}")]
-    Unreadable(#[n(0)] Unreadable),
-    /// The log entries do not continue what the keeper has seen.
-    #[n(2)]
-    #[error("the log does not continue what this keeper has seen: {0}")]
-    Log(#[n(0)] String),
-    /// The log does not contain what the request refers to.
-    #[n(3)]
-    #[error("the log does not contain what this request refers to")]
-    NotInLog,
-    /// No source gave what was missing. The text names the last reason of each.
-    #[n(4)]
-    #[error("no source gave the missing generations: {0}")]
-    NotReplicated(#[n(0)] String),
-    /// Writing sealed state failed. Nothing was lost; try again.
-    #[n(5)]
-    #[error("sealed state could not be written: {0}")]
-    Storage(#[n(0)] String),
-    /// The platform did not do its part.
-    #[n(6)]
-    #[error("the platform did not do its part: {0}")]
-    Platform(#[n(0)] String),
-    /// The platform says that this code can be read from outside.
-    #[n(7)]
-    #[error("debug code never holds keys")]
-    Debug,
-}
-
-/// Why a sealed file cannot be opened. The file is kept.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq, thiserror::Error)]
-pub enum Unreadable {
-    /// Other code sealed it: upgrade by replication, or start that code again.
-    #[n(0)]
-    #[error("{file} was sealed by {sealed_by}, this code is {own}")]
-    WrongMeasurement {
-        /// The file.
-        #[n(0)]
-        file: String,
-        /// Who sealed it.
-        #[n(1)]
-        sealed_by: Measurement,
-        /// Who wants to open it.
-        #[n(2)]
-        own: Measurement,
-    },
-    /// Another machine sealed it: replicate, or move the disk back.
-    #[n(1)]
-    #[error("{file} was sealed on platform {sealed_on}, this is {own}")]
-    OtherPlatform {
-        /// The file.
-        #[n(0)]
-        file: String,
-        /// Where it was sealed.
-        #[n(1)]
-        sealed_on: PlatformId,
-        /// Where it should be opened.
-        #[n(2)]
-        own: PlatformId,
-    },
-    /// The platform's firmware is older than when it was sealed: update it again.
-    #[n(2)]
-    #[error("{file} was sealed at CPUSVN {sealed_at}, the platform stands at {own}")]
-    PlatformRolledBack {
-        /// The file.
-        #[n(0)]
-        file: String,
-        /// CPUSVN then.
-        #[n(1)]
-        sealed_at: CpuSvn,
-        /// CPUSVN now.
-        #[n(2)]
-        own: CpuSvn,
-    },
-    /// The code's security version is lower than when it was sealed.
-    #[n(3)]
-    #[error("{file} was sealed at security version {sealed_at}, this code has {own}")]
-    CodeRolledBack {
-        /// The file.
-        #[n(0)]
-        file: String,
-        /// ISVSVN then.
-        #[n(1)]
-        sealed_at: u16,
-        /// ISVSVN now.
-        #[n(2)]
-        own: u16,
-    },
-    /// It belongs to another domain.
-    #[n(4)]
-    #[error("{file} belongs to domain {found}")]
-    OtherDomain {
-        /// The file.
-        #[n(0)]
-        file: String,
-        /// Whose it is.
-        #[n(1)]
-        found: DomainId,
-    },
-    /// The bytes are not what was written.
-    #[n(5)]
-    #[error("{file} is corrupt")]
-    Corrupt {
-        /// The file.
-        #[n(0)]
-        file: String,
-    },
-    /// The generations do not form one chain that ends in the committed checksum.
-    #[n(6)]
-    #[error("the generations up to {newest} do not form one chain")]
-    BrokenChain {
-        /// The newest generation on disk.
-        #[n(0)]
-        newest: Generation,
-    },
-}
-
-/// What a keeper says about itself.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub struct KeeperStatus {
-    /// What it is doing.
-    #[n(0)]
-    pub state: ServingState,
-    /// Where it runs, as it was told.
-    #[n(1)]
-    pub node: NodeId,
-    /// Its network.
-    #[n(2)]
-    pub network: NetworkId,
-    /// Its domain.
-    #[n(3)]
-    pub domain: DomainId,
-    /// Identity key of this instance; new at every start.
-    #[n(4)]
-    pub instance: PublicKey,
-    /// Its code.
-    #[n(5)]
-    pub measurement: Measurement,
-    /// The newest generation that it holds, with the checksum.
-    #[n(6)]
-    pub holding: Option<Holding>,
-    /// How many generations it holds of how many it wants, while it replicates.
-    #[n(7)]
-    pub progress: Option<Progress>,
-    /// The policy that it follows.
-    #[n(8)]
-    pub policy: Option<FollowedPolicy>,
-    /// How far it has followed the log.
-    #[n(9)]
-    pub position: LogPosition,
-    /// Why sealed state cannot be opened, if it cannot.
-    #[n(10)]
-    pub unreadable: Option<Unreadable>,
-    /// Whether the policy and the log let it carry out generation orders.
-    #[n(11)]
-    pub may_generate: bool,
-    /// CBOR of `{init_response, signature}`, as Oasis nodes publish it; none before a policy.
-    #[n(12)]
-    pub extra_info: Option<ExtraInfo>,
-    /// Key requests answered since it started.
-    #[n(13)]
-    pub requests_served: u64,
-    /// Key requests refused since it started.
-    #[n(14)]
-    pub requests_refused: u64,
-}
-
-/// What a keeper holds.
-#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
-pub struct Holding {
-    /// Newest committed generation.
-    #[n(0)]
-    pub generation: Generation,
-    /// Checksum of the keyring.
-    #[n(1)]
-    pub checksum: Checksum,
-    /// How the instance came to it.
-    #[n(2)]
-    pub origin: HoldingOrigin,
-}
-
-/// How far replication is.
-#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
-pub struct Progress {
-    /// Generations received and sealed.
-    #[n(0)]
-    pub received: u64,
-    /// Generations wanted.
-    #[n(1)]
-    pub wanted: u64,
-}
-
-/// A policy that a keeper follows.
-#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
-pub struct FollowedPolicy {
-    /// Its serial.
-    #[n(0)]
-    pub serial: Serial,
-    /// Its digest.
-    #[n(1)]
-    pub digest: PolicyDigest,
-}
-
-/// A signed init response in the encoding that Oasis nodes publish.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-#[cbor(transparent)]
-pub struct ExtraInfo(
-    #[n(0)]
-    #[cbor(with = "minicbor::bytes")]
-    pub Vec<u8>,
-);
 
 wire! {
     Hello: "session hello", 256;
     Introduction: "session introduction", EVIDENCE_BYTES_MAX + 256;
     PeerRequest: "request", MESSAGE_BYTES_MAX;
     PeerResponse: "response", MESSAGE_BYTES_MAX;
-    AdminRequest: "admin request", ADMIN_MESSAGE_BYTES_MAX;
-    AdminResponse: "admin response", ADMIN_MESSAGE_BYTES_MAX;
-    KeeperStatus: "keeper status", MESSAGE_BYTES_MAX;
 }

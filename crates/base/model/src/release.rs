@@ -48,6 +48,9 @@ pub enum ReleaseKind {
     /// Asks for keys.
     #[n(1)]
     Application,
+    /// Carries a keyring from one keeper to the next on its host, and serves nobody.
+    #[n(2)]
+    Upgrader,
 }
 
 /// One file of a bundle.

@@ -4,7 +4,8 @@ use minicbor::{Decode, Encode};
 
 use crate::digest::NetworkId;
 use crate::domain::{
-    Challenge, EpochStart, GenerationOrder, GenerationReceipt, PossessionProof, Registration,
+    Activation, Challenge, EpochStart, GenerationOrder, GenerationReceipt, PossessionProof,
+    Registration, Suspension,
 };
 use crate::evidence::Endorsements;
 use crate::fleet::Fleet;
@@ -65,6 +66,12 @@ pub enum StatementKind {
     /// [`StepResult`].
     #[n(14)]
     StepResult = 14,
+    /// [`Suspension`].
+    #[n(15)]
+    Suspension = 15,
+    /// [`Activation`].
+    #[n(16)]
+    Activation = 16,
 }
 
 impl StatementKind {
@@ -86,6 +93,8 @@ impl StatementKind {
             Self::Approval => "approval",
             Self::Abort => "abort",
             Self::StepResult => "step-result",
+            Self::Suspension => "suspension",
+            Self::Activation => "activation",
         }
     }
 
@@ -97,7 +106,11 @@ impl StatementKind {
     /// Whether an instance makes such statements: they carry its evidence.
     pub fn is_attested(self) -> bool {
         match self {
-            Self::GenerationReceipt | Self::Registration | Self::PossessionProof => true,
+            Self::GenerationReceipt
+            | Self::Registration
+            | Self::PossessionProof
+            | Self::Suspension
+            | Self::Activation => true,
             Self::Root
             | Self::Fleet
             | Self::Release
@@ -153,9 +166,11 @@ macro_rules! attested_statements {
 }
 
 attested_statements! {
+    Activation;
     GenerationReceipt;
     PossessionProof;
     Registration;
+    Suspension;
 }
 
 macro_rules! statements {
@@ -182,4 +197,6 @@ statements! {
     Approval => Approval;
     Abort => Abort;
     StepResult => StepResult;
+    Suspension => Suspension;
+    Activation => Activation;
 }

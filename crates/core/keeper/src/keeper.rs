@@ -22,12 +22,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use heirloom_model::admin::{KeeperStatus, Unreadable};
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial};
 use heirloom_model::digest::{NetworkId, Nonce};
 use heirloom_model::domain::{HoldingOrigin, LogPosition};
 use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::policy::Policy;
-use heirloom_model::protocol::{KeeperStatus, ServingState, Unreadable};
+use heirloom_model::protocol::ServingState;
 use heirloom_model::sealed::Witness;
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;

@@ -1,6 +1,6 @@
 //! What the keeper needs from the outside, as traits that adapters implement.
 
-use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::{Measurement, MrSigner};
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
@@ -20,6 +20,21 @@ pub trait Platform {
 
     /// Evidence that carries `report_data`.
     fn evidence(&self, report_data: &ReportData) -> Result<Evidence, PlatformError>;
+
+    /// Where a local report for this code must be addressed to. Platforms without local
+    /// attestation answer [`PlatformError::Unsupported`].
+    fn report_target(&self) -> Result<ReportTarget, PlatformError>;
+
+    /// A local report about this code that carries `report_data`, for the code at `target`.
+    fn report(
+        &self,
+        target: &ReportTarget,
+        report_data: &ReportData,
+    ) -> Result<LocalReport, PlatformError>;
+
+    /// Checks that a report was made on this very CPU and addressed to this code. It says nothing
+    /// about what the report contains; [`PlatformError::ReportRefused`] if it was not.
+    fn verify_report(&self, report: &LocalReport) -> Result<(), PlatformError>;
 
     /// Fills `bytes` from the platform's generator.
     fn random(&self, bytes: &mut [u8]) -> Result<(), PlatformError>;
@@ -63,6 +78,9 @@ pub enum PlatformError {
         /// Of the platform.
         own: CpuSvn,
     },
+    /// A local report was not made on this CPU, or not for this code.
+    #[error("the report was not made on this machine for this code")]
+    ReportRefused,
     /// The platform does not support the request.
     #[error("the platform does not support this: {0}")]
     Unsupported(&'static str),

@@ -10,11 +10,11 @@
 //! [`keeper`](crate::keeper) for what is done about that.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce as AeadNonce, UnboundKey};
+use heirloom_model::admin::Unreadable;
 use heirloom_model::context;
 use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::identifier::DomainId;
-use heirloom_model::protocol::Unreadable;
 use heirloom_model::sealed::{
     SEALED_FORMAT, SealPolicy, SealRecipe, SealedEnvelope, SealedHeader, SealedPurpose,
     SgxSealRecipe,

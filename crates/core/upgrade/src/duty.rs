@@ -1,13 +1,14 @@
 //! What an agent owes its fleet outside of plans: registrations, answers to challenges, and
 //! carrying out generation orders.
 
+use heirloom_model::admin::KeeperStatus;
 use heirloom_model::counter::LogIndex;
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::Action;
-use heirloom_model::protocol::{KeeperStatus, ServingState};
+use heirloom_model::protocol::ServingState;
 use heirloom_registry::domain::{Challenged, DomainState, OpenOrder};
 
 use crate::engine::Situation;

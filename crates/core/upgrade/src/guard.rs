@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use heirloom_custody::facts;
 use heirloom_custody::holding::Keyring;
 use heirloom_custody::invariant::{NextEffect, Requirement, Survivors, no_loss};
+use heirloom_model::admin::KeeperStatus;
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Gate, Plan, Step};
-use heirloom_model::protocol::{KeeperStatus, ServingState};
+use heirloom_model::protocol::ServingState;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::PlanState;
 

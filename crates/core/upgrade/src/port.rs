@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use heirloom_model::admin::KeeperStatus;
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::LogPosition;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::protocol::KeeperStatus;
 use heirloom_model::release::Release;
 
 use crate::journal::Durable;

@@ -4,9 +4,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use heirloom_model::admin::{AdminRefusal, AdminRequest, AdminResponse, KeeperStatus};
 use heirloom_model::causes::with_causes;
 use heirloom_model::frame::{FrameError, receive, send};
-use heirloom_model::protocol::{AdminRefusal, AdminRequest, AdminResponse, KeeperStatus};
 use heirloom_upgrade::port::DriverError;
 
 /// How long a keeper may take for a short request: it unseals a large keyring at most.

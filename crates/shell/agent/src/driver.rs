@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use heirloom_emulated::client::LaunchClient;
 use heirloom_emulated::protocol::{InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode};
+use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus, Source};
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::LogPosition;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::protocol::{AdminRequest, AdminResponse, KeeperStatus, Source};
 use heirloom_model::release::Release;
 use heirloom_registry::port::LogStore;
 use heirloom_registry_shell::client::RegistryClient;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use heirloom_model::admin::KeeperStatus;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::protocol::{KeeperStatus, ServingState};
+use heirloom_model::protocol::ServingState;
 use heirloom_registry::network::NetworkState;
 use heirloom_upgrade::port::Observation;
 use serde_json::{Value, json};

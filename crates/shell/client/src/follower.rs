@@ -6,10 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use heirloom_model::admin::Source;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
-use heirloom_model::protocol::Source;
 use heirloom_registry::network::{Applied, NetworkState};
 use heirloom_registry::port::{LogStore, ReadError};
 use heirloom_session::context::Trust;

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use heirloom_keeper::handshake::{NotAHolder, expect_holder};
 use heirloom_keeper::port::Platform;
+use heirloom_model::admin::Source;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::{DomainId, NodeId};
-use heirloom_model::protocol::{PeerRefusal, Source};
+use heirloom_model::protocol::PeerRefusal;
 use heirloom_session::context::SessionContext;
 use heirloom_session::limit::PIPELINE_MAX;
 use heirloom_session::session::{Session, connect_before};

@@ -1,7 +1,7 @@
 //! What a client needs from the outside besides its platform and the log.
 
+use heirloom_model::admin::Source;
 use heirloom_model::identifier::DomainId;
-use heirloom_model::protocol::Source;
 use heirloom_registry::port::ReadError;
 
 /// Says where keepers can be reached right now.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 
+use heirloom_model::admin::{AdminRequest, AdminResponse};
 use heirloom_model::causes::with_causes;
 use heirloom_model::frame::{FrameError, receive, send};
-use heirloom_model::protocol::{AdminRequest, AdminResponse};
 
 use crate::connections::Connections;
 use crate::limit::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MAX};

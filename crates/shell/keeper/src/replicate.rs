@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_keeper::keeper::replicate::ReplicationRequest;
+use heirloom_model::admin::{AdminRefusal, Source};
 use heirloom_model::causes::with_causes;
 use heirloom_model::digest::Nonce;
 use heirloom_model::protocol::{
-    AdminRefusal, PeerRefusal, PeerRequest, PeerResponse, ReplicatedGeneration, ServingState,
-    Source,
+    PeerRefusal, PeerRequest, PeerResponse, ReplicatedGeneration, ServingState,
 };
 use heirloom_session::error::SessionError;
 use heirloom_session::session::{Session, connect_before};

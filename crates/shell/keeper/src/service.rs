@@ -11,12 +11,11 @@ use heirloom_keeper::intent::{Intent, StoredFile};
 use heirloom_keeper::keeper::Keeper;
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_keeper::port::{Platform, StoreError};
+use heirloom_model::admin::{AdminRefusal, AdminRequest, AdminResponse};
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::LogPosition;
 use heirloom_model::log::LogEntry;
-use heirloom_model::protocol::{
-    AdminRefusal, AdminRequest, AdminResponse, PeerRequest, PeerResponse,
-};
+use heirloom_model::protocol::{PeerRequest, PeerResponse};
 use heirloom_registry::network::NetworkState;
 use heirloom_session::context::{SessionContext, Trust};
 use heirloom_session::tls::Identity;

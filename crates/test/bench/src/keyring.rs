@@ -11,9 +11,9 @@ use heirloom_keeper::intent::Intent;
 use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper::keyring::{checksum_before_first, extend};
 use heirloom_keeper::port::{StateStore, StoreError};
+use heirloom_model::admin::{AdminRequest, Source};
 use heirloom_model::counter::Generation;
 use heirloom_model::identifier::DomainId;
-use heirloom_model::protocol::{AdminRequest, Source};
 
 use crate::disk;
 use crate::figure::{Better, Figure};

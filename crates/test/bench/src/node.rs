@@ -7,9 +7,9 @@ use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper_shell::admin;
 use heirloom_keeper_shell::run::{Running, Settings, start};
 use heirloom_keeper_shell::service::SharedPlatform;
+use heirloom_model::admin::{AdminRequest, AdminResponse};
 use heirloom_model::domain::LogPosition;
 use heirloom_model::log::LogEntry;
-use heirloom_model::protocol::{AdminRequest, AdminResponse};
 
 use crate::network::{Network, node_name};
 

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use heirloom_keeper::derive::{KeyName, Period, derive};
+use heirloom_model::admin::AdminRequest;
 use heirloom_model::counter::{Generation, Serial};
 use heirloom_model::identifier::DomainId;
 use heirloom_model::protocol::{
-    AdminRequest, KeyAnswer, KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRequest, PeerResponse,
-    WireSecret,
+    KeyAnswer, KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRequest, PeerResponse, WireSecret,
 };
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;

@@ -139,7 +139,7 @@ fn nothing_deleted(node: &NodeId, disk: &Disk, ledger: &mut Ledger) -> Result<()
 fn agrees(
     world: &World,
     node: &NodeId,
-    status: &heirloom_model::protocol::KeeperStatus,
+    status: &heirloom_model::admin::KeeperStatus,
 ) -> Result<(), Violation> {
     let domain = world.judge.domain(&world.ceremony.domain);
     let committed = domain.and_then(|domain| domain.committed());

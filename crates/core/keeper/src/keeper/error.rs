@@ -1,10 +1,11 @@
 //! Why a keeper does not do what it is asked.
 
+use heirloom_model::admin::{AdminRefusal, Unreadable};
 use heirloom_model::counter::Generation;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::log::BrokenChain;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::protocol::{AdminRefusal, ServingState, Unreadable};
+use heirloom_model::protocol::ServingState;
 
 use crate::handshake::NotAHolder;
 use crate::keyring::BadGenerations;

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use heirloom_model::admin::Unreadable;
 use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::identifier::DomainId;
 use heirloom_model::limit::GENERATIONS_MAX;
-use heirloom_model::protocol::Unreadable;
 use heirloom_model::sealed::{SealedPurpose, Witness};
 use heirloom_model::secret::Secret;
 use heirloom_model::wire;

@@ -1,8 +1,9 @@
 //! Receiving what is committed from holders.
 
+use heirloom_model::admin::Progress;
 use heirloom_model::counter::Generation;
 use heirloom_model::policy::Sharing;
-use heirloom_model::protocol::{PeerRequest, Progress, ReplicatedGeneration, ServingState};
+use heirloom_model::protocol::{PeerRequest, ReplicatedGeneration, ServingState};
 
 use super::error::KeeperError;
 use super::{Change, Keeper};

@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use heirloom_attest::oasis::{InitResponse, encode_signed};
+use heirloom_model::admin::{ExtraInfo, FollowedPolicy, Holding, KeeperStatus};
 use heirloom_model::digest::Checksum;
-use heirloom_model::protocol::{ExtraInfo, FollowedPolicy, Holding, KeeperStatus, ServingState};
+use heirloom_model::protocol::ServingState;
 
 use super::Keeper;
 use crate::keyring::Coverage;

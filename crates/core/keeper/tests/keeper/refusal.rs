@@ -3,12 +3,13 @@
 use heirloom_emulated::report::LaunchMode;
 use heirloom_keeper::handshake::Peer;
 use heirloom_keeper::keeper::error::KeeperError;
+use heirloom_model::admin::{AdminRefusal, Unreadable};
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial};
 use heirloom_model::digest::Nonce;
 use heirloom_model::policy::KeyScope;
 use heirloom_model::protocol::{
-    AdminRefusal, KeyAnswer, KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRefusal, PeerRequest,
-    PeerResponse, ServingState, Unreadable,
+    KeyAnswer, KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRefusal, PeerRequest, PeerResponse,
+    ServingState,
 };
 
 use crate::lifecycle::two_holders;

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use heirloom_client::error::{AttemptError, ClientError, Unanswered, WaitingFor};
 use heirloom_keeper::derive::key_check;
 use heirloom_keeper::handshake::NotAHolder;
+use heirloom_model::admin::Source;
 use heirloom_model::counter::{Generation, Serial};
-use heirloom_model::protocol::{
-    KeyPeriod, KeyRequest, PeerRefusal, PeerResponse, ServingState, Source,
-};
+use heirloom_model::protocol::{KeyPeriod, KeyRequest, PeerRefusal, PeerResponse, ServingState};
 use heirloom_testkit::ceremony::Code;
 
 use crate::network::{Network, Script, ample, key_of, request, serve, short};

@@ -3,11 +3,10 @@
 use std::os::unix::net::UnixStream;
 
 use heirloom_keeper_shell::run::End;
+use heirloom_model::admin::{AdminRefusal, AdminRequest, AdminResponse, Unreadable};
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::HoldingOrigin;
-use heirloom_model::protocol::{
-    AdminRefusal, AdminRequest, AdminResponse, ServingState, Unreadable,
-};
+use heirloom_model::protocol::ServingState;
 
 use crate::world::{World, nobody, requests};
 

@@ -5,10 +5,11 @@ use std::fs;
 use heirloom_keeper::intent::Intent;
 use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper_shell::directory::StateDirectory;
+use heirloom_model::admin::{AdminRequest, AdminResponse, Progress};
 use heirloom_model::counter::{Epoch, Generation, Serial};
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::limit::REPLICATION_BATCH_MAX;
-use heirloom_model::protocol::{AdminRequest, AdminResponse, Progress, ServingState};
+use heirloom_model::protocol::ServingState;
 
 use crate::world::{World, nobody, requests};
 

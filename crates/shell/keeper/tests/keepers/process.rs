@@ -15,10 +15,11 @@ use heirloom_emulated::provisioning::DevelopmentRoot;
 use heirloom_emulated::signer::EnclaveSigningKey;
 use heirloom_emulated::state::HostDirectory;
 use heirloom_keeper_shell::admin::ask;
+use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus};
 use heirloom_model::counter::Time;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::DomainId;
-use heirloom_model::protocol::{AdminRequest, AdminResponse, KeeperStatus, ServingState};
+use heirloom_model::protocol::ServingState;
 
 const KEEPER: &str = env!("CARGO_BIN_EXE_heirloom-keeper");
 const SIGNING_KEY: &str =

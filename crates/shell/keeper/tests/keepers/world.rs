@@ -11,6 +11,7 @@ use heirloom_emulated::report::{LaunchMode, Secs};
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper_shell::admin::ask;
 use heirloom_keeper_shell::run::{Running, Settings, start};
+use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus, Source};
 use heirloom_model::counter::{Epoch, Generation, LogIndex, Serial};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::fleet::Node as Member;
@@ -18,8 +19,7 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{
-    AdminRequest, AdminResponse, KeeperStatus, KeyKind, KeyPart, KeyPeriod, KeyRequest,
-    PeerRequest, PeerResponse, Source,
+    KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRequest, PeerResponse,
 };
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;

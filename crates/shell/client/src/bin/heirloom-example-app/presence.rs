@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use heirloom_client::port::Presence;
+use heirloom_model::admin::Source;
 use heirloom_model::identifier::DomainId;
-use heirloom_model::protocol::Source;
 use heirloom_registry::port::ReadError;
 use heirloom_registry_shell::client::RegistryClient;
 

@@ -7,10 +7,11 @@ use std::thread;
 
 use heirloom_emulated::host::EmulatedEnclave;
 use heirloom_keeper::derive::{DerivedKey, KeyName, Period, derive};
+use heirloom_model::admin::Source;
 use heirloom_model::counter::{Generation, Serial};
 use heirloom_model::identifier::DomainId;
 use heirloom_model::protocol::{
-    KeyAnswer, KeyPeriod, KeyRequest, PeerRequest, PeerResponse, Source, WireSecret,
+    KeyAnswer, KeyPeriod, KeyRequest, PeerRequest, PeerResponse, WireSecret,
 };
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;
