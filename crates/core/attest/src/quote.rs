@@ -114,6 +114,11 @@ impl<'a> Quote<'a> {
 pub(crate) struct Report<'a>(&'a [u8; REPORT_BYTES]);
 
 impl<'a> Report<'a> {
+    /// The report that these bytes are.
+    pub(crate) fn of(bytes: &'a [u8; REPORT_BYTES]) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) fn bytes(self) -> &'a [u8] {
         self.0
     }
