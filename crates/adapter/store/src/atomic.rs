@@ -1,7 +1,7 @@
 //! Files that are replaced as a whole, and moves that never overwrite.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -79,24 +79,100 @@ pub fn move_into(path: &Path, directory: &Path) -> Result<PathBuf, StoreError> {
         message: "it has no name".to_owned(),
     })?;
     let target = directory.join(name);
-    rename_new(path, &target)?;
-    // The new place first: if power fails between the two, both names may be found, never none.
-    sync_parent(&target)?;
-    sync_parent(path)?;
+    move_to(path, &target)?;
     Ok(target)
 }
 
+/// Gives a file or directory another place or name. What is there already is never overwritten.
+///
+/// After a crash it is in one place or the other, never in both or neither.
+pub fn move_to(path: &Path, target: &Path) -> Result<(), StoreError> {
+    rename_new(path, target)?;
+    // The new place first: if power fails between the two, both names may be found, never none.
+    sync_parent(target)?;
+    if parent(path) == parent(target) {
+        return Ok(());
+    }
+    sync_parent(path)
+}
+
+/// Copies a directory of files to a place that is not there yet, for the owner only, and leaves
+/// the original as it is. Directories inside of it are refused: nothing that is copied here has
+/// any.
+///
+/// After a crash the whole copy is there or none of it. At most `files_max` files of at most
+/// `bytes_max` each are copied.
+pub fn copy_directory(
+    path: &Path,
+    target: &Path,
+    files_max: usize,
+    bytes_max: usize,
+) -> Result<(), StoreError> {
+    let staging = temporary_of(target);
+    if staging.exists() {
+        // What an interrupted copy left: the original is still in its place.
+        fs::remove_dir_all(&staging).context("remove", &staging)?;
+    }
+    create_directory(&staging)?;
+    let mut files = 0;
+    for entry in fs::read_dir(path).context("list", path)? {
+        let entry = entry.context("list", path)?;
+        files += 1;
+        if files > files_max {
+            let message = format!("it has more than {files_max} files");
+            return Err(StoreError::Failed { operation: "copy", path: path.to_owned(), message });
+        }
+        let bytes = read(&entry.path(), bytes_max)?;
+        let copy = staging.join(entry.file_name());
+        write_new(&copy, &bytes)?;
+    }
+    sync_directory(&staging)?;
+    if let Err(error) = move_to(&staging, target) {
+        // That the copy cannot be removed changes nothing about why.
+        let _removed = fs::remove_dir_all(&staging);
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Removes a file, if it is there, so that it does not come back after a power failure.
+pub fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(StoreError::from_io("remove", path, &error))
+        }
+        // One that is gone may have gone a moment before the power did.
+        Ok(()) | Err(_) => sync_parent(path),
+    }
+}
+
+/// Makes the names in a directory durable: what was created, moved and removed in it.
+pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+    let opened = File::open(directory).context("open", directory)?;
+    opened.sync_all().context("flush", directory)
+}
+
 fn write_temporary(path: &Path, bytes: &[u8]) -> Result<PathBuf, StoreError> {
+    let temporary = temporary_of(path);
+    write_new(&temporary, bytes)?;
+    Ok(temporary)
+}
+
+/// Where something is made before it takes its place.
+fn temporary_of(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".new");
-    let temporary = path.with_file_name(name);
+    path.with_file_name(name)
+}
+
+/// Writes a file whose name nobody relies on yet.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(FILE_MODE);
-    let mut file = options.open(&temporary).context("create", &temporary)?;
-    file.write_all(bytes).context("write", &temporary)?;
-    file.sync_all().context("flush", &temporary)?;
-    Ok(temporary)
+    let mut file = options.open(path).context("create", path)?;
+    file.write_all(bytes).context("write", path)?;
+    file.sync_all().context("flush", path)
 }
 
 /// Renames without ever replacing; `rename` alone would.
@@ -109,9 +185,7 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), StoreError> {
 
 /// Makes names in the directory of `path` durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
-    let directory = parent(path).unwrap_or(Path::new("."));
-    let opened = File::open(directory).context("open", directory)?;
-    opened.sync_all().context("flush", directory)
+    sync_directory(parent(path).unwrap_or(Path::new(".")))
 }
 
 fn parent(path: &Path) -> Option<&Path> {
@@ -164,6 +238,44 @@ mod tests {
         assert_eq!(move_into(&path, &quarantine), Err(StoreError::Exists { path: moved.clone() }));
         assert_eq!(read(&moved, 3), Ok(b"one".to_vec()));
         assert_eq!(read(&path, 3), Ok(b"two".to_vec()));
+    }
+
+    #[test]
+    fn a_copy_of_a_directory_is_whole_and_the_original_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (live, copy) = (directory.path().join("live"), directory.path().join("copy"));
+        create_directory(&live).unwrap();
+        write(&live.join("one"), b"1").unwrap();
+        write(&live.join("two"), b"22").unwrap();
+        let few = copy_directory(&live, &copy, 1, 2);
+        assert!(matches!(few, Err(StoreError::Failed { operation: "copy", .. })), "{few:?}");
+        let large = copy_directory(&live, &copy, 2, 1);
+        assert!(matches!(large, Err(StoreError::TooLarge { .. })), "{large:?}");
+        assert!(!copy.exists(), "a copy that failed has no name");
+        copy_directory(&live, &copy, 2, 2).unwrap();
+        assert_eq!(read(&copy.join("two"), 2), Ok(b"22".to_vec()));
+        assert_eq!(read(&live.join("two"), 2), Ok(b"22".to_vec()));
+        let again = copy_directory(&live, &copy, 2, 2);
+        assert_eq!(again, Err(StoreError::Exists { path: copy.clone() }));
+        let names = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(names, 2, "nothing else stays");
+        create_directory(&live.join("three")).unwrap();
+        assert!(copy_directory(&live, &directory.path().join("other"), 9, 9).is_err());
+    }
+
+    #[test]
+    fn a_removal_and_a_move_may_be_repeated_or_say_why_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+        write(&one, b"1").unwrap();
+        write(&two, b"2").unwrap();
+        assert_eq!(move_to(&one, &two), Err(StoreError::Exists { path: two.clone() }));
+        remove(&two).unwrap();
+        remove(&two).unwrap();
+        move_to(&one, &two).unwrap();
+        assert_eq!(move_to(&one, &two), Err(StoreError::Missing { path: one.clone() }));
+        assert_eq!(read(&two, 1), Ok(b"1".to_vec()));
+        assert!(remove(&directory.path().join("absent/one")).is_err());
     }
 
     #[test]
