@@ -6,18 +6,22 @@
 use heirloom_emulated::provisioning::DevelopmentRoot;
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{
-    ArtifactDigest, DigestOf, NetworkId, Nonce, PlanDigest, ReleaseDigest, sha256,
+    ArtifactDigest, DigestOf, JournalHash, NetworkId, Nonce, PlanDigest, ReleaseDigest, sha256,
 };
 use heirloom_model::domain::{
-    EpochStart, GenerationOrder, GenerationReceipt, PossessionProof, Registration,
+    Activation, Challenge, EpochStart, GenerationOrder, GenerationReceipt, PlanStep,
+    PossessionProof, Registration, Suspension,
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::fleet::{Fleet, Node};
-use heirloom_model::identifier::{DomainId, NodeId};
+use heirloom_model::identifier::{DomainId, NodeId, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
-use heirloom_model::plan::{Abort, Approval, Plan, Proposal};
+use heirloom_model::plan::{
+    Abort, Action, Approval, Plan, Proposal, StepId, StepOutcome, StepResult,
+};
 use heirloom_model::policy::{
-    ApplicationRule, AppraisalPolicy, HolderRule, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
+    ApplicationRule, AppraisalPolicy, HolderRole, HolderRule, KeyScope, PlatformRule, Policy,
+    Sharing, TcbLevel, UpdateMode,
 };
 use heirloom_model::release::{Artifact, Release, ReleaseKind};
 use heirloom_model::root::{Role, RoleKeys, Root};
@@ -54,6 +58,9 @@ pub struct Ceremony {
     root: Envelope,
 }
 
+/// How many epochs upgraders of test networks keep their copies, unless a test says otherwise.
+pub const FORGET_AFTER_EPOCHS: u32 = 2;
+
 /// Code of a test network: a measurement without a binary.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Code {
@@ -61,18 +68,40 @@ pub struct Code {
     pub measurement: Measurement,
     /// Its security version.
     pub security_version: SecurityVersion,
+    /// What it is for.
+    pub kind: ReleaseKind,
 }
 
 /// Who signs all code of test networks.
 pub const CODE_SIGNER: MrSigner = MrSigner::new([0x51; 32]);
 
 impl Code {
-    /// The code of a name: other names are other code.
+    /// The keeper of a name: other names are other code.
     pub fn named(name: &str, security_version: u64) -> Self {
         let digest = sha256(&[b"test code", name.as_bytes()]);
         Self {
             measurement: Measurement::Sgx(MrEnclave::new(digest)),
             security_version: SecurityVersion(security_version),
+            kind: ReleaseKind::Keeper,
+        }
+    }
+
+    /// The upgrader of a name.
+    pub fn upgrader(name: &str, security_version: u64) -> Self {
+        Self { kind: ReleaseKind::Upgrader, ..Self::named(name, security_version) }
+    }
+
+    /// The application of a name.
+    pub fn application(name: &str, security_version: u64) -> Self {
+        Self { kind: ReleaseKind::Application, ..Self::named(name, security_version) }
+    }
+
+    /// What a policy lets it do with a keyring.
+    fn role(&self) -> HolderRole {
+        match self.kind {
+            ReleaseKind::Keeper => HolderRole::Keeper,
+            ReleaseKind::Upgrader => HolderRole::Upgrader,
+            ReleaseKind::Application => panic!("applications hold no keyring"),
         }
     }
 }
@@ -164,6 +193,8 @@ impl Ceremony {
             StatementKind::PossessionProof => {
                 envelope.unverified::<PossessionProof>().map(|it| it.node)
             }
+            StatementKind::Suspension => envelope.unverified::<Suspension>().map(|it| it.node),
+            StatementKind::Activation => envelope.unverified::<Activation>().map(|it| it.node),
             _ => return statement.to_vec(),
         };
         envelope.sign(&self.agent_key(&node.expect("keepers make well-formed statements")));
@@ -204,7 +235,7 @@ impl Ceremony {
     }
 
     /// What a release of some code says.
-    pub fn release_of(&self, name: &str, kind: ReleaseKind, code: &Code) -> Release {
+    pub fn release_of(&self, name: &str, code: &Code) -> Release {
         let artifact = |file: &str| Artifact {
             name: file.parse().expect("it is a name"),
             size: 1,
@@ -213,7 +244,7 @@ impl Ceremony {
         Release {
             network: self.network,
             name: name.parse().expect("tests name releases well"),
-            kind,
+            kind: code.kind,
             security_version: code.security_version,
             measurements: vec![code.measurement],
             signer: CODE_SIGNER,
@@ -222,9 +253,9 @@ impl Ceremony {
         }
     }
 
-    /// A signed release of a keeper, and the digest that names it.
+    /// A signed release of some code, and the digest that names it.
     pub fn release(&self, name: &str, code: &Code) -> (Envelope, ReleaseDigest) {
-        let release = self.release_of(name, ReleaseKind::Keeper, code);
+        let release = self.release_of(name, code);
         (Envelope::signed(&release, self.release_keys.iter().take(2)), release.digest())
     }
 
@@ -240,6 +271,7 @@ impl Ceremony {
                     measurement: code.measurement,
                     security_version: code.security_version,
                     gives_to,
+                    role: code.role(),
                 }
             })
             .collect();
@@ -263,7 +295,17 @@ impl Ceremony {
             ephemeral_epochs: 3,
             not_after: BEGINNING.after(VALID_SECONDS),
             completes: None,
+            forget_after_epochs: FORGET_AFTER_EPOCHS,
+            update: UpdateMode::Ask,
         }
+    }
+
+    /// Makes the domain of a policy exclusive: one active holder, on these machines only.
+    pub fn make_exclusive(policy: &mut Policy, mut platforms: Vec<PlatformId>) {
+        policy.sharing = Sharing::Exclusive;
+        policy.holders_min = 1;
+        platforms.sort();
+        policy.appraisal.platforms = PlatformRule::Only(platforms);
     }
 
     /// Adds an application to a policy: this code may ask for all of its keys.
@@ -303,6 +345,53 @@ impl Ceremony {
     pub fn proposal(&self, plan: &Plan) -> Envelope {
         let proposal = Proposal { network: self.network, plan: wire::encode(plan) };
         Envelope::signed(&proposal, self.operator_keys.first())
+    }
+
+    /// A plan that the agent of a node proposes itself, in a domain whose policy lets it.
+    pub fn proposal_of_agent(&self, plan: &Plan, node: &NodeId) -> Envelope {
+        let proposal = Proposal { network: self.network, plan: wire::encode(plan) };
+        Envelope::signed(&proposal, [&self.agent_key(node)])
+    }
+
+    /// Asks what a Verify step of a plan asks.
+    ///
+    /// # Panics
+    ///
+    /// If the step is none.
+    pub fn challenge(&self, plan: &Plan, step: StepId, nonce: Nonce) -> Envelope {
+        let asking = plan.step(step).expect("tests name steps of their plans");
+        let Action::Verify { targets, code, .. } = &asking.action else {
+            panic!("step {step} of the plan asks nothing");
+        };
+        let challenge = Challenge {
+            network: self.network,
+            domain: self.domain,
+            nonce,
+            verifier: asking.node.clone(),
+            targets: targets.clone(),
+            step: Some(PlanStep { plan: plan.digest(), step }),
+            code: *code,
+        };
+        Envelope::signed(&challenge, [&self.agent_key(&asking.node)])
+    }
+
+    /// A step of a plan is done, says the agent of its node.
+    ///
+    /// # Panics
+    ///
+    /// If the plan does not have the step.
+    pub fn result(&self, plan: &Plan, step: StepId) -> Envelope {
+        let done = plan.step(step).expect("tests name steps of their plans");
+        let result = StepResult {
+            network: self.network,
+            plan: plan.digest(),
+            number: plan.number,
+            step,
+            node: done.node.clone(),
+            outcome: StepOutcome::Done,
+            journal: JournalHash::new(sha256(&[b"test journal", &step.0.to_be_bytes()])),
+        };
+        Envelope::signed(&result, [&self.agent_key(&done.node)])
     }
 
     /// Approves a plan, by the operator of this index.
