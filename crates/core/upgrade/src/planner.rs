@@ -17,14 +17,17 @@
 use heirloom_custody::invariant::{LeakRisk, LossRisk};
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest};
-use heirloom_model::identifier::{DomainId, NodeId};
+use heirloom_model::identifier::{DomainId, HostId, NodeId};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::Plan;
+use heirloom_model::plan::{Plan, StepId};
+use heirloom_model::policy::HolderRole;
 use heirloom_registry::network::NetworkState;
 
 use crate::inventory::{Inventory, InventoryError};
 
+mod draft;
 mod eligible;
+mod handover;
 mod layout;
 mod rolling;
 mod verifier;
@@ -41,18 +44,50 @@ pub struct PlanRequest {
     pub domain: DomainId,
     /// What runs now.
     pub from: ReleaseDigest,
-    /// What shall run.
+    /// What shall run. The same release for a move and for a reseal.
     pub to: ReleaseDigest,
-    /// How many nodes change together.
-    pub wave_size: WaveSize,
-    /// After the first wave nothing goes on before this epoch.
-    pub upgrade_epoch: Option<Epoch>,
     /// The last epoch in which a step may start.
     pub not_after: Epoch,
     /// Random. Makes the plan unique.
     pub nonce: Nonce,
-    /// The serial of the policy that will complete the plan.
-    pub withdraw: Serial,
+    /// How to get there.
+    pub arrangement: Arrangement,
+}
+
+/// How the steps are arranged. Only the planner asks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Arrangement {
+    /// Many replicas, one wave after the other.
+    Rolling {
+        /// How many nodes change together.
+        wave_size: WaveSize,
+        /// After the first wave nothing goes on before this epoch.
+        upgrade_epoch: Option<Epoch>,
+        /// The serial of the policy that will complete the plan.
+        withdraw: Serial,
+    },
+    /// One node: the old keeper gives to an upgrader beside it, which gives to the new keeper.
+    Handover {
+        /// The node.
+        node: NodeId,
+        /// The upgrader's release.
+        via: ReleaseDigest,
+        /// The serial of the policy that will complete the plan; without it, old code keeps its
+        /// rights until a policy takes them.
+        withdraw: Option<Serial>,
+    },
+    /// The same release on another node takes over.
+    Move {
+        /// Who holds now.
+        from_node: NodeId,
+        /// Who shall hold.
+        to_node: NodeId,
+    },
+    /// The keeper of one node seals everything again, for the platform as it is now.
+    Reseal {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// How many nodes change together, at most. Custody may demand fewer.
@@ -80,10 +115,62 @@ pub struct PlanReport {
     pub steps: usize,
     /// Rollback steps.
     pub rollback_steps: usize,
+    /// From this step on there is no way back but a new plan.
+    pub point_of_no_return: StepId,
+    /// When nobody answers, and for how long.
+    pub downtime: Downtime,
     /// Size of the plan's encoding.
     pub bytes: usize,
     /// What an operator should know before approving.
     pub notes: Vec<Note>,
+}
+
+/// When nobody answers while a plan is carried out, and what that time consists of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Downtime {
+    /// Somebody answers all the time.
+    #[error("none: somebody answers all the time")]
+    None,
+    /// The active holder says that it stops before the next one says that it begins.
+    #[error(
+        "from step {suspend} to step {activate}: the old holder's suspension, and then {entries} \
+         entries of the log until the new one may answer; no process starts in between"
+    )]
+    Suspension {
+        /// The old holder answers until here.
+        suspend: StepId,
+        /// The new holder answers from here on.
+        activate: StepId,
+        /// Entries that the log must take in between, after the suspension.
+        entries: u32,
+    },
+    /// The only keeper that answers starts again.
+    #[error("step {restart}: one start of the keeper's process{}", lease_words(.lease))]
+    Restart {
+        /// The step.
+        restart: StepId,
+        /// Whether the new instance also waits for the time in which the one before it may
+        /// believe that it is the active one.
+        lease: Lease,
+    },
+}
+
+/// Whether a restarted instance waits before it answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lease {
+    /// It answers at once.
+    None,
+    /// It waits until the instance before it can no longer believe that it is the active one.
+    Attendance,
+}
+
+fn lease_words(lease: &Lease) -> &'static str {
+    match lease {
+        Lease::None => "",
+        Lease::Attendance => {
+            ", and the time in which the instance before it may believe that it is the active one"
+        }
+    }
 }
 
 /// What an operator should know before approving.
@@ -114,6 +201,15 @@ pub enum Note {
          upgrade leaves only quarantined copies"
     )]
     NoMargin,
+    /// Every copy is on one machine.
+    #[error(
+        "all copies are on {host}: a second node in another failure domain would keep the keyring \
+         when that machine is lost"
+    )]
+    OneHost {
+        /// The machine.
+        host: HostId,
+    },
     /// A development root is trusted.
     #[error("a development root is trusted: platforms under it protect nothing from their owner")]
     DevelopmentRoot,
@@ -140,6 +236,97 @@ pub enum PlanError {
     /// The domain allows one active holder.
     #[error("domain {0} is exclusive: it never has two active holders")]
     Exclusive(DomainId),
+    /// An exclusive domain can never have what its policy demands.
+    #[error(
+        "domain {domain} is exclusive, and policy serial {policy} demands {needed} proven holders"
+    )]
+    ExclusiveNeedsOne {
+        /// The domain.
+        domain: DomainId,
+        /// The policy in force.
+        policy: Serial,
+        /// What it demands.
+        needed: u32,
+    },
+    /// Nobody is the active holder of an exclusive domain.
+    #[error("domain {0} is exclusive, and nobody is its active holder")]
+    NobodyActive(DomainId),
+    /// The keyring would leave from a seat that is not the active one.
+    #[error("{node} with {measurement} is not the active holder: {active} is")]
+    NotActive {
+        /// Where the plan would start from.
+        node: NodeId,
+        /// What should run there.
+        measurement: Measurement,
+        /// Who is active.
+        active: NodeId,
+    },
+    /// A node is not in the domain.
+    #[error("{0} is not a node of this domain")]
+    UnknownNode(NodeId),
+    /// A release is not for upgraders, or launches on no platform.
+    #[error("release {0} is not an upgrader's")]
+    NotAnUpgrader(ReleaseDigest),
+    /// The policy gives code another role than the plan needs.
+    #[error("policy serial {policy} gives {measurement} no role of {}", expected.name())]
+    WrongRole {
+        /// The policy in force.
+        policy: Serial,
+        /// The code.
+        measurement: Measurement,
+        /// The role that it would play.
+        expected: HolderRole,
+    },
+    /// The policy does not let the keyring go to the upgrader, or on from it.
+    #[error("policy serial {policy} does not let {from} give to {to}")]
+    NoHop {
+        /// The policy in force.
+        policy: Serial,
+        /// The giver.
+        from: Measurement,
+        /// The receiver.
+        to: Measurement,
+        /// What is missing.
+        #[source]
+        risk: LeakRisk,
+    },
+    /// A move, or a reseal, keeps the release.
+    #[error("this keeps the release: {from} and {to} must be the same one")]
+    ReleaseChanges {
+        /// What runs.
+        from: ReleaseDigest,
+        /// What was asked for.
+        to: ReleaseDigest,
+    },
+    /// A move goes from a node to itself.
+    #[error("{0} is where the keyring is")]
+    SameNode(NodeId),
+    /// A move stays on one machine.
+    #[error("{from_node} and {to_node} are both on {host}")]
+    SameHost {
+        /// Who holds.
+        from_node: NodeId,
+        /// Who shall hold.
+        to_node: NodeId,
+        /// Their machine.
+        host: HostId,
+    },
+    /// The target of a move has a keyring.
+    #[error("{node} has proven already that it holds the keyring")]
+    AlreadyHolds {
+        /// The target.
+        node: NodeId,
+    },
+    /// The target of a move runs other code.
+    #[error("{node} runs {found}, and {expected} should take over")]
+    OtherRelease {
+        /// The target.
+        node: NodeId,
+        /// What registered there last.
+        found: Measurement,
+        /// What should run there.
+        expected: Measurement,
+    },
     /// A release is not in the log.
     #[error("release {0} is not known")]
     UnknownRelease(ReleaseDigest),
@@ -255,9 +442,43 @@ impl PlanError {
         match self {
             Self::Inventory(_) => "publish what is missing, or follow the log to its end",
             Self::NoGeneration(_) => "order generation 0 and wait until it is committed",
-            Self::SingleHolder { .. } | Self::Exclusive(_) => {
-                "use the handover strategy, or add a second node and let it replicate first"
+            Self::SingleHolder { .. } => {
+                "use --strategy handover --via <upgrader release>, or add a second node and let \
+                 it replicate first"
             }
+            Self::Exclusive(_) => "use --strategy handover --via <upgrader release>",
+            Self::ExclusiveNeedsOne { .. } => {
+                "publish a policy with holders_min = 1: an exclusive domain has one holder, and \
+                 during a handover several copies on its node"
+            }
+            Self::NobodyActive(_) => {
+                "start the keeper that was active last and wait until it is active again; in a \
+                 new domain, the one that carried out genesis; after an unfinished plan, abort it"
+            }
+            Self::NotActive { .. } => "name the node and the release that are active now",
+            Self::UnknownNode(_) => "publish a fleet with this node, or correct the name",
+            Self::NotAnUpgrader(_) => "name a release of kind upgrader with --via",
+            Self::WrongRole { .. } => {
+                "publish a policy whose rule for this measurement has the role: `upgrader` for \
+                 what carries the keyring, `keeper` for what serves it"
+            }
+            Self::NoHop { .. } => {
+                "publish a policy in which the giver's rule names the receiver in gives_to, and \
+                 both have a rule"
+            }
+            Self::ReleaseChanges { .. } => {
+                "name the release that runs; to change it use --strategy handover or rolling"
+            }
+            Self::SameNode(_) => "name another node; to change the release use --strategy handover",
+            Self::SameHost { .. } => {
+                "move to a node on another host; to change what runs on this host use \
+                 --strategy handover"
+            }
+            Self::AlreadyHolds { .. } => {
+                "quarantine its sealed state and start its keeper, so that it registers anew; or \
+                 take the other node out of the fleet"
+            }
+            Self::OtherRelease { .. } => "install the release there and start it",
             Self::UnknownRelease(_) => "publish the release, signed by the release role",
             Self::NotAKeeper(_) => "name a keeper release",
             Self::ReleaseExpired { .. } => "sign the release again with a later end",
@@ -302,5 +523,21 @@ pub fn plan_from(
     request: &PlanRequest,
     inventory: &Inventory,
 ) -> Result<(Plan, PlanReport), PlanError> {
-    rolling::plan(request, inventory)
+    match &request.arrangement {
+        Arrangement::Rolling { wave_size, upgrade_epoch, withdraw } => {
+            let wish = rolling::Wish {
+                wave_size: *wave_size,
+                upgrade_epoch: *upgrade_epoch,
+                withdraw: *withdraw,
+            };
+            rolling::plan(request, wish, inventory)
+        }
+        Arrangement::Handover { node, via, withdraw } => {
+            handover::upgrade(request, node, *via, *withdraw, inventory)
+        }
+        Arrangement::Move { from_node, to_node } => {
+            handover::relocate(request, from_node, to_node, inventory)
+        }
+        Arrangement::Reseal { node } => handover::reseal(request, node, inventory),
+    }
 }
