@@ -7,6 +7,7 @@ use crate::digest::{ArtifactDigest, DigestOf, NetworkId, ReleaseDigest};
 use crate::identifier::ReleaseName;
 use crate::limit::PAYLOAD_BYTES_MAX;
 use crate::measurement::{Measurement, MrSigner};
+use crate::policy::HolderRole;
 use crate::wire;
 
 /// One release of measured code.
@@ -51,6 +52,26 @@ pub enum ReleaseKind {
     /// Carries a keyring from one keeper to the next on its host, and serves nobody.
     #[n(2)]
     Upgrader,
+}
+
+impl ReleaseKind {
+    /// The word that people use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keeper => "keeper",
+            Self::Application => "application",
+            Self::Upgrader => "upgrader",
+        }
+    }
+
+    /// What code of this kind does with a keyring. Applications hold none.
+    pub fn role(self) -> Option<HolderRole> {
+        match self {
+            Self::Keeper => Some(HolderRole::Keeper),
+            Self::Application => None,
+            Self::Upgrader => Some(HolderRole::Upgrader),
+        }
+    }
 }
 
 /// One file of a bundle.
