@@ -3,14 +3,16 @@
 //! Each method says what it means after a crash. A call that timed out is *unknown*: the engine
 //! observes before it decides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use heirloom_model::admin::KeeperStatus;
+use heirloom_model::admin::{KeeperStatus, Ticket};
 use heirloom_model::digest::Nonce;
-use heirloom_model::domain::LogPosition;
+use heirloom_model::domain::{ActivationCause, LogPosition, PlanStep};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::HolderRole;
+use heirloom_model::protocol::ServingState;
 use heirloom_model::release::Release;
 
 use crate::journal::Durable;
@@ -36,64 +38,126 @@ pub enum JournalError {
     Stopping,
 }
 
-/// One node: its bundles, its keeper process, its sealed state.
+/// One node: its bundles, its seats, and what is sealed in them.
 ///
-/// Every change is idempotent and names what it expects to find. None deletes anything.
+/// A seat is one measurement on the node. Several instances run side by side while a keyring is
+/// handed over, so every call that concerns an instance names its code. Every change is idempotent
+/// and names what it expects to find. None deletes anything.
 pub trait NodeDriver {
-    /// What is there now. Changes nothing.
+    /// What is there now. Changes nothing. An instance that does not answer is
+    /// [silent](Observation::silent); it does not keep the others from being seen.
     fn observe(&mut self) -> Result<Observation, DriverError>;
 
     /// Fetches and stages a release, checks every digest and the free space, starts it once
-    /// without keys beside the running keeper, takes its registration, stops it, and unseals
-    /// every current secret of the running keeper once. Returns the registration statement.
+    /// without keys beside what runs, takes its registration, and stops it. Needs no plan and
+    /// touches no keeper. Returns the registration statement.
+    fn stage(
+        &mut self,
+        release: &Release,
+        measurement: &Measurement,
+    ) -> Result<Vec<u8>, DriverError>;
+
+    /// As [`stage`](Self::stage); and every running instance that holds unseals every current
+    /// secret once.
     fn prepare(
         &mut self,
         release: &Release,
         measurement: &Measurement,
     ) -> Result<Vec<u8>, DriverError>;
 
-    /// Lets running requests end; new ones are refused from now on.
-    fn drain(&mut self) -> Result<(), DriverError>;
+    /// Lets running requests of this code end; new ones are refused from now on.
+    fn drain(&mut self, code: &Measurement) -> Result<(), DriverError>;
 
-    /// Serves again after a drain.
-    fn resume(&mut self) -> Result<(), DriverError>;
+    /// Lets this code serve again after a drain.
+    fn resume(&mut self, code: &Measurement) -> Result<(), DriverError>;
 
-    /// Stops the keeper and observes that its process is gone. Other code running is refused.
-    fn stop(&mut self, expect: &Measurement) -> Result<(), DriverError>;
+    /// Stops the instance of this code and observes that its process is gone. If none runs, it is
+    /// done. Other seats go on.
+    fn stop(&mut self, code: &Measurement) -> Result<(), DriverError>;
 
-    /// Moves sealed state of this measurement into quarantine.
+    /// Moves sealed state of this measurement into quarantine. Refused while that code runs.
     fn quarantine(&mut self, measurement: &Measurement) -> Result<(), DriverError>;
 
-    /// Moves quarantined state of this measurement back. Live state of other code is refused.
+    /// Moves quarantined state of this measurement back. Refused while that code runs. Live state
+    /// of the same code stays as it is: then it is done.
     fn restore(&mut self, measurement: &Measurement) -> Result<(), DriverError>;
 
-    /// Makes `install` the node's one bundle, in place of `expect`.
+    /// Makes `install` the node's one installed bundle, in place of `expect`. What runs goes on.
     fn install(&mut self, expect: &Measurement, install: &Measurement) -> Result<(), DriverError>;
 
-    /// Starts the installed bundle, which must be `expect`.
-    fn start(&mut self, expect: &Measurement) -> Result<(), DriverError>;
+    /// Starts this code, which is installed or staged, in its seat. If it runs, it is done.
+    fn start(&mut self, code: &Measurement) -> Result<(), DriverError>;
 
-    /// Lets the running keeper copy every missing generation from these nodes.
-    fn replicate(&mut self, sources: &[NodeId]) -> Result<(), DriverError>;
+    /// Lets the instance of this code copy every missing generation from these nodes.
+    fn replicate(&mut self, code: &Measurement, sources: &[NodeId]) -> Result<(), DriverError>;
 
-    /// Feeds the running keeper with log entries; returns how far it has followed.
-    fn follow(&mut self, entries: &[LogEntry]) -> Result<LogPosition, DriverError>;
+    /// Tells the instance of this code that its agent is about to read the log to its end.
+    fn attend(&mut self, code: &Measurement) -> Result<Ticket, DriverError>;
 
-    /// A registration statement of the running keeper.
-    fn register(&mut self) -> Result<Vec<u8>, DriverError>;
+    /// Feeds the instance of this code with log entries; returns how far it has followed. With a
+    /// ticket, the entries are the end of the log, read after the ticket was given; no entries
+    /// then mean that it has the whole log.
+    fn follow(
+        &mut self,
+        code: &Measurement,
+        entries: &[LogEntry],
+        attended: Option<Ticket>,
+    ) -> Result<LogPosition, DriverError>;
 
-    /// The running keeper's answer to a challenge, made from its durable state.
-    fn prove(&mut self, challenge: &Nonce) -> Result<Vec<u8>, DriverError>;
+    /// A registration statement of the instance of this code.
+    fn register(&mut self, code: &Measurement) -> Result<Vec<u8>, DriverError>;
 
-    /// Lets the running keeper create the generation of this order; returns its receipt.
-    fn create_generation(&mut self, order: &Nonce) -> Result<Vec<u8>, DriverError>;
+    /// Its answer to a challenge, made from its durable state.
+    fn prove(&mut self, code: &Measurement, challenge: &Nonce) -> Result<Vec<u8>, DriverError>;
 
-    /// Lets the running keeper receive the generation of this order; returns its receipt.
+    /// Lets it create the generation of this order; returns its receipt.
+    fn create_generation(
+        &mut self,
+        code: &Measurement,
+        order: &Nonce,
+    ) -> Result<Vec<u8>, DriverError>;
+
+    /// Lets it receive the generation of this order; returns its receipt.
     fn receive_generation(
         &mut self,
+        code: &Measurement,
         order: &Nonce,
         sources: &[NodeId],
     ) -> Result<Vec<u8>, DriverError>;
+
+    /// Lets the instance of `to` receive the keyring from the instance of `from` on `from_node`,
+    /// which may be this node, by this step. What it received is durable when this returns.
+    fn hand_over(
+        &mut self,
+        to: &Measurement,
+        step: PlanStep,
+        from_node: &NodeId,
+        from: &Measurement,
+    ) -> Result<(), DriverError>;
+
+    /// Lets the instance of this code say that it serves no more, by this step; returns the
+    /// suspension. From the moment at which it is asked it may answer nobody, whatever becomes of
+    /// the statement. Asked again, it makes the statement again.
+    fn suspend(&mut self, code: &Measurement, step: PlanStep) -> Result<Vec<u8>, DriverError>;
+
+    /// Lets the instance of this code say that it is the active holder; returns the activation.
+    /// It changes nothing before the log contains it.
+    fn activate(
+        &mut self,
+        code: &Measurement,
+        cause: ActivationCause,
+    ) -> Result<Vec<u8>, DriverError>;
+
+    /// Lets the instance of this code, an upgrader, give up its copy by this step. What the seat
+    /// had is gone when this returns.
+    fn forget(&mut self, code: &Measurement, step: PlanStep) -> Result<(), DriverError>;
+
+    /// Copies the live sealed state of this measurement into quarantine, durably, and leaves it
+    /// in place.
+    fn preserve(&mut self, measurement: &Measurement) -> Result<(), DriverError>;
+
+    /// Lets the instance of this code seal everything again, as platform and code are now.
+    fn reseal(&mut self, code: &Measurement) -> Result<(), DriverError>;
 }
 
 /// What a node looks like.
@@ -101,12 +165,43 @@ pub trait NodeDriver {
 pub struct Observation {
     /// The installed bundle's measurement.
     pub installed: Option<Measurement>,
-    /// The running keeper.
-    pub running: Option<Box<KeeperStatus>>,
+    /// The instances that run and answer, by their code.
+    pub running: BTreeMap<Measurement, Box<KeeperStatus>>,
+    /// The code whose process exists and does not answer. It runs as far as anybody can tell, and
+    /// nothing can be asked of it.
+    pub silent: BTreeSet<Measurement>,
     /// Measurements that have live sealed state.
     pub live: BTreeSet<Measurement>,
     /// Measurements that have quarantined state.
     pub quarantined: BTreeSet<Measurement>,
+}
+
+impl Observation {
+    /// What the instance of this code says about itself, if it runs and answers.
+    pub fn status(&self, code: &Measurement) -> Option<&KeeperStatus> {
+        self.running.get(code).map(|status| &**status)
+    }
+
+    /// Whether a process of this code exists, whether it answers or not.
+    pub fn exists(&self, code: &Measurement) -> bool {
+        self.running.contains_key(code) || self.silent.contains(code)
+    }
+
+    /// The instance that answers key requests now, if any.
+    pub fn serving(&self) -> Option<&KeeperStatus> {
+        self.running
+            .values()
+            .map(|status| &**status)
+            .find(|status| status.state == ServingState::Ready && status.role == HolderRole::Keeper)
+    }
+
+    /// The seats that run and answer, the installed one first.
+    pub fn seats(&self) -> impl Iterator<Item = (&Measurement, &KeeperStatus)> {
+        let is_installed = |code: &Measurement| self.installed.as_ref() == Some(code);
+        let all = || self.running.iter().map(|(code, status)| (code, &**status));
+        let first = all().filter(move |(code, _)| is_installed(code));
+        first.chain(all().filter(move |(code, _)| !is_installed(code)))
+    }
 }
 
 /// Why a node did not do what it was asked.
