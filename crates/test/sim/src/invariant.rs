@@ -6,10 +6,12 @@ use heirloom_model::counter::{Generation, Serial};
 use heirloom_model::digest::sha256;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::{Policy, Sharing};
+use heirloom_model::protocol::ServingState;
 use heirloom_model::sealed::{SealedEnvelope, SealedPurpose};
 use heirloom_model::wire;
 
-use crate::world::{Disk, World};
+use crate::world::{Disk, Files, Process, World};
 
 /// What was seen so far, to compare with.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Ledger {
     sealed: BTreeMap<NodeId, BTreeSet<[u8; 32]>>,
     /// The fewest holders at any moment since genesis.
     pub holders_min: Option<u32>,
+    /// The most instances that answered at any moment.
+    pub active_max: u32,
 }
 
 /// An invariant that does not hold.
@@ -47,6 +51,12 @@ pub enum Violation {
         /// Whose.
         node: NodeId,
     },
+    /// Several instances of an exclusive domain would answer at the same time.
+    #[error("{} instances answer for an exclusive domain: {}", who.len(), who.join(", "))]
+    TwoActive {
+        /// Which.
+        who: Vec<String>,
+    },
     /// A keeper serves another keyring than the log committed.
     #[error("the keeper of {node} serves another keyring than the log committed")]
     Diverged {
@@ -60,22 +70,42 @@ pub fn check(world: &World, ledger: &mut Ledger) -> Result<(), Violation> {
     no_loss(world, ledger)?;
     for (node, sim) in &world.nodes {
         no_leak(world, node, &sim.disk)?;
-        nothing_deleted(node, &sim.disk, ledger)?;
-        if let Some(process) = &sim.process {
-            agrees(world, node, &process.keeper.status())?;
+        nothing_deleted(world, node, ledger)?;
+        for process in sim.processes.values() {
+            agrees(world, node, &process.keeper.status(world.now))?;
         }
     }
-    Ok(())
+    one_active(world, ledger)
 }
 
-/// Enough nodes have the whole committed keyring live, sealed by the code that is installed.
+/// An exclusive domain never has two instances that would answer, whoever started them.
+fn one_active(world: &World, ledger: &mut Ledger) -> Result<(), Violation> {
+    let answers =
+        |process: &&Process| process.keeper.state_at(world.now) == ServingState::Ready;
+    let known = world.nodes.values().flat_map(|node| node.processes.values());
+    let who: Vec<String> = known
+        .chain(&world.clones)
+        .filter(answers)
+        .map(|it| format!("{} of {}", it.keeper.instance().public_key(), it.keeper.config().node))
+        .collect();
+    let count = u32::try_from(who.len()).unwrap_or(u32::MAX);
+    ledger.active_max = ledger.active_max.max(count);
+    let exclusive = policy(world).is_some_and(|policy| policy.sharing == Sharing::Exclusive);
+    if exclusive && count > 1 { Err(Violation::TwoActive { who }) } else { Ok(()) }
+}
+
+fn policy(world: &World) -> Option<&Policy> {
+    Some(world.judge.domain(&world.ceremony.domain)?.policy()?.get())
+}
+
+/// Enough nodes have the whole committed keyring live, sealed by code that may hold it.
 fn no_loss(world: &World, ledger: &mut Ledger) -> Result<(), Violation> {
     let Some(domain) = world.judge.domain(&world.ceremony.domain) else { return Ok(()) };
     let (Some(committed), Some(policy)) = (domain.committed(), domain.policy()) else {
         return Ok(());
     };
     let generation = committed.generation;
-    let able = world.nodes.values().filter(|node| recovers(&node.disk, generation)).count();
+    let able = world.nodes.values().filter(|node| recovers(policy, &node.disk, generation)).count();
     let found = u32::try_from(able).unwrap_or(u32::MAX);
     ledger.holders_min = Some(ledger.holders_min.map_or(found, |fewest| fewest.min(found)));
     let needed = policy.holders_min;
@@ -85,14 +115,18 @@ fn no_loss(world: &World, ledger: &mut Ledger) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Whether the installed code could unseal every generation up to this one.
-pub fn recovers(disk: &Disk, newest: Generation) -> bool {
-    let Some(installed) = disk.installed else { return false };
+/// Whether code on this node that may hold could unseal every generation up to this one.
+pub fn recovers(policy: &Policy, disk: &Disk, newest: Generation) -> bool {
+    let permitted = disk.live.iter().filter(|(code, _)| policy.holder(code).is_some());
+    permitted.map(|(code, files)| covers(code, files, newest)).any(|whole| whole)
+}
+
+fn covers(code: &Measurement, files: &Files, newest: Generation) -> bool {
     let mut covered = BTreeSet::new();
-    for header in headers(&disk.live) {
+    for header in headers(files) {
         let holds =
             matches!(header.purpose, SealedPurpose::Keyring | SealedPurpose::ProposedGeneration);
-        if holds && header.measurement == installed {
+        if holds && header.measurement == *code {
             covered.extend(header.first.0..=header.last.0);
         }
     }
@@ -100,8 +134,9 @@ pub fn recovers(disk: &Disk, newest: Generation) -> bool {
 }
 
 fn no_leak(world: &World, node: &NodeId, disk: &Disk) -> Result<(), Violation> {
-    let all = disk.quarantine.iter().map(|(_, files)| files).chain([&disk.live]);
-    for header in all.flat_map(headers) {
+    for (_, header) in directories(disk).flat_map(|(code, files)| {
+        headers(files).map(move |header| (code, header))
+    }) {
         if !is_named(world, &header.measurement) {
             let measurement = header.measurement;
             return Err(Violation::Leak { node: node.clone(), measurement });
@@ -121,10 +156,21 @@ fn is_named(world: &World, measurement: &Measurement) -> bool {
     })
 }
 
-fn nothing_deleted(node: &NodeId, disk: &Disk, ledger: &mut Ledger) -> Result<(), Violation> {
-    let all = disk.quarantine.iter().map(|(_, files)| files).chain([&disk.live]);
-    let now: BTreeSet<[u8; 32]> = all
-        .flat_map(BTreeMap::iter)
+/// Every directory with sealed files, and whose it is.
+fn directories(disk: &Disk) -> impl Iterator<Item = (&Measurement, &Files)> {
+    disk.quarantine.iter().map(|(code, files)| (code, files)).chain(&disk.live)
+}
+
+/// No keyring file vanishes, but those that an upgrader gives up.
+fn nothing_deleted(
+    world: &World,
+    node: &NodeId,
+    ledger: &mut Ledger,
+) -> Result<(), Violation> {
+    let Some(sim) = world.nodes.get(node) else { return Ok(()) };
+    let keepers = directories(&sim.disk).filter(|(code, _)| !world.is_upgrader(code));
+    let now: BTreeSet<[u8; 32]> = keepers
+        .flat_map(|(_, files)| files)
         .filter(|(name, _)| name.starts_with("keyring-"))
         .map(|(_, bytes)| sha256(&[bytes]))
         .collect();
@@ -155,7 +201,7 @@ fn agrees(
 }
 
 fn headers(
-    files: &BTreeMap<String, Vec<u8>>,
+    files: &Files,
 ) -> impl Iterator<Item = heirloom_model::sealed::SealedHeader> {
     files
         .values()

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Parser;
+use heirloom_model::policy::Sharing;
 use heirloom_sim::scenario::{Failure, Fixture, Outcome, Scenario, run};
 
 /// Simulates whole fleets, seed by seed.
@@ -33,6 +34,7 @@ struct Totals {
     operations: u64,
     crashes: u64,
     holders_min: Option<u32>,
+    active_max: u32,
 }
 
 fn main() -> ExitCode {
@@ -55,13 +57,14 @@ fn main() -> ExitCode {
     let totals = totals.into_inner().unwrap_or_default();
     let summary = format!(
         "{} runs: {} finished, {} rolled back; {} operations, {} crashes; \
-         fewest holders at any moment: {}",
+         fewest holders at any moment: {}; most active holders of an exclusive domain: {}",
         totals.runs,
         totals.finished,
         totals.rolled_back,
         totals.operations,
         totals.crashes,
         totals.holders_min.map_or("none".to_owned(), |fewest| fewest.to_string()),
+        totals.active_max,
     );
     say(u8::from(failed.load(Ordering::Relaxed)), &summary)
 }
@@ -118,6 +121,14 @@ fn add(totals: &Mutex<Totals>, outcome: &Outcome) {
     totals.rolled_back += u64::from(outcome.status == PlanStatus::RolledBack);
     totals.operations += outcome.operations;
     totals.crashes += outcome.crashes;
+    match outcome.sharing {
+        // One host is all that these runs have.
+        Sharing::Exclusive => {
+            totals.active_max = totals.active_max.max(outcome.active_max);
+            return;
+        }
+        Sharing::Replicated => {}
+    }
     let fewest = outcome.holders_min;
     totals.holders_min = Some(totals.holders_min.map_or(fewest, |so_far| so_far.min(fewest)));
 }

@@ -1,14 +1,15 @@
 //! A node's journal and driver, as an agent's ports over the world.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_keeper::handshake::Peer;
+use heirloom_model::admin::Ticket;
 use heirloom_model::digest::Nonce;
-use heirloom_model::domain::LogPosition;
+use heirloom_model::domain::{ActivationCause, LogPosition, PlanStep};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::protocol::{PeerRequest, PeerResponse, ReplicatedGeneration};
+use heirloom_model::protocol::{PeerRequest, PeerResponse, ReplicatedGeneration, ServingState};
 use heirloom_model::release::Release;
 use heirloom_upgrade::journal::Durable;
 use heirloom_upgrade::port::{DriverError, JournalError, JournalStore, NodeDriver, Observation};
@@ -54,69 +55,79 @@ const REQUESTS_MAX: u32 = 64;
 impl NodeDriver for SimDriver {
     fn observe(&mut self) -> Result<Observation, DriverError> {
         let mut world = lock(&self.world);
+        let now = world.now;
         let node = world.node(&self.node);
         if node.agent_down {
             return Err(DriverError::Stopping);
         }
+        let status = |(code, process): (&Measurement, &Process)| {
+            (*code, Box::new(process.keeper.status(now)))
+        };
         Ok(Observation {
             installed: node.disk.installed,
-            running: node.process.as_ref().map(|process| Box::new(process.keeper.status())),
+            running: node.processes.iter().map(status).collect(),
+            silent: BTreeSet::new(),
             live: node.disk.sealers(),
             quarantined: node.disk.quarantine.iter().map(|(by, _)| *by).collect(),
         })
     }
 
-    fn prepare(
+    fn stage(
         &mut self,
         _release: &Release,
         measurement: &Measurement,
     ) -> Result<Vec<u8>, DriverError> {
         let node = self.node.clone();
-        self.change("prepare", |world| {
+        self.change("stage", |world| {
             world.node(&node).disk.staged.insert(*measurement);
-            let mut trial = world
-                .launch(&node, measurement, &std::collections::BTreeMap::new())
-                .map_err(DriverError::Refused)?;
-            let entries = world.entries.clone();
+            let mut trial =
+                world.launch(&node, measurement, &BTreeMap::new()).map_err(DriverError::Refused)?;
+            let (entries, now) = (world.entries.clone(), world.now);
             // A trial instance has no files: what it would write is thrown away with it.
-            let followed = trial.keeper.follow(&trial.enclave, &entries);
-            let _position = followed.map_err(|error| DriverError::Refused(error.to_string()))?;
-            let registration = trial.keeper.register(&trial.enclave).map_err(refused)?;
-            let files = stored(&world.node(&node).disk.live);
-            let Some(process) = world.node(&node).process.as_ref() else {
-                return Err(DriverError::Unknown("no keeper runs".to_owned()));
-            };
-            process.keeper.probe(&process.enclave, &files).map_err(refused)?;
+            let followed = trial.keeper.follow(&trial.enclave, &entries, None, now);
+            let _position = followed.map_err(refused)?;
+            trial.keeper.register(&trial.enclave).map_err(refused)
+        })
+    }
+
+    fn prepare(
+        &mut self,
+        release: &Release,
+        measurement: &Measurement,
+    ) -> Result<Vec<u8>, DriverError> {
+        let registration = self.stage(release, measurement)?;
+        let node = self.node.clone();
+        self.change("probe", |world| {
+            let codes: Vec<Measurement> = world.node(&node).processes.keys().copied().collect();
+            for code in codes {
+                let node = world.node(&node);
+                let files = stored(&node.disk.seat(&code));
+                if let Some(process) = node.processes.get(&code) {
+                    process.keeper.probe(&process.enclave, &files).map_err(refused)?;
+                }
+            }
             Ok(registration)
         })
     }
 
-    fn drain(&mut self) -> Result<(), DriverError> {
-        let node = self.node.clone();
-        self.change("drain", |world| {
-            if let Some(process) = world.node(&node).process.as_mut() {
-                process.keeper.drain();
-            }
+    fn drain(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.with_keeper("drain", code, |_, process| {
+            process.keeper.drain();
             Ok(())
         })
     }
 
-    fn resume(&mut self) -> Result<(), DriverError> {
-        let node = self.node.clone();
-        self.change("resume", |world| {
-            if let Some(process) = world.node(&node).process.as_mut() {
-                process.keeper.resume();
-            }
+    fn resume(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.with_keeper("resume", code, |_, process| {
+            process.keeper.resume();
             Ok(())
         })
     }
 
-    fn stop(&mut self, expect: &Measurement) -> Result<(), DriverError> {
-        let node = self.node.clone();
+    fn stop(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        let (node, code) = (self.node.clone(), *code);
         self.change("stop", |world| {
-            let running = world.node(&node).process.as_ref().map(identity);
-            expect_code(running, *expect)?;
-            world.node(&node).process = None;
+            world.node(&node).processes.remove(&code);
             Ok(())
         })
     }
@@ -125,14 +136,10 @@ impl NodeDriver for SimDriver {
         let node = self.node.clone();
         self.change("quarantine", |world| {
             let node = world.node(&node);
-            expect_down(node.process.as_ref())?;
-            let live = node.disk.sealers();
-            if !live.contains(measurement) {
-                return Ok(());
+            expect_down(node.processes.get(measurement))?;
+            if let Some(moved) = node.disk.live.remove(measurement).filter(|it| !it.is_empty()) {
+                node.disk.quarantine.push((*measurement, moved));
             }
-            expect_code(live.iter().find(|other| *other != measurement).copied(), *measurement)?;
-            let moved = std::mem::take(&mut node.disk.live);
-            node.disk.quarantine.push((*measurement, moved));
             Ok(())
         })
     }
@@ -141,16 +148,26 @@ impl NodeDriver for SimDriver {
         let node = self.node.clone();
         self.change("restore", |world| {
             let node = world.node(&node);
-            expect_down(node.process.as_ref())?;
-            let live = node.disk.sealers();
-            if live.contains(measurement) {
+            expect_down(node.processes.get(measurement))?;
+            if !node.disk.seat(measurement).is_empty() {
                 return Ok(());
             }
-            expect_code(live.first().copied(), *measurement)?;
             let newest = node.disk.quarantine.iter().rposition(|(by, _)| by == measurement);
             if let Some(newest) = newest {
                 let (_, files) = node.disk.quarantine.remove(newest);
-                node.disk.live = files;
+                node.disk.live.insert(*measurement, files);
+            }
+            Ok(())
+        })
+    }
+
+    fn preserve(&mut self, measurement: &Measurement) -> Result<(), DriverError> {
+        let node = self.node.clone();
+        self.change("preserve", |world| {
+            let disk = &mut world.node(&node).disk;
+            let copy = disk.seat(measurement);
+            if !copy.is_empty() {
+                disk.quarantine.push((*measurement, copy));
             }
             Ok(())
         })
@@ -160,10 +177,10 @@ impl NodeDriver for SimDriver {
         let node = self.node.clone();
         self.change("install", |world| {
             let node = world.node(&node);
-            expect_down(node.process.as_ref())?;
             if node.disk.installed == Some(*install) {
                 return Ok(());
             }
+            expect_down(node.processes.get(expect))?;
             expect_code(node.disk.installed, *expect)?;
             if !node.disk.staged.contains(install) {
                 return Err(DriverError::Missing { what: "the bundle".to_owned() });
@@ -173,28 +190,31 @@ impl NodeDriver for SimDriver {
         })
     }
 
-    fn start(&mut self, expect: &Measurement) -> Result<(), DriverError> {
-        let node = self.node.clone();
+    fn start(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        let (node, code) = (self.node.clone(), *code);
         self.change("start", |world| {
-            expect_code(world.node(&node).disk.installed, *expect)?;
-            if let Some(process) = world.node(&node).process.as_ref() {
-                return expect_code(Some(identity(process)), *expect);
+            let here = world.node(&node);
+            if !here.disk.staged.contains(&code) {
+                return Err(DriverError::Missing { what: "the bundle".to_owned() });
             }
-            let files = world.node(&node).disk.live.clone();
-            let process = world.launch(&node, expect, &files).map_err(DriverError::Refused)?;
-            world.node(&node).process = Some(process);
+            if here.processes.contains_key(&code) {
+                return Ok(());
+            }
+            let files = here.disk.seat(&code);
+            let process = world.launch(&node, &code, &files).map_err(DriverError::Refused)?;
+            world.node(&node).processes.insert(code, process);
             Ok(())
         })
     }
 
-    fn replicate(&mut self, sources: &[NodeId]) -> Result<(), DriverError> {
+    fn replicate(&mut self, code: &Measurement, sources: &[NodeId]) -> Result<(), DriverError> {
         for _ in 0..REQUESTS_MAX {
-            let wanted = self.with_keeper("ask", |_, process| {
+            let wanted = self.with_keeper("ask", code, |_, process| {
                 Ok(process.keeper.replication_next().map(|request| request.message()))
             })?;
             let Some(request) = wanted else { return Ok(()) };
-            let (peer, sent) = self.ask_any(sources, &request)?;
-            self.with_keeper("receive", |world, process| {
+            let (peer, sent) = self.ask_any(code, sources, &request)?;
+            self.with_keeper("receive", code, |world, process| {
                 let made = process.keeper.accept_generations(&process.enclave, &peer, &sent);
                 let intent = made.map_err(refused)?;
                 world.0.commit(world.1, process, intent).map(|_| ()).map_err(DriverError::Unknown)
@@ -203,28 +223,63 @@ impl NodeDriver for SimDriver {
         Err(DriverError::Unknown("replication does not end".to_owned()))
     }
 
-    fn follow(&mut self, entries: &[LogEntry]) -> Result<LogPosition, DriverError> {
-        self.with_keeper("follow", |world, process| {
-            let intent = process.keeper.follow(&process.enclave, entries).map_err(refused)?;
+    fn hand_over(
+        &mut self,
+        to: &Measurement,
+        step: PlanStep,
+        from_node: &NodeId,
+        from: &Measurement,
+    ) -> Result<(), DriverError> {
+        for _ in 0..REQUESTS_MAX {
+            if self.hand_over_once(to, step, (from_node, from))?.is_none() {
+                return Ok(());
+            }
+        }
+        Err(DriverError::Unknown("the handover does not end".to_owned()))
+    }
+
+    fn attend(&mut self, code: &Measurement) -> Result<Ticket, DriverError> {
+        let mut world = lock(&self.world);
+        let now = world.now;
+        match world.node(&self.node).processes.get_mut(code) {
+            Some(process) => Ok(process.keeper.attend(now)),
+            None => Err(DriverError::Unknown("no keeper runs".to_owned())),
+        }
+    }
+
+    fn follow(
+        &mut self,
+        code: &Measurement,
+        entries: &[LogEntry],
+        attended: Option<Ticket>,
+    ) -> Result<LogPosition, DriverError> {
+        self.with_keeper("follow", code, |world, process| {
+            let now = world.0.now;
+            let followed = process.keeper.follow(&process.enclave, entries, attended, now);
+            let intent = followed.map_err(refused)?;
             world.0.commit(world.1, process, intent).map_err(DriverError::Unknown)
         })
     }
 
-    fn register(&mut self) -> Result<Vec<u8>, DriverError> {
-        self.with_keeper("register", |_, process| {
+    fn register(&mut self, code: &Measurement) -> Result<Vec<u8>, DriverError> {
+        self.with_keeper("register", code, |_, process| {
             process.keeper.register(&process.enclave).map_err(refused)
         })
     }
 
-    fn prove(&mut self, challenge: &Nonce) -> Result<Vec<u8>, DriverError> {
-        self.with_keeper("prove", |world, process| {
-            let files = stored(&world.0.node(world.1).disk.live);
+    fn prove(&mut self, code: &Measurement, challenge: &Nonce) -> Result<Vec<u8>, DriverError> {
+        self.with_keeper("prove", code, |world, process| {
+            let files = stored(&world.0.node(world.1).disk.seat(&identity(process)));
             process.keeper.prove(&process.enclave, *challenge, &files).map_err(refused)
         })
     }
 
-    fn create_generation(&mut self, order: &Nonce) -> Result<Vec<u8>, DriverError> {
-        self.with_keeper("create", |world, process| {
+    fn create_generation(
+        &mut self,
+        code: &Measurement,
+        order: &Nonce,
+    ) -> Result<Vec<u8>, DriverError> {
+        self.with_keeper("create", code, |world, process| {
             let made = process.keeper.create_generation(&process.enclave, *order);
             let intent = made.map_err(refused)?;
             world.0.commit(world.1, process, intent).map_err(DriverError::Unknown)
@@ -233,17 +288,50 @@ impl NodeDriver for SimDriver {
 
     fn receive_generation(
         &mut self,
+        code: &Measurement,
         order: &Nonce,
         sources: &[NodeId],
     ) -> Result<Vec<u8>, DriverError> {
         let request = PeerRequest::ReplicateProposed { order: *order };
-        let (peer, sent) = self.ask_any(sources, &request)?;
+        let (peer, sent) = self.ask_any(code, sources, &request)?;
         let [sent] = sent.as_slice() else {
             return Err(DriverError::Unknown("not one generation".to_owned()));
         };
-        self.with_keeper("receive proposed", |world, process| {
+        self.with_keeper("receive proposed", code, |world, process| {
             let made = process.keeper.accept_proposed(&process.enclave, &peer, *order, sent);
             let intent = made.map_err(refused)?;
+            world.0.commit(world.1, process, intent).map_err(DriverError::Unknown)
+        })
+    }
+
+    fn suspend(&mut self, code: &Measurement, step: PlanStep) -> Result<Vec<u8>, DriverError> {
+        self.with_keeper("suspend", code, |_, process| {
+            process.keeper.suspend(&process.enclave, step).map_err(refused)
+        })
+    }
+
+    fn activate(
+        &mut self,
+        code: &Measurement,
+        cause: ActivationCause,
+    ) -> Result<Vec<u8>, DriverError> {
+        self.with_keeper("activate", code, |_, process| {
+            process.keeper.activate(&process.enclave, cause).map_err(refused)
+        })
+    }
+
+    fn forget(&mut self, code: &Measurement, step: PlanStep) -> Result<(), DriverError> {
+        self.with_keeper("forget", code, |world, process| {
+            let files = stored(&world.0.node(world.1).disk.seat(&identity(process)));
+            let intent = process.keeper.forget(step, &files).map_err(refused)?;
+            world.0.commit(world.1, process, intent).map_err(DriverError::Unknown)
+        })
+    }
+
+    fn reseal(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.with_keeper("reseal", code, |world, process| {
+            let files = stored(&world.0.node(world.1).disk.seat(&identity(process)));
+            let intent = process.keeper.reseal(&process.enclave, &files).map_err(refused)?;
             world.0.commit(world.1, process, intent).map_err(DriverError::Unknown)
         })
     }
@@ -263,22 +351,23 @@ impl SimDriver {
             .map_err(|Crashed| DriverError::Stopping)?
     }
 
-    /// Lends the keeper to `work`. A keeper that dies meanwhile stays dead.
+    /// Lends a keeper to `work`. A keeper that dies meanwhile stays dead.
     fn with_keeper<R>(
         &self,
         what: &'static str,
+        code: &Measurement,
         work: impl FnOnce(&mut Rest<'_>, &mut Process) -> Result<R, DriverError>,
     ) -> Result<R, DriverError> {
         let mut world = lock(&self.world);
         let stopping = |Crashed| DriverError::Stopping;
         world.point(&self.node, what, "before").map_err(stopping)?;
-        let Some(mut process) = world.node(&self.node).process.take() else {
+        let Some(mut process) = world.node(&self.node).processes.remove(code) else {
             return Err(DriverError::Unknown("no keeper runs".to_owned()));
         };
         let worked = work(&mut Rest(&mut world, &self.node), &mut process);
         let died = matches!(&worked, Err(DriverError::Unknown(reason)) if reason == "died");
         if !died {
-            world.node(&self.node).process = Some(process);
+            world.node(&self.node).processes.insert(*code, process);
         }
         world.point(&self.node, what, "after").map_err(stopping)?;
         worked
@@ -287,6 +376,7 @@ impl SimDriver {
     /// Asks one source after the other, beginning anywhere, until one gives something.
     fn ask_any(
         &self,
+        code: &Measurement,
         sources: &[NodeId],
         request: &PeerRequest,
     ) -> Result<(Peer, Vec<ReplicatedGeneration>), DriverError> {
@@ -295,7 +385,7 @@ impl SimDriver {
         if world.node(&self.node).partitioned {
             return Err(DriverError::Unknown("cut off".to_owned()));
         }
-        let Some(mut own) = world.node(&self.node).process.take() else {
+        let Some(mut own) = world.node(&self.node).processes.remove(code) else {
             return Err(DriverError::Unknown("no keeper runs".to_owned()));
         };
         let mut given = None;
@@ -309,9 +399,83 @@ impl SimDriver {
                 Err(reason) => last = format!("{source}: {reason}"),
             }
         }
-        world.node(&self.node).process = Some(own);
+        world.node(&self.node).processes.insert(*code, own);
         given.ok_or(DriverError::Unknown(last))
     }
+
+    /// One session of a handover: question, answer, proof, one batch. None if nothing is missing.
+    fn hand_over_once(
+        &self,
+        to: &Measurement,
+        step: PlanStep,
+        (from_node, from): (&NodeId, &Measurement),
+    ) -> Result<Option<()>, DriverError> {
+        let holds = |world: &mut World, process: &mut Process| {
+            process.keeper.state_at(world.now).holds()
+        };
+        if self.with_keeper("ask", to, |world, process| Ok(holds(world.0, process)))? {
+            return Ok(None);
+        }
+        let mut world = lock(&self.world);
+        let silent = world.faults.peer;
+        let remote = *from_node != self.node;
+        let cut = world.node(&self.node).partitioned || world.node(from_node).partitioned;
+        if (remote && cut) || world.chance(silent) {
+            return Err(DriverError::Unknown("no answer".to_owned()));
+        }
+        let Some(mut donor) = world.node(from_node).processes.remove(from) else {
+            return Err(DriverError::Unknown("the donor does not run".to_owned()));
+        };
+        let Some(mut receiver) = world.node(&self.node).processes.remove(to) else {
+            world.node(from_node).processes.insert(*from, donor);
+            return Err(DriverError::Unknown("no keeper runs".to_owned()));
+        };
+        let received = receive(&mut world, &mut receiver, &mut donor, step);
+        world.node(from_node).processes.insert(*from, donor);
+        world.node(&self.node).processes.insert(*to, receiver);
+        let (giver, sent) = received.map_err(DriverError::Refused)?;
+        drop(world);
+        if sent.is_empty() {
+            return Ok(None);
+        }
+        self.with_keeper("receive handed over", to, |world, process| {
+            let made = process.keeper.accept_handed_over(&process.enclave, &giver, &sent);
+            let intent = made.map_err(refused)?;
+            world.0.commit(world.1, process, intent).map_err(DriverError::Unknown)
+        })?;
+        Ok(Some(()))
+    }
+}
+
+/// What a receiver gets from a donor in one session of its own.
+fn receive(
+    world: &mut World,
+    receiver: &mut Process,
+    donor: &mut Process,
+    step: PlanStep,
+) -> Result<(heirloom_keeper::handover::Donor, Vec<ReplicatedGeneration>), String> {
+    let (seen_donor, seen_receiver) = world.session(receiver, donor)?;
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let (asked, request) = receiver
+        .keeper
+        .request_handover(&receiver.enclave, step)
+        .map_err(|error| text(&error))?;
+    let (mut pending, challenge) = donor
+        .keeper
+        .challenge_receiver(&donor.enclave, &seen_receiver, &request)
+        .map_err(|error| text(&error))?;
+    let giver = receiver
+        .keeper
+        .prove_to_donor(&receiver.enclave, &seen_donor, &asked, &challenge)
+        .map_err(|error| text(&error))?;
+    let Some(proof) = receiver.keeper.handover_next(&giver) else {
+        return Ok((giver, Vec::new()));
+    };
+    let sent = donor
+        .keeper
+        .hand_over(&donor.enclave, &seen_receiver, &mut pending, &proof)
+        .map_err(|error| text(&error))?;
+    Ok((giver, sent))
 }
 
 fn ask(
@@ -324,16 +488,25 @@ fn ask(
     if world.node(source).partitioned || world.chance(silent) {
         return Err("no answer".to_owned());
     }
-    let Some(mut peer) = world.node(source).process.take() else {
+    let now = world.now;
+    let serves = |process: &Process| {
+        matches!(process.keeper.state_at(now), ServingState::Ready | ServingState::Draining)
+    };
+    let holder = world.node(source).processes.iter().find(|(_, it)| serves(it));
+    let any = holder.or(world.node(source).processes.iter().next()).map(|(code, _)| *code);
+    let taken = any.and_then(|code| Some((code, world.node(source).processes.remove(&code)?)));
+    let Some((code, mut peer)) = taken else {
         return Err("not running".to_owned());
     };
     let opened = world.session(own, &mut peer);
-    let answer = opened.and_then(|(seen, ours)| match peer.keeper.serve(&ours, request) {
+    let answer = opened.and_then(|(seen, ours)| match peer.keeper.serve(&ours, request, now) {
         PeerResponse::Generations(sent) => Ok((seen, sent)),
         PeerResponse::Refused(refusal) => Err(refusal.to_string()),
-        PeerResponse::Key(_) => Err("an answer to another question".to_owned()),
+        PeerResponse::Key(_) | PeerResponse::HandoverChallenge(_) => {
+            Err("an answer to another question".to_owned())
+        }
     });
-    world.node(source).process = Some(peer);
+    world.node(source).processes.insert(code, peer);
     answer
 }
 

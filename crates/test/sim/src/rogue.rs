@@ -20,23 +20,28 @@ pub fn tries(world: &mut World) -> Result<(), Failure> {
     let Ok(mut rogue) = launched else { return Ok(()) };
     let entries = world.entries.clone();
     // It has no disk: what it would write is thrown away.
-    if rogue.keeper.follow(&rogue.enclave, &entries).is_err() {
+    let now = world.now;
+    if rogue.keeper.follow(&rogue.enclave, &entries, None, now).is_err() {
         return Ok(());
     }
     let names: Vec<NodeId> = world.nodes.keys().cloned().collect();
-    for holder in names {
-        let Some(mut peer) = world.node(&holder).process.take() else { continue };
+    let seats = names.into_iter().flat_map(|holder| {
+        let codes: Vec<_> = world.nodes.get(&holder).into_iter().flat_map(|node| node.processes.keys()).copied().collect();
+        codes.into_iter().map(move |code| (holder.clone(), code))
+    });
+    for (holder, code) in seats.collect::<Vec<_>>() {
+        let Some(mut peer) = world.node(&holder).processes.remove(&code) else { continue };
         let opened = world.session(&mut rogue, &mut peer);
         let answer = opened.map(|(_, seen)| {
             let request = PeerRequest::Replicate { newest: Generation(0), count: 1 };
-            peer.keeper.serve(&seen, &request)
+            peer.keeper.serve(&seen, &request, now)
         });
-        world.node(&holder).process = Some(peer);
+        world.node(&holder).processes.insert(code, peer);
         match answer {
             Ok(PeerResponse::Key(_) | PeerResponse::Generations(_)) => {
                 return Err(Failure::Leak { holder });
             }
-            Ok(PeerResponse::Refused(_)) | Err(_) => {}
+            Ok(PeerResponse::Refused(_) | PeerResponse::HandoverChallenge(_)) | Err(_) => {}
         }
     }
     Ok(())

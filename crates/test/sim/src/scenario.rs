@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use heirloom_emulated::host::EmulatedHost;
-use heirloom_model::counter::{Epoch, Generation, Serial, Time};
+use heirloom_model::counter::{Epoch, Generation, Moment, Serial, Time};
 use heirloom_model::digest::{DigestOf, PlanDigest, ReleaseDigest, sha256};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
+use heirloom_model::plan::Plan;
+use heirloom_model::policy::Sharing;
 use heirloom_model::protocol::ServingState;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::{PlanState, PlanStatus};
@@ -15,13 +17,15 @@ use heirloom_testkit::ceremony::{Ceremony, Code};
 use heirloom_upgrade::agent::{Agent, AgentError, Tick};
 use heirloom_upgrade::checker;
 use heirloom_upgrade::journal::Progress;
-use heirloom_upgrade::planner::{self, PlanRequest, WaveSize};
+use heirloom_upgrade::planner::{self, Arrangement, PlanRequest, WaveSize};
 
 use crate::invariant::{self, Ledger, Violation};
 use crate::log::SimLog;
 use crate::node::{SimDriver, SimJournal};
 use crate::rogue;
 use crate::world::{Faults, Shared, World, lock};
+
+mod handover;
 
 /// What is expensive to make and the same for every run.
 #[derive(Clone)]
@@ -39,15 +43,63 @@ pub enum Scenario {
     Abort,
     /// An upgrade and the way back.
     ThereAndBack,
+    /// One host hands over to new code through an upgrader; the domain is exclusive.
+    Handover,
+    /// A handover that an operator calls off at some moment.
+    HandoverAbort,
+    /// A handover, and another one back, through another upgrader.
+    HandoverThereAndBack,
+    /// A handover while somebody starts copies of the sealed state.
+    Clones,
+    /// A handover in a domain with many holders.
+    HandoverReplicated,
+    /// The same code takes over on another host.
+    Move,
+    /// Everything is sealed again after a microcode update.
+    Reseal,
 }
 
 impl Scenario {
     /// Every scenario, and its name.
-    pub const ALL: [(Self, &'static str); 3] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Upgrade, "upgrade"),
         (Self::Abort, "abort"),
         (Self::ThereAndBack, "there-and-back"),
+        (Self::Handover, "handover"),
+        (Self::HandoverAbort, "handover-abort"),
+        (Self::HandoverThereAndBack, "handover-there-and-back"),
+        (Self::Clones, "clones"),
+        (Self::HandoverReplicated, "handover-replicated"),
+        (Self::Move, "move"),
+        (Self::Reseal, "reseal"),
     ];
+
+    fn sharing(self) -> Sharing {
+        match self {
+            Self::Upgrade | Self::Abort | Self::ThereAndBack | Self::HandoverReplicated => {
+                Sharing::Replicated
+            }
+            Self::Handover
+            | Self::HandoverAbort
+            | Self::HandoverThereAndBack
+            | Self::Clones
+            | Self::Move
+            | Self::Reseal => Sharing::Exclusive,
+        }
+    }
+
+    fn nodes(self) -> usize {
+        match self {
+            Self::Upgrade | Self::Abort | Self::ThereAndBack => NODES,
+            Self::Move => 2,
+            Self::HandoverReplicated => 3,
+            Self::Handover
+            | Self::HandoverAbort
+            | Self::HandoverThereAndBack
+            | Self::Clones
+            | Self::Reseal => 1,
+        }
+    }
 }
 
 /// How a run ended well.
@@ -59,8 +111,12 @@ pub struct Outcome {
     pub operations: u64,
     /// Crashes that happened.
     pub crashes: u64,
+    /// Whether one or many may answer.
+    pub sharing: Sharing,
     /// The fewest holders at any moment.
     pub holders_min: u32,
+    /// The most instances that answered at any moment.
+    pub active_max: u32,
 }
 
 /// Why a run failed.
@@ -116,6 +172,7 @@ struct Run {
     rounds: u32,
     /// What operators will publish, and in which round at the earliest.
     pending: VecDeque<(u32, Envelope)>,
+    sharing: Sharing,
 }
 
 impl Fixture {
@@ -128,6 +185,16 @@ impl Fixture {
         };
         let hosts = (0..NODES).map(host).collect();
         Self { hosts, ceremony: Arc::new(ceremony) }
+    }
+
+    /// The machines of one run. A microcode update changes a machine for good, so whoever makes
+    /// one gets a machine of its own.
+    fn hosts(&self, seed: u64, scenario: Scenario) -> Vec<EmulatedHost> {
+        if scenario == Scenario::Reseal {
+            let seed = sha256(&[b"sim host of one run", &seed.to_be_bytes()]);
+            return vec![EmulatedHost::from_seed(&self.ceremony.manufacturer, &seed)];
+        }
+        self.hosts.iter().take(scenario.nodes()).cloned().collect()
     }
 }
 
@@ -144,7 +211,8 @@ pub fn run(
     scenario: Scenario,
 ) -> Result<Outcome, (Failure, Vec<String>)> {
     let first = Code::named("keeper-1", 1);
-    let world = World::new(seed, Arc::clone(&fixture.ceremony), &fixture.hosts, first);
+    let hosts: Vec<EmulatedHost> = fixture.hosts(seed, scenario);
+    let world = World::new(seed, Arc::clone(&fixture.ceremony), &hosts, first);
     let world = Arc::new(Mutex::new(world));
     let mut run = Run {
         world: Arc::clone(&world),
@@ -152,12 +220,37 @@ pub fn run(
         ledger: Ledger::default(),
         rounds: 0,
         pending: VecDeque::new(),
+        sharing: scenario.sharing(),
     };
     run.play(scenario).map_err(|failure| (failure, std::mem::take(&mut lock(&world).trace)))
 }
 
 impl Run {
     fn play(&mut self, scenario: Scenario) -> Result<Outcome, Failure> {
+        let status = match scenario {
+            Scenario::Upgrade | Scenario::Abort | Scenario::ThereAndBack => {
+                self.play_rolling(scenario)?
+            }
+            Scenario::Handover
+            | Scenario::HandoverAbort
+            | Scenario::HandoverThereAndBack
+            | Scenario::Clones
+            | Scenario::HandoverReplicated => self.play_handover(scenario)?,
+            Scenario::Move => self.play_move()?,
+            Scenario::Reseal => self.play_reseal()?,
+        };
+        let world = lock(&self.world);
+        Ok(Outcome {
+            status,
+            operations: world.operations,
+            crashes: world.crashes,
+            sharing: self.sharing,
+            holders_min: self.ledger.holders_min.unwrap_or(0),
+            active_max: self.ledger.active_max,
+        })
+    }
+
+    fn play_rolling(&mut self, scenario: Scenario) -> Result<PlanStatus, Failure> {
         let (old, new) = (Code::named("keeper-1", 1), Code::named("keeper-2", 1));
         let releases = self.found(old, new)?;
         self.genesis()?;
@@ -177,16 +270,10 @@ impl Run {
         }
         let expected = match (scenario, status) {
             (Scenario::ThereAndBack, PlanStatus::Finished) | (_, PlanStatus::RolledBack) => old,
-            (Scenario::Upgrade | Scenario::Abort | Scenario::ThereAndBack, _) => new,
+            _ => new,
         };
         self.everybody_serves(expected)?;
-        let world = lock(&self.world);
-        Ok(Outcome {
-            status,
-            operations: world.operations,
-            crashes: world.crashes,
-            holders_min: self.ledger.holders_min.unwrap_or(0),
-        })
+        Ok(status)
     }
 
     /// Publishes what a network begins with.
@@ -200,7 +287,7 @@ impl Run {
         for envelope in [
             ceremony.root(),
             ceremony.epoch(Epoch(1)),
-            ceremony.fleet(Serial(1), ceremony.nodes(NODES)),
+            ceremony.fleet(Serial(1), ceremony.nodes(world.nodes.len())),
             ceremony.endorsements(),
             first,
             second,
@@ -230,14 +317,20 @@ impl Run {
 
     fn all_recovered(&self, generation: Generation) -> bool {
         use heirloom_model::domain::HoldingOrigin::Recovered;
-        lock(&self.world).nodes.values().all(|node| {
-            node.process.as_ref().is_some_and(|process| {
-                process.keeper.state() == ServingState::Ready
-                    && process.keeper.status().holding.is_some_and(|holding| {
+        let world = lock(&self.world);
+        let recovered = |node: &crate::world::SimNode| {
+            node.processes.values().any(|process| {
+                let status = process.keeper.status(world.now);
+                status.state == ServingState::Ready
+                    && status.holding.is_some_and(|holding| {
                         holding.generation == generation && holding.origin == Recovered
                     })
             })
-        })
+        };
+        match self.sharing {
+            Sharing::Replicated => world.nodes.values().all(recovered),
+            Sharing::Exclusive => world.nodes.values().any(recovered),
+        }
     }
 
     /// Publishes the policy that names the edge, plans, proposes, and lets operators approve:
@@ -259,35 +352,56 @@ impl Run {
             domain: ceremony.domain,
             from,
             to,
-            wave_size: if world.chance(500) { WaveSize::Half } else { WaveSize::OneByOne },
-            upgrade_epoch: Some(Epoch(epoch.0.saturating_add(2))),
+            arrangement: Arrangement::Rolling {
+                wave_size: if world.chance(500) { WaveSize::Half } else { WaveSize::OneByOne },
+                upgrade_epoch: Some(Epoch(epoch.0.saturating_add(2))),
+                withdraw,
+            },
             not_after: Epoch(epoch.0.saturating_add(10_000)),
             nonce: world.nonce(),
-            withdraw,
         };
-        let (plan, _report) = planner::plan(&request, &world.judge)
+        drop(world);
+        let plan = self.put_forward(&request)?;
+        let mut world = lock(&self.world);
+        let digest = plan.digest();
+        let mut last = ceremony.policy_of(withdraw, &[new], &[]);
+        last.completes = Some(digest);
+        publish(&mut world, &ceremony.policy(&last))?;
+        drop(world);
+        self.approve(&plan)?;
+        Ok(digest)
+    }
+
+    /// Plans, checks, proposes.
+    fn put_forward(&self, request: &PlanRequest) -> Result<Plan, Failure> {
+        let mut world = lock(&self.world);
+        let (plan, _report) = planner::plan(request, &world.judge)
             .map_err(|error| Failure::Plan(error.to_string()))?;
         let findings = checker::check(&plan, &world.judge);
         if !findings.is_empty() {
             return Err(Failure::Plan(format!("{findings:?}")));
         }
-        publish(&mut world, &ceremony.proposal(&plan))?;
-        let digest = plan.digest();
-        let mut last = ceremony.policy_of(withdraw, &[new], &[]);
-        last.completes = Some(digest);
-        publish(&mut world, &ceremony.policy(&last))?;
+        let proposal = world.ceremony.proposal(&plan);
+        publish(&mut world, &proposal)?;
+        Ok(plan)
+    }
+
+    /// Lets operators approve: late, and one of them something else first.
+    fn approve(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let mut world = lock(&self.world);
+        let ceremony = Arc::clone(&world.ceremony);
         let wrong = PlanDigest::of(b"another plan".as_slice());
-        let refused = world.publish(&ceremony.approval(wrong, 0, request.not_after));
+        let refused = world.publish(&ceremony.approval(wrong, 0, plan.not_after));
         if refused.is_ok() {
             return Err(Failure::Plan("approval of an unknown plan was accepted".to_owned()));
         }
         let now = self.rounds;
         for operator in 0..2 {
             let delay = world.below(80);
-            let approval = ceremony.approval(digest, operator, request.not_after);
+            let approval = ceremony.approval(plan.digest(), operator, plan.not_after);
             self.pending.push_back((now.saturating_add(delay), approval));
         }
-        Ok(digest)
+        Ok(())
     }
 
     /// The safety phase.
@@ -340,13 +454,7 @@ impl Run {
     fn everybody_serves(&mut self, code: Code) -> Result<(), Failure> {
         let limit = self.rounds.saturating_add(LIVENESS_ROUNDS_MAX);
         loop {
-            let done = lock(&self.world).nodes.values().all(|node| {
-                node.process.as_ref().is_some_and(|process| {
-                    let status = process.keeper.status();
-                    status.state == ServingState::Ready && status.measurement == code.measurement
-                })
-            });
-            if done {
+            if self.serves(code) {
                 return Ok(());
             }
             if self.rounds > limit {
@@ -356,9 +464,23 @@ impl Run {
         }
     }
 
+    /// Whether everybody, or the one that may, serves with this code.
+    fn serves(&self, code: Code) -> bool {
+        let world = lock(&self.world);
+        let serves = |node: &crate::world::SimNode| {
+            let process = node.processes.get(&code.measurement);
+            process.is_some_and(|it| it.keeper.state_at(world.now) == ServingState::Ready)
+        };
+        match self.sharing {
+            Sharing::Replicated => world.nodes.values().all(serves),
+            Sharing::Exclusive => world.nodes.values().any(serves),
+        }
+    }
+
     /// One tick of one node's agent, and whatever else happens in that time.
     fn round(&mut self) -> Result<(), Failure> {
         self.rounds = self.rounds.saturating_add(1);
+        self.let_time_pass();
         if self.rounds.is_multiple_of(EPOCH_ROUNDS) {
             let mut world = lock(&self.world);
             let next = world.judge.epoch().next().expect("runs are short");
@@ -372,13 +494,22 @@ impl Run {
         }
         let node = {
             let mut world = lock(&self.world);
-            let index = world.below(u32::try_from(NODES).unwrap_or(1));
+            let count = u32::try_from(world.nodes.len()).unwrap_or(1);
+            let index = world.below(count);
             let name = world.nodes.keys().nth(usize::try_from(index).unwrap_or(0));
             name.cloned().expect("the index is below the number of nodes")
         };
         self.tick(&node)?;
         invariant::check(&lock(&self.world), &mut self.ledger)?;
         Ok(())
+    }
+
+    /// Some milliseconds a tick, and now and then a machine that slept.
+    fn let_time_pass(&self) {
+        let mut world = lock(&self.world);
+        let slept = world.chance(4);
+        let passed = if slept { world.below(10_000) } else { world.below(60) };
+        world.now = Moment(world.now.0.saturating_add(u64::from(passed)));
     }
 
     /// Operators publish what is due. What the registry refuses by then is not repeated: an abort
@@ -451,9 +582,12 @@ impl Run {
     fn nodes(&self) -> Vec<String> {
         let world = lock(&self.world);
         let describe = |(name, node): (&NodeId, &crate::world::SimNode)| {
-            let status = node.process.as_ref().map(|process| process.keeper.status());
-            let running =
-                status.map(|status| (status.state, status.measurement, status.unreadable));
+            let running: Vec<_> = node
+                .processes
+                .values()
+                .map(|process| process.keeper.status(world.now))
+                .map(|status| (status.state, status.measurement, status.unreadable))
+                .collect();
             let (live, installed) = (node.disk.sealers(), node.disk.installed);
             format!("{name}: {running:?}, installed {installed:?}, live {live:?}")
         };

@@ -9,12 +9,13 @@ use heirloom_keeper::handshake::{Handshake, Peer};
 use heirloom_keeper::intent::{Intent, StoredFile};
 use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper::port::{Platform, StateStore, StoreError};
-use heirloom_model::counter::LogIndex;
+use heirloom_model::counter::{LogIndex, Moment};
 use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::evidence::SessionRole;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::HolderRole;
 use heirloom_model::sealed::SealedEnvelope;
 use heirloom_model::wire;
 use heirloom_registry::network::NetworkState;
@@ -102,6 +103,10 @@ pub struct World {
     pub trace: Vec<String>,
     /// The code that exists, by measurement.
     pub code: BTreeMap<Measurement, Code>,
+    /// What every clock in this world shows.
+    pub now: Moment,
+    /// Instances that somebody started from copied files.
+    pub clones: Vec<Process>,
     rng: ChaCha8Rng,
     sessions: u64,
 }
@@ -112,21 +117,24 @@ pub struct SimNode {
     pub host: EmulatedHost,
     /// What survives a crash.
     pub disk: Disk,
-    /// The keeper, while it runs.
-    pub process: Option<Process>,
+    /// The instances that run, by their code.
+    pub processes: BTreeMap<Measurement, Process>,
     /// Whether the agent's process died and was not started again.
     pub agent_down: bool,
     /// Whether the node is cut off from registry and peers.
     pub partitioned: bool,
 }
 
+/// The files of one directory.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
 /// What survives a crash.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    /// Live sealed state.
-    pub live: BTreeMap<String, Vec<u8>>,
+    /// Live sealed state, by the code whose seat it is.
+    pub live: BTreeMap<Measurement, Files>,
     /// Quarantined sealed state, oldest first.
-    pub quarantine: Vec<(Measurement, BTreeMap<String, Vec<u8>>)>,
+    pub quarantine: Vec<(Measurement, Files)>,
     /// The installed bundle.
     pub installed: Option<Measurement>,
     /// Staged bundles.
@@ -167,7 +175,7 @@ impl World {
             let sim = SimNode {
                 host: host.clone(),
                 disk,
-                process: None,
+                processes: BTreeMap::new(),
                 agent_down: false,
                 partitioned: false,
             };
@@ -183,10 +191,18 @@ impl World {
             crashes: 0,
             trace: Vec::new(),
             code: BTreeMap::from([(first.measurement, first)]),
+            now: Moment(0),
+            clones: Vec::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             sessions: 0,
             ceremony,
         }
+    }
+
+    /// Whether some code is an upgrader.
+    pub fn is_upgrader(&self, measurement: &Measurement) -> bool {
+        let role = self.code.get(measurement).and_then(|code| code.kind.role());
+        role == Some(HolderRole::Upgrader)
     }
 
     /// Whether something happens that has this many chances in a thousand.
@@ -248,18 +264,29 @@ impl World {
             self.note(|| format!("{node}: the agent dies {when} {what}"));
             self.crash(node, true, false);
         } else if self.chance(keeper) {
-            self.note(|| format!("{node}: the keeper dies {when} {what}"));
-            self.crash(node, false, true);
+            self.note(|| format!("{node}: a keeper dies {when} {what}"));
+            self.kill_one(node);
         }
         if self.node(node).agent_down { Err(Crashed) } else { Ok(()) }
     }
 
-    fn crash(&mut self, node: &NodeId, agent: bool, keeper: bool) {
+    fn crash(&mut self, node: &NodeId, agent: bool, keepers: bool) {
         self.crashes = self.crashes.saturating_add(1);
         let node = self.node(node);
         node.agent_down |= agent;
-        if keeper {
-            node.process = None;
+        if keepers {
+            node.processes.clear();
+        }
+    }
+
+    /// Kills any of the instances of a node.
+    pub fn kill_one(&mut self, node: &NodeId) {
+        self.crashes = self.crashes.saturating_add(1);
+        let count = u32::try_from(self.node(node).processes.len()).unwrap_or(u32::MAX);
+        let index = usize::try_from(self.below(count)).unwrap_or(0);
+        let victim = self.node(node).processes.keys().nth(index).copied();
+        if let Some(victim) = victim {
+            self.node(node).processes.remove(&victim);
         }
     }
 
@@ -268,7 +295,7 @@ impl World {
         &mut self,
         node: &NodeId,
         measurement: &Measurement,
-        files: &BTreeMap<String, Vec<u8>>,
+        files: &Files,
     ) -> Result<Process, String> {
         let Some(code) = self.code.get(measurement).copied() else {
             return Err("no such code".to_owned());
@@ -289,6 +316,7 @@ impl World {
             network: self.ceremony.network,
             domain: self.ceremony.domain,
             node: node.clone(),
+            role: code.kind.role().unwrap_or(HolderRole::Keeper),
         };
         let files = stored(files);
         let keeper = Keeper::start(config, &enclave, &files).map_err(|error| error.to_string())?;
@@ -315,7 +343,9 @@ impl World {
             () if self.chance(dies) => Fate::DiesAfter,
             () => Fate::Lives,
         };
-        let mut store = SimStore { files: &mut self.node(node).disk.live, fate };
+        let code = identity(process);
+        let files = self.node(node).disk.live.entry(code).or_default();
+        let mut store = SimStore { files, fate };
         let persisted = intent.persist(&mut store);
         match (persisted, fate) {
             (Ok(receipt), Fate::Lives) => Ok(process.keeper.complete(intent, receipt)),
@@ -386,7 +416,7 @@ enum Fate {
 
 /// The keeper's directory.
 struct SimStore<'d> {
-    files: &'d mut BTreeMap<String, Vec<u8>>,
+    files: &'d mut Files,
     fate: Fate,
 }
 
@@ -414,14 +444,19 @@ impl StateStore for SimStore<'_> {
 }
 
 impl Disk {
-    /// The measurements that sealed the live files.
+    /// The measurements that sealed live files.
     pub fn sealers(&self) -> BTreeSet<Measurement> {
-        sealers(&self.live)
+        self.live.values().flat_map(sealers).collect()
+    }
+
+    /// The live files of one seat.
+    pub fn seat(&self, code: &Measurement) -> Files {
+        self.live.get(code).cloned().unwrap_or_default()
     }
 }
 
 /// The measurements that sealed some files.
-pub fn sealers(files: &BTreeMap<String, Vec<u8>>) -> BTreeSet<Measurement> {
+pub fn sealers(files: &Files) -> BTreeSet<Measurement> {
     files
         .values()
         .filter_map(|bytes| wire::decode::<SealedEnvelope>(bytes).ok())
@@ -430,7 +465,7 @@ pub fn sealers(files: &BTreeMap<String, Vec<u8>>) -> BTreeSet<Measurement> {
 }
 
 /// Files as a keeper is given them.
-pub fn stored(files: &BTreeMap<String, Vec<u8>>) -> Vec<StoredFile> {
+pub fn stored(files: &Files) -> Vec<StoredFile> {
     files
         .iter()
         .map(|(name, bytes)| StoredFile { name: name.clone(), bytes: bytes.clone() })
