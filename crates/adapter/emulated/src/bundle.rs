@@ -5,7 +5,7 @@ use std::path::Path;
 use heirloom_model::wire;
 
 use crate::files::{self, FileError};
-use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use crate::measure::{MeasureError, measure};
 use crate::report::{LaunchMode, Secs};
 use crate::signer::EnclaveSigningKey;
@@ -39,6 +39,9 @@ pub enum BundleError {
     /// The manifest is not one.
     #[error("the bundle's manifest cannot be understood")]
     Manifest(#[source] wire::WireError),
+    /// The manifest makes no sense.
+    #[error("the bundle's manifest makes no sense")]
+    Inconsistent(#[from] ManifestError),
     /// The binary cannot be measured.
     #[error("the bundle's binary cannot be measured")]
     Measure(#[from] MeasureError),
@@ -65,6 +68,7 @@ impl Bundle {
         manifest: &Manifest,
         date: u32,
     ) -> Result<Self, BundleError> {
+        manifest.check()?;
         let content = SigstructContent {
             measurement: measure(&binary, manifest)?,
             product_id: manifest.product_id,
@@ -97,6 +101,7 @@ impl Bundle {
     /// Measures and verifies everything; what launches is exactly what is returned.
     pub fn verify(&self, mode: LaunchMode) -> Result<VerifiedBundle, BundleError> {
         let manifest: Manifest = wire::decode(&self.manifest).map_err(BundleError::Manifest)?;
+        manifest.check()?;
         let measurement = measure(&self.binary, &manifest)?;
         let secs = sigstruct::verify(&self.sigstruct)?.launch(measurement, mode)?;
         let pairs = [

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity};
 use heirloom_model::causes::with_causes;
-use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::frame::{FrameError, receive, send};
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
 use heirloom_model::secret::Secret;
@@ -17,7 +17,6 @@ use crate::protocol::{
     Answer, HostInfo, InstanceInfo, LaunchId, LaunchRequest, RANDOM_BYTES_MAX, Refusal, Request,
     StopSignal,
 };
-use crate::report::{REPORT_BYTES, Report, TargetInfo};
 
 /// The platform of a measured process.
 pub struct PlatformClient(Connection);
@@ -55,27 +54,6 @@ impl PlatformClient {
             other => Err(unexpected(&other).into()),
         }
     }
-
-    /// Says to another enclave of the same machine who this one is.
-    pub fn report(&self, target: &TargetInfo, data: &ReportData) -> Result<Report, PlatformError> {
-        let request = Request::Report { target: target.into(), report_data: *data };
-        match self.0.ask(&request)? {
-            Answer::Report(bytes) => match <&[u8; REPORT_BYTES]>::try_from(bytes.as_slice()) {
-                Ok(bytes) => Ok(Report::from_bytes(bytes)),
-                Err(_) => Err(PlatformError::Corrupt("a report of another size".to_owned())),
-            },
-            other => Err(unexpected(&other).into()),
-        }
-    }
-
-    /// Has a report checked that another enclave of this machine addressed to this one, and
-    /// returns it if it holds.
-    pub fn verify_report(&self, report: &Report) -> Result<Report, PlatformError> {
-        match self.0.ask(&Request::VerifyReport(report.to_bytes().to_vec()))? {
-            Answer::ReportVerified => Ok(*report),
-            other => Err(unexpected(&other).into()),
-        }
-    }
 }
 
 impl Platform for PlatformClient {
@@ -96,6 +74,31 @@ impl Platform for PlatformClient {
     fn evidence(&self, report_data: &ReportData) -> Result<Evidence, PlatformError> {
         match self.0.ask(&Request::Evidence(*report_data))? {
             Answer::Evidence(evidence) => Ok(evidence),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    fn report_target(&self) -> Result<ReportTarget, PlatformError> {
+        match self.0.ask(&Request::ReportTarget)? {
+            Answer::ReportTarget(target) => Ok(target),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    fn report(
+        &self,
+        target: &ReportTarget,
+        report_data: &ReportData,
+    ) -> Result<LocalReport, PlatformError> {
+        match self.0.ask(&Request::Report { target: *target, report_data: *report_data })? {
+            Answer::Report(report) => Ok(report),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    fn verify_report(&self, report: &LocalReport) -> Result<(), PlatformError> {
+        match self.0.ask(&Request::VerifyReport(report.as_bytes().to_vec()))? {
+            Answer::ReportVerified => Ok(()),
             other => Err(unexpected(&other).into()),
         }
     }
@@ -233,6 +236,9 @@ impl Connection {
     }
 }
 
+/// What the emulated platform says about targets of other kinds of CPUs.
+pub(crate) const RESERVED_TARGET: &str = "a report's target with reserved fields";
+
 fn unexpected(answer: &Answer) -> ClientError {
     ClientError::Corrupt(format!("an answer to another question: {answer:?}"))
 }
@@ -253,7 +259,8 @@ impl From<Refusal> for PlatformError {
             Refusal::NotMeasured => Self::NotMeasured,
             Refusal::IsvSvnTooHigh { asked, own } => Self::IsvSvnTooHigh { asked, own },
             Refusal::CpuSvnTooHigh { asked, own } => Self::CpuSvnTooHigh { asked, own },
-            Refusal::ForeignReport => Self::Unsupported("a report from elsewhere"),
+            Refusal::ForeignReport => Self::ReportRefused,
+            Refusal::ReservedTarget => Self::Unsupported(RESERVED_TARGET),
             Refusal::Measured => Self::Unsupported("an agent's request from a measured process"),
             Refusal::TooMuch { .. } => Self::Unsupported("a request of this size"),
             Refusal::Bundle { .. }

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use heirloom_model::causes::with_causes;
-use heirloom_model::evidence::ReportData;
+use heirloom_model::evidence::{ReportData, ReportTarget};
 use heirloom_model::frame::{FrameError, receive, send};
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -32,7 +32,7 @@ use crate::protocol::{
     ARGUMENTS_MAX, Answer, HostInfo, KeyBytes, LABEL_BYTES_MAX, LaunchRequest, RANDOM_BYTES_MAX,
     RandomBytes, Refusal, Request, WireProtection,
 };
-use crate::report::{REPORT_BYTES, Report, Secs};
+use crate::report::{REPORT_BYTES, Report, ReservedTarget, Secs, TargetInfo};
 use crate::state::{HostDirectory, StateError};
 use instances::Instances;
 use peer::Caller;
@@ -231,8 +231,11 @@ impl Shared {
                 Answer::SealKey(KeyBytes(key.expose(|bytes| *bytes)))
             }
             Request::Evidence(data) => Answer::Evidence(host.evidence(measured(caller)?, &data)),
+            Request::ReportTarget => {
+                Answer::ReportTarget(measured(caller)?.target_info().to_bytes())
+            }
             Request::Report { target, report_data } => {
-                self.report(measured(caller)?, target, &report_data)
+                self.report(measured(caller)?, &target, &report_data)?
             }
             Request::VerifyReport(bytes) => self.verify_report(measured(caller)?, &bytes)?,
             Request::Random(count) => {
@@ -270,10 +273,11 @@ impl Shared {
     fn report(
         &self,
         secs: &Secs,
-        target: crate::protocol::WireTarget,
+        target: &ReportTarget,
         report_data: &ReportData,
-    ) -> Answer {
-        Answer::Report(self.host.report(secs, &target.into(), report_data).to_bytes().to_vec())
+    ) -> Result<Answer, Refusal> {
+        let target = TargetInfo::from_bytes(target)?;
+        Ok(Answer::Report(self.host.report(secs, &target, report_data).to_local()))
     }
 
     fn verify_report(&self, secs: &Secs, bytes: &[u8]) -> Result<Answer, Refusal> {
@@ -318,9 +322,12 @@ impl Shared {
     fn update_microcode(&self) -> Result<Answer, Refusal> {
         let mut directory = lock_ignoring_poison(&self.directory);
         let failed = |error: &dyn std::error::Error| Refusal::Failed { reason: with_causes(error) };
-        directory.update_microcode().map_err(|error| failed(&error))?;
-        let cpu_svn = self.host.update_microcode().map_err(|error| failed(&error))?;
-        Ok(Answer::CpuSvn(cpu_svn))
+        let durable = directory.update_microcode().map_err(|error| failed(&error))?;
+        // More than one step, if another became durable while this daemon ran.
+        while self.host.cpu_svn() != durable {
+            self.host.update_microcode().map_err(|error| failed(&error))?;
+        }
+        Ok(Answer::CpuSvn(durable))
     }
 }
 
@@ -369,6 +376,12 @@ impl From<crate::cpu::KeyError> for Refusal {
                 Self::CpuSvnTooHigh { asked, own }
             }
         }
+    }
+}
+
+impl From<ReservedTarget> for Refusal {
+    fn from(_: ReservedTarget) -> Self {
+        Self::ReservedTarget
     }
 }
 

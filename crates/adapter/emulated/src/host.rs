@@ -3,16 +3,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity};
-use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
 use heirloom_model::secret::Secret;
 
+use crate::client::RESERVED_TARGET;
 use crate::cpu::{Cpu, CpuSvnExhausted, ForeignReport, FuseKeys, KeyError, VerifiedReport};
 use crate::provisioning::{DevelopmentRoot, FIRST_CPU_SVN, PckCertificate, PckRequest};
 use crate::quote::QuotingEnclave;
-use crate::report::{LaunchMode, Report, Secs, TargetInfo};
+use crate::report::{LaunchMode, Report, ReservedTarget, Secs, TargetInfo};
 
 /// Fills a slice with random bytes: the operating system's, or those of a simulated world.
 pub type Randomness = Box<dyn FnMut(&mut [u8]) + Send>;
@@ -164,23 +165,6 @@ pub struct EmulatedEnclave {
     randomness: Mutex<Randomness>,
 }
 
-impl EmulatedEnclave {
-    /// Says to another enclave of the same machine who this one is.
-    pub fn report(&self, target: &TargetInfo, report_data: &ReportData) -> Report {
-        self.host.report(&self.secs, target, report_data)
-    }
-
-    /// Checks a report that another enclave of the same machine addressed to this one.
-    pub fn verify_report(&self, report: &Report) -> Result<VerifiedReport, ForeignReport> {
-        self.host.verify_report(&self.secs, report)
-    }
-
-    /// How others address reports to this enclave.
-    pub fn target_info(&self) -> TargetInfo {
-        self.secs.target_info()
-    }
-}
-
 impl Platform for EmulatedEnclave {
     fn identity(&self) -> Result<PlatformIdentity, PlatformError> {
         Ok(self.host.identity(&self.secs))
@@ -192,6 +176,24 @@ impl Platform for EmulatedEnclave {
 
     fn evidence(&self, report_data: &ReportData) -> Result<Evidence, PlatformError> {
         Ok(self.host.evidence(&self.secs, report_data))
+    }
+
+    fn report_target(&self) -> Result<ReportTarget, PlatformError> {
+        Ok(self.secs.target_info().to_bytes())
+    }
+
+    fn report(
+        &self,
+        target: &ReportTarget,
+        report_data: &ReportData,
+    ) -> Result<LocalReport, PlatformError> {
+        let target = TargetInfo::from_bytes(target)?;
+        Ok(self.host.report(&self.secs, &target, report_data).to_local())
+    }
+
+    fn verify_report(&self, report: &LocalReport) -> Result<(), PlatformError> {
+        self.host.verify_report(&self.secs, &Report::from_bytes(report.as_bytes()))?;
+        Ok(())
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), PlatformError> {
@@ -207,5 +209,17 @@ impl From<KeyError> for PlatformError {
             KeyError::InvalidIsvSvn { asked, own } => Self::IsvSvnTooHigh { asked, own },
             KeyError::InvalidCpuSvn { asked, own } => Self::CpuSvnTooHigh { asked, own },
         }
+    }
+}
+
+impl From<ForeignReport> for PlatformError {
+    fn from(_: ForeignReport) -> Self {
+        Self::ReportRefused
+    }
+}
+
+impl From<ReservedTarget> for PlatformError {
+    fn from(_: ReservedTarget) -> Self {
+        Self::Unsupported(RESERVED_TARGET)
     }
 }

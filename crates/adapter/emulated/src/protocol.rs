@@ -3,16 +3,16 @@
 //! Frames are those of [`heirloom_model::frame`].
 
 use heirloom_keeper::port::PlatformIdentity;
-use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::identifier::{HostId, PlatformId, ReleaseName};
 use heirloom_model::limit::EVIDENCE_BYTES_MAX;
-use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
+use heirloom_model::measurement::{Measurement, MrSigner};
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroize as _;
 
 use crate::manifest::Manifest;
-use crate::report::{Attributes, LaunchMode, TargetInfo};
+use crate::report::LaunchMode;
 use crate::secret_memory::FuseProtection;
 
 /// The largest frame: evidence, or a list of all instances.
@@ -43,7 +43,7 @@ pub enum Request {
     Report {
         /// To whom.
         #[n(0)]
-        target: WireTarget,
+        target: ReportTarget,
         /// With what.
         #[n(1)]
         report_data: ReportData,
@@ -83,6 +83,9 @@ pub enum Request {
     /// Unmeasured: load the next microcode.
     #[n(11)]
     UpdateMicrocode,
+    /// Measured: where do reports to me go?
+    #[n(12)]
+    ReportTarget,
 }
 
 /// What the daemon answers.
@@ -99,11 +102,7 @@ pub enum Answer {
     Evidence(#[n(0)] Evidence),
     /// To [`Request::Report`].
     #[n(3)]
-    Report(
-        #[n(0)]
-        #[cbor(with = "minicbor::bytes")]
-        Vec<u8>,
-    ),
+    Report(#[n(0)] LocalReport),
     /// To [`Request::VerifyReport`]: it is.
     #[n(4)]
     ReportVerified,
@@ -131,6 +130,9 @@ pub enum Answer {
     /// To any request: no.
     #[n(12)]
     Refused(#[n(0)] Refusal),
+    /// To [`Request::ReportTarget`].
+    #[n(13)]
+    ReportTarget(#[n(0)] ReportTarget),
 }
 
 /// Why the daemon refuses.
@@ -170,6 +172,10 @@ pub enum Refusal {
     #[error("the report was not made on this machine for this enclave")]
     #[n(4)]
     ForeignReport,
+    /// The report's target names things that this machine does not have.
+    #[error("the report's target uses reserved fields")]
+    #[n(12)]
+    ReservedTarget,
     /// The request is larger than it may be.
     #[error("{what} of the request: {found} is more than the {limit} allowed")]
     #[n(5)]
@@ -379,44 +385,6 @@ impl From<FuseProtection> for WireProtection {
         match protection {
             FuseProtection::SecretMemory => Self::SecretMemory,
             FuseProtection::OrdinaryMemory => Self::OrdinaryMemory,
-        }
-    }
-}
-
-/// [`TargetInfo`] on the wire.
-#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
-pub struct WireTarget {
-    /// The code of the target.
-    #[n(0)]
-    pub measurement: MrEnclave,
-    /// FLAGS of its attributes.
-    #[n(1)]
-    pub flags: u64,
-    /// XFRM of its attributes.
-    #[n(2)]
-    pub xfrm: u64,
-    /// Its MISCSELECT.
-    #[n(3)]
-    pub misc_select: u32,
-}
-
-impl From<WireTarget> for TargetInfo {
-    fn from(target: WireTarget) -> Self {
-        Self {
-            measurement: target.measurement,
-            attributes: Attributes { flags: target.flags, xfrm: target.xfrm },
-            misc_select: target.misc_select,
-        }
-    }
-}
-
-impl From<&TargetInfo> for WireTarget {
-    fn from(target: &TargetInfo) -> Self {
-        Self {
-            measurement: target.measurement,
-            flags: target.attributes.flags,
-            xfrm: target.attributes.xfrm,
-            misc_select: target.misc_select,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reports: what the CPU says about an enclave to another enclave of the same CPU.
 
-use heirloom_model::evidence::ReportData;
+use heirloom_model::evidence::{LocalReport, ReportData, ReportTarget};
 use heirloom_model::measurement::{MrEnclave, MrSigner};
 use heirloom_model::sealed::CpuSvn;
 
@@ -91,6 +91,37 @@ pub struct TargetInfo {
     pub misc_select: u32,
 }
 
+/// The target names things that this CPU does not have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the report's target uses reserved fields")]
+pub struct ReservedTarget;
+
+impl TargetInfo {
+    /// The 512 bytes that EREPORT reads.
+    pub fn to_bytes(&self) -> ReportTarget {
+        let mut bytes = [0; ReportTarget::BYTES];
+        put(&mut bytes, 0, self.measurement.as_bytes());
+        put(&mut bytes, 32, &self.attributes.flags.to_le_bytes());
+        put(&mut bytes, 40, &self.attributes.xfrm.to_le_bytes());
+        put(&mut bytes, 52, &self.misc_select.to_le_bytes());
+        ReportTarget::new(bytes)
+    }
+
+    /// Reads the 512 bytes that EREPORT reads. Everything else than what this CPU knows must be
+    /// zero: the fields of key separation and of control-flow enforcement too.
+    pub fn from_bytes(target: &ReportTarget) -> Result<Self, ReservedTarget> {
+        let bytes = target.as_bytes();
+        let flags = u64::from_le_bytes(take(bytes, 32));
+        let xfrm = u64::from_le_bytes(take(bytes, 40));
+        let read = Self {
+            measurement: MrEnclave::new(take(bytes, 0)),
+            attributes: Attributes { flags, xfrm },
+            misc_select: u32::from_le_bytes(take(bytes, 52)),
+        };
+        if read.to_bytes() == *target { Ok(read) } else { Err(ReservedTarget) }
+    }
+}
+
 /// The part of a report that is authenticated (SDM volume 3D, 37.16).
 pub const REPORT_BODY_BYTES: usize = 384;
 /// A whole report: body, KEYID, MAC.
@@ -171,6 +202,11 @@ impl Report {
         put(&mut bytes, REPORT_BODY_BYTES, &self.key_id);
         put(&mut bytes, REPORT_BODY_BYTES + 32, &self.mac);
         bytes
+    }
+
+    /// The report as other enclaves get it.
+    pub fn to_local(&self) -> LocalReport {
+        LocalReport::new(self.to_bytes())
     }
 
     /// Reads the 432 bytes that EREPORT writes.

@@ -155,8 +155,11 @@ impl HostDirectory {
         Ok((fuses, protection))
     }
 
-    /// Makes the next microcode durable.
+    /// Makes the next microcode durable. A machine that is being served loads it when its daemon
+    /// starts again.
     pub fn update_microcode(&mut self) -> Result<CpuSvn, StateError> {
+        // Whoever else has the directory open may have gone further: never back.
+        self.record = files::read_value(&self.path.join(RECORD))?;
         let next = next_cpu_svn(&self.record.cpu_svn).ok_or(StateError::CpuSvnExhausted)?;
         self.record.cpu_svn = next;
         self.save()?;

@@ -82,7 +82,7 @@ pub fn attest<S: Stream>(
 }
 
 impl<S: Stream> Session<S> {
-    /// Who is at the other end.
+    /// Who is at the other end, and [which channel](Peer::channel) leads there.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }

@@ -51,6 +51,7 @@ pub fn describe(bundle: &VerifiedBundle) -> Value {
     json!({
         "schema": "heirloom.bundle.v1",
         "release": manifest.release.as_str(),
+        "kind": manifest.kind.name(),
         "measurement": Measurement::Sgx(secs.measurement).to_string(),
         "signer": secs.signer.to_string(),
         "product_id": secs.product_id,

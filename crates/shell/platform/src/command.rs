@@ -8,6 +8,7 @@ use heirloom_model::counter::Time;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::evidence::TrustAnchor;
 use heirloom_model::identifier::{ApplicationId, DomainId, HostId, ReleaseName};
+use heirloom_model::release::ReleaseKind;
 use heirloom_model::sealed::CpuSvn;
 use heirloom_platform::error::PlatformdError;
 use heirloom_platform::{bundle, machine, root};
@@ -40,6 +41,16 @@ pub(crate) enum Command {
         /// The manufacturer's directory.
         #[arg(long)]
         root_dir: PathBuf,
+        /// The machine's directory.
+        #[arg(long)]
+        state: PathBuf,
+    },
+    /// Put the next microcode on a machine: its CPUSVN grows by one, for ever.
+    ///
+    /// A machine that is being served loads it when its daemon starts again. What was sealed
+    /// before stays readable; what is sealed afterwards is out of reach of the older microcode.
+    /// Quotes show the new CPUSVN after `certify`.
+    UpdateMicrocode {
         /// The machine's directory.
         #[arg(long)]
         state: PathBuf,
@@ -149,7 +160,11 @@ pub(crate) struct SignBundle {
     /// The network: the digest of its first root. Without it, the code belongs to no network.
     #[arg(long, default_value_t = NetworkId::new([0; 32]))]
     network: NetworkId,
-    /// The domain whose keys a keeper holds.
+    /// What the code does. Without it, code that names an application is one, and all other code
+    /// is a keeper.
+    #[arg(long)]
+    kind: Option<Kind>,
+    /// The domain whose keys a keeper holds or an upgrader carries.
     #[arg(long)]
     domain: Option<DomainId>,
     /// The application that asks for keys.
@@ -158,6 +173,17 @@ pub(crate) struct SignBundle {
     /// The bundle's directory; made if it is not there.
     #[arg(long)]
     out: PathBuf,
+}
+
+/// What code does.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Kind {
+    /// It holds a domain's keys and serves applications.
+    Keeper,
+    /// It asks for keys.
+    Application,
+    /// It carries a domain's keys from one keeper to the next.
+    Upgrader,
 }
 
 /// Carries out a command; returns what to print, if there is something to say.
@@ -169,6 +195,9 @@ pub(crate) fn run(command: Command, now: Time) -> Result<Option<Value>, Platform
         }
         Command::Certify { root_dir, state } => {
             Some(describe_machine(&machine::certify_again(&root_dir, &state)?))
+        }
+        Command::UpdateMicrocode { state } => {
+            Some(describe_machine(&machine::update_microcode(&state)?))
         }
         Command::Serve { state, socket } => {
             machine::serve(&state, &socket)?;
@@ -204,6 +233,11 @@ pub(crate) fn run(command: Command, now: Time) -> Result<Option<Value>, Platform
 
 impl SignBundle {
     fn run(self, now: Time) -> Result<heirloom_emulated::bundle::VerifiedBundle, PlatformdError> {
+        let kind = match (self.kind, &self.application) {
+            (Some(Kind::Keeper), _) | (None, None) => ReleaseKind::Keeper,
+            (Some(Kind::Application), _) | (None, Some(_)) => ReleaseKind::Application,
+            (Some(Kind::Upgrader), _) => ReleaseKind::Upgrader,
+        };
         let manifest = Manifest {
             network: self.network,
             domain: self.domain,
@@ -211,6 +245,7 @@ impl SignBundle {
             release: self.name,
             product_id: self.product_id,
             security_version: self.security_version,
+            kind,
         };
         bundle::sign(&self.key, &self.binary, &manifest, &self.out, now)
     }

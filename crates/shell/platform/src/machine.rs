@@ -35,6 +35,14 @@ pub fn certify_again(root_directory: &Path, state: &Path) -> Result<HostRecord, 
     Ok(machine.record().clone())
 }
 
+/// Makes the next microcode of a machine durable. A daemon that runs loads it at its next start,
+/// as a machine does when it boots.
+pub fn update_microcode(state: &Path) -> Result<HostRecord, PlatformdError> {
+    let mut machine = HostDirectory::open(state)?;
+    machine.update_microcode()?;
+    Ok(machine.record().clone())
+}
+
 /// Serves a machine until SIGTERM or SIGINT; then kills what it launched.
 pub fn serve(state: &Path, socket: &Path) -> Result<(), PlatformdError> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(PlatformdError::Signals)?;

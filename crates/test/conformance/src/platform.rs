@@ -3,6 +3,8 @@
 //! A world has a first CPU with a first enclave on it, and variants of both. The suite never
 //! looks at a key: it asks whether two are the same.
 
+mod local;
+
 use heirloom_keeper::port::{Platform, PlatformError};
 use heirloom_model::digest::Nonce;
 use heirloom_model::evidence::{Evidence, ReportData};
@@ -50,6 +52,7 @@ pub fn run<W: PlatformWorld>(mut factory: impl FnMut() -> W) {
     a_rolled_back_cpu_refuses(&mut factory());
     evidence_carries_the_report_data(&mut factory());
     identities_tell_variants_apart(&mut factory());
+    local::run(&mut factory);
     random_bytes_differ(&mut factory());
 }
 

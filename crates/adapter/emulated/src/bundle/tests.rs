@@ -1,4 +1,6 @@
 use heirloom_model::digest::NetworkId;
+use heirloom_model::identifier::DomainId;
+use heirloom_model::release::ReleaseKind;
 
 use super::*;
 
@@ -8,11 +10,12 @@ const TINY: &[u8] = include_bytes!("../../tests/data/tiny.elf");
 fn manifest(security_version: u16) -> Manifest {
     Manifest {
         network: NetworkId::new([1; 32]),
-        domain: None,
+        domain: Some(DomainId::new([2; 32])),
         application: None,
         release: "tiny-1.0.0".parse().unwrap(),
         product_id: 7,
         security_version,
+        kind: ReleaseKind::Keeper,
     }
 }
 
@@ -73,4 +76,64 @@ fn a_signature_that_contradicts_the_manifest_is_refused() {
     bundle.sigstruct = sigstruct::sign(&key, &content).to_vec();
     let refused = bundle.verify(LaunchMode::Production);
     assert!(matches!(refused, Err(BundleError::Contradiction { manifest: 3, sigstruct: 4, .. })));
+}
+
+#[test]
+fn a_manifest_that_makes_no_sense_is_neither_signed_nor_launched() {
+    let key = EnclaveSigningKey::from_pem(KEY).unwrap();
+    let domain = Some(DomainId::new([2; 32]));
+    let application = || Some("app".parse().unwrap());
+    let cases = [
+        (ReleaseKind::Keeper, None, None, ManifestError::NoDomain { kind: ReleaseKind::Keeper }),
+        (
+            ReleaseKind::Keeper,
+            domain,
+            application(),
+            ManifestError::OtherKind { kind: ReleaseKind::Keeper },
+        ),
+        (
+            ReleaseKind::Upgrader,
+            None,
+            None,
+            ManifestError::NoDomain { kind: ReleaseKind::Upgrader },
+        ),
+        (
+            ReleaseKind::Upgrader,
+            domain,
+            application(),
+            ManifestError::OtherKind { kind: ReleaseKind::Upgrader },
+        ),
+        (ReleaseKind::Application, domain, None, ManifestError::NoApplication),
+        (ReleaseKind::Application, None, None, ManifestError::NoApplication),
+    ];
+    for (kind, domain, application, expected) in cases {
+        let wrong = Manifest { kind, domain, application, ..manifest(3) };
+        let signed = Bundle::sign(&key, TINY.to_vec(), &wrong, 0);
+        let refused = |result: Result<(), BundleError>| match result {
+            Err(BundleError::Inconsistent(found)) => assert_eq!(found, expected, "{wrong:?}"),
+            other => panic!("{wrong:?}: {other:?}"),
+        };
+        refused(signed.map(|_| ()));
+        let bundle = Bundle { manifest: wire::encode(&wrong), ..bundle() };
+        refused(bundle.verify(LaunchMode::Production).map(|_| ()));
+    }
+}
+
+#[test]
+fn every_kind_of_code_has_a_manifest() {
+    let key = EnclaveSigningKey::from_pem(KEY).unwrap();
+    let domain = Some(DomainId::new([2; 32]));
+    let application = || Some("app".parse().unwrap());
+    let cases = [
+        (ReleaseKind::Keeper, domain, None),
+        (ReleaseKind::Upgrader, domain, None),
+        (ReleaseKind::Application, None, application()),
+        (ReleaseKind::Application, domain, application()),
+    ];
+    for (kind, domain, application) in cases {
+        let good = Manifest { kind, domain, application, ..manifest(3) };
+        let bundle = Bundle::sign(&key, TINY.to_vec(), &good, 0).unwrap();
+        let verified = bundle.verify(LaunchMode::Production).unwrap();
+        assert_eq!(verified.manifest().kind, kind);
+    }
 }

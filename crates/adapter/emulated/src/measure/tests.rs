@@ -1,5 +1,6 @@
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::DomainId;
+use heirloom_model::release::ReleaseKind;
 
 use super::*;
 
@@ -14,6 +15,7 @@ fn manifest() -> Manifest {
         release: "tiny-1.0.0".parse().unwrap(),
         product_id: 7,
         security_version: 300,
+        kind: ReleaseKind::Keeper,
     }
 }
 
@@ -39,6 +41,7 @@ fn every_field_of_the_manifest_changes_the_measurement() {
         changed(&|manifest| manifest.release = "tiny-1.0.1".parse().unwrap()),
         changed(&|manifest| manifest.product_id = 8),
         changed(&|manifest| manifest.security_version = 301),
+        changed(&|manifest| manifest.kind = ReleaseKind::Upgrader),
     ];
     for (at, measurement) in all.iter().enumerate() {
         assert_ne!(*measurement, original, "change {at}");

@@ -33,10 +33,10 @@ def tiny_elf():
 
 
 def manifest():
-    # [h'11..11', h'22..22', null, "tiny-1.0.0", 7, 300] in canonical CBOR.
+    # [h'11..11', h'22..22', null, "tiny-1.0.0", 7, 300, 0] in canonical CBOR.
     return (
-        b"\x86" + b"\x58\x20" + b"\x11" * 32 + b"\x58\x20" + b"\x22" * 32 + b"\xf6"
-        + b"\x6a" + b"tiny-1.0.0" + b"\x07" + b"\x19\x01\x2c"
+        b"\x87" + b"\x58\x20" + b"\x11" * 32 + b"\x58\x20" + b"\x22" * 32 + b"\xf6"
+        + b"\x6a" + b"tiny-1.0.0" + b"\x07" + b"\x19\x01\x2c" + b"\x00"
     )
 
 

@@ -17,13 +17,13 @@ use heirloom_emulated::protocol::{
     Request, StopSignal, WireMode,
 };
 use heirloom_emulated::provisioning::DevelopmentRoot;
-use heirloom_emulated::report::TargetInfo;
 use heirloom_emulated::state::{HostDirectory, StateError};
 use heirloom_keeper::port::{Platform as _, PlatformError};
 use heirloom_model::counter::Time;
-use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::digest::Nonce;
+use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::frame::{receive, send};
-use heirloom_model::measurement::Measurement;
+use heirloom_model::sealed::{CpuSvn, SealPolicy, SealRecipe, SgxSealRecipe};
 use tempfile::TempDir;
 
 const PROBE: &str = env!("CARGO_BIN_EXE_heirloom-probe");
@@ -207,18 +207,112 @@ fn a_measured_process_learns_who_it_is_and_what_it_was_measured_with() {
     assert_eq!(identity.measurement, instance.measurement);
     assert_eq!(identity.signer, crate::shared::test_key().signer());
     assert_eq!(platform.manifest().unwrap(), crate::shared::manifest("probe-1.0.0", 3));
-    let (_, second) = host.probe(&bundle, WireMode::Production);
-    let Measurement::Sgx(measurement) = identity.measurement;
-    let target = TargetInfo {
-        measurement,
-        attributes: heirloom_emulated::report::LaunchMode::Production.attributes(),
-        misc_select: 0,
-    };
+}
+
+/// Frames that the client does not make: what a report is, its reader decides.
+#[test]
+fn reports_of_another_size_and_targets_of_another_cpu_are_refused() {
+    let mut host = Host::new(2);
+    let bundle = host.bundle("probe-1.0.0", 3);
+    let (request, listen) = host.request(&bundle);
+    host.client().launch(request).unwrap();
+    let platform = connect(&listen);
+    let target = platform.report_target().unwrap();
     let report = platform.report(&target, &ReportData::new([7; 64])).unwrap();
-    assert_eq!(second.verify_report(&report), Ok(report));
-    let mut forged = report;
-    forged.mac[0] ^= 1;
-    assert!(second.verify_report(&forged).is_err());
+    let mut stream = std::os::unix::net::UnixStream::connect(&listen).unwrap();
+    let mut ask = |request: Request| {
+        send(&mut stream, &request).unwrap();
+        receive::<Answer>(&mut stream).unwrap()
+    };
+    let whole = report.as_bytes().to_vec();
+    assert!(matches!(ask(Request::VerifyReport(whole.clone())), Answer::ReportVerified));
+    for wrong in [Vec::new(), whole[..431].to_vec(), [&whole[..], &[0]].concat()] {
+        let size = wrong.len();
+        let answer = ask(Request::VerifyReport(wrong));
+        assert!(matches!(answer, Answer::Refused(Refusal::ForeignReport)), "{size} bytes");
+    }
+    // CET attributes, CONFIGSVN, CONFIGID and what is reserved: this CPU has none of them.
+    for at in [48, 49, 50, 56, 63, 64, 127, 128, 511] {
+        let mut other = *target.as_bytes();
+        other[at] = 1;
+        let (target, report_data) = (ReportTarget::new(other), ReportData::new([7; 64]));
+        let answer = ask(Request::Report { target, report_data });
+        assert!(matches!(answer, Answer::Refused(Refusal::ReservedTarget)), "byte {at}");
+    }
+}
+
+#[test]
+fn a_node_runs_several_instances_beside_each_other() {
+    let mut host = Host::new(2);
+    // The longest name of a node, and what tells its seats apart.
+    let node = "n".repeat(63);
+    let labels = ["0123abcd", "ffffffff"].map(|seat| format!("{node}.{seat}"));
+    for (label, release) in labels.iter().zip(["probe-1.0.0", "probe-2.0.0"]) {
+        let bundle = host.bundle(release, 3);
+        let (mut request, listen) = host.request(&bundle);
+        request.label.clone_from(label);
+        host.client().launch(request).unwrap();
+        connect(&listen);
+    }
+    let running: Vec<_> = host.client().list().unwrap();
+    assert!(running.iter().all(|one| one.state == InstanceState::Running));
+    assert_eq!(running.into_iter().map(|one| one.label).collect::<Vec<_>>(), labels);
+}
+
+#[test]
+fn a_microcode_that_became_durable_is_loaded_at_the_next_start() {
+    let mut host = Host::new(2);
+    let bundle = host.bundle("probe-1.0.0", 3);
+    let (_, platform) = host.probe(&bundle, WireMode::Production);
+    let before = platform.identity().unwrap().cpu_svn;
+    let sealed = platform.seal_key(&recipe(before)).unwrap();
+    let old = fs::read(host.state().join("host")).unwrap();
+
+    let durable = HostDirectory::open(&host.state()).unwrap().update_microcode().unwrap();
+    assert_eq!(platform.identity().unwrap().cpu_svn, before, "not while the machine runs");
+    host.stop_daemon();
+    host.start_daemon();
+    let (_, platform) = host.probe(&bundle, WireMode::Production);
+    assert_eq!(platform.identity().unwrap().cpu_svn, durable);
+    assert_ne!(durable, before);
+    assert!(platform.seal_key(&recipe(before)).unwrap().same_as(&sealed), "older blobs open");
+    let resealed = platform.seal_key(&recipe(durable)).unwrap();
+    assert!(!resealed.same_as(&sealed));
+
+    // Somebody puts the machine back: what was sealed since then is out of its reach.
+    host.stop_daemon();
+    fs::write(host.state().join("host"), old).unwrap();
+    host.start_daemon();
+    let (_, platform) = host.probe(&bundle, WireMode::Production);
+    assert!(platform.seal_key(&recipe(before)).unwrap().same_as(&sealed));
+    let refused = platform.seal_key(&recipe(durable)).err();
+    assert_eq!(refused, Some(PlatformError::CpuSvnTooHigh { asked: durable, own: before }));
+}
+
+#[test]
+fn a_running_machine_never_takes_a_durable_microcode_back() {
+    let mut host = Host::new(2);
+    let first = host.client().host_info().unwrap().cpu_svn;
+    let offline = HostDirectory::open(&host.state()).unwrap().update_microcode().unwrap();
+    let live = host.client().update_microcode().unwrap();
+    assert!(first < offline && offline < live);
+    assert_eq!(host.client().host_info().unwrap().cpu_svn, live);
+    host.stop_daemon();
+    host.start_daemon();
+    assert_eq!(host.client().host_info().unwrap().cpu_svn, live);
+}
+
+/// A seal key at a security version of the platform.
+fn recipe(cpu_svn: CpuSvn) -> SealRecipe {
+    SealRecipe::Sgx(SgxSealRecipe {
+        policy: SealPolicy::Measurement,
+        isv_svn: 3,
+        cpu_svn,
+        flags_mask: u64::MAX,
+        xfrm_mask: 0,
+        misc_mask: u32::MAX,
+        key_id: Nonce::new([7; 32]),
+    })
 }
 
 #[test]
@@ -230,6 +324,10 @@ fn a_process_that_the_daemon_did_not_launch_is_nobody() {
     assert_eq!(direct.evidence(&ReportData::new([0; 64])).err(), not_measured);
     assert_eq!(direct.random(&mut [0; 4]).err(), not_measured);
     assert_eq!(direct.manifest().err(), not_measured);
+    assert_eq!(direct.report_target().err(), not_measured);
+    let target = ReportTarget::new([0; 512]);
+    assert_eq!(direct.report(&target, &ReportData::new([0; 64])).err(), not_measured);
+    assert_eq!(direct.verify_report(&LocalReport::new([0; 432])).err(), not_measured);
 
     // The same user, the same file, the same arguments; only launched by somebody else.
     let bundle = host.bundle("probe-1.0.0", 3);

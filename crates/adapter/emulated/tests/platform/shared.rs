@@ -4,6 +4,8 @@ use heirloom_emulated::manifest::Manifest;
 use heirloom_emulated::signer::EnclaveSigningKey;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::identifier::DomainId;
+use heirloom_model::release::ReleaseKind;
 
 /// The key that everybody has.
 pub(crate) fn test_key() -> EnclaveSigningKey {
@@ -15,11 +17,12 @@ pub(crate) fn test_key() -> EnclaveSigningKey {
 pub(crate) fn manifest(release: &str, security_version: u16) -> Manifest {
     Manifest {
         network: NetworkId::new([1; 32]),
-        domain: None,
+        domain: Some(DomainId::new([2; 32])),
         application: None,
         release: release.parse().unwrap(),
         product_id: 7,
         security_version,
+        kind: ReleaseKind::Keeper,
     }
 }
 

@@ -109,6 +109,18 @@ fn each_side_learns_code_and_key_of_the_other() {
     assert_eq!(*accepted.peer().key(), identity(2).public_key());
 }
 
+/// What a handover is bound to: both ends name the same channel, and no two channels are the same.
+#[test]
+fn both_ends_and_nobody_else_name_the_channel() {
+    let world = World::new();
+    let (connected, accepted) = meet_over_sockets(&world);
+    assert_eq!(connected.peer().channel(), accepted.peer().channel());
+    // The same instances, the same keys; only connected once more.
+    let (again, _accepted) = meet_over_sockets(&world);
+    assert_eq!(again.peer().key(), connected.peer().key());
+    assert_ne!(again.peer().channel(), connected.peer().channel());
+}
+
 #[test]
 fn sessions_run_over_tcp() {
     let world = World::new();

@@ -11,6 +11,7 @@ mod cached;
 mod deny;
 mod development;
 mod endorsements;
+mod local;
 mod oasis_init;
 mod oasis_quotes;
 mod sgx;

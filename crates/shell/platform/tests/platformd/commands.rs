@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use heirloom_emulated::client::{ClientError, LaunchClient};
 use heirloom_emulated::protocol::{InstanceState, LaunchRequest, WireMode};
+use heirloom_emulated::state::HostDirectory;
 use heirloom_model::evidence::{Endorsements, TrustAnchor};
 use heirloom_model::wire;
 
@@ -138,4 +139,72 @@ fn what_is_there_is_never_overwritten_and_what_is_missing_is_said() {
     std::fs::write(path.join("state/fuses"), b"damaged").unwrap();
     let corrupt = failed(path, &["serve", "--state", "state", "--socket", "socket"]);
     assert!(corrupt.contains("corrupt"), "{corrupt}");
+}
+
+#[test]
+fn a_microcode_update_is_durable_and_goes_one_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    machine(path);
+    let record = || HostDirectory::open(&path.join("state")).unwrap().record().clone();
+    let before = record();
+    let said = done(path, &["update-microcode", "--state", "state"]);
+    let after = record();
+    assert!(after.cpu_svn > before.cpu_svn);
+    assert_eq!(after.certificate, before.certificate, "certifying is the manufacturer's");
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["cpu_svn"], after.cpu_svn.to_string());
+    assert_eq!(said["certified_cpu_svn"], before.cpu_svn.to_string());
+    done(path, &["update-microcode", "--state", "state"]);
+    assert!(record().cpu_svn > after.cpu_svn);
+    done(path, &["certify", "--root-dir", "root", "--state", "state"]);
+    assert_eq!(record().certificate.cpu_svn, record().cpu_svn);
+    let missing = failed(path, &["update-microcode", "--state", "nowhere"]);
+    assert!(missing.contains("nowhere/host is not there"), "{missing}");
+}
+
+#[test]
+fn a_bundle_says_of_which_kind_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    done(path, &["signing-key", "--out", "key"]);
+    let domain = "0d".repeat(32);
+    let (domain, application) = (["--domain", &domain], ["--application", "app"]);
+    let sign = |out: &str, more: &[&[&str]]| {
+        let mut sign = vec!["sign-bundle", "--key", "key", "--binary", PLATFORMD];
+        sign.extend(["--name", "code-1.0.0", "--security-version", "3", "--product-id", "7"]);
+        sign.extend(["--out", out]);
+        sign.extend(more.iter().copied().flatten());
+        platformd(path, &sign)
+    };
+    let kind = |number: usize, more: &[&[&str]]| {
+        let out = format!("bundle-{number}");
+        let signed = sign(&out, more);
+        assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+        let measured = done(path, &["measure", &out]);
+        assert_eq!(measured.as_bytes(), signed.stdout);
+        let json: serde_json::Value = serde_json::from_str(&measured).unwrap();
+        (json["kind"].as_str().unwrap().to_owned(), json["measurement"].clone())
+    };
+    let (keeper, one) = kind(0, &[&domain]);
+    let (upgrader, other) = kind(1, &[&domain, &["--kind", "upgrader"]]);
+    assert_eq!((keeper.as_str(), upgrader.as_str()), ("keeper", "upgrader"));
+    assert_ne!(one, other, "the same binary, but another kind");
+    assert_eq!(kind(2, &[&domain, &["--kind", "keeper"]]), (keeper, one));
+    assert_eq!(kind(3, &[&application]).0, "application");
+    assert_eq!(kind(4, &[&domain, &application, &["--kind", "application"]]).0, "application");
+
+    for (wrong, why) in [
+        (vec![], "names no domain"),
+        (vec![&["--kind", "upgrader"]], "names no domain"),
+        (vec![&["--kind", "application"]], "does not name it"),
+        (vec![&["--kind", "upgrader"], &domain, &application], "names an application"),
+    ] {
+        let more: Vec<&[&str]> = wrong.iter().map(|pair| &pair[..]).collect();
+        let refused = sign("refused", &more);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains(why), "{said}");
+        assert!(!path.join("refused").exists(), "nothing is left behind");
+    }
 }

@@ -13,7 +13,8 @@ use heirloom_model::identifier::DomainId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
 use heirloom_model::policy::{
-    ApplicationRule, AppraisalPolicy, HolderRule, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
+    ApplicationRule, AppraisalPolicy, HolderRole, HolderRule, KeyScope, PlatformRule, Policy,
+    Sharing, TcbLevel, UpdateMode,
 };
 use heirloom_model::root::{Role, RoleKeys, Root};
 use heirloom_model::secret::Secret;
@@ -93,6 +94,7 @@ impl World {
                 measurement,
                 security_version: SecurityVersion(1),
                 gives_to: vec![],
+                role: HolderRole::Keeper,
             }],
             applications: vec![ApplicationRule {
                 application: "wallet".parse().expect("this is a name"),
@@ -111,6 +113,8 @@ impl World {
             ephemeral_epochs: 4,
             not_after: END,
             completes: None,
+            forget_after_epochs: 1,
+            update: UpdateMode::Ask,
         }
     }
 
