@@ -18,7 +18,7 @@ use ureq::{Agent, Body, Timeout};
 
 use crate::message::{
     Addresses, Announcement, ENTRY_LENGTH_BYTES, Failure, Head, JSON_BYTES_MAX, PRESENCE_BYTES_MAX,
-    WATCH_MS_MAX,
+    Present, WATCH_MS_MAX,
 };
 
 /// A server in the same data centre answers a connection at once, or is gone.
@@ -59,10 +59,10 @@ impl RegistryClient {
         &self.base
     }
 
-    /// Says where a node can be reached, for `ttl` unless it is said again.
-    pub fn announce(&self, node: &NodeId, address: &str, ttl: Duration) -> Result<(), ReadError> {
-        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let body = serde_json::to_vec(&Announcement { address: address.to_owned(), ttl_ms });
+    /// Hands in what an agent says about where its node can be reached. An
+    /// [`Announcer`](crate::announcer::Announcer) says it in the right order.
+    pub fn announce(&self, node: &NodeId, said: &Announcement) -> Result<(), ReadError> {
+        let body = serde_json::to_vec(said);
         let body = body.map_err(|error| ReadError::Refused { reason: error.to_string() })?;
         let url = format!("{}/v1/presence/{node}", self.base);
         let request = self.agent.put(url).header("content-type", "application/json");
@@ -75,7 +75,7 @@ impl RegistryClient {
     pub fn presence(&self) -> Result<BTreeMap<NodeId, String>, ReadError> {
         let response = success(self.get("/v1/presence", CALL_TIME_MAX)?)?;
         let addresses: Addresses = json(response, PRESENCE_BYTES_MAX)?;
-        let parse = |(node, said): (String, Announcement)| {
+        let parse = |(node, said): (String, Present)| {
             let node: NodeId = node.parse().map_err(|error| corrupt(&error))?;
             Ok((node, said.address))
         };

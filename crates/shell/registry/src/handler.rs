@@ -1,8 +1,8 @@
 //! What the server does with each request.
 
 use std::error::Error;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
@@ -28,7 +28,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::message::{Addresses, Announcement, Failure, Head, JSON_BYTES_MAX, WATCH_MS_MAX};
-use crate::presence::Presence;
+use crate::presence::{Now, Presence};
 
 /// A request that takes longer is given up: the largest statement over a slow line.
 const REQUEST_TIME_MAX: Duration = Duration::from_mins(2);
@@ -171,8 +171,32 @@ async fn announce(
 ) -> Result<StatusCode, Failure> {
     let node: NodeId = node.parse().map_err(|error| malformed(&error))?;
     let Json(announcement) = body.map_err(|error| malformed(&error))?;
-    service.presence.announce(node, announcement, Instant::now())?;
+    // Whoever appends holds the fold while a disk is flushed: that is waited for elsewhere.
+    let announcing = move || service.announce(node, announcement);
+    let lost = |_| Failure::Unavailable { reason: "the server failed while listening".to_owned() };
+    tokio::task::spawn_blocking(announcing).await.map_err(lost)??;
     Ok(StatusCode::NO_CONTENT)
+}
+
+impl Service {
+    /// Keeps an address that the agent of a node of the fleet has signed.
+    fn announce(&self, node: NodeId, announcement: Announcement) -> Result<(), Failure> {
+        let refused =
+            |code: &str, reason: String| Failure::Refused { code: code.to_owned(), reason };
+        let (network, agent) = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let agent = state.node(&node).map(|member| member.agent).ok_or_else(|| {
+                refused("presence-unknown-node", format!("the fleet has no node {node}"))
+            })?;
+            (state.network(), agent)
+        };
+        let vouched = announcement
+            .verify(&network, node, &agent)
+            .map_err(|error| refused("presence-not-vouched", with_causes(&error)))?;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+        self.presence.announce(vouched, Now { instant: Instant::now(), unix_ms })
+    }
 }
 
 async fn addresses(State(service): Shared) -> Json<Addresses> {

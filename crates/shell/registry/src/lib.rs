@@ -10,7 +10,7 @@
 //! | `GET /v1/entries?from=N&max=M` | entries, each after its length in 4 bytes |
 //! | `GET /v1/watch?from=N&wait_ms=M` | the head, once there is an entry at N or the time is over |
 //! | `GET /v1/head` | the head |
-//! | `PUT /v1/presence/{node}`, address and time | 204; the address is kept until it expires |
+//! | `PUT /v1/presence/{node}`, signed by its agent | 204; kept until it expires; 422 and the reason |
 //! | `GET /v1/presence` | the addresses of all nodes that announced one |
 //! | `GET /v1/healthz` | 200 |
 //!
@@ -18,12 +18,13 @@
 //!
 //! * [`message`]: what goes over the wire.
 //! * [`server`]: the server, and how it starts and stops.
-//! * [`client`]: the log store that calls it.
+//! * [`client`]: the log store that calls it. [`announcer`]: an agent's word about its node.
 
 pub mod message;
 
 pub mod server;
 
+pub mod announcer;
 pub mod client;
 
 mod handler;

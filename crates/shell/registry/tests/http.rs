@@ -4,19 +4,24 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use heirloom_conformance::log_store::{self, Fixture};
-use heirloom_model::counter::LogIndex;
+use heirloom_model::counter::{Epoch, LogIndex, Serial};
 use heirloom_model::digest::NetworkId;
 use heirloom_model::domain::LogPosition;
+use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::wire;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
+use heirloom_registry_shell::announcer::Announcer;
 use heirloom_registry_shell::client::RegistryClient;
+use heirloom_registry_shell::message::Announcement;
 use heirloom_registry_shell::server::{ServeError, Server, Stopper};
 use heirloom_store::log_file::LogFile;
+use heirloom_testkit::ceremony::Ceremony;
 use tempfile::TempDir;
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -91,15 +96,54 @@ fn a_statement_that_breaks_a_rule_is_not_stored() {
     assert_eq!(served.client.head(), Ok(LogPosition::START));
 }
 
+/// A served network with a fleet of two nodes.
+fn served_fleet(ceremony: &Ceremony) -> Served {
+    let served = Served::create(ceremony.network);
+    let fleet = ceremony.fleet(Serial(1), ceremony.nodes(2));
+    for (index, statement) in [ceremony.root(), ceremony.epoch(Epoch(1)), fleet].iter().enumerate()
+    {
+        let expected = LogIndex(u64::try_from(index).unwrap());
+        served.client.append(expected, &wire::encode(statement)).unwrap();
+    }
+    served
+}
+
 #[test]
 fn addresses_are_announced_and_found() {
-    let served = Served::create(some_network());
-    let node = "n1".parse().unwrap();
+    let ceremony = Ceremony::new(&[4; 32]);
+    let served = served_fleet(&ceremony);
+    let node: NodeId = "node-1".parse().unwrap();
+    let announcer = |network, node: &NodeId, key| {
+        Announcer::new(served.client.clone(), network, node.clone(), Arc::new(key))
+    };
+    let (network, minute) = (ceremony.network, Duration::from_mins(1));
+    let agent = announcer(network, &node, ceremony.agent_key(&node));
     assert_eq!(served.client.presence().unwrap().len(), 0);
-    served.client.announce(&node, "host-1:7000", Duration::from_mins(1)).unwrap();
+    agent.announce("host-1:7000", minute).unwrap();
     assert_eq!(served.client.presence().unwrap()[&node], "host-1:7000");
-    let refused = served.client.announce(&node, "no address", Duration::from_mins(1));
-    assert!(matches!(refused, Err(ReadError::Refused { .. })), "{refused:?}");
+    // At once, and however quickly after the one before.
+    for port in 7001..7010 {
+        let address = format!("host-1:{port}");
+        agent.announce(&address, minute).unwrap();
+        assert_eq!(served.client.presence().unwrap()[&node], address);
+    }
+    let found = served.client.presence().unwrap();
+    let other: NodeId = "node-2".parse().unwrap();
+    let stranger: NodeId = "node-3".parse().unwrap();
+    let refused = [
+        agent.announce("no address", minute),
+        announcer(network, &node, ceremony.agent_key(&other)).announce("other:1", minute),
+        announcer(some_network(), &node, ceremony.agent_key(&node)).announce("other:1", minute),
+        announcer(network, &stranger, ceremony.agent_key(&stranger)).announce("other:1", minute),
+        served.client.announce(
+            &node,
+            &Announcement::signed(&network, &node, "old:1", 1, 0, &ceremony.agent_key(&node)),
+        ),
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(ReadError::Refused { .. })), "{refused:?}");
+    }
+    assert_eq!(served.client.presence().unwrap(), found);
 }
 
 #[test]
@@ -258,11 +302,14 @@ fn malformed_requests_are_answered_and_change_nothing() {
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         ))
     };
-    let good = r#"{"address":"host:1","ttl_ms":1000}"#;
-    assert_eq!(put("/v1/presence/n1", good), "204");
-    assert_eq!(put("/v1/presence/N1", good), "400");
+    let unsigned = r#"{"address":"host:1","ttl_ms":1000}"#;
+    assert_eq!(put("/v1/presence/n1", unsigned), "400");
+    let signed = r#"{"address":"host:1","ttl_ms":1000,"said_at_ms":0,"signature":""}"#;
+    assert_eq!(put("/v1/presence/n1", signed), "422");
+    assert_eq!(put("/v1/presence/N1", signed), "400");
     assert_eq!(put("/v1/presence/n1", "{}"), "400");
-    let large = format!(r#"{{"address":"{}","ttl_ms":1}}"#, "x".repeat(300));
+    let large = format!("{{\"address\":\"{}\"}}", "x".repeat(20_000));
     assert_eq!(put("/v1/presence/n1", &large), "413");
+    assert_eq!(served.client.presence().unwrap().len(), 0);
     assert_eq!(served.client.head(), Ok(LogPosition::START));
 }
