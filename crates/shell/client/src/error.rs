@@ -50,6 +50,8 @@ pub struct Unanswered {
 pub enum WaitingFor {
     /// The log, up to a policy of the domain.
     Policy,
+    /// An exclusive domain's next active holder: between two of them nobody answers.
+    Activation,
     /// Anybody who might hold the domain's keys.
     Holders,
     /// An answer from one of them.
@@ -73,6 +75,17 @@ pub enum AttemptError {
     WrongAnswer,
 }
 
+impl AttemptError {
+    /// Whether the session is as good as before: the holder may serve in a moment.
+    pub(crate) fn leaves_session(&self) -> bool {
+        match self {
+            Self::NotNow(PeerRefusal::NotServing { .. })
+            | Self::NotAHolder(NotAHolder::NotActive { .. }) => true,
+            Self::Session(_) | Self::NotAHolder(_) | Self::NotNow(_) | Self::WrongAnswer => false,
+        }
+    }
+}
+
 /// Why the log is not followed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FollowError {
@@ -88,6 +101,7 @@ impl std::fmt::Display for Unanswered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.waiting_for {
             WaitingFor::Policy => "the log names no policy of the domain yet",
+            WaitingFor::Activation => "the domain has no active holder now",
             WaitingFor::Holders => "no holder is present",
             WaitingFor::Answer => "holders are present",
         })?;

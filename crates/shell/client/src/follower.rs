@@ -1,10 +1,10 @@
-//! Follows the log and the presence of holders in a thread of its own, so that no request for a
-//! key ever waits for the registry.
+//! Follows the log and the presence of holders in threads of their own, so that no request for a
+//! key ever waits for the registry, and neither waits for the other.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use heirloom_model::admin::Source;
 use heirloom_model::digest::NetworkId;
@@ -15,16 +15,19 @@ use heirloom_registry::port::{LogStore, ReadError};
 use heirloom_session::context::Trust;
 
 use crate::error::FollowError;
-use crate::limit::{REST_TIME, SOURCES_MAX, WATCH_TIME};
+use crate::limit::{PRESENCE_REST, PRESENCE_TIME, REST_TIME, SOURCES_MAX, WATCH_TIME};
 use crate::port::Presence;
 
-/// A thread that follows. It ends soon after this is dropped.
+/// Threads that follow. They end soon after this is dropped.
 pub(crate) struct Follower(Arc<Shared>);
 
-/// What client and thread share.
+/// What client and threads share.
 pub(crate) struct Shared {
     followed: Mutex<Followed>,
+    /// Something new is known.
     changed: Condvar,
+    /// Somebody wants to know who is present now, or wants all to end.
+    wanted: Condvar,
     stop: AtomicBool,
 }
 
@@ -32,10 +35,21 @@ pub(crate) struct Shared {
 pub(crate) struct Followed {
     pub(crate) network: NetworkState,
     pub(crate) sources: Vec<Source>,
-    /// What is wrong with the registry now.
-    pub(crate) problem: Option<FollowError>,
-    /// Grows with each change of the two above.
+    /// Why the log is not followed now.
+    log_problem: Option<FollowError>,
+    /// Why it is not known who is present now.
+    presence_problem: Option<FollowError>,
+    /// What is known about who is present was of no use.
+    presence: Urgency,
+    /// Grows with each change of what is known.
     changes: u64,
+}
+
+/// How soon to ask who is present.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Urgency {
+    Usual,
+    Now,
 }
 
 impl Follower {
@@ -49,13 +63,18 @@ impl Follower {
             followed: Mutex::new(Followed {
                 network: NetworkState::new(network),
                 sources: Vec::new(),
-                problem: None,
+                log_problem: None,
+                presence_problem: None,
+                presence: Urgency::Now,
                 changes: 0,
             }),
             changed: Condvar::new(),
+            wanted: Condvar::new(),
             stop: AtomicBool::new(false),
         });
-        let task = Task { shared: Arc::clone(&shared), domain, log, presence };
+        let task = LogTask { shared: Arc::clone(&shared), log };
+        thread::spawn(move || task.run());
+        let task = PresenceTask { shared: Arc::clone(&shared), domain, presence };
         thread::spawn(move || task.run());
         Self(shared)
     }
@@ -69,6 +88,7 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.0.stop.store(true, Ordering::Relaxed);
         self.0.changed.notify_all();
+        self.0.wanted.notify_all();
     }
 }
 
@@ -84,6 +104,12 @@ impl Shared {
         drop(waited.expect("whoever follows the log does not panic"));
     }
 
+    /// Has it found out at once who is present: what is known was of no use.
+    pub(crate) fn want_presence(&self) {
+        self.lock().presence = Urgency::Now;
+        self.wanted.notify_all();
+    }
+
     fn change(&self, change: impl FnOnce(&mut Followed)) {
         let mut followed = self.lock();
         change(&mut followed);
@@ -96,6 +122,11 @@ impl Followed {
     pub(crate) fn changes(&self) -> u64 {
         self.changes
     }
+
+    /// What is wrong with the registry now.
+    pub(crate) fn problem(&self) -> Option<&FollowError> {
+        self.log_problem.as_ref().or(self.presence_problem.as_ref())
+    }
 }
 
 impl Trust for Shared {
@@ -104,26 +135,19 @@ impl Trust for Shared {
     }
 }
 
-struct Task {
+/// Follows the log.
+struct LogTask {
     shared: Arc<Shared>,
-    domain: DomainId,
     log: Arc<dyn LogStore>,
-    presence: Arc<dyn Presence>,
 }
 
-impl Task {
+impl LogTask {
     fn run(&self) {
-        let mut asked: Option<Instant> = None;
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let mut outcome = self.follow();
-            if outcome.is_ok() && asked.is_none_or(|asked| asked.elapsed() >= WATCH_TIME) {
-                asked = Some(Instant::now());
-                outcome = self.ask_who_is_present();
-            }
-            let problem = outcome.err();
+            let problem = self.follow().err();
             let rest = problem.is_some();
-            if self.shared.lock().problem != problem {
-                self.shared.change(|followed| followed.problem = problem);
+            if self.shared.lock().log_problem != problem {
+                self.shared.change(|followed| followed.log_problem = problem);
             }
             if rest {
                 thread::park_timeout(REST_TIME);
@@ -134,8 +158,7 @@ impl Task {
     /// Follows the log as far as it goes; waits a moment if there is nothing new.
     fn follow(&self) -> Result<(), FollowError> {
         let from = self.shared.lock().network.position().length;
-        let patience = if self.shared.lock().changes == 0 { Duration::ZERO } else { WATCH_TIME };
-        if self.log.watch(from, patience)?.length <= from {
+        if self.log.watch(from, WATCH_TIME)?.length <= from {
             return Ok(());
         }
         let entries = self.log.read(from, LOG_ENTRIES_MAX)?;
@@ -156,8 +179,39 @@ impl Task {
         }
         Ok(())
     }
+}
 
-    fn ask_who_is_present(&self) -> Result<(), FollowError> {
+/// Asks who is present, now and then, and whenever somebody wants to know.
+struct PresenceTask {
+    shared: Arc<Shared>,
+    domain: DomainId,
+    presence: Arc<dyn Presence>,
+}
+
+impl PresenceTask {
+    fn run(&self) {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.shared.lock().presence = Urgency::Usual;
+            let problem = self.ask().err();
+            let rest = if problem.is_some() { REST_TIME } else { PRESENCE_REST };
+            if self.shared.lock().presence_problem != problem {
+                self.shared.change(|followed| followed.presence_problem = problem);
+            }
+            thread::park_timeout(rest);
+            self.wait();
+        }
+    }
+
+    fn wait(&self) {
+        let usual = |followed: &mut Followed| {
+            followed.presence == Urgency::Usual && !self.shared.stop.load(Ordering::Relaxed)
+        };
+        let waited =
+            self.shared.wanted.wait_timeout_while(self.shared.lock(), PRESENCE_TIME, usual);
+        drop(waited.expect("whoever follows the log does not panic"));
+    }
+
+    fn ask(&self) -> Result<(), FollowError> {
         let mut sources = self.presence.sources(&self.domain)?;
         sources.truncate(SOURCES_MAX);
         if self.shared.lock().sources != sources {

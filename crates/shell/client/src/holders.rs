@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use heirloom_keeper::handshake::{NotAHolder, expect_holder};
+use heirloom_keeper::handshake::{NotAHolder, expect_server};
 use heirloom_keeper::port::Platform;
 use heirloom_model::admin::Source;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::{DomainId, NodeId};
+use heirloom_model::policy::Sharing;
 use heirloom_model::protocol::PeerRefusal;
+use heirloom_registry::network::NetworkState;
 use heirloom_session::context::SessionContext;
 use heirloom_session::limit::PIPELINE_MAX;
 use heirloom_session::session::{Session, connect_before};
@@ -18,7 +20,8 @@ use heirloom_session::tls::Identity;
 
 use crate::error::{AttemptError, Unanswered, WaitingFor};
 use crate::follower::Shared;
-use crate::limit::{ATTEMPTS_MAX, PAUSE_FIRST, PAUSE_MAX};
+use crate::key::Holder;
+use crate::limit::{ATTEMPTS_MAX, pause};
 use crate::round::{Round, View};
 
 /// Who we are, and what about.
@@ -60,7 +63,7 @@ impl Holders {
         known: &Shared,
     ) -> Result<(), Unanswered> {
         let mut failures = BTreeMap::new();
-        let mut pause = PAUSE_FIRST;
+        let mut failing = None;
         let mut attempts = 0;
         loop {
             let (sources, waiting_for, changes) = self.candidates(known);
@@ -75,7 +78,9 @@ impl Holders {
                 match self.ask(&source, round, known) {
                     Ok(()) => self.preferred = Some(source.node),
                     Err(failure) => {
-                        self.sessions.remove(&source.node);
+                        if !failure.leaves_session() {
+                            self.sessions.remove(&source.node);
+                        }
                         failures.insert(source.node, failure);
                     }
                 }
@@ -85,26 +90,33 @@ impl Holders {
             }
             let left = round.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || attempts > ATTEMPTS_MAX {
-                let registry = known.lock().problem.clone();
+                let registry = known.lock().problem().cloned();
                 return Err(Unanswered { waiting_for, failures, registry });
             }
-            known.wait(changes, pause.min(left));
-            pause = pause.saturating_mul(2).min(PAUSE_MAX);
+            // Who was there may have moved: the log and the directory say so before a pause ends.
+            known.want_presence();
+            let failing_for = failing.get_or_insert_with(Instant::now).elapsed();
+            known.wait(changes, pause(failing_for).min(left));
         }
     }
 
-    /// Whom to ask, in this order: who answered last, who has a session, anybody else.
+    /// Whom to ask, in this order: who answered last, who has a session, anybody else. In an
+    /// exclusive domain only where the active holder is: nobody else may answer.
     fn candidates(&mut self, known: &Shared) -> (Vec<Source>, WaitingFor, u64) {
         let followed = known.lock();
         let changes = followed.changes();
-        if followed.network.policy(&self.own.domain).is_none() {
-            return (Vec::new(), WaitingFor::Policy, changes);
-        }
+        let place = Place::of(&followed.network, &self.own.domain);
         let mut sources = followed.sources.clone();
         drop(followed);
         self.sessions.retain(|node, kept| {
             sources.iter().any(|source| source.node == *node && source.address == kept.address)
         });
+        match place {
+            Place::Unknown => return (Vec::new(), WaitingFor::Policy, changes),
+            Place::Nowhere => return (Vec::new(), WaitingFor::Activation, changes),
+            Place::At(active) => sources.retain(|source| source.node == active),
+            Place::Anywhere => {}
+        }
         sources.sort_by_key(|source| {
             let preferred = self.preferred.as_ref() == Some(&source.node);
             (!preferred, !self.sessions.contains_key(&source.node))
@@ -164,7 +176,30 @@ impl Holders {
     }
 }
 
-/// Sends every open request and takes the answers, if the peer may hold keys now.
+/// Where holders can be that may answer.
+enum Place {
+    /// The log names no policy yet.
+    Unknown,
+    /// The domain is exclusive and has no active holder now.
+    Nowhere,
+    /// The domain is exclusive: on this node.
+    At(NodeId),
+    /// The domain is replicated.
+    Anywhere,
+}
+
+impl Place {
+    fn of(network: &NetworkState, domain: &DomainId) -> Self {
+        let Some(policy) = network.policy(domain) else { return Self::Unknown };
+        if policy.sharing == Sharing::Replicated {
+            return Self::Anywhere;
+        }
+        let active = network.domain(domain).and_then(|domain| domain.activity().active());
+        active.map_or(Self::Nowhere, |active| Self::At(active.node().clone()))
+    }
+}
+
+/// Sends every open request and takes the answers, if the peer may serve now.
 ///
 /// The whole batch is read even if the holder stops serving within it, so that the answers that it
 /// gave are not lost.
@@ -180,17 +215,19 @@ fn exchange(
     for batch in round.open().chunks(PIPELINE_MAX) {
         let view = {
             let followed = known.lock();
-            expect_holder(session.peer(), &followed.network, domain)
+            expect_server(session.peer(), &followed.network, domain)
                 .map_err(AttemptError::NotAHolder)?;
             View::of(&followed.network, domain)
         };
+        let peer = session.peer();
+        let holder = Holder { instance: *peer.key(), measurement: peer.measurement() };
         for (_, request) in batch {
             session.queue(request).map_err(AttemptError::Session)?;
         }
         let mut failure = None;
         for (at, _) in batch {
             let response = session.receive().map_err(AttemptError::Session)?;
-            if let Err(error) = round.take(*at, node, response, &view) {
+            if let Err(error) = round.take(*at, node, holder, response, &view) {
                 failure = Some(error);
             }
         }

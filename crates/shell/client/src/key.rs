@@ -1,9 +1,13 @@
 //! Keys in the hands of an application.
 
+use std::time::Instant;
+
 use heirloom_keeper::derive::{KeyDigest, key_check};
 use heirloom_model::counter::{Generation, Serial};
+use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{KeyAnswer, KeyKind, KeyPart, KeyPeriod, KeyRequest, PublicPart};
 use heirloom_model::secret::Secret;
+use heirloom_model::signature::PublicKey;
 
 /// A derived key. The secret is wiped when it is dropped.
 pub struct Key {
@@ -11,11 +15,27 @@ pub struct Key {
     policy: Serial,
     secret: Option<Secret<32>>,
     public: Option<PublicPart>,
+    holder: Holder,
+    received: Instant,
+}
+
+/// Who answered, as its evidence for the session showed.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Holder {
+    /// Identity key of the instance.
+    pub instance: PublicKey,
+    /// Its code.
+    pub measurement: Measurement,
 }
 
 impl Key {
-    /// The key in an answer, if the answer fits the request.
-    pub(crate) fn from_answer(request: &KeyRequest, answer: &KeyAnswer) -> Option<Self> {
+    /// The key in an answer that has just arrived, if the answer fits the request.
+    pub(crate) fn from_answer(
+        request: &KeyRequest,
+        answer: &KeyAnswer,
+        holder: Holder,
+    ) -> Option<Self> {
+        let received = Instant::now();
         let generation_fits = match request.period {
             KeyPeriod::Generation(asked) => asked == answer.generation,
             KeyPeriod::Newest | KeyPeriod::Epoch(_) => true,
@@ -28,7 +48,18 @@ impl Key {
         let secret =
             answer.secret.as_ref().map(|secret| secret.expose(|bytes| Secret::new(*bytes)));
         let (generation, policy) = (answer.generation, answer.policy);
-        Some(Self { generation, policy, secret, public: answer.public.clone() })
+        let public = answer.public.clone();
+        Some(Self { generation, policy, secret, public, holder, received })
+    }
+
+    /// Who answered.
+    pub fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    /// When the answer arrived.
+    pub fn received(&self) -> Instant {
+        self.received
     }
 
     /// The generation that it was derived from.

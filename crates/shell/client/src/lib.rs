@@ -2,8 +2,9 @@
 //!
 //! A client follows the registry log itself, attests every keeper that it talks to, shows its own
 //! evidence, and keeps sessions for the next request. A keeper that drains, stops or lags is
-//! replaced by another one within the caller's deadline. A refusal by policy is an answer, and
-//! ends the call.
+//! replaced by another one within the caller's deadline. In an exclusive domain only the instance
+//! that the log names as the active holder is asked and believed; when another takes its place,
+//! the client is there within milliseconds. A refusal by policy is an answer, and ends the call.
 //!
 //! It is not a cache: every key comes from a holder, at every call.
 //!

@@ -9,7 +9,7 @@ use heirloom_registry::network::NetworkState;
 use heirloom_model::identifier::DomainId;
 
 use crate::error::{AttemptError, Refused};
-use crate::key::Key;
+use crate::key::{Holder, Key};
 
 /// One call.
 pub(crate) struct Round<'r> {
@@ -47,7 +47,10 @@ impl View {
             | PeerRefusal::NotProposed
             | PeerRefusal::NoPublicPart
             | PeerRefusal::PolicyExpired { .. }
-            | PeerRefusal::OutOfLimits => false,
+            | PeerRefusal::OutOfLimits
+            | PeerRefusal::NotAuthorised { .. }
+            | PeerRefusal::NotAttested { .. }
+            | PeerRefusal::Exclusive => false,
         }
     }
 }
@@ -74,19 +77,22 @@ impl<'r> Round<'r> {
         &mut self,
         at: usize,
         node: &NodeId,
+        holder: Holder,
         response: PeerResponse,
         view: &View,
     ) -> Result<(), AttemptError> {
         let request = self.requests.get(at).expect("only requests of this round are asked");
         let answer = match response {
             PeerResponse::Key(answer) => {
-                Ok(Key::from_answer(request, &answer).ok_or(AttemptError::WrongAnswer)?)
+                Ok(Key::from_answer(request, &answer, holder).ok_or(AttemptError::WrongAnswer)?)
             }
             PeerResponse::Refused(refusal) if view.is_passing(request, &refusal) => {
                 return Err(AttemptError::NotNow(refusal));
             }
             PeerResponse::Refused(reason) => Err(Refused { node: node.clone(), reason }),
-            PeerResponse::Generations(_) => return Err(AttemptError::WrongAnswer),
+            PeerResponse::Generations(_) | PeerResponse::HandoverChallenge(_) => {
+                return Err(AttemptError::WrongAnswer);
+            }
         };
         *self.answers.get_mut(at).expect("every request has a place for its answer") = Some(answer);
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use heirloom_model::counter::{LogIndex, SecurityVersion, Serial};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{KeyKind, KeyRequest};
 use heirloom_registry::port::LogStore;
+use heirloom_registry_shell::announcer::Announcer;
 use heirloom_registry_shell::client::RegistryClient;
 use heirloom_registry_shell::server as registry;
 use heirloom_store::log_file::LogFile;
@@ -182,7 +184,11 @@ fn a_measured_application_loses_no_request_when_its_holder_stops() {
     let (first, second) = (network.holder(1, serve), network.holder(2, serve));
     for holder in [&first, &second] {
         let source = holder.source();
-        directory.announce(&source.node, &source.address, PATIENCE).unwrap();
+        let key = Arc::new(network.ceremony.agent_key(&source.node));
+        let node = source.node.clone();
+        Announcer::new(directory.clone(), network.ceremony.network, node, key)
+            .announce(&source.address, PATIENCE)
+            .unwrap();
     }
 
     host.launch(&registry.address);

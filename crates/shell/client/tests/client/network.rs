@@ -55,6 +55,7 @@ impl Network {
         network.publish(&network.ceremony.root());
         network.publish(&network.ceremony.epoch(Epoch(1)));
         network.publish(&network.ceremony.endorsements());
+        network.publish(&network.ceremony.fleet(Serial(1), network.ceremony.nodes(2)));
         network
     }
 

@@ -6,13 +6,14 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use heirloom_client::key::Key;
+use heirloom_client::key::{Holder, Key};
 use heirloom_keeper::derive::KeyDigest;
 use heirloom_model::counter::{Generation, Serial};
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::{ApplicationId, DomainId, KeyId};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{KeyKind, KeyRequest};
+use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 /// What happened so far.
@@ -31,6 +32,15 @@ pub(crate) struct Report {
     longest_call: Duration,
     policy: Option<Serial>,
     keys: BTreeMap<(KeyId, KeyKind, Generation), KeyDigest>,
+    holders: BTreeMap<Holder, Answers>,
+}
+
+/// What one holder answered, and when: times of the machine's clock since it was started, so that
+/// processes of one machine can compare theirs.
+struct Answers {
+    count: u64,
+    first: Duration,
+    last: Duration,
 }
 
 impl Report {
@@ -55,6 +65,7 @@ impl Report {
             longest_call: Duration::ZERO,
             policy: None,
             keys: BTreeMap::new(),
+            holders: BTreeMap::new(),
         }
     }
 
@@ -79,16 +90,26 @@ impl Report {
 
     /// A request was answered with a key.
     pub(crate) fn key(&mut self, request: &KeyRequest, key: &Key) {
-        let now = Instant::now();
-        if let Some(before) = self.answered.replace(now) {
-            self.longest_gap = self.longest_gap.max(now - before);
-        }
+        let received = key.received();
+        let last = self.answered.unwrap_or(received);
+        self.longest_gap = self.longest_gap.max(received.saturating_duration_since(last));
+        self.answered = Some(last.max(received));
+        self.heard(key.holder(), since_boot().saturating_sub(received.elapsed()));
         self.policy = Some(key.policy());
         let Some(check) = key.check() else { return };
         let name = (request.key.clone(), request.kind, key.generation());
         if *self.keys.entry(name).or_insert(check) != check {
             self.contradictions = self.contradictions.saturating_add(1);
         }
+    }
+
+    /// A holder answered.
+    fn heard(&mut self, holder: Holder, at: Duration) {
+        let new = || Answers { count: 0, first: at, last: at };
+        let answers = self.holders.entry(holder).or_insert_with(new);
+        answers.count = answers.count.saturating_add(1);
+        answers.first = answers.first.min(at);
+        answers.last = answers.last.max(at);
     }
 
     /// Requests were not answered with a key.
@@ -135,8 +156,27 @@ impl Report {
             "max_call_ms": milliseconds(self.longest_call),
             "policy": self.policy.map(|policy| policy.0),
             "keys": keys,
+            "holders": self.holders_to_json(),
         })
     }
+
+    fn holders_to_json(&self) -> Vec<Value> {
+        let described = self.holders.iter().map(|(holder, answers)| {
+            json!({
+                "instance": holder.instance.to_string(),
+                "measurement": holder.measurement.to_string(),
+                "answers": answers.count,
+                "first_ms": microseconds_as_ms(answers.first),
+                "last_ms": microseconds_as_ms(answers.last),
+            })
+        });
+        described.collect()
+    }
+}
+
+/// The machine's clock: it counts since the machine was started, also while it sleeps.
+fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock").into()
 }
 
 /// Whether the application goes on.
@@ -148,6 +188,11 @@ pub(crate) enum Progress {
 
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
+}
+
+/// Milliseconds with three decimals.
+fn microseconds_as_ms(time: Duration) -> f64 {
+    milliseconds(Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]
@@ -166,6 +211,25 @@ mod tests {
     #[test]
     fn a_report_without_requests_is_not_flawless() {
         assert!(!report().is_flawless());
+    }
+
+    #[test]
+    fn who_answered_and_when_is_written_down() {
+        let mut report = report();
+        let holder = |byte: u8| Holder {
+            instance: heirloom_model::signature::PublicKey::new([byte; 32]),
+            measurement: format!("sgx:{}", "22".repeat(32)).parse().unwrap(),
+        };
+        for (byte, at_us) in [(1, 5_000), (2, 9_001), (1, 4_000), (1, 6_500)] {
+            report.heard(holder(byte), Duration::from_micros(at_us));
+        }
+        let holders = &report.to_json(Progress::Running)["holders"];
+        assert_eq!(holders.as_array().unwrap().len(), 2);
+        assert_eq!(holders[0]["instance"], "01".repeat(32));
+        assert_eq!(holders[0]["answers"], 3);
+        assert_eq!((&holders[0]["first_ms"], &holders[0]["last_ms"]), (&json!(4.0), &json!(6.5)));
+        assert_eq!(holders[1]["first_ms"], json!(9.001));
+        assert!(since_boot() > Duration::ZERO);
     }
 
     #[test]
