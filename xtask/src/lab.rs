@@ -6,6 +6,8 @@
 //! * [`Lab`]: the directory, the programs, the processes.
 //! * [`network`]: founding a network, releases, policies, genesis.
 //! * [`watch`]: what agents say, and the fewest holders at any moment.
+//! * [`mirror`]: a web server with releases.
+//! * [`start`]: how long one process start takes.
 //! * [`chaos`]: random kills.
 
 use std::collections::BTreeMap;
@@ -24,7 +26,9 @@ use serde_json::Value;
 use crate::process::{cargo, run, workspace_root};
 
 pub(crate) mod chaos;
+pub(crate) mod mirror;
 pub(crate) mod network;
+pub(crate) mod start;
 pub(crate) mod watch;
 
 /// Programs that a fleet consists of, with their packages.
@@ -46,6 +50,8 @@ pub(crate) struct Lab {
     programs: PathBuf,
     /// Port of the registry.
     pub(crate) registry_port: u16,
+    /// A port on which nobody ever listens: a mirror that is down.
+    pub(crate) dead_port: u16,
     /// Nodes in order: `node-1` and so on.
     pub(crate) nodes: Vec<Node>,
     processes: Mutex<BTreeMap<String, Child>>,
@@ -65,8 +71,8 @@ pub(crate) type SharedLab = Arc<Lab>;
 pub(crate) struct Node {
     /// Its name.
     pub(crate) name: String,
-    /// Port of its keeper.
-    pub(crate) keeper_port: u16,
+    /// Ports of its keepers: the one that serves and the next one take turns.
+    pub(crate) keeper_ports: [u16; 2],
     /// Port of its agent's interface.
     pub(crate) agent_port: u16,
 }
@@ -104,14 +110,15 @@ impl Lab {
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| workspace_root().join("target"), PathBuf::from);
-        let mut ports = free_ports(1 + 2 * nodes)?.into_iter();
+        let mut ports = free_ports(2 + 3 * nodes)?.into_iter();
         let registry_port = ports.next().context("a port is missing")?;
+        let dead_port = ports.next().context("a port is missing")?;
         let nodes = (1..=nodes)
-            .zip(ports.by_ref().collect::<Vec<_>>().chunks(2))
-            .map(|(index, pair)| match pair {
-                [keeper_port, agent_port] => Ok(Node {
+            .zip(ports.by_ref().collect::<Vec<_>>().chunks(3))
+            .map(|(index, own)| match own {
+                [first, second, agent_port] => Ok(Node {
                     name: format!("node-{index}"),
-                    keeper_port: *keeper_port,
+                    keeper_ports: [*first, *second],
                     agent_port: *agent_port,
                 }),
                 _ => bail!("a port is missing"),
@@ -122,6 +129,7 @@ impl Lab {
             directory,
             programs,
             registry_port,
+            dead_port,
             nodes,
             processes: Mutex::default(),
             ending: AtomicBool::new(false),

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::events::{Progress, Source};
 use super::table::{Outcome, Row};
-use crate::demo::{self, Digests};
+use crate::demo::clients::{self, Digests};
+use crate::demo::rolling;
 use crate::lab::chaos::keeper_process;
-use crate::lab::network::{Code, Network};
+use crate::lab::network::{Code, Network, Shape};
 use crate::lab::watch::status;
 use crate::lab::{self, Lab, Node, SharedLab, text, until};
 
@@ -311,7 +312,7 @@ impl Fleet {
     /// Founds the network. No agent runs yet.
     pub(crate) fn found(lab: &SharedLab) -> Result<Self> {
         super::say("Founding a network of 4 hosts.");
-        let network = lab.found()?;
+        let network = lab.found(Shape::REPLICATED)?;
         let code = lab.sign_bundle("keeper-1.0.0", "heirloom-keeper", &network.domain)?;
         lab.publish_first(&network, &code)?;
         let lab = SharedLab::clone(lab);
@@ -381,13 +382,13 @@ impl Fleet {
     }
 
     fn everybody_serves(&self) -> Result<()> {
-        demo::everybody_serves(&self.lab, &self.code)
+        rolling::everybody_serves(&self.lab, &self.code)
     }
 
     /// Whether every key is what an application got in the beginning.
     fn keys_are_kept(&mut self) -> Result<bool> {
-        let now = demo::first_answers(&self.lab)?;
+        let now = clients::first_answers(&self.lab)?;
         let first = self.keys.get_or_insert_with(|| now.clone());
-        Ok(demo::contains(&now, first))
+        Ok(clients::contains(&now, first))
     }
 }

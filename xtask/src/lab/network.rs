@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Lab, Node, text, until, watch, write};
+use super::{Lab, Node, mirror, text, until, watch, write};
 
 /// Code of the fleet: its bundle and what it measures.
 #[derive(Clone, Debug)]
@@ -15,6 +15,22 @@ pub(crate) struct Code {
     pub(crate) name: String,
     /// What it measures.
     pub(crate) measurement: String,
+    /// `keeper`, `upgrader` or `application`.
+    role: &'static str,
+}
+
+/// How the keyring of a lab's domain is shared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    sharing: &'static str,
+    holders_min: u32,
+}
+
+impl Shape {
+    /// Many holders, of which two must stay.
+    pub(crate) const REPLICATED: Self = Self { sharing: "replicated", holders_min: 2 };
+    /// One active holder.
+    pub(crate) const EXCLUSIVE: Self = Self { sharing: "exclusive", holders_min: 1 };
 }
 
 /// The network of a lab.
@@ -22,6 +38,7 @@ pub(crate) struct Code {
 pub(crate) struct Network {
     /// Its only domain.
     pub(crate) domain: String,
+    shape: Shape,
     /// The application that asks for keys.
     pub(crate) application: Code,
 }
@@ -35,7 +52,7 @@ const OPERATORS: [&str; 2] = ["net/keys/operator-1.key", "net/keys/operator-2.ke
 
 impl Lab {
     /// Makes manufacturer, network, hosts and registry. Nothing holds a key yet.
-    pub(crate) fn found(&self) -> Result<Network> {
+    pub(crate) fn found(&self, shape: Shape) -> Result<Network> {
         self.platformd(&["provision-root", "--dir", "manufacturer"])?;
         self.platformd(&["anchor", "--root-dir", "manufacturer", "--out", "anchor"])?;
         let registry = format!("http://127.0.0.1:{}", self.registry_port);
@@ -53,11 +70,21 @@ impl Lab {
         fs::create_dir(self.path("artifacts"))?;
         let domain = "80".repeat(32);
         let application = self.sign_bundle("wallet-1.0.0", "heirloom-example-app", &domain)?;
-        Ok(Network { domain, application })
+        Ok(Network { domain, shape, application })
     }
 
     /// Signs a bundle of one of our programs for this network, as a release of this name.
     pub(crate) fn sign_bundle(&self, name: &str, program: &str, domain: &str) -> Result<Code> {
+        let role = if program == "heirloom-example-app" { "application" } else { "keeper" };
+        self.sign(name, program, domain, role)
+    }
+
+    /// As [`Self::sign_bundle`], of the keeper program as an upgrader.
+    pub(crate) fn sign_upgrader(&self, name: &str, domain: &str) -> Result<Code> {
+        self.sign(name, "heirloom-keeper", domain, "upgrader")
+    }
+
+    fn sign(&self, name: &str, program: &str, domain: &str, role: &'static str) -> Result<Code> {
         let network = self.network_id()?;
         let binary = self.program_path(program).display().to_string();
         let out = format!("artifacts/{name}");
@@ -80,12 +107,14 @@ impl Lab {
             "--out",
             &out,
         ];
-        if program == "heirloom-example-app" {
-            words.extend(["--application", APPLICATION]);
+        match role {
+            "application" => words.extend(["--application", APPLICATION]),
+            "upgrader" => words.push("--upgrader"),
+            _ => {}
         }
         let signed = self.platformd(&words)?;
         let measurement = text(&signed, "/measurement")?.to_owned();
-        Ok(Code { name: name.to_owned(), measurement })
+        Ok(Code { name: name.to_owned(), measurement, role })
     }
 
     fn network_id(&self) -> Result<String> {
@@ -144,11 +173,11 @@ impl Lab {
         completes: Option<&str>,
     ) -> Result<()> {
         let mut policy = format!(
-            "domain = \"{}\"\nserial = {serial}\nsharing = \"replicated\"\nholders_min = 2\n\
-             session_seconds_max = 86400\nephemeral_epochs = 3\nnot_after = \"+180d\"\n\
+            "domain = \"{}\"\nserial = {serial}\nsharing = \"{}\"\nholders_min = {}\n\
+             forget_after_epochs = 1\nupdate = \"ask\"\nsession_seconds_max = 86400\nephemeral_epochs = 3\nnot_after = \"+180d\"\n\
              [appraisal]\nplatforms = \"any\"\ntcb = [\"up-to-date\"]\nadvisories_accepted = []\n\
              tcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n",
-            network.domain
+            network.domain, network.shape.sharing, network.shape.holders_min
         );
         for holder in holders {
             let given = edges.iter().filter(|(from, _)| from.measurement == holder.measurement);
@@ -156,8 +185,10 @@ impl Lab {
                 given.map(|(_, to)| format!("\"{}\"", to.measurement)).collect();
             write!(
                 policy,
-                "[[holder]]\nmeasurement = \"{}\"\nsecurity_version = 1\ngives_to = [{}]\n",
+                "[[holder]]\nmeasurement = \"{}\"\nsecurity_version = 1\nrole = \"{}\"\n\
+                 gives_to = [{}]\n",
                 holder.measurement,
+                holder.role,
                 gives_to.join(", ")
             )?;
         }
@@ -201,16 +232,18 @@ impl Lab {
     /// Writes every agent's configuration, and starts the agents.
     pub(crate) fn start_agents(&self, first: &Code) -> Result<()> {
         let network = self.network_id()?;
+        let mirror = mirror::serve(self.path("artifacts"))?;
         for node in &self.nodes {
-            let Node { name, keeper_port, agent_port } = node;
+            let Node { name, keeper_ports: [one, other], agent_port } = node;
             fs::create_dir(self.path(&format!("{name}/data")))?;
             let config = format!(
                 "network = \"{network}\"\nnode = \"{name}\"\nkey_file = \"{name}/agent.key\"\n\
                  registry = \"http://127.0.0.1:{}\"\nplatform = \"{name}/platform.sock\"\n\
-                 data = \"{name}/data\"\nartifacts = \"artifacts\"\n\
-                 listen = \"127.0.0.1:{keeper_port}\"\napi = \"127.0.0.1:{agent_port}\"\n\
+                 data = \"{name}/data\"\n\
+                 mirrors = [\"http://127.0.0.1:{}\", \"http://127.0.0.1:{mirror}\"]\n\
+                 listen = [\"127.0.0.1:{one}\", \"127.0.0.1:{other}\"]\napi = \"127.0.0.1:{agent_port}\"\n\
                  free_bytes_min = 1000000\n[[keeper]]\nbundle = \"artifacts/{}\"\n",
-                self.registry_port, first.name
+                self.registry_port, self.dead_port, first.name
             );
             write(&self.path(&format!("{name}/agent.toml")), &config)?;
             self.start_agent(node)?;

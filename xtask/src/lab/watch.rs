@@ -53,6 +53,15 @@ impl Status {
         self.is("state", "ready") && self.is("measurement", measurement) && self.is_proven()
     }
 
+    /// Whether this code is staged, and was started once.
+    pub(crate) fn has_tried(&self, measurement: &str) -> bool {
+        let staged = self.own("staged").and_then(Value::as_array);
+        staged.into_iter().flatten().any(|it| {
+            let is = |name: &str, text: &str| it.get(name).and_then(Value::as_str) == Some(text);
+            is("measurement", measurement) && is("state", "tried")
+        })
+    }
+
     /// Whether what was proven with this code is still where it was: the code is installed, and
     /// its sealed state is live. That holds also while the process is down or starting again.
     fn keeps(&self, measurement: &str) -> bool {

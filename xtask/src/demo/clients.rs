@@ -1,0 +1,148 @@
+//! Applications that ask for keys all the time, and what they came to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::lab::{Lab, text, until, write};
+
+/// Key digests by the key that they belong to.
+pub(crate) type Digests = BTreeMap<String, String>;
+
+/// What clients came to.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    pub(crate) requests: u64,
+    pub(crate) failures: u64,
+    pub(crate) contradictions: u64,
+    pub(crate) digests: Digests,
+    /// Who answered, by instance.
+    pub(crate) answered: BTreeMap<String, Answered>,
+}
+
+/// When one instance answered, in milliseconds of this machine's clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    pub(crate) measurement: String,
+    pub(crate) first: f64,
+    pub(crate) last: f64,
+}
+
+/// The name of the file that ends applications, and how many of them there are.
+const END: &str = "end";
+
+/// The keys that an application gets which asks for each once and ends.
+pub(crate) fn first_answers(lab: &Lab) -> Result<Digests> {
+    let node = lab.nodes.first().context("a fleet has nodes")?;
+    let report = lab.path("first-answers.json");
+    let _absent = std::fs::remove_file(&report);
+    let target = report.display().to_string();
+    launch(lab, &node.name, "first-answers", &["--report", &target, "--requests", "400"])?;
+    let finished = || {
+        read_report(&report)
+            .is_ok_and(|it| it.get("requests").is_some_and(|n| n.as_u64() >= Some(400)))
+    };
+    until("the first answers", Duration::from_secs(90), finished)?;
+    let mut clients = Clients::default();
+    add(&mut clients, &read_report(&report)?)?;
+    ensure!(clients.failures == 0, "{} of the first requests failed", clients.failures);
+    ensure!(!clients.digests.is_empty(), "no key was given");
+    Ok(clients.digests)
+}
+
+/// Starts this many applications, one host after the other.
+pub(crate) fn start_clients(lab: &Lab, count: usize) -> Result<()> {
+    for (index, node) in (0..count).zip(lab.nodes.iter().cycle()) {
+        let report = lab.path(&format!("client-{index}.json")).display().to_string();
+        let end = lab.path(END).display().to_string();
+        let label = format!("client-{index}");
+        launch(lab, &node.name, &label, &["--report", &report, "--until-file", &end])?;
+    }
+    Ok(())
+}
+
+/// Launches the application on a node's host, measured.
+fn launch(lab: &Lab, node: &str, label: &str, arguments: &[&str]) -> Result<()> {
+    let (socket, log) = (format!("{node}/platform.sock"), format!("{label}.log"));
+    let registry = format!("http://127.0.0.1:{}", lab.registry_port);
+    let mut words = vec![
+        "launch",
+        "--socket",
+        &socket,
+        "--bundle",
+        "artifacts/wallet-1.0.0",
+        "--label",
+        label,
+        "--log",
+        &log,
+        "--",
+        "--registry",
+        &registry,
+        "--keys",
+        "2",
+    ];
+    words.extend(arguments);
+    lab.platformd(&words)?;
+    Ok(())
+}
+
+/// Ends the applications, and adds up what they say.
+pub(crate) fn finish_clients(lab: &Lab, count: usize) -> Result<Clients> {
+    write(&lab.path(END), "")?;
+    // A killed host takes its applications with it: their last report stands.
+    std::thread::sleep(Duration::from_secs(2));
+    let mut clients = Clients::default();
+    for index in 0..count {
+        let path = lab.path(&format!("client-{index}.json"));
+        add(&mut clients, &read_report(&path)?)?;
+    }
+    Ok(clients)
+}
+
+fn read_report(path: &std::path::Path) -> Result<Value> {
+    let bytes = std::fs::read(path).with_context(|| format!("no report {}", path.display()))?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+fn add(clients: &mut Clients, report: &Value) -> Result<()> {
+    let number = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or(0);
+    clients.requests += number("requests");
+    clients.failures += number("failures");
+    clients.contradictions += number("contradictions");
+    for holder in report.get("holders").and_then(Value::as_array).into_iter().flatten() {
+        note(clients, holder)?;
+    }
+    for key in report.get("keys").and_then(Value::as_array).into_iter().flatten() {
+        let name = format!(
+            "{}/{}/{}",
+            text(key, "/key")?,
+            text(key, "/kind")?,
+            key.get("generation").context("a key has a generation")?
+        );
+        let check = text(key, "/check")?.to_owned();
+        if clients.digests.insert(name, check.clone()).is_some_and(|known| known != check) {
+            clients.contradictions += 1;
+        }
+    }
+    Ok(())
+}
+
+fn note(clients: &mut Clients, holder: &Value) -> Result<()> {
+    let time =
+        |name: &str| holder.get(name).and_then(Value::as_f64).context("an answer has a time");
+    let (first, last) = (time("first_ms")?, time("last_ms")?);
+    let measurement = text(holder, "/measurement")?.to_owned();
+    let instance = text(holder, "/instance")?.to_owned();
+    let answered =
+        clients.answered.entry(instance).or_insert(Answered { measurement, first, last });
+    answered.first = answered.first.min(first);
+    answered.last = answered.last.max(last);
+    Ok(())
+}
+
+/// Whether every key of `some` is the same in `all`.
+pub(crate) fn contains(all: &Digests, some: &Digests) -> bool {
+    some.iter().all(|(key, digest)| all.get(key) == Some(digest))
+}
