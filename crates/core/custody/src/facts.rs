@@ -1,13 +1,14 @@
 //! Copies and proofs, taken from the folded log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_model::domain::PlanStep;
 use heirloom_model::fleet::Node;
 use heirloom_model::identifier::NodeId;
+use heirloom_model::measurement::Measurement;
 use heirloom_registry::domain::{Challenged, DomainState};
 
-use crate::holding::{Condition, KeyCopy, Keyring, Proof};
+use crate::holding::{Condition, KeyCopy, Keyring, Proof, Seat};
 
 /// The keyring that the log says must survive; none before genesis.
 pub fn keyring(domain: &DomainState) -> Option<Keyring> {
@@ -15,19 +16,20 @@ pub fn keyring(domain: &DomainState) -> Option<Keyring> {
     Some(Keyring { generation: committed.generation, checksum: committed.checksum })
 }
 
-/// A copy for each node, of which those in `changing` do not count.
+/// A copy for each node. The seats in `changing` do not count; others of the same node do.
 pub fn copies<'a>(
     nodes: impl IntoIterator<Item = &'a Node>,
-    changing: &BTreeSet<NodeId>,
+    changing: &BTreeSet<Seat>,
 ) -> Vec<KeyCopy> {
+    let mut by_node: BTreeMap<&NodeId, BTreeSet<Measurement>> = BTreeMap::new();
+    for seat in changing {
+        by_node.entry(&seat.node).or_default().insert(seat.measurement);
+    }
     let copy = |node: &Node| KeyCopy {
         node: node.node.clone(),
         failure_domain: node.failure_domain.clone(),
-        condition: if changing.contains(&node.node) {
-            Condition::Changing
-        } else {
-            Condition::Steady
-        },
+        condition: Condition::Steady,
+        changing: by_node.get(&node.node).cloned().unwrap_or_default(),
     };
     nodes.into_iter().map(copy).collect()
 }

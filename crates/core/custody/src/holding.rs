@@ -1,5 +1,7 @@
 //! Copies of a keyring, and what shows that one can be used.
 
+use std::collections::BTreeSet;
+
 use heirloom_model::counter::{Generation, LogIndex};
 use heirloom_model::digest::Checksum;
 use heirloom_model::domain::HoldingOrigin;
@@ -15,7 +17,24 @@ pub struct Keyring {
     pub checksum: Checksum,
 }
 
-/// A place where the keyring is meant to be.
+/// One measurement on one node: where an instance runs, and where its sealed state lies. While a
+/// keyring is handed over, a node has several.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Seat {
+    /// The node.
+    pub node: NodeId,
+    /// The code.
+    pub measurement: Measurement,
+}
+
+impl Seat {
+    /// This code on this node.
+    pub fn new(node: &NodeId, measurement: &Measurement) -> Self {
+        Self { node: node.clone(), measurement: *measurement }
+    }
+}
+
+/// A place where the keyring is meant to be: a node, with all its seats.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyCopy {
     /// The node.
@@ -24,16 +43,17 @@ pub struct KeyCopy {
     pub failure_domain: FailureDomain,
     /// Whether it can be counted at all.
     pub condition: Condition,
+    /// The code whose seat on this node does not count, because a plan has stopped, or is about
+    /// to stop, the instance that holds there. Other seats of the node do count.
+    pub changing: BTreeSet<Measurement>,
 }
 
 /// Whether a copy can be counted at all.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Condition {
-    /// Nobody is changing its node.
+    /// As far as anybody knows, its node is there.
     Steady,
-    /// A plan has stopped, or is about to stop, the instance that holds it.
-    Changing,
-    /// It is known to be gone.
+    /// It is known to be gone, with every seat of its node.
     Lost,
 }
 
@@ -58,4 +78,11 @@ pub struct Proof {
     pub origin: HoldingOrigin,
     /// The log entry of the challenge: the answer is younger than it.
     pub asked_at: LogIndex,
+}
+
+impl Proof {
+    /// The seat that answered.
+    pub fn seat(&self) -> Seat {
+        Seat::new(&self.node, &self.measurement)
+    }
 }

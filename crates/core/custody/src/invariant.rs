@@ -14,7 +14,7 @@ use heirloom_model::identifier::{FailureDomain, NodeId, PlatformId};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::Policy;
 
-use crate::holding::{Condition, KeyCopy, Keyring, Proof};
+use crate::holding::{Condition, KeyCopy, Keyring, Proof, Seat};
 
 /// What must hold after the next effect.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +41,9 @@ impl Requirement<'_> {
 pub enum NextEffect<'a> {
     /// Nothing: is everything well now?
     None,
-    /// The instances of these nodes go away, and with them what they hold in usable form.
-    TakeAway(&'a BTreeSet<NodeId>),
+    /// The instances at these seats go away, and with them what they hold in usable form. Other
+    /// seats of the same nodes stay.
+    TakeAway(&'a BTreeSet<Seat>),
     /// This policy takes effect. Holders that it does not name stop counting.
     Enforce(&'a Policy),
 }
@@ -131,10 +132,10 @@ pub enum Why {
     /// Its copy is known to be gone.
     #[error("its copy is lost")]
     Lost,
-    /// A plan is changing it.
+    /// A plan is changing the seat that answered.
     #[error("it is being changed")]
     Changing,
-    /// The next effect takes it away.
+    /// The next effect takes away the seat that answered.
     #[error("it is taken away next")]
     TakenAway,
     /// It has not proven anything.
@@ -194,11 +195,12 @@ impl fmt::Display for Shortfall {
 }
 
 /// Whether the keyring survives the next effect: at least `needed` distinct failure domains keep
-/// a holder that is not being changed, runs code that the policy lets hold, and has proven
-/// exactly the committed keyring from durable state, freshly.
+/// a holder at a seat that is not being changed, runs code that the policy lets hold, and has
+/// proven exactly the committed keyring from durable state, freshly. A keeper and an upgrader
+/// count alike: both hold a sealed copy.
 ///
-/// Of several proofs by one node the best counts; a node or failure domain counts once, however
-/// often it is listed. Failure domains are what the fleet says; the machine is what evidence shows:
+/// Of several proofs by the seats of one node the best counts; a node or failure domain counts
+/// once, however often it is listed. Failure domains are what the fleet says; the machine is what evidence shows:
 /// domains whose holders answered from one machine count once.
 pub fn no_loss(
     requirement: &Requirement<'_>,
@@ -209,7 +211,10 @@ pub fn no_loss(
     let places = distinct(copies)?;
     let mut answers: BTreeMap<&NodeId, Result<&Proof, Why>> = BTreeMap::new();
     for proof in proofs {
-        let answer = flaw(requirement, proof, next).map_or(Ok(proof), Err);
+        let Some(place) = places.get(&proof.node) else { continue };
+        let answer = away(place, proof, next)
+            .or_else(|| flaw(requirement, proof, next))
+            .map_or(Ok(proof), Err);
         answers
             .entry(&proof.node)
             .and_modify(|best| *best = better(*best, answer))
@@ -218,17 +223,19 @@ pub fn no_loss(
     let mut places_held = Vec::new();
     let mut holders = Vec::new();
     let mut missing = Vec::new();
-    for (node, copy) in places {
-        let answer = away(copy, next)
-            .map_or_else(|| answers.get(node).copied().unwrap_or(Err(Why::NoProof)), Err);
+    for (node, place) in &places {
+        let answer = match place.condition {
+            Condition::Lost => Err(Why::Lost),
+            Condition::Steady => answers.get(node).copied().unwrap_or(Err(Why::NoProof)),
+        };
         match answer {
             Ok(proof) => {
-                places_held.push((&copy.failure_domain, proof.platform));
-                holders.push(node.clone());
+                places_held.push((place.failure_domain, proof.platform));
+                holders.push((*node).clone());
             }
             Err(why) => {
-                let failure_domain = copy.failure_domain.clone();
-                missing.push(Missing { node: node.clone(), failure_domain, why });
+                let failure_domain = place.failure_domain.clone();
+                missing.push(Missing { node: (*node).clone(), failure_domain, why });
             }
         }
     }
@@ -248,37 +255,44 @@ pub fn counts(requirement: &Requirement<'_>, proof: &Proof) -> Result<(), Why> {
     }
 }
 
-/// Each node once, the worst condition that is said of it.
-fn distinct(copies: &[KeyCopy]) -> Result<BTreeMap<&NodeId, &KeyCopy>, LossRisk> {
-    let mut places: BTreeMap<&NodeId, &KeyCopy> = BTreeMap::new();
+/// All that is said of one node.
+struct Place<'c> {
+    failure_domain: &'c FailureDomain,
+    condition: Condition,
+    changing: BTreeSet<Measurement>,
+}
+
+/// Each node once, with the worst that is said of it and of each of its seats.
+fn distinct(copies: &[KeyCopy]) -> Result<BTreeMap<&NodeId, Place<'_>>, LossRisk> {
+    let mut places: BTreeMap<&NodeId, Place<'_>> = BTreeMap::new();
     for copy in copies {
-        let place = places.entry(&copy.node).or_insert(copy);
-        if place.failure_domain != copy.failure_domain {
+        let KeyCopy { node, failure_domain, condition, changing } = copy;
+        let place = places.entry(node).or_insert_with(|| Place {
+            failure_domain,
+            condition: *condition,
+            changing: BTreeSet::new(),
+        });
+        if place.failure_domain != failure_domain {
             return Err(LossRisk::Contradiction {
-                node: copy.node.clone(),
+                node: node.clone(),
                 first: place.failure_domain.clone(),
-                second: copy.failure_domain.clone(),
+                second: failure_domain.clone(),
             });
         }
-        if copy.condition > place.condition {
-            *place = copy;
-        }
+        place.condition = place.condition.max(*condition);
+        place.changing.extend(changing);
     }
     Ok(places)
 }
 
-/// Why a copy does not count whatever its holder proved.
-fn away(copy: &KeyCopy, next: &NextEffect<'_>) -> Option<Why> {
-    match (copy.condition, next) {
-        (Condition::Lost, _) => Some(Why::Lost),
-        (Condition::Changing, _) => Some(Why::Changing),
-        (Condition::Steady, NextEffect::TakeAway(nodes)) if nodes.contains(&copy.node) => {
-            Some(Why::TakenAway)
-        }
-        (
-            Condition::Steady,
-            NextEffect::None | NextEffect::TakeAway(_) | NextEffect::Enforce(_),
-        ) => None,
+/// Why the seat that gave a proof does not count, whatever it proved.
+fn away(place: &Place<'_>, proof: &Proof, next: &NextEffect<'_>) -> Option<Why> {
+    if place.changing.contains(&proof.measurement) {
+        return Some(Why::Changing);
+    }
+    match next {
+        NextEffect::TakeAway(seats) if seats.contains(&proof.seat()) => Some(Why::TakenAway),
+        NextEffect::None | NextEffect::TakeAway(_) | NextEffect::Enforce(_) => None,
     }
 }
 

@@ -13,6 +13,7 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::Policy;
 use heirloom_model::signature::PublicKey;
 
+use crate::activity::{Activity, Spent};
 use crate::verified::Verified;
 
 /// What the log says about one domain.
@@ -29,6 +30,9 @@ pub struct DomainState {
     pub(crate) challenges: BTreeMap<Nonce, Challenged>,
     pub(crate) plan_number: PlanNumber,
     pub(crate) plan: Option<PlanDigest>,
+    pub(crate) genesis_node: Option<NodeId>,
+    pub(crate) activity: Activity,
+    pub(crate) spent: Spent,
 }
 
 /// The newest generation that enough nodes hold.
@@ -215,6 +219,22 @@ impl DomainState {
             .values()
             .filter_map(|asked| asked.proofs.get(node))
             .max_by_key(|proven| proven.at)
+    }
+
+    /// The node that carried out genesis; none before it.
+    pub fn genesis_node(&self) -> Option<&NodeId> {
+        self.genesis_node.as_ref()
+    }
+
+    /// Who is the active holder. Has a meaning only while the domain is exclusive.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// The entry that made this instance the active holder, if one did. Of very many instances
+    /// only the latest [`ACTIVATIONS_KEPT_MAX`](crate::activity::ACTIVATIONS_KEPT_MAX) are known.
+    pub fn activated_at(&self, instance: &PublicKey) -> Option<LogIndex> {
+        self.spent.at(instance)
     }
 
     /// The number of the latest plan; 0 before the first.

@@ -13,11 +13,13 @@
 //! * [`verified`]: what a signature buys; the one function that counts a threshold.
 //! * [`network`]: [`NetworkState`](network::NetworkState), the fold, and what it knows.
 //! * [`domain`], [`plan`]: what it knows about one domain and one plan.
+//! * [`activity`]: which instance of an exclusive domain is the active one.
 //! * [`refusal`]: every reason for which a statement does not count.
 //! * [`port`]: the log store that the fold reads from.
 
 pub mod verified;
 
+pub mod activity;
 pub mod domain;
 pub mod network;
 pub mod plan;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_model::counter::{Epoch, LogIndex};
 use heirloom_model::digest::PlanDigest;
-use heirloom_model::plan::{Gate, Plan, Step, StepId, StepResult};
+use heirloom_model::plan::{Action, Gate, Plan, Step, StepId, StepResult};
 use heirloom_model::signature::PublicKey;
 
 use crate::verified::{Quorum, Verified};
@@ -14,13 +14,28 @@ use crate::verified::{Quorum, Verified};
 pub struct PlanState {
     pub(crate) digest: PlanDigest,
     pub(crate) plan: Plan,
+    pub(crate) consent: Consent,
     pub(crate) proposed_by: PublicKey,
     pub(crate) proposed_at: LogIndex,
     pub(crate) approvals: BTreeMap<PublicKey, Epoch>,
     pub(crate) approved_at: Option<LogIndex>,
     pub(crate) results: BTreeMap<StepId, (Verified<StepResult>, LogIndex)>,
+    /// The epoch in which each result entered the log.
+    pub(crate) epochs: BTreeMap<StepId, Epoch>,
+    /// The entries with which the holder itself stated what a step asks of it.
+    pub(crate) witnessed: BTreeMap<StepId, LogIndex>,
     pub(crate) aborted: Option<Aborted>,
     pub(crate) status: PlanStatus,
+}
+
+/// Whose consent lets a plan run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Consent {
+    /// Enough operators must approve it, and their consent can lapse.
+    Operators,
+    /// The policy in force gave it in advance: an agent changes its own node only. Operators can
+    /// call such a plan off like any other.
+    Policy,
 }
 
 /// How an abort found a plan.
@@ -90,7 +105,12 @@ impl PlanState {
         &self.plan
     }
 
-    /// The operator who put it forward.
+    /// Whose consent lets it run.
+    pub fn consent(&self) -> Consent {
+        self.consent
+    }
+
+    /// Who put it forward: an operator, or the agent of its only node.
     pub fn proposed_by(&self) -> &PublicKey {
         &self.proposed_by
     }
@@ -118,6 +138,31 @@ impl PlanState {
     /// The entry with a step's result.
     pub fn done_at(&self, step: StepId) -> Option<LogIndex> {
         self.results.get(&step).map(|(_, at)| *at)
+    }
+
+    /// The epoch in which a step's result entered the log.
+    pub fn epoch_of(&self, step: StepId) -> Option<Epoch> {
+        self.epochs.get(&step).copied()
+    }
+
+    /// The entry with which a holder itself stated what this step asks of it: a suspension or an
+    /// activation. The result of the step comes later, from the agent.
+    pub fn witnessed_at(&self, step: StepId) -> Option<LogIndex> {
+        self.witnessed.get(&step).copied()
+    }
+
+    /// Whether so many epochs began since the epoch in which the result of `since` entered the
+    /// log.
+    pub fn has_waited(&self, since: StepId, epochs: u32, now: Epoch) -> bool {
+        let waited = |from: Epoch| now.0.saturating_sub(from.0) >= u64::from(epochs);
+        self.epoch_of(since).is_some_and(waited)
+    }
+
+    /// Whether everything that a step waits for by its `Done` gates is settled: it has a result,
+    /// or is a rollback step that needs none. Other gates, and whether the plan lets any step
+    /// start, are other questions.
+    pub fn is_open(&self, step: &Step) -> bool {
+        self.missing_before(step).is_none()
     }
 
     /// The entry that called it off.
@@ -178,7 +223,24 @@ impl PlanState {
             | Gate::Proven { .. }
             | Gate::Registered { .. }
             | Gate::Epoch(_)
-            | Gate::PolicyPublished(_) => None,
+            | Gate::PolicyPublished(_)
+            | Gate::Waited { .. } => None,
+        })
+    }
+
+    /// The first `Waited` gate of a step that is closed in this epoch: since which step, and how
+    /// many epochs.
+    pub(crate) fn waiting_for(&self, step: &Step, now: Epoch) -> Option<(StepId, u32)> {
+        step.gates.iter().find_map(|gate| match gate {
+            Gate::Waited { since, epochs } if !self.has_waited(*since, *epochs, now) => {
+                Some((*since, *epochs))
+            }
+            Gate::Done(_)
+            | Gate::Proven { .. }
+            | Gate::Registered { .. }
+            | Gate::Epoch(_)
+            | Gate::PolicyPublished(_)
+            | Gate::Waited { .. } => None,
         })
     }
 
@@ -208,6 +270,17 @@ impl PlanState {
         self.plan.steps.iter().all(done)
     }
 
+    /// Whether there is only forward: the point of no return has a result, or the next holder
+    /// became active by a forward step, which no abort could undo.
+    fn is_past_no_return(&self) -> bool {
+        let activates = |step: &StepId| {
+            let step = self.plan.step(*step).map(|step| &step.action);
+            matches!(step, Some(Action::Activate(_)))
+        };
+        self.results.contains_key(&self.plan.point_of_no_return)
+            || self.witnessed.keys().any(|step| !self.plan.is_rollback(*step) && activates(step))
+    }
+
     /// How many of these operators consent in this epoch.
     pub(crate) fn consenting(&self, operators: &[PublicKey], epoch: Epoch) -> usize {
         let consents =
@@ -218,13 +291,18 @@ impl PlanState {
     /// Decides the status anew; called after every entry that can change it.
     pub(crate) fn refresh(&mut self, operators: Quorum<'_>, epoch: Epoch, at: LogIndex) {
         let consenting = self.consenting(operators.keys, epoch);
-        let approved = u32::try_from(consenting).is_ok_and(|found| found >= operators.threshold);
+        let approved = match self.consent {
+            Consent::Policy => true,
+            Consent::Operators => {
+                u32::try_from(consenting).is_ok_and(|found| found >= operators.threshold)
+            }
+        };
         if approved && self.approved_at.is_none() && self.aborted.is_none() {
             self.approved_at = Some(at);
         }
         self.status = if self.forward_done_except(None) {
             PlanStatus::Finished
-        } else if self.results.contains_key(&self.plan.point_of_no_return) {
+        } else if self.is_past_no_return() {
             PlanStatus::PastNoReturn
         } else if self.aborted.is_some() {
             let back = self.rollback_needed().all(|step| self.results.contains_key(&step.id));

@@ -4,7 +4,7 @@ use heirloom_attest::error::AppraiseError;
 use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, SecurityVersion};
 use heirloom_model::counter::{Serial, Time};
 use heirloom_model::digest::{Checksum, NetworkId, Nonce, PlanDigest, ReleaseDigest};
-use heirloom_model::identifier::{DomainId, NodeId, ReleaseName};
+use heirloom_model::identifier::{DomainId, NodeId, PlatformId, ReleaseName};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::StepId;
 use heirloom_model::signature::{BadSignature, PublicKey};
@@ -220,6 +220,70 @@ refusals! {
     /// A plan names a release that the network does not have.
     "unknown-release" "release {release} is not known"
     UnknownRelease { release: ReleaseDigest = "The release.", };
+    /// Only an exclusive domain has one active holder.
+    "not-exclusive" "domain {domain} is not exclusive: it has no single active holder"
+    NotExclusive { domain: DomainId = "The domain.", };
+    /// The statement can only come from the active holder.
+    "not-active-holder" "instance {instance} is not the active holder"
+    NotActiveHolder { instance: PublicKey = "Who signed.", };
+    /// Only the node of the active holder creates generations of an exclusive domain.
+    "not-active-node" "node {node} does not run the active holder"
+    NotActiveNode { node: NodeId = "The node.", };
+    /// Somebody, or this seat, is or was the active holder.
+    "already-active" "there is an active holder already, by entry {at}"
+    AlreadyActive { at: LogIndex = "What made it so.", };
+    /// A holder can only follow itself if it was the active one.
+    "nobody-active" "nobody is active whom a restarted holder could follow"
+    NobodyActive;
+    /// The active holder has not said that it serves no more.
+    "not-suspended" "no active holder is suspended whom this one could follow"
+    NotSuspended;
+    /// An instance is active once in its life.
+    "activated-before" "instance {instance} was the active holder before, by entry {at}"
+    ActivatedBefore {
+        instance: PublicKey = "The instance.",
+        at: LogIndex = "What made it active.",
+    };
+    /// The first active holder is where the first key was made.
+    "not-genesis-node" "node {node} did not carry out genesis"
+    NotGenesisNode { node: NodeId = "The node.", };
+    /// The active holder is elsewhere.
+    "other-seat" "{measurement} on node {node} is not where the active holder is"
+    OtherSeat {
+        node: NodeId = "The node that was named.",
+        measurement: Measurement = "The code that was attested.",
+    };
+    /// The active holder was on another machine.
+    "other-platform" "platform {found} is not that of the active holder"
+    OtherPlatform { found: PlatformId = "Attested.", };
+    /// The holder does not have exactly the committed keyring.
+    "keyring-mismatch" "generation {generation} with checksum {checksum} is not the committed keyring"
+    KeyringMismatch {
+        generation: Generation = "Held.",
+        checksum: Checksum = "Held.",
+    };
+    /// The holder has not restarted since it received something.
+    "not-recovered" "the instance received keys since it started; its durable state is unproven"
+    NotRecovered;
+    /// The policy lets the code hold, but not do this.
+    "role-refused" "{measurement} holds keys as {role}, which may not do this"
+    RoleRefused {
+        measurement: Measurement = "The code.",
+        role: &'static str = "What the policy lets it do.",
+    };
+    /// The challenge asks one code, and another one answered.
+    "other-code-asked" "the challenge asks {asked}, and {found} answered"
+    OtherCodeAsked { asked: Measurement = "Asked.", found: Measurement = "Answered.", };
+    /// Some epochs must begin after another step.
+    "not-waited" "{epochs} epochs must begin after step {since} before step {step}"
+    NotWaited {
+        step: StepId = "The step.",
+        since: StepId = "The step before.",
+        epochs: u32 = "How many epochs.",
+    };
+    /// Only a statement of the holder itself shows that the step is done.
+    "not-witnessed" "no statement of a holder shows that step {step} is done"
+    NotWitnessed { step: StepId = "The step.", };
 }
 
 impl Refusal {

@@ -3,12 +3,14 @@
 //! Examining changes nothing, and a change cannot fail: a statement counts completely or not at
 //! all, and asking about it first gives the same answer as appending it.
 
+pub(crate) mod activity;
 pub(crate) mod attested;
 pub(crate) mod clock;
 pub(crate) mod custody;
 pub(crate) mod fleet;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod proposal;
 pub(crate) mod release;
 pub(crate) mod root;
 
@@ -19,7 +21,8 @@ use heirloom_attest::result::AttestationResult;
 use heirloom_model::counter::{Epoch, Time};
 use heirloom_model::digest::NetworkId;
 use heirloom_model::domain::{
-    Challenge, EpochStart, GenerationOrder, GenerationReceipt, PossessionProof, Registration,
+    Activation, Challenge, EpochStart, GenerationOrder, GenerationReceipt, PossessionProof,
+    Registration, Suspension,
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::fleet::Fleet;
@@ -31,6 +34,7 @@ use heirloom_model::signature::PublicKey;
 use heirloom_model::statement::StatementKind;
 
 use crate::network::NetworkState;
+use crate::plan::Consent;
 use crate::refusal::Refusal;
 use crate::verified::Verified;
 
@@ -48,10 +52,12 @@ pub(crate) enum Change {
     Registration(Verified<Registration>, Attested),
     Challenge(Verified<Challenge>),
     Proof(Verified<PossessionProof>, Attested),
-    Proposal(Box<Plan>, PublicKey),
+    Proposal(Box<Plan>, Proposer),
     Approval(Verified<Approval>),
     Abort(Verified<Abort>),
     StepResult(Verified<StepResult>),
+    Suspension(Verified<Suspension>, Attested),
+    Activation(Verified<Activation>, Attested),
 }
 
 /// Who made an attested statement.
@@ -59,6 +65,13 @@ pub(crate) enum Change {
 pub(crate) struct Attested {
     pub(crate) instance: PublicKey,
     pub(crate) result: AttestationResult,
+}
+
+/// Who put a plan forward, and whose consent lets it run for that reason.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proposer {
+    pub(crate) key: PublicKey,
+    pub(crate) consent: Consent,
 }
 
 /// Applies every rule to a statement.
@@ -85,10 +98,12 @@ pub(crate) fn examine(state: &mut NetworkState, envelope: &Envelope) -> Result<C
         StatementKind::Registration => attested::examine_registration(state, envelope),
         StatementKind::Challenge => custody::examine_challenge(state, envelope),
         StatementKind::PossessionProof => attested::examine_proof(state, envelope),
-        StatementKind::Proposal => plan::examine_proposal(state, envelope),
+        StatementKind::Proposal => proposal::examine(state, envelope),
         StatementKind::Approval => plan::examine_approval(state, envelope),
         StatementKind::Abort => plan::examine_abort(state, envelope),
         StatementKind::StepResult => plan::examine_result(state, envelope),
+        StatementKind::Suspension => activity::examine_suspension(state, envelope),
+        StatementKind::Activation => activity::examine_activation(state, envelope),
     }
 }
 

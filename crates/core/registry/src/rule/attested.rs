@@ -9,6 +9,7 @@ use heirloom_model::identifier::DomainId;
 use heirloom_model::signature::PublicKey;
 use heirloom_model::statement::AttestedStatement;
 
+use super::activity::check_keeper;
 use super::fleet::node_in;
 use super::{Attested, Change, not_expired, same_network};
 use crate::domain::DomainState;
@@ -43,6 +44,7 @@ pub(crate) fn examine_proof(
     if asked.challenge.targets.binary_search(&proof.node).is_err() {
         return Err(Refusal::NotAsked { node: proof.node.clone() });
     }
+    let code = asked.challenge.code;
     if let Some(answer) = asked.proofs.get(&proof.node) {
         return Err(Refusal::AlreadyRecorded { what: "answer of this node", at: answer.at });
     }
@@ -55,6 +57,12 @@ pub(crate) fn examine_proof(
     if found != proof.measurement {
         let stated = proof.measurement;
         return Err(Refusal::MeasurementMismatch { stated, attested: found });
+    }
+    match code {
+        Some(asked) if asked != found => return Err(Refusal::OtherCodeAsked { asked, found }),
+        Some(_) => {}
+        // An upgrader has a copy only for a while, so it never answers for its node unasked.
+        None => check_keeper(state, &proof.domain, &found)?,
     }
     Ok(Change::Proof(proof, attested))
 }
@@ -126,11 +134,19 @@ fn known_domain<'a>(
 }
 
 /// Refuses a statement whose maker had not seen `entry`.
-fn check_seen(as_of: &LogPosition, entry: LogIndex) -> Result<(), Refusal> {
+pub(crate) fn check_seen(as_of: &LogPosition, entry: LogIndex) -> Result<(), Refusal> {
     if as_of.length > entry {
         return Ok(());
     }
     Err(Refusal::Stale { length: as_of.length, needed: entry })
+}
+
+/// Refuses a statement whose maker followed another history.
+pub(crate) fn check_history(state: &NetworkState, as_of: &LogPosition) -> Result<(), Refusal> {
+    if state.head_at(as_of.length) == Some(&as_of.head) {
+        return Ok(());
+    }
+    Err(Refusal::OtherHistory { length: as_of.length })
 }
 
 /// Refuses a statement whose maker followed another history, or drew another conclusion from
@@ -141,9 +157,7 @@ fn check_follows(
     as_of: &LogPosition,
     policy: Serial,
 ) -> Result<(), Refusal> {
-    if state.head_at(as_of.length) != Some(&as_of.head) {
-        return Err(Refusal::OtherHistory { length: as_of.length });
-    }
+    check_history(state, as_of)?;
     let expected = domain.policy_in_force_at(as_of.length);
     if expected != Some(policy) {
         return Err(Refusal::WrongPolicy { expected, found: policy });

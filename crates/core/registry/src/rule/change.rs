@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_model::counter::LogIndex;
 use heirloom_model::digest::PlanDigest;
-use heirloom_model::domain::{GenerationReceipt, PossessionProof, Registration};
+use heirloom_model::domain::{
+    Activation, ActivationCause, GenerationReceipt, PossessionProof, Registration, Suspension,
+};
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Plan, StepResult};
 use heirloom_model::policy::Policy;
 use heirloom_model::root::{Role, Root};
-use heirloom_model::signature::PublicKey;
 
 use super::custody::{forgettable, is_complete};
 use super::plan::PLANS_KEPT_MAX;
-use super::{Attested, Change};
+use super::{Attested, Change, Proposer};
+use crate::activity::{Active, Activity, SuspendedHolder};
 use crate::domain::{
     CHALLENGES_KEPT_MAX, Challenged, Committed, DomainState, OpenOrder, POLICIES_KEPT_MAX, Proven,
     Receipt, Registered,
@@ -62,7 +64,7 @@ impl NetworkState {
                 domain.challenges.insert(nonce, Challenged { challenge, at, proofs });
             }
             Change::Proof(proof, attested) => self.commit_proof(proof, attested, at),
-            Change::Proposal(plan, operator) => self.commit_proposal(*plan, operator, at),
+            Change::Proposal(plan, proposer) => self.commit_proposal(*plan, proposer, at),
             Change::Approval(approval) => {
                 if let Some(plan) = self.plans.get_mut(&approval.plan) {
                     for key in approval.signers() {
@@ -81,6 +83,12 @@ impl NetworkState {
                 self.refresh_plans(at);
             }
             Change::StepResult(result) => self.commit_result(result, at),
+            Change::Suspension(statement, attested) => {
+                self.commit_suspension(&statement, attested, at);
+            }
+            Change::Activation(statement, attested) => {
+                self.commit_activation(&statement, attested, at);
+            }
         }
     }
 
@@ -123,6 +131,7 @@ impl NetworkState {
         if complete {
             let (generation, checksum) = (receipt.generation, receipt.checksum);
             domain.committed = Some(Committed { generation, checksum, at, epoch });
+            domain.genesis_node.get_or_insert_with(|| open.order.node.clone());
         } else {
             domain.order = Some(open);
         }
@@ -148,7 +157,55 @@ impl NetworkState {
         }
     }
 
-    fn commit_proposal(&mut self, plan: Plan, proposed_by: PublicKey, at: LogIndex) {
+    fn commit_suspension(
+        &mut self,
+        statement: &Verified<Suspension>,
+        attested: Attested,
+        at: LogIndex,
+    ) {
+        let step = statement.step;
+        self.domain_mut(statement.domain).activity = Activity::Suspended(SuspendedHolder {
+            node: statement.node.clone(),
+            measurement: attested.result.measurement(),
+            instance: attested.instance,
+            step,
+            at,
+        });
+        if let Some(plan) = self.plans.get_mut(&step.plan) {
+            plan.witnessed.insert(step.step, at);
+        }
+    }
+
+    fn commit_activation(
+        &mut self,
+        statement: &Verified<Activation>,
+        attested: Attested,
+        at: LogIndex,
+    ) {
+        let Attested { instance, result } = attested;
+        let domain = self.domain_mut(statement.domain);
+        domain.activity = Activity::Active(Active {
+            node: statement.node.clone(),
+            measurement: result.measurement(),
+            platform: result.platform(),
+            instance,
+            cause: statement.cause,
+            at,
+        });
+        domain.spent.remember(instance, at);
+        match statement.cause {
+            ActivationCause::First | ActivationCause::Restarted => {}
+            ActivationCause::Planned(step) => {
+                if let Some(plan) = self.plans.get_mut(&step.plan) {
+                    plan.witnessed.insert(step.step, at);
+                }
+                // The next holder serves: from here on there is only forward.
+                self.refresh_plans(at);
+            }
+        }
+    }
+
+    fn commit_proposal(&mut self, plan: Plan, proposer: Proposer, at: LogIndex) {
         let digest = plan.digest();
         let id = plan.domain;
         let domain = self.domain_mut(id);
@@ -157,11 +214,14 @@ impl NetworkState {
         let state = PlanState {
             digest,
             plan,
-            proposed_by,
+            consent: proposer.consent,
+            proposed_by: proposer.key,
             proposed_at: at,
             approvals: BTreeMap::new(),
             approved_at: None,
             results: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            witnessed: BTreeMap::new(),
             aborted: None,
             status: PlanStatus::Proposed,
         };
@@ -177,6 +237,7 @@ impl NetworkState {
             Some(Action::Withdraw(serial)) => Some(*serial),
             _ => None,
         };
+        plan.epochs.insert(result.step, self.epoch);
         plan.results.insert(result.step, (result, at));
         if let Some(serial) = withdraws {
             let domain = self.domain_mut(id);

@@ -7,16 +7,19 @@ use heirloom_model::domain::{Challenge, GenerationOrder, GenerationReceipt, Plan
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::limit::{CHALLENGE_TARGETS_MAX, GENERATIONS_MAX};
+use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::Action;
 use heirloom_model::policy::Sharing;
 use heirloom_model::root::Role;
 use heirloom_model::signature::PublicKey;
 use heirloom_model::statement::Statement;
 
+use super::activity::check_keeper;
 use super::attested::{attest, verify_attested};
 use super::fleet::node_in;
 use super::plan::current_plan;
 use super::{Change, epoch_not_passed, is_next, not_expired, same_network};
+use crate::activity::Activity;
 use crate::domain::{CHALLENGES_KEPT_MAX, DomainState, OpenOrder};
 use crate::network::NetworkState;
 use crate::plan::PlanStatus;
@@ -40,6 +43,7 @@ pub(crate) fn examine_order(state: &NetworkState, envelope: &Envelope) -> Result
     {
         return Err(Refusal::RotationUnderWay { generation: open.order.generation });
     }
+    check_orderable(domain, &order.node)?;
     // A receipt names its order by the nonce: those of an order that lapsed must not count again.
     if let Some(lapsed) = &domain.order
         && lapsed.order.nonce == order.nonce
@@ -53,6 +57,23 @@ pub(crate) fn examine_order(state: &NetworkState, envelope: &Envelope) -> Result
         return Err(Refusal::Limit { what: "generations", limit });
     }
     Ok(Change::Order(order))
+}
+
+/// In an exclusive domain only the active holder creates generations: nobody else's keyring is
+/// the one that is used. Before the first activation there is nobody to ask.
+fn check_orderable(domain: &DomainState, node: &NodeId) -> Result<(), Refusal> {
+    match &domain.activity {
+        _ if !is_exclusive(domain) => Ok(()),
+        Activity::None => Ok(()),
+        Activity::Active(active) if active.node == *node => Ok(()),
+        Activity::Active(_) | Activity::Suspended(_) => {
+            Err(Refusal::NotActiveNode { node: node.clone() })
+        }
+    }
+}
+
+fn is_exclusive(domain: &DomainState) -> bool {
+    domain.policy().is_some_and(|policy| policy.sharing == Sharing::Exclusive)
 }
 
 pub(crate) fn examine_receipt(
@@ -79,7 +100,15 @@ pub(crate) fn examine_receipt(
     if let Some(known) = open.receipts.get(&receipt.node) {
         return Err(Refusal::AlreadyRecorded { what: "receipt of this node", at: known.at });
     }
+    // A second start of the active holder's files could create another generation of this number.
+    if is_exclusive(domain)
+        && domain.activity != Activity::None
+        && domain.activity.active().is_none_or(|active| active.instance != key)
+    {
+        return Err(Refusal::NotActiveHolder { instance: key });
+    }
     let attested = attest(state, envelope, key, &receipt.domain)?;
+    check_keeper(state, &receipt.domain, &attested.result.measurement())?;
     Ok(Change::Receipt(receipt, attested))
 }
 
@@ -122,6 +151,8 @@ pub(crate) fn examine_challenge(
     for target in &challenge.targets {
         node_in(state, target, &challenge.domain)?;
     }
+    let zero = challenge.code.as_ref().is_some_and(Measurement::is_zero);
+    require(!zero, "challenge.code", Fault::Zero)?;
     check_asking_step(state, &challenge)?;
     if domain.challenges.len() >= CHALLENGES_KEPT_MAX && forgettable(domain).is_none() {
         return Err(Refusal::Limit { what: "challenges", limit: CHALLENGES_KEPT_MAX });
@@ -160,9 +191,11 @@ fn check_asking_step(state: &NetworkState, challenge: &Challenge) -> Result<(), 
     if found.node != challenge.verifier {
         return Err(Refusal::WrongStep { step, reason: "belongs to another node" });
     }
-    let Action::Verify { targets, .. } = &found.action else {
+    let Action::Verify { targets, code, .. } = &found.action else {
         return Err(Refusal::WrongStep { step, reason: "does not verify anything" });
     };
+    // Otherwise the answers of one seat would count for another one.
+    require(*code == challenge.code, "challenge.code", Fault::Unexpected)?;
     let allowed: BTreeSet<&NodeId> = targets.iter().collect();
     let asked = challenge.targets.iter().all(|target| allowed.contains(target));
     require(asked, "challenge.targets", Fault::Unexpected)

@@ -1,27 +1,21 @@
-//! Proposals, approvals, aborts, and the results of steps.
+//! Approvals, aborts, and the results of steps.
 
-use heirloom_model::counter::Serial;
+use heirloom_model::counter::{Epoch, Serial};
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::domain::PlanStep;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::limit::{NODES_MAX, STEPS_MAX};
-use heirloom_model::plan::{
-    Abort, Action, Approval, Gate, Placement, Plan, Proposal, Step, StepId, StepResult,
-};
+use heirloom_model::plan::{Abort, Action, Approval, Placement, Step, StepId, StepResult};
 use heirloom_model::policy::Policy;
-use heirloom_model::release::ReleaseKind;
 use heirloom_model::root::Role;
-use heirloom_model::wire;
 
 use super::custody::{verify_agent, with_policy};
 use super::fleet::node_in;
-use super::{Change, epoch_not_passed, is_next, not_expired, same_network};
-use crate::domain::DomainState;
+use super::proposal::{check_ground, check_no_rotation};
+use super::{Change, epoch_not_passed, same_network};
 use crate::network::NetworkState;
 use crate::plan::{PlanState, PlanStatus};
-use crate::refusal::{Fault, Refusal};
-use crate::shape::{ascending, not_empty, require};
+use crate::refusal::Refusal;
 use crate::verified::{Quorum, Verified, verify, verify_one};
 
 /// Plans that one domain remembers.
@@ -39,104 +33,6 @@ pub(crate) fn current_plan<'a>(
         return Err(Refusal::StalePlan { plan: *digest, current: domain.plan_number });
     }
     Ok(plan)
-}
-
-pub(crate) fn examine_proposal(
-    state: &NetworkState,
-    envelope: &Envelope,
-) -> Result<Change, Refusal> {
-    let operators = state.quorum(Role::Operator)?;
-    let (proposal, operator) = verify_one::<Proposal>(envelope, operators.of, operators.keys)?;
-    same_network(state, proposal.network)?;
-    let plan: Plan = wire::decode(&proposal.plan).map_err(Refusal::Malformed)?;
-    same_network(state, plan.network)?;
-    epoch_not_passed(state, "plan", plan.not_after)?;
-    let domain = with_policy(state, &plan.domain)?;
-    if let Some(active) = state.active_plan(&plan.domain)
-        && active.holds_domain(state.epoch)
-    {
-        return Err(Refusal::PlanUnderWay { plan: *active.digest() });
-    }
-    is_next("plan", Some(domain.plan_number.0), 1, plan.number.0)?;
-    check_ground(domain, &plan)?;
-    check_shape(state, &plan)?;
-    let policy = domain.policy().ok_or(Refusal::NoPolicy { domain: plan.domain })?;
-    check_edge(state, policy, &plan)?;
-    Ok(Change::Proposal(Box::new(plan), operator))
-}
-
-/// The plan was made for the domain as it is: its policy, its keyring.
-fn check_ground(domain: &DomainState, plan: &Plan) -> Result<(), Refusal> {
-    let mismatch = |what| Err(Refusal::PlanMismatch { what });
-    let Some(policy) = domain.policy() else { return mismatch("policy") };
-    if policy.serial != plan.policy {
-        return mismatch("policy");
-    }
-    let Some(committed) = &domain.committed else { return mismatch("generation") };
-    if committed.generation != plan.generation {
-        return mismatch("generation");
-    }
-    if committed.checksum != plan.checksum {
-        return mismatch("checksum");
-    }
-    if plan.holders_min < policy.holders_min {
-        return mismatch("holders_min");
-    }
-    Ok(())
-}
-
-/// Every reference in the plan leads somewhere, and gates look back, never forward.
-fn check_shape(state: &NetworkState, plan: &Plan) -> Result<(), Refusal> {
-    not_empty("plan.nodes", &plan.nodes)?;
-    ascending("plan.nodes", &plan.nodes, NODES_MAX, Clone::clone)?;
-    for node in &plan.nodes {
-        node_in(state, node, &plan.domain)?;
-    }
-    not_empty("plan.steps", &plan.steps)?;
-    for found in [plan.steps.len(), plan.rollback.len()] {
-        let fault = Fault::TooLong { found, limit: STEPS_MAX };
-        require(found <= STEPS_MAX, "plan.steps", fault)?;
-    }
-    let steps = plan.steps.iter().chain(plan.rollback.iter().map(|back| &back.step));
-    for (expected, step) in (0_u32..).zip(steps) {
-        require(step.id == StepId(expected), "plan.steps.id", Fault::Unexpected)?;
-        node_in(state, &step.node, &plan.domain)?;
-        check_gates(step)?;
-    }
-    let is_forward = |step: StepId| !plan.is_rollback(step);
-    for back in &plan.rollback {
-        require(is_forward(back.undoes), "plan.rollback.undoes", Fault::Dangling)?;
-    }
-    let no_return = is_forward(plan.point_of_no_return);
-    require(no_return, "plan.point_of_no_return", Fault::Dangling)
-}
-
-fn check_gates(step: &Step) -> Result<(), Refusal> {
-    let looks_back = step.gates.iter().all(|gate| match gate {
-        Gate::Done(before) | Gate::Proven { since: before, .. } => *before < step.id,
-        Gate::Registered { .. } | Gate::Epoch(_) | Gate::PolicyPublished(_) => true,
-    });
-    require(looks_back, "plan.steps.gates", Fault::Dangling)
-}
-
-/// The releases exist, launch to what the plan says, and the policy names the edge and the way
-/// back.
-fn check_edge(state: &NetworkState, policy: &Policy, plan: &Plan) -> Result<(), Refusal> {
-    for Placement { release, measurement } in [&plan.from, &plan.to] {
-        let unknown = Refusal::UnknownRelease { release: *release };
-        let found = state.releases.get(release).ok_or(unknown)?;
-        if found.kind != ReleaseKind::Keeper || !found.measurements.contains(measurement) {
-            return Err(Refusal::PlanMismatch { what: "release" });
-        }
-    }
-    if let Some(to) = state.releases.get(&plan.to.release) {
-        not_expired(state, "release", to.not_after)?;
-    }
-    let (from, to) = (&plan.from.measurement, &plan.to.measurement);
-    if !policy.names_edge(from, to) || !policy.names_edge(to, from) {
-        return Err(Refusal::PlanMismatch { what: "edge" });
-    }
-    Ok(())
 }
 
 pub(crate) fn examine_approval(
@@ -161,11 +57,7 @@ pub(crate) fn examine_approval(
     if plan.approved_at().is_none() {
         let domain = with_policy(state, &plan.plan().domain)?;
         check_ground(domain, plan.plan())?;
-        if let Some(open) = &domain.order
-            && open.is_open(state.epoch)
-        {
-            return Err(Refusal::RotationUnderWay { generation: open.order.generation });
-        }
+        check_no_rotation(state, domain)?;
     }
     Ok(Change::Approval(approval))
 }
@@ -205,23 +97,61 @@ pub(crate) fn examine_result(state: &NetworkState, envelope: &Envelope) -> Resul
         return Err(Refusal::AlreadyRecorded { what: "result of this step", at });
     }
     check_direction(plan, id)?;
-    if let Some(before) = plan.missing_before(step) {
-        return Err(Refusal::TooEarly { step: id, before });
-    }
+    check_open(plan, step, state.epoch)?;
     match &step.action {
         Action::Withdraw(serial) => check_withdrawal(state, plan, step, *serial)?,
-        Action::Verify { targets, need } => check_verification(state, plan, id, (targets, *need))?,
+        Action::Verify { targets, need, .. } => {
+            check_verification(state, plan, id, (targets, *need))?;
+        }
+        Action::Suspend(_) => check_suspended(plan, id)?,
+        Action::Activate(seat) => check_active(state, plan, step, seat)?,
         Action::Prepare(_)
-        | Action::Drain
+        | Action::Drain(_)
         | Action::Stop(_)
         | Action::Quarantine(_)
         | Action::Restore(_)
         | Action::Install { .. }
         | Action::Start(_)
         | Action::Replicate { .. }
-        | Action::Restart(_) => {}
+        | Action::Restart(_)
+        | Action::HandOver { .. }
+        | Action::Forget(_)
+        | Action::Preserve(_)
+        | Action::Reseal(_) => {}
     }
     Ok(Change::StepResult(result))
+}
+
+/// Refuses a step before what it waits for in the log: other steps, and epochs after them.
+pub(crate) fn check_open(plan: &PlanState, step: &Step, now: Epoch) -> Result<(), Refusal> {
+    if let Some(before) = plan.missing_before(step) {
+        return Err(Refusal::TooEarly { step: step.id, before });
+    }
+    if let Some((since, epochs)) = plan.waiting_for(step, now) {
+        return Err(Refusal::NotWaited { step: step.id, since, epochs });
+    }
+    Ok(())
+}
+
+/// The holder itself said that it serves no more. Who became active since does not matter.
+fn check_suspended(plan: &PlanState, step: StepId) -> Result<(), Refusal> {
+    plan.witnessed_at(step).map(|_| ()).ok_or(Refusal::NotWitnessed { step })
+}
+
+/// The holder itself said that it is the active one, by this step or because it never ceased to
+/// be: an abort can come before the suspension that its way back undoes.
+fn check_active(
+    state: &NetworkState,
+    plan: &PlanState,
+    step: &Step,
+    seat: &Placement,
+) -> Result<(), Refusal> {
+    let domain = state.domain(&plan.plan().domain);
+    let active = domain.and_then(|domain| domain.activity.active());
+    if active.is_some_and(|active| active.is_at(&step.node, &seat.measurement)) {
+        return Ok(());
+    }
+    Err(Refusal::NotWitnessed { step: step.id })
 }
 
 /// That holders have proven possession is in the log, so nobody has to believe an agent that
