@@ -1,0 +1,138 @@
+//! A file that is not complete yet, and what becomes of it.
+//!
+//! ```text
+//! <staging>/<artifact>                  complete: it had its size and digest
+//! <staging>/.<artifact>.part            its beginning; its length says where to go on
+//! <staging>/.<artifact>.corrupt.<n>     was complete once and is not what was signed any more
+//! ```
+//!
+//! No artifact's name begins with a dot, so none is ever taken for one of the others.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use heirloom_model::digest::ArtifactDigest;
+use heirloom_model::identifier::ReleaseName;
+use heirloom_model::release::Artifact;
+
+use crate::error::{FetchError, storage};
+use crate::limit::{CHUNK_BYTES, CORRUPT_MAX};
+
+/// The beginning of a file.
+pub(crate) struct Part {
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl Part {
+    /// Opens what is there of a file, or begins it.
+    pub(crate) fn open(staging: &Path, artifact: &Artifact) -> Result<Self, FetchError> {
+        let path = staging.join(format!(".{}.part", artifact.name));
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
+        let file = options.open(&path).map_err(storage(&path))?;
+        let length = file.metadata().map_err(storage(&path))?.len();
+        let mut part = Self { path, file, length };
+        if length > artifact.size {
+            part.restart()?;
+        }
+        Ok(part)
+    }
+
+    /// How many bytes are there.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Adds bytes at the end. What the disk took of them before it was full stays.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        self.file.write_all(bytes).map_err(storage(&self.path))?;
+        self.length = self.length.saturating_add(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Throws away what is there.
+    pub(crate) fn restart(&mut self) -> Result<(), FetchError> {
+        if self.length > 0 {
+            self.file.set_len(0).map_err(storage(&self.path))?;
+            self.length = 0;
+        }
+        Ok(())
+    }
+
+    /// The digest of everything that is there.
+    pub(crate) fn digest(&mut self) -> Result<ArtifactDigest, FetchError> {
+        self.file.seek(SeekFrom::Start(0)).map_err(storage(&self.path))?;
+        digest_of(&mut self.file).map_err(storage(&self.path))
+    }
+
+    /// Gives the file its name, durably.
+    pub(crate) fn finish(self, target: &Path) -> Result<(), FetchError> {
+        self.file.sync_all().map_err(storage(&self.path))?;
+        fs::rename(&self.path, target).map_err(storage(target))?;
+        sync_parent(target)
+    }
+}
+
+/// Whether a file of that name is there and is the one that was signed. One that is not is set
+/// aside: it must neither be used nor stand in the way.
+pub(crate) fn is_complete(staging: &Path, artifact: &Artifact) -> Result<bool, FetchError> {
+    let path = staging.join(artifact.name.as_str());
+    let found = match fs::symlink_metadata(&path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(storage(&path)(error)),
+    };
+    if found.is_file() && found.len() == artifact.size {
+        let mut file = File::open(&path).map_err(storage(&path))?;
+        if digest_of(&mut file).map_err(storage(&path))? == artifact.digest {
+            return Ok(true);
+        }
+    }
+    set_aside(staging, &artifact.name)?;
+    Ok(false)
+}
+
+/// Renames a corrupt file, so that somebody can look at it.
+fn set_aside(staging: &Path, name: &ReleaseName) -> Result<(), FetchError> {
+    let aside = |number: u32| staging.join(format!(".{name}.corrupt.{number}"));
+    // The newest has number 0; the others move up by one, and the oldest gives way.
+    for number in (1..CORRUPT_MAX).rev() {
+        let from = aside(number.saturating_sub(1));
+        match fs::rename(&from, aside(number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(storage(&from)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let path = staging.join(name.as_str());
+    fs::rename(&path, aside(0)).map_err(storage(&path))?;
+    sync_parent(&path)
+}
+
+fn digest_of(file: &mut impl Read) -> io::Result<ArtifactDigest> {
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => context.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut bytes = [0; ArtifactDigest::BYTES];
+    bytes.copy_from_slice(context.finish().as_ref());
+    Ok(ArtifactDigest::new(bytes))
+}
+
+/// Makes names in the directory of `path` durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), FetchError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    File::open(directory).and_then(|opened| opened.sync_all()).map_err(storage(directory))
+}
