@@ -109,7 +109,8 @@ struct OneFile<'a> {
 impl OneFile<'_> {
     fn fetch(&self, observer: &mut dyn Progress) -> Result<(), FetchError> {
         let artifact = self.artifact;
-        let whole = Advance { artifact: &artifact.name, received: artifact.size, size: artifact.size };
+        let whole =
+            Advance { artifact: &artifact.name, received: artifact.size, size: artifact.size };
         if is_complete(self.staging, artifact)? {
             return proceed(observer, whole);
         }

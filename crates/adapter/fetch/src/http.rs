@@ -96,8 +96,7 @@ fn certificates(authorities: &Authorities) -> Result<Vec<Certificate<'static>>, 
             known.find(|path| path.exists()).unwrap_or(Path::new(SYSTEM_AUTHORITIES[0]))
         }
     };
-    let unusable =
-        |reason: String| MirrorError::Authorities { path: path.to_path_buf(), reason };
+    let unusable = |reason: String| MirrorError::Authorities { path: path.to_path_buf(), reason };
     let pem = read_limited(path).map_err(|error| unusable(error.to_string()))?;
     let mut found = Vec::new();
     for item in parse_pem(&pem) {
@@ -141,9 +140,9 @@ fn begins(
         }
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(MirrorError::Missing),
         StatusCode::RANGE_NOT_SATISFIABLE => Err(MirrorError::Range { offset, answer: answer() }),
-        other if other.is_redirection() => Err(MirrorError::Redirected {
-            location: text(headers, LOCATION).unwrap_or_default(),
-        }),
+        other if other.is_redirection() => {
+            Err(MirrorError::Redirected { location: text(headers, LOCATION).unwrap_or_default() })
+        }
         other => Err(MirrorError::Status(other.as_u16())),
     }
 }

@@ -102,8 +102,9 @@ fn set_aside(staging: &Path, name: &ReleaseName) -> Result<(), FetchError> {
     let aside = |number: u32| staging.join(format!(".{name}.corrupt.{number}"));
     // The newest has number 0; the others move up by one, and the oldest gives way.
     for number in (1..CORRUPT_MAX).rev() {
-        let from = aside(number.saturating_sub(1));
-        match fs::rename(&from, aside(number)) {
+        let (from, to) = (aside(number.saturating_sub(1)), aside(number));
+        remove(&to).map_err(storage(&to))?;
+        match fs::rename(&from, &to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(storage(&from)(error));
             }
@@ -113,6 +114,19 @@ fn set_aside(staging: &Path, name: &ReleaseName) -> Result<(), FetchError> {
     let path = staging.join(name.as_str());
     fs::rename(&path, aside(0)).map_err(storage(&path))?;
     sync_parent(&path)
+}
+
+/// Removes what was set aside, whatever it is, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn digest_of(file: &mut impl Read) -> io::Result<ArtifactDigest> {

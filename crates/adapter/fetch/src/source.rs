@@ -75,6 +75,10 @@ pub(crate) fn pump(
 
 /// What an error in the middle of a file means.
 fn broken(error: &io::Error, received: u64, expected: u64) -> MirrorError {
+    let timeout = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
+    if let Some(ureq::Error::Timeout(_)) = timeout {
+        return MirrorError::Slow { received, expected };
+    }
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             MirrorError::Slow { received, expected }

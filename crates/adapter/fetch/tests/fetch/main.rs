@@ -1,0 +1,8 @@
+//! Releases fetched from real servers and directories, good and bad ones.
+
+mod bad;
+mod disk;
+mod good;
+mod server;
+mod tls;
+mod world;
