@@ -41,6 +41,10 @@ pub struct Inventory {
     pub nodes: Vec<Node>,
     /// The latest registration of each measurement on each node of the domain.
     pub registered: BTreeMap<NodeId, BTreeMap<Measurement, Seen>>,
+    /// When each seat was asked for the latest proof of possession that it gave.
+    pub proven: BTreeMap<NodeId, BTreeMap<Measurement, LogIndex>>,
+    /// The active holder of an exclusive domain.
+    pub active: Option<(NodeId, Measurement)>,
     /// Nodes that registered for the domain and are not in the fleet (any more).
     pub strangers: BTreeSet<NodeId>,
     /// The number of the latest plan; 0 before the first.
@@ -109,6 +113,13 @@ impl Inventory {
             let seen = Seen { at: found.at(), platform, anchor, expires: result.expires() };
             registered.entry(node.clone()).or_default().insert(result.measurement(), seen);
         }
+        let mut proven: BTreeMap<NodeId, BTreeMap<Measurement, LogIndex>> = BTreeMap::new();
+        for proof in heirloom_custody::facts::proofs(known) {
+            let latest = proven.entry(proof.node).or_default().entry(proof.measurement);
+            let latest = latest.or_insert(proof.asked_at);
+            *latest = proof.asked_at.max(*latest);
+        }
+        let holder = known.activity().active();
         let active = state.active_plan(domain);
         let order = known.order().filter(|order| order.is_open(state.epoch()));
         let anchor = |id: AnchorId| (id, AnchorClass::of(&id));
@@ -124,6 +135,8 @@ impl Inventory {
             releases: state.releases().map(|(id, found)| (*id, found.get().clone())).collect(),
             nodes,
             registered,
+            proven,
+            active: holder.map(|holder| (holder.node().clone(), holder.measurement())),
             strangers,
             plan_number: known.plan_number(),
             active_plan: active.map(|plan| *plan.digest()),
@@ -146,6 +159,19 @@ impl Inventory {
     pub fn platform(&self, node: &NodeId) -> Option<PlatformId> {
         let seen = self.registered.get(node)?.values();
         seen.max_by_key(|seen| seen.at).map(|seen| seen.platform)
+    }
+
+    /// Whether a seat has proven, since an instance there registered last, that it holds.
+    pub fn holds(&self, node: &NodeId, measurement: &Measurement) -> bool {
+        let asked = self.proven.get(node).and_then(|seats| seats.get(measurement));
+        let seen = self.seen(node, measurement);
+        asked.zip(seen).is_some_and(|(asked, seen)| *asked > seen.at)
+    }
+
+    /// The code that registered last on a node.
+    pub fn latest(&self, node: &NodeId) -> Option<Measurement> {
+        let seen = self.registered.get(node)?.iter();
+        seen.max_by_key(|(_, seen)| seen.at).map(|(measurement, _)| *measurement)
     }
 
     /// What an instance of this measurement showed on this node, if one ever registered there.

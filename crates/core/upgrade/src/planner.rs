@@ -31,6 +31,7 @@ mod handover;
 mod layout;
 mod rolling;
 mod verifier;
+mod witness;
 
 /// Holders that may be asked for the keyring: one bad source must not stop a new instance.
 pub const SOURCES_MAX: usize = 8;
@@ -209,6 +210,15 @@ pub enum Note {
     OneHost {
         /// The machine.
         host: HostId,
+    },
+    /// The plan ends some time after it takes effect.
+    #[error(
+        "the upgrader keeps its copy for {epochs} epochs after the new keeper takes over; the plan \
+         ends after that, and no other plan begins before"
+    )]
+    KeepsCarriedCopy {
+        /// How long.
+        epochs: u32,
     },
     /// A development root is trusted.
     #[error("a development root is trusted: platforms under it protect nothing from their owner")]

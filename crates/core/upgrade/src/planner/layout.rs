@@ -8,15 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use heirloom_custody::holding::{Condition, KeyCopy, Keyring, Proof};
-use heirloom_custody::invariant::{LossRisk, NextEffect, Requirement, Survivors, no_loss};
-use heirloom_model::counter::LogIndex;
-use heirloom_model::domain::HoldingOrigin;
+use heirloom_custody::holding::Keyring;
+use heirloom_custody::invariant::LossRisk;
 use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{FailureDomain, NodeId};
 use heirloom_model::measurement::Measurement;
 
-use super::{PlanError, SOURCES_MAX, WITNESS_SPARE, WaveSize};
+use super::{PlanError, SOURCES_MAX, WITNESS_SPARE, WaveSize, witness};
 use crate::inventory::Inventory;
 
 /// Where every node stands.
@@ -145,44 +143,15 @@ impl<'a> Layout<'a> {
     fn confirm(&self, need: u32, keyring: Keyring, holds: Measurement) -> Result<(), PlanError> {
         for (wave, range) in self.waves.iter().enumerate() {
             let witnesses = self.witnesses(wave, range.start);
-            if let Err(risk) = self.judge(need, keyring, holds, &witnesses) {
+            let witnesses = witnesses.iter().map(|position| self.node(*position));
+            if let Err(risk) =
+                witness::enough(self.inventory, (need, keyring), holds, witnesses)
+            {
                 let node = self.node(range.start).node.clone();
                 return Err(PlanError::TooFewOutside { node, needed: need, risk });
             }
         }
         Ok(())
-    }
-
-    fn judge(
-        &self,
-        need: u32,
-        keyring: Keyring,
-        holds: Measurement,
-        witnesses: &[usize],
-    ) -> Result<Survivors, LossRisk> {
-        let copies: Vec<KeyCopy> = witnesses
-            .iter()
-            .map(|position| KeyCopy {
-                node: self.node(*position).node.clone(),
-                failure_domain: self.node(*position).failure_domain.clone(),
-                condition: Condition::Steady,
-            })
-            .collect();
-        let proofs: Vec<Proof> = copies
-            .iter()
-            .map(|copy| Proof {
-                node: copy.node.clone(),
-                platform: self.inventory.platform(&copy.node),
-                measurement: holds,
-                generation: keyring.generation,
-                checksum: keyring.checksum,
-                origin: HoldingOrigin::Recovered,
-                asked_at: LogIndex(0),
-            })
-            .collect();
-        let policy = &self.inventory.policy;
-        let requirement = Requirement { policy, keyring, need, fresh_from: LogIndex(0) };
-        no_loss(&requirement, &copies, &proofs, &NextEffect::None)
     }
 
     /// Who proves before the node at `position` of a wave stops.

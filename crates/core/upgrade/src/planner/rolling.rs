@@ -3,72 +3,57 @@
 
 use heirloom_model::counter::{Epoch, Serial};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::limit::{PLAN_BYTES_MAX, STEPS_MAX};
-use heirloom_model::plan::{Action, Gate, Plan, RollbackStep, Step, StepId, Strategy};
-use heirloom_model::wire;
+use heirloom_model::plan::{Action, Gate, Plan, StepId, Strategy};
 
+use super::draft::{self, Draft, Frame};
 use super::eligible::{self, Ground};
 use super::layout::Layout;
 use super::verifier::Verifiers;
-use super::{Note, PlanError, PlanReport, PlanRequest};
+use super::{Downtime, Note, PlanError, PlanReport, PlanRequest, WaveSize};
 use crate::inventory::Inventory;
+
+/// What an operator wants of a rolling upgrade in particular.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) wave_size: WaveSize,
+    pub(super) upgrade_epoch: Option<Epoch>,
+    pub(super) withdraw: Serial,
+}
 
 pub(super) fn plan(
     request: &PlanRequest,
+    wish: Wish,
     inventory: &Inventory,
 ) -> Result<(Plan, PlanReport), PlanError> {
-    let ground = eligible::ground(request, inventory)?;
-    let layout = Layout::new(
-        inventory,
-        ground.need,
-        request.wave_size,
-        ground.keyring,
-        ground.from.measurement,
-    )?;
+    let earliest = wish.upgrade_epoch.unwrap_or_default();
+    let ground = eligible::ground(request, earliest, inventory)?;
+    eligible::rolling(&ground, wish.withdraw, inventory)?;
+    let (need, holds) = (ground.need, ground.from.measurement);
+    let layout = Layout::new(inventory, need, wish.wave_size, ground.keyring, holds)?;
     let verifiers = Verifiers::new(&layout);
-    let mut draft = Draft {
+    let mut rolling = Rolling {
         layout: &layout,
         ground,
-        steps: Vec::new(),
+        draft: Draft::default(),
         undo: vec![Undo::UNKNOWN; layout.positions().len()],
         pairs: Vec::new(),
     };
-    draft.forward(&verifiers, request);
-    let rollback = draft.backward();
-    let Draft { steps, pairs, .. } = draft;
-    let forward = steps.len();
-    for found in [forward, rollback.len()] {
-        if found > STEPS_MAX {
-            return Err(PlanError::TooLarge { what: "steps", found, limit: STEPS_MAX });
-        }
-    }
-    let plan = Plan {
-        network: inventory.network,
-        domain: inventory.domain,
-        number: ground.number,
-        strategy: Strategy::Rolling,
-        from: ground.from,
-        to: ground.to,
-        policy: inventory.policy.serial,
-        generation: ground.keyring.generation,
-        checksum: ground.keyring.checksum,
-        holders_min: ground.need,
-        nodes: layout.names(layout.positions()),
-        point_of_no_return: id(forward.saturating_sub(1)),
-        steps,
-        rollback,
-        not_after: request.not_after,
-        nonce: request.nonce,
-    };
-    let report = report(&plan, &layout, inventory, &pairs)?;
+    rolling.forward(&verifiers, &wish);
+    let point_of_no_return = rolling.draft.last();
+    rolling.backward();
+    let Rolling { draft, pairs, .. } = rolling;
+    let nodes = layout.names(layout.positions());
+    let frame = Frame { strategy: Strategy::Rolling, via: None, nodes, point_of_no_return };
+    let (plan, bytes) = draft.finish(request, &ground, frame, inventory)?;
+    let report = report(&plan, bytes, &layout, inventory, &pairs);
     Ok((plan, report))
 }
 
-/// The steps so far.
-struct Draft<'l, 'i> {
+/// The plan so far.
+struct Rolling<'l, 'i> {
     layout: &'l Layout<'i>,
     ground: Ground,
-    steps: Vec<Step>,
+    draft: Draft,
     /// By position in the line.
     undo: Vec<Undo>,
     pairs: Vec<(usize, usize)>,
@@ -97,16 +82,16 @@ impl Undo {
     };
 }
 
-impl Draft<'_, '_> {
-    fn forward(&mut self, verifiers: &Verifiers, request: &PlanRequest) {
+impl Rolling<'_, '_> {
+    fn forward(&mut self, verifiers: &Verifiers, wish: &Wish) {
         let mut before = self.prepare();
         let last = self.layout.waves.len().saturating_sub(1);
         for wave in 0..self.layout.waves.len() {
             let done = self.change_wave(wave, before);
             if wave == last {
-                self.finish(verifiers, done, request.withdraw);
+                self.finish(verifiers, done, wish.withdraw);
             } else {
-                let epoch = request.upgrade_epoch.filter(|_| wave == 0);
+                let epoch = wish.upgrade_epoch.filter(|_| wave == 0);
                 before = self.verify_wave(verifiers, wave, done, epoch);
             }
         }
@@ -138,9 +123,9 @@ impl Draft<'_, '_> {
         let sources = sources.iter().map(|found| self.layout.node(*found).node.clone()).collect();
         let own = self.layout.node(position).node.clone();
 
-        let ask = Action::Verify { targets: witnesses.clone(), need };
+        let ask = Action::Verify { targets: witnesses.clone(), need, code: None };
         let asked = self.push(position, number, ask, vec![Gate::Done(before)]);
-        let drain = self.push(position, number, Action::Drain, vec![Gate::Done(asked)]);
+        let drain = self.push(position, number, Action::Drain(from), vec![Gate::Done(asked)]);
         let trial = Gate::Registered { node: own.clone(), measurement: to.measurement };
         let proven = Gate::Proven { holders: witnesses, need, since: asked };
         let gates = vec![Gate::Done(drain), proven, trial];
@@ -150,9 +135,9 @@ impl Draft<'_, '_> {
         let action = Action::Install { expect: from, install: to };
         let install = self.then(position, number, action, quarantine);
         let start = self.then(position, number, Action::Start(to), install);
-        let replicate = self.then(position, number, Action::Replicate { sources }, start);
+        let replicate = self.then(position, number, Action::Replicate { sources, to }, start);
         let restart = self.then(position, number, Action::Restart(to), replicate);
-        let itself = Action::Verify { targets: vec![own], need: 1 };
+        let itself = Action::Verify { targets: vec![own], need: 1, code: Some(to.measurement) };
         let done = self.then(position, number, itself, restart);
 
         let undo = self.undo_mut(position);
@@ -192,29 +177,21 @@ impl Draft<'_, '_> {
     }
 
     /// The way back, last wave first.
-    fn backward(&mut self) -> Vec<RollbackStep> {
-        let mut back = Vec::new();
+    fn backward(&mut self) {
         let mut returned = vec![StepId(0); self.layout.positions().len()];
         for wave in (0..self.layout.waves.len()).rev() {
             let range = self.layout.waves.get(wave).cloned().unwrap_or(0..0);
             for position in range {
-                let done = self.change_back(position, wave, &returned, &mut back);
+                let done = self.change_back(position, wave, &returned);
                 if let Some(slot) = returned.get_mut(position) {
                     *slot = done;
                 }
             }
         }
-        back
     }
 
     /// The way back of one node; returns its last step.
-    fn change_back(
-        &self,
-        position: usize,
-        wave: usize,
-        returned: &[StepId],
-        back: &mut Vec<RollbackStep>,
-    ) -> StepId {
+    fn change_back(&mut self, position: usize, wave: usize, returned: &[StepId]) -> StepId {
         let Ground { from, to, need, .. } = self.ground;
         let undo = self.undo.get(position).copied().unwrap_or(Undo::UNKNOWN);
         let (witnesses, later) = self.layout.witnesses_back(wave, position);
@@ -222,53 +199,45 @@ impl Draft<'_, '_> {
         let sources = self.layout.sources(wave, position);
         let sources = sources.iter().map(|found| self.layout.node(*found).node.clone()).collect();
         let own = self.layout.node(position).node.clone();
-        let first = self.steps.len() + back.len();
+        let first = self.draft.next();
         let returned = later.iter().filter_map(|found| returned.get(*found));
 
-        let ask = Action::Verify { targets: witnesses.clone(), need };
+        let ask = Action::Verify { targets: witnesses.clone(), need, code: None };
         let mut chain = vec![(undo.start, ask, returned.map(|step| Gate::Done(*step)).collect())];
-        let proven = Gate::Proven { holders: witnesses, need, since: id(first) };
+        let proven = Gate::Proven { holders: witnesses, need, since: first };
         chain.push((undo.start, Action::Stop(to), vec![proven]));
         chain.push((undo.start, Action::Quarantine(to.measurement), Vec::new()));
         let put_back = Action::Install { expect: to, install: from };
         chain.push((undo.install, put_back, Vec::new()));
         chain.push((undo.quarantine, Action::Restore(from.measurement), Vec::new()));
         chain.push((undo.stop, Action::Start(from), Vec::new()));
-        chain.push((undo.stop, Action::Replicate { sources }, Vec::new()));
+        chain.push((undo.stop, Action::Replicate { sources, to: from }, Vec::new()));
         chain.push((undo.drain, Action::Restart(from), Vec::new()));
-        let itself = Action::Verify { targets: vec![own.clone()], need: 1 };
+        let code = Some(from.measurement);
+        let itself = Action::Verify { targets: vec![own.clone()], need: 1, code };
         chain.push((undo.prepare, itself, Vec::new()));
 
-        let mut last = id(first);
-        for (index, (undoes, action, mut gates)) in chain.into_iter().enumerate() {
-            let step = id(first + index);
-            if index > 0 {
-                // Settled also where the step before undoes something that never began.
-                gates.insert(0, Gate::Done(last));
-            }
-            let wave = number(wave);
-            let step = Step { id: step, node: own.clone(), wave, action, gates };
-            last = step.id;
-            back.push(RollbackStep { step, undoes });
+        let mut last = None;
+        for (undoes, action, mut gates) in chain {
+            // Settled also where the step before undoes something that never began.
+            gates.splice(0..0, last.map(Gate::Done));
+            last = Some(self.draft.push_back((&own, number(wave)), undoes, action, gates));
         }
-        last
+        last.unwrap_or(first)
     }
 
     /// A verification of all `targets`.
     fn verify(&mut self, by: usize, wave: u32, targets: Vec<NodeId>, gates: Vec<Gate>) -> StepId {
         let need = u32::try_from(targets.len()).unwrap_or(u32::MAX);
-        self.push(by, wave, Action::Verify { targets, need }, gates)
+        self.push(by, wave, Action::Verify { targets, need, code: None }, gates)
     }
 
     fn then(&mut self, position: usize, wave: u32, action: Action, after: StepId) -> StepId {
-        self.push(position, wave, action, vec![Gate::Done(after)])
+        self.draft.then(&self.layout.node(position).node, wave, action, after)
     }
 
     fn push(&mut self, position: usize, wave: u32, action: Action, gates: Vec<Gate>) -> StepId {
-        let step = id(self.steps.len());
-        let node = self.layout.node(position).node.clone();
-        self.steps.push(Step { id: step, node, wave, action, gates });
-        step
+        self.draft.push(&self.layout.node(position).node, wave, action, gates)
     }
 
     fn undo_mut(&mut self, position: usize) -> &mut Undo {
@@ -281,31 +250,25 @@ fn number(wave: usize) -> u32 {
     u32::try_from(wave).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-/// Saturates far beyond `STEPS_MAX`, which is checked before the plan is used.
-fn id(index: usize) -> StepId {
-    StepId(u32::try_from(index).unwrap_or(u32::MAX))
-}
-
 fn report(
     plan: &Plan,
+    bytes: usize,
     layout: &Layout<'_>,
     inventory: &Inventory,
     pairs: &[(usize, usize)],
-) -> Result<PlanReport, PlanError> {
-    let bytes = wire::encode(plan).len();
-    if bytes > PLAN_BYTES_MAX {
-        return Err(PlanError::TooLarge { what: "bytes", found: bytes, limit: PLAN_BYTES_MAX });
-    }
+) -> PlanReport {
     let name = |position: usize| layout.node(position).node.clone();
-    Ok(PlanReport {
+    PlanReport {
         waves: layout.waves.iter().map(|range| layout.names(range.clone())).collect(),
         need: plan.holders_min,
         verifiers: pairs.iter().map(|(first, second)| (name(*first), name(*second))).collect(),
         steps: plan.steps.len(),
         rollback_steps: plan.rollback.len(),
+        point_of_no_return: plan.point_of_no_return,
+        downtime: Downtime::None,
         bytes,
         notes: notes(plan, layout, inventory, pairs),
-    })
+    }
 }
 
 fn notes(
@@ -326,12 +289,6 @@ fn notes(
         let (first, second) = (layout.node(*first).node.clone(), layout.node(*second).node.clone());
         notes.push(Note::OneOperator { first, second });
     }
-    if plan.holders_min < 2 {
-        notes.push(Note::NoMargin);
-    }
-    let development = heirloom_attest::result::AnchorClass::Development;
-    if inventory.anchors.values().any(|class| *class == development) {
-        notes.push(Note::DevelopmentRoot);
-    }
+    notes.extend(draft::notes(plan, inventory));
     notes
 }
