@@ -43,6 +43,16 @@ pub(crate) enum Phase {
     SecondWave,
     /// An upgrade that is called off after its first wave has begun, with kills on the way back.
     WayBack,
+    /// Genesis and a rotation of an exclusive domain.
+    OneHolder,
+    /// A handover, with kills of the agent.
+    HandoverAgent,
+    /// A handover, with kills of the old keeper, the upgrader and the new keeper.
+    HandoverKeepers,
+    /// A handover that is called off when the new keeper runs, with kills of the agent.
+    CalledOffAgent,
+    /// The same, with kills of the keepers.
+    CalledOffKeepers,
 }
 
 /// A process that is killed.
@@ -60,14 +70,34 @@ pub(crate) struct Fleet {
     code: Code,
     releases: u64,
     policies: u64,
+    /// Measurements of what carried the keyring.
+    upgraders: Vec<String>,
     /// What an application got in the beginning.
     keys: Option<Digests>,
 }
 
 impl Phase {
     /// In order.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::FirstKeys, Self::Power, Self::FirstWave, Self::SecondWave, Self::WayBack];
+    pub(crate) const ROLLING: &[Self] =
+        &[Self::FirstKeys, Self::Power, Self::FirstWave, Self::SecondWave, Self::WayBack];
+    /// On one host, in order.
+    pub(crate) const HANDOVER: &[Self] = &[
+        Self::OneHolder,
+        Self::HandoverAgent,
+        Self::HandoverKeepers,
+        Self::CalledOffAgent,
+        Self::CalledOffKeepers,
+    ];
+
+    /// Whether the phase makes the keys that later ones need.
+    pub(crate) fn makes_keys(self) -> bool {
+        matches!(self, Self::FirstKeys | Self::OneHolder)
+    }
+
+    /// Whether the phase is played with an exclusive domain, while an application asks.
+    fn is_handover(self) -> bool {
+        Self::HANDOVER.contains(&self) && !self.makes_keys()
+    }
 
     /// For people.
     pub(crate) fn title(self) -> &'static str {
@@ -77,6 +107,11 @@ impl Phase {
             Self::FirstWave => "first wave",
             Self::SecondWave => "second wave",
             Self::WayBack => "way back",
+            Self::OneHolder => "one holder",
+            Self::HandoverAgent => "handover, agent",
+            Self::HandoverKeepers => "handover",
+            Self::CalledOffAgent => "called off, agent",
+            Self::CalledOffKeepers => "called off",
         }
     }
 
@@ -89,6 +124,9 @@ impl Phase {
             Self::FirstWave => &[Victim::Agent(0), Victim::Keeper(1)],
             Self::SecondWave => &[Victim::Keeper(2), Victim::Agent(3)],
             Self::WayBack => &[Victim::Keeper(0), Victim::Agent(1)],
+            Self::OneHolder => &[Victim::Keeper(0), Victim::Agent(0)],
+            Self::HandoverAgent | Self::CalledOffAgent => &[Victim::Agent(0)],
+            Self::HandoverKeepers | Self::CalledOffKeepers => &[Victim::Keeper(0)],
         }
     }
 
@@ -117,6 +155,12 @@ impl Phase {
         }
         if let Err(error) = done {
             return (rows, Err(error));
+        }
+        if fleet.two_answered(self) {
+            for row in &mut rows {
+                row.outcome = Outcome::Double;
+            }
+            return (rows, Err(anyhow!("two instances answered at the same time")));
         }
         match fleet.keys_are_kept() {
             Ok(true) => (rows, Ok(())),
@@ -148,6 +192,9 @@ impl Phase {
             .and_then(|()| until("everybody who was killed", SERVING_TIMEOUT, back))
             .and_then(|()| fleet.everybody_serves());
         progress.finish();
+        if self.is_handover() {
+            clients::finish_clients(&lab, 1)?;
+        }
         let alone = self.victims().iter().try_for_each(|victim| victim.leave_alone(&lab));
         done.and(alone)?;
         ensure!(
@@ -159,7 +206,7 @@ impl Phase {
 
     fn act(self, fleet: &mut Fleet) -> Result<()> {
         let lab = SharedLab::clone(&fleet.lab);
-        if self == Self::FirstKeys {
+        if self.makes_keys() {
             for victim in self.victims() {
                 if let Victim::Keeper(_) = victim {
                     restart_platform(&lab, victim.node(&lab))?;
@@ -176,10 +223,19 @@ impl Phase {
             victim.restart(&lab)?;
         }
         fleet.everybody_serves()?;
+        if self.is_handover() {
+            let _absent = std::fs::remove_file(lab.path("end"));
+            clients::start_clients(&lab, 1)?;
+        }
         let new = fleet.next_release()?;
-        let plan = fleet.propose(&new)?;
-        if self == Self::WayBack {
-            fleet.await_begun(&plan)?;
+        let plan =
+            if self.is_handover() { fleet.propose_handover(&new)? } else { fleet.propose(&new)? };
+        if matches!(self, Self::WayBack | Self::CalledOffAgent | Self::CalledOffKeepers) {
+            if self == Self::WayBack {
+                fleet.await_begun(&plan)?;
+            } else {
+                fleet.await_new_keeper(&plan, &new)?;
+            }
             lab.operate(&["upgrade", "abort", "--plan", &plan, "--key", OPERATORS[0]])?;
             fleet.await_status(&plan, "rolled back")
         } else {
@@ -310,13 +366,24 @@ fn is_gone(process: u64) -> bool {
 
 impl Fleet {
     /// Founds the network. No agent runs yet.
-    pub(crate) fn found(lab: &SharedLab) -> Result<Self> {
-        super::say("Founding a network of 4 hosts.");
-        let network = lab.found(Shape::REPLICATED)?;
+    pub(crate) fn found(lab: &SharedLab, shape: Shape) -> Result<Self> {
+        super::say(&format!("Founding a network of {} host(s).", lab.nodes.len()));
+        let network = lab.found(shape)?;
         let code = lab.sign_bundle("keeper-1.0.0", "heirloom-keeper", &network.domain)?;
         lab.publish_first(&network, &code)?;
         let lab = SharedLab::clone(lab);
-        Ok(Self { lab, network, code, releases: 1, policies: 1, keys: None })
+        Ok(Self { lab, network, code, releases: 1, policies: 1, upgraders: Vec::new(), keys: None })
+    }
+
+    /// Measurements of the code that carried the keyring.
+    pub(crate) fn upgraders(&self) -> &[String] {
+        &self.upgraders
+    }
+
+    /// Whether the application of the phase was answered by two instances at the same time.
+    fn two_answered(&self, phase: Phase) -> bool {
+        phase.is_handover()
+            && clients::read(&self.lab, 1).is_ok_and(|clients| clients.most_at_once() > 1)
     }
 
     fn next_release(&mut self) -> Result<Code> {
@@ -343,6 +410,37 @@ impl Fleet {
         }
         self.policies = end;
         Ok(plan)
+    }
+
+    /// As [`Self::propose`], through an upgrader of its own.
+    fn propose_handover(&mut self, new: &Code) -> Result<String> {
+        let name = format!("upgrader-{}.0.0", self.releases);
+        let upgrader = self.lab.sign_upgrader(&name, &self.network.domain)?;
+        self.lab.publish_release(&upgrader)?;
+        let Self { lab, network, code: old, .. } = &*self;
+        let edge = self.policies + 1;
+        let edges = [(old, &upgrader), (&upgrader, new)];
+        lab.publish_policy(network, edge, &[old, &upgrader, new], &edges, None)?;
+        let out = format!("plan-{}", self.releases);
+        let [first, ..] = OPERATORS;
+        let words = ["upgrade", "start", "--strategy", "handover", "--node", "node-1"];
+        let more = ["--via", &name, "--to", &new.name, "--key", first, "--out", &out];
+        let started = lab.operate(&[&words[..], &more[..]].concat())?;
+        let plan = text(&started, "/plan")?.to_owned();
+        for operator in OPERATORS.iter().skip(1) {
+            lab.operate(&["plan", "approve", "--plan", &plan, "--key", operator])?;
+        }
+        self.policies = edge;
+        self.upgraders.push(upgrader.measurement);
+        Ok(plan)
+    }
+
+    /// Waits until the new keeper runs beside the old one.
+    fn await_new_keeper(&self, plan: &str, new: &Code) -> Result<()> {
+        let live = self.lab.path(&format!("node-1/data/state/live/{}", new.measurement));
+        self.await_plan(plan, "half handed over", |_| {
+            std::fs::read_dir(&live).is_ok_and(|mut files| files.next().is_some())
+        })
     }
 
     /// Waits until the plan stands where it should, and lets epochs pass meanwhile.

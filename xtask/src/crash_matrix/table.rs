@@ -15,6 +15,8 @@ pub(crate) enum Outcome {
     Resumed,
     /// The process did not come back, or the phase did not come to its end.
     Stuck,
+    /// Two instances of an exclusive domain answered at the same time.
+    Double,
     /// A generation or a key is not what it was.
     Lost,
 }
@@ -50,15 +52,16 @@ type Line<'r> = (&'r str, &'r str, &'r str, &'r str, &'r str);
 
 /// How often each outcome.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts([usize; 4]);
+struct Counts([usize; 5]);
 
 impl Counts {
     fn count(&mut self, outcome: Outcome) {
-        let [serving, resumed, stuck, lost] = &mut self.0;
+        let [serving, resumed, stuck, double, lost] = &mut self.0;
         *match outcome {
             Outcome::Serving => serving,
             Outcome::Resumed => resumed,
             Outcome::Stuck => stuck,
+            Outcome::Double => double,
             Outcome::Lost => lost,
         } += 1;
     }
@@ -81,29 +84,29 @@ impl Table {
 
     /// Adds sealed files that were seen once and then no more.
     pub(crate) fn vanished(&mut self, vanished: Vec<String>) {
-        self.vanished = vanished;
+        self.vanished.extend(vanished);
     }
 
-    /// Whether nobody got stuck and nothing was lost.
+    /// Whether nobody got stuck, nothing was lost, and nobody answered beside another.
     pub(crate) fn is_clean(&self) -> bool {
-        let Counts([_, _, stuck, lost]) = self.total();
-        stuck == 0 && lost == 0 && self.vanished.is_empty() && !self.rows.is_empty()
+        let Counts([_, _, bad @ ..]) = self.total();
+        bad == [0, 0, 0] && self.vanished.is_empty() && !self.rows.is_empty()
     }
 
     /// For people.
     pub(crate) fn text(&self, wall: Duration) -> String {
         let mut text = String::new();
         let mut line =
-            |[phase, process, operation, file]: [&str; 4], when: &str, counts: [String; 4]| {
-                let [serving, resumed, stuck, lost] = counts;
+            |[phase, process, operation, file]: [&str; 4], when: &str, counts: [String; 5]| {
+                let [serving, resumed, stuck, double, lost] = counts;
                 // Writing into text does not fail.
                 let _written = writeln!(
                     text,
-                    "{phase:<12} {process:<18} {operation:<9} {file:<44} {when:<7} \
-                 {serving:>7} {resumed:>7} {stuck:>5} {lost:>4}"
+                    "{phase:<16} {process:<18} {operation:<9} {file:<44} {when:<7} \
+                 {serving:>7} {resumed:>7} {stuck:>5} {double:>6} {lost:>4}"
                 );
             };
-        let heads = ["serving", "resumed", "stuck", "lost"].map(str::to_owned);
+        let heads = ["serving", "resumed", "stuck", "double", "lost"].map(str::to_owned);
         line(["phase", "process", "operation", "file"], "killed", heads);
         for ((phase, process, operation, file, when), Counts(counts)) in self.lines() {
             line([phase, process, operation, file], when, counts.map(|count| count.to_string()));
@@ -121,7 +124,15 @@ impl Table {
 
     /// For programs.
     pub(crate) fn json(&self, wall: Duration) -> Value {
-        let named = |Counts([serving, resumed, stuck, lost]): Counts| json!({ "serving": serving, "resumed": resumed, "stuck": stuck, "lost": lost });
+        let named = |Counts([serving, resumed, stuck, double, lost]): Counts| {
+            json!({
+                "serving": serving,
+                "resumed": resumed,
+                "stuck": stuck,
+                "double_active": double,
+                "lost": lost,
+            })
+        };
         let rows: Vec<Value> = self
             .lines()
             .into_iter()
@@ -149,7 +160,7 @@ impl Table {
     }
 
     fn bad(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(|row| matches!(row.outcome, Outcome::Stuck | Outcome::Lost))
+        self.rows.iter().filter(|row| row.outcome >= Outcome::Stuck)
     }
 
     fn lines(&self) -> BTreeMap<Line<'_>, Counts> {
@@ -192,8 +203,8 @@ mod tests {
         assert!(!table.is_clean());
         table.add(vec![row(Outcome::Serving), row(Outcome::Resumed)]);
         assert!(table.is_clean());
-        assert!(table.text(Duration::ZERO).contains("before        1       1     0    0"));
-        for bad in [Outcome::Stuck, Outcome::Lost] {
+        assert!(table.text(Duration::ZERO).contains("before        1       1     0      0    0"));
+        for bad in [Outcome::Stuck, Outcome::Double, Outcome::Lost] {
             let mut table = Table::default();
             table.add(vec![row(Outcome::Serving), row(bad)]);
             assert!(!table.is_clean());

@@ -17,8 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// Looks in a row that must agree: a file that is moved may be in neither list of one look.
 const LOOKS: u32 = 5;
 
-/// A sealed generation: its node, and the name of its file.
-type Sealed = (String, String);
+/// A sealed generation: its node, the code whose seat it lies in, and the name of its file.
+type Sealed = (String, String, String);
 
 /// Looks all the time, on a thread of its own.
 pub(crate) struct Vault {
@@ -48,11 +48,15 @@ impl Vault {
         Ok(Self { stop, thread })
     }
 
-    /// Ends, and names what has vanished.
-    pub(crate) fn finish(self) -> Vec<String> {
+    /// Ends, and names what has vanished. These upgraders give up what they carried.
+    pub(crate) fn finish(self, upgraders: &[String]) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         let vanished = self.thread.join().unwrap_or_default();
-        vanished.into_iter().map(|(node, file)| format!("{file} of {node}")).collect()
+        vanished
+            .into_iter()
+            .filter(|(_, code, _)| !upgraders.contains(code))
+            .map(|(node, code, file)| format!("{file} of {code} on {node}"))
+            .collect()
     }
 }
 
@@ -75,11 +79,14 @@ fn sealed<'n>(lab: &Path, nodes: impl Iterator<Item = &'n str>) -> BTreeSet<Seal
     let mut found = BTreeSet::new();
     for node in nodes {
         let state = lab.join(node).join("data/state");
-        let quarantined = names(&state.join("quarantine"));
-        let places = quarantined.iter().map(|name| state.join("quarantine").join(name));
-        for place in std::iter::once(state.join("live")).chain(places) {
-            let keyrings = names(&place).into_iter().filter(|name| name.starts_with("keyring-"));
-            found.extend(keyrings.map(|name| (node.to_owned(), name)));
+        for place in [state.join("live"), state.join("quarantine")] {
+            for seat in names(&place) {
+                // Quarantined state is numbered.
+                let code = seat.rsplit_once('.').map_or(&*seat, |(code, _)| code).to_owned();
+                let files = names(&place.join(&seat)).into_iter();
+                let keyrings = files.filter(|name| name.starts_with("keyring-"));
+                found.extend(keyrings.map(|name| (node.to_owned(), code.clone(), name)));
+            }
         }
     }
     found
@@ -99,16 +106,16 @@ mod tests {
     fn what_is_moved_into_quarantine_is_there_and_what_is_deleted_is_not() {
         let lab = std::env::temp_dir().join(format!("heirloom-vault-{}", std::process::id()));
         let state = lab.join("node-1/data/state");
-        fs::create_dir_all(state.join("live")).unwrap();
+        fs::create_dir_all(state.join("live/old")).unwrap();
         fs::create_dir_all(state.join("quarantine")).unwrap();
         for name in ["keyring-0-0.sealed", "witness-1.sealed"] {
-            fs::write(state.join("live").join(name), "").unwrap();
+            fs::write(state.join("live/old").join(name), "").unwrap();
         }
         let look = || sealed(&lab, ["node-1", "node-2"].into_iter());
         let known = look();
         assert_eq!(known.len(), 1);
         let kept = state.join("quarantine/old.1");
-        fs::rename(state.join("live"), &kept).unwrap();
+        fs::rename(state.join("live/old"), &kept).unwrap();
         assert_eq!(missing(look, &known), BTreeSet::new());
         fs::remove_file(kept.join("keyring-0-0.sealed")).unwrap();
         assert_eq!(missing(look, &known), known);

@@ -30,7 +30,18 @@ pub(crate) struct Answered {
     pub(crate) last: f64,
 }
 
-/// The name of the file that ends applications, and how many of them there are.
+impl Clients {
+    /// The most instances that answered at the same time, from the first to the last answer of
+    /// each.
+    pub(crate) fn most_at_once(&self) -> usize {
+        let spans = || self.answered.values().map(|it| (it.first, it.last));
+        let at =
+            |time: f64| spans().filter(|(first, last)| *first <= time && time <= *last).count();
+        spans().map(|(first, _)| at(first)).max().unwrap_or(0)
+    }
+}
+
+/// The name of the file that ends applications.
 const END: &str = "end";
 
 /// The keys that an application gets which asks for each once and ends.
@@ -93,6 +104,11 @@ pub(crate) fn finish_clients(lab: &Lab, count: usize) -> Result<Clients> {
     write(&lab.path(END), "")?;
     // A killed host takes its applications with it: their last report stands.
     std::thread::sleep(Duration::from_secs(2));
+    read(lab, count)
+}
+
+/// Adds up what this many applications have said so far.
+pub(crate) fn read(lab: &Lab, count: usize) -> Result<Clients> {
     let mut clients = Clients::default();
     for index in 0..count {
         let path = lab.path(&format!("client-{index}.json"));
@@ -145,4 +161,30 @@ fn note(clients: &mut Clients, holder: &Value) -> Result<()> {
 /// Whether every key of `some` is the same in `all`.
 pub(crate) fn contains(all: &Digests, some: &Digests) -> bool {
     some.iter().all(|(key, digest)| all.get(key) == Some(digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(spans: &[(f64, f64)]) -> Clients {
+        let measurement = "sgx:1".to_owned();
+        let answered = |(first, last): &(f64, f64)| {
+            (
+                first.to_string(),
+                Answered { measurement: measurement.clone(), first: *first, last: *last },
+            )
+        };
+        Clients { answered: spans.iter().map(answered).collect(), ..Clients::default() }
+    }
+
+    #[test]
+    fn answers_in_turn_are_never_two_at_once() {
+        assert_eq!(answered(&[(1.0, 2.0), (2.5, 9.0), (9.1, 9.2)]).most_at_once(), 1);
+    }
+
+    #[test]
+    fn one_late_answer_of_the_old_holder_is_two_at_once() {
+        assert_eq!(answered(&[(1.0, 2.6), (2.5, 9.0)]).most_at_once(), 2);
+    }
 }

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::clients::{
-    Answered, Clients, Digests, contains, finish_clients, first_answers, start_clients,
-};
+use super::clients::{Clients, Digests, contains, finish_clients, first_answers, start_clients};
 use super::{await_upgrade, explain_fields, say};
 use crate::lab::chaos::{Chaos, Pace};
 use crate::lab::network::{Code, Network, Shape};
@@ -136,13 +134,6 @@ fn propose(lab: &Lab, cast: &Cast) -> Result<String> {
     Ok(plan)
 }
 
-/// The most instances that answered at the same time, from the first to the last answer of each.
-fn most_at_once(answered: impl Iterator<Item = Answered>) -> usize {
-    let spans: Vec<(f64, f64)> = answered.map(|it| (it.first, it.last)).collect();
-    let at = |time: f64| spans.iter().filter(move |(first, last)| *first <= time && time <= *last);
-    spans.iter().map(|(first, _)| at(*first).count()).max().unwrap_or(0)
-}
-
 /// Milliseconds from the last answer of old code to the first of new code.
 fn downtime(cast: &Cast, clients: &Clients) -> Result<f64> {
     let of = |code: &Code| {
@@ -171,7 +162,7 @@ fn summarize(
         "client_requests": clients.requests,
         "client_failures": clients.failures,
         "keys_identical": identical,
-        "active_holders_max": most_at_once(clients.answered.values().cloned()),
+        "active_holders_max": clients.most_at_once(),
         "downtime_ms": rounded(downtime_ms),
         "process_start_ms": rounded(process_start_ms),
         "downtime_in_process_starts": rounded(downtime_ms / process_start_ms),
@@ -206,25 +197,4 @@ fn judge(summary: &Value, killed: bool) -> Result<()> {
     ensure!(number("client_requests") > 0, "no application asked for anything");
     ensure!(killed || number("client_failures") == 0, "applications were refused");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answered(first: f64, last: f64) -> Answered {
-        Answered { measurement: "sgx:1".to_owned(), first, last }
-    }
-
-    #[test]
-    fn answers_in_turn_are_never_two_at_once() {
-        let turns = [answered(1.0, 2.0), answered(2.5, 9.0), answered(9.1, 9.2)];
-        assert_eq!(most_at_once(turns.into_iter()), 1);
-    }
-
-    #[test]
-    fn one_late_answer_of_the_old_holder_is_two_at_once() {
-        let late = [answered(1.0, 2.6), answered(2.5, 9.0)];
-        assert_eq!(most_at_once(late.into_iter()), 2);
-    }
 }
