@@ -181,7 +181,7 @@ pub enum PeerResponse {
     Refused(#[n(0)] PeerRefusal),
     /// The donor's answer to a handover request.
     #[n(3)]
-    HandoverChallenge(#[n(0)] HandoverChallenge),
+    HandoverChallenge(#[n(0)] Box<HandoverChallenge>),
 }
 
 /// A derived key.
