@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use heirloom_keeper::file::SUFFIX;
 use heirloom_keeper::intent::StoredFile;
 use heirloom_keeper::port::{StateStore, StoreError};
+use heirloom_model::causes::with_causes;
 use heirloom_model::limit::SEALED_BYTES_MAX;
 use heirloom_store::atomic;
 use nix::fcntl::{Flock, FlockArg};
@@ -59,6 +60,13 @@ impl StateDirectory {
         self.lock = None;
     }
 
+    /// Makes removals durable, too: nothing that was removed comes back after a power failure.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let name = ".";
+        expect_open(self, name)?;
+        atomic::sync_directory(&self.path).map_err(|error| failed(name, &error))
+    }
+
     /// Reads every sealed file. One that is larger than any may be is cut off after its limit,
     /// and will be found corrupt.
     pub fn load(&self) -> Result<Vec<StoredFile>, DirectoryError> {
@@ -91,6 +99,14 @@ fn expect_open(directory: &StateDirectory, name: &str) -> Result<(), StoreError>
     Err(StoreError::Failed { file: name.to_owned(), reason })
 }
 
+fn failed(name: &str, error: &heirloom_store::error::StoreError) -> StoreError {
+    let file = name.to_owned();
+    match error {
+        heirloom_store::error::StoreError::Full { .. } => StoreError::Full { file },
+        other => StoreError::Failed { file, reason: with_causes(other) },
+    }
+}
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(SEALED_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
@@ -101,15 +117,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 impl StateStore for StateDirectory {
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         expect_open(self, name)?;
-        atomic::write(&self.path.join(name), bytes).map_err(|error| match error {
-            heirloom_store::error::StoreError::Full { .. } => {
-                StoreError::Full { file: name.to_owned() }
-            }
-            other => StoreError::Failed {
-                file: name.to_owned(),
-                reason: heirloom_model::causes::with_causes(&other),
-            },
-        })
+        atomic::write(&self.path.join(name), bytes).map_err(|error| failed(name, &error))
     }
 
     fn remove(&mut self, name: &str) -> Result<(), StoreError> {
@@ -118,7 +126,8 @@ impl StateStore for StateDirectory {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::Failed { file: name.to_owned(), reason: error.to_string() })
             }
-            // That the removal itself is durable does not matter: what comes back is removed again.
+            // That the removal itself is durable matters only for a copy that is given up, and
+            // then the directory is flushed: anything else that comes back is removed again.
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -140,6 +149,7 @@ mod tests {
         assert!(StateDirectory::open(&path).is_ok());
         assert!(second.write("a.sealed", b"one").is_err());
         assert!(second.remove("a.sealed").is_err());
+        assert!(second.flush().is_err());
         assert!(matches!(second.load(), Err(DirectoryError::Closed)));
     }
 
@@ -159,6 +169,7 @@ mod tests {
         assert_eq!(files[1].bytes.len(), SEALED_BYTES_MAX + 1);
         state.remove("a.sealed").unwrap();
         state.remove("a.sealed").unwrap();
+        state.flush().unwrap();
         assert_eq!(state.load().unwrap().len(), 1);
     }
 }

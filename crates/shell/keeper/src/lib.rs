@@ -8,19 +8,22 @@
 //!
 //! * [`run`]: start, wait, stop.
 //! * [`service`]: what an agent may ask, carried out one after the other.
-//! * [`replicate`]: receiving a keyring from whoever has it.
+//! * [`replicate`]: receiving a keyring from whoever has it. [`hand_over`]: by a step of a plan.
 //! * [`peers`], [`admin`]: the two sockets.
 //! * [`directory`]: sealed files. [`connections`]: what is open.
 //! * [`arguments`], [`log`], [`limit`]: how it is called, what it says, its bounds.
+//!   [`clock`]: how long it may believe something.
 
 pub mod run;
 pub mod service;
 
 pub mod admin;
+pub mod hand_over;
 pub mod peers;
 pub mod replicate;
 
 pub mod arguments;
+pub mod clock;
 pub mod connections;
 pub mod directory;
 pub mod limit;

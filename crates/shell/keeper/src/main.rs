@@ -11,6 +11,7 @@ use heirloom_keeper_shell::arguments::{self, ArgumentError};
 use heirloom_keeper_shell::log::event;
 use heirloom_keeper_shell::run::{self, End, RunError, Settings};
 use heirloom_model::causes::with_causes;
+use heirloom_model::release::ReleaseKind;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -25,6 +26,8 @@ enum MainError {
     Platform(#[from] PlatformError),
     #[error("the measured manifest names no domain: this is not a keeper's manifest")]
     NoDomain,
+    #[error("the measured manifest is of an {}: this is not a keeper's manifest", .0.name())]
+    Kind(ReleaseKind),
     #[error("signals cannot be received")]
     Signals(#[source] nix::Error),
     #[error(transparent)]
@@ -57,6 +60,8 @@ fn keep() -> Result<End, MainError> {
         network: manifest.network,
         domain: manifest.domain.ok_or(MainError::NoDomain)?,
         node: arguments.node,
+        // Keepers and upgraders are one binary; which of the two this is was measured with it.
+        role: manifest.kind.role().ok_or(MainError::Kind(manifest.kind))?,
     };
     // Blocked before there is another thread, so that only the one that waits for them gets them.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);

@@ -4,8 +4,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
+use heirloom_keeper::handover::DonorSession;
 use heirloom_model::causes::with_causes;
-use heirloom_model::protocol::PeerRequest;
+use heirloom_model::protocol::{PeerRequest, PeerResponse};
 use heirloom_session::error::SessionError;
 use heirloom_session::session::accept;
 
@@ -59,20 +60,27 @@ fn serve(service: &Service, stream: TcpStream) -> Result<(), SessionError> {
     stream.set_nodelay(true).map_err(SessionError::Connection)?;
     let mut session = accept(stream, service.identity(), &service.session_context())?;
     session.set_patience(SESSION_IDLE_MAX)?;
+    let mut donor = DonorSession::default();
     loop {
         let mut next: Option<PeerRequest> = match session.receive() {
             Ok(request) => Some(request),
             Err(SessionError::Closed | SessionError::Timeout) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut answered = 0;
+        let (mut answered, mut keys) = (0, 0);
         while let Some(request) = next.take() {
-            let answer = service.serve(session.peer(), &request);
+            let answer = service.converse(session.peer(), &mut donor, &request);
+            keys += usize::from(matches!(answer, PeerResponse::Key(_)));
             session.queue(&answer)?;
             answered += 1;
             if answered < REQUESTS_PER_FLUSH_MAX {
                 next = session.receive_ready()?;
             }
+        }
+        if keys > 0 && !service.may_send_keys() {
+            // The session ends without them. Whoever asked finds out who serves now.
+            event("withheld", keys);
+            return Ok(());
         }
         session.flush()?;
     }

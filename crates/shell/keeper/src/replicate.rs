@@ -12,6 +12,7 @@ use heirloom_keeper::keeper::replicate::ReplicationRequest;
 use heirloom_model::admin::{AdminRefusal, Source};
 use heirloom_model::causes::with_causes;
 use heirloom_model::digest::Nonce;
+use heirloom_model::policy::Sharing;
 use heirloom_model::protocol::{
     PeerRefusal, PeerRequest, PeerResponse, ReplicatedGeneration, ServingState,
 };
@@ -19,13 +20,14 @@ use heirloom_session::error::SessionError;
 use heirloom_session::session::{Session, connect_before};
 use heirloom_session::stream::dial;
 
+use crate::clock;
 use crate::limit::{OVERTAKEN_MAX, REASON_BYTES_MAX, SOURCE_TIME_MAX, SOURCES_MAX};
 use crate::log::event;
 use crate::service::{Service, refused};
 
 /// Why one source did not help.
 #[derive(Debug, thiserror::Error)]
-enum SourceError {
+pub(crate) enum SourceError {
     #[error("{}", with_causes(.0))]
     Session(#[from] SessionError),
     #[error("{0}")]
@@ -39,7 +41,7 @@ enum SourceError {
 }
 
 /// Why a source was left: because of it, or because of us. Only the first means the next one.
-enum Left {
+pub(crate) enum Left {
     Source(SourceError),
     Own(AdminRefusal),
 }
@@ -72,7 +74,7 @@ impl Service {
 
     /// Tries `receive` with one source after the other until `done` has an answer or one of them
     /// gives it.
-    fn each_source<T>(
+    pub(crate) fn each_source<T>(
         &self,
         sources: &[Source],
         done: impl Fn() -> Result<Option<T>, AdminRefusal>,
@@ -118,16 +120,27 @@ impl Service {
         if keeper.replication_next().is_some() {
             return Ok(None);
         }
-        match keeper.state() {
-            ServingState::Ready | ServingState::Draining | ServingState::Empty => Ok(Some(())),
-            state @ (ServingState::Starting
-            | ServingState::Replicating
-            | ServingState::Unreadable
-            | ServingState::RolledBack
-            | ServingState::Withdrawn) => match keeper.status().unreadable {
-                Some(unreadable) => Err(AdminRefusal::Unreadable(unreadable)),
-                None => Err(AdminRefusal::State { state }),
-            },
+        let state = keeper.state_at(clock::now());
+        let nothing_committed = keeper.progress().is_none();
+        if state.holds() || (state == ServingState::Empty && nothing_committed) {
+            return Ok(Some(()));
+        }
+        drop(keeper);
+        Err(self.stuck(state))
+    }
+
+    /// Why a keeper that does not hold everything cannot receive it in this way.
+    pub(crate) fn stuck(&self, state: ServingState) -> AdminRefusal {
+        let keeper = self.keeper();
+        let domain = keeper.config().domain;
+        let policy = keeper.network().policy(&domain);
+        if let Some(unreadable) = keeper.status(clock::now()).unreadable {
+            return AdminRefusal::Unreadable(unreadable);
+        }
+        let is_missing = matches!(state, ServingState::Empty | ServingState::Replicating);
+        match policy.map(|policy| policy.sharing) {
+            Some(Sharing::Exclusive) if is_missing => KeeperError::Exclusive.into(),
+            Some(Sharing::Exclusive | Sharing::Replicated) | None => AdminRefusal::State { state },
         }
     }
 
@@ -202,20 +215,23 @@ impl Service {
     }
 }
 
-fn generations(response: PeerResponse) -> Result<Vec<ReplicatedGeneration>, SourceError> {
+pub(crate) fn generations(
+    response: PeerResponse,
+) -> Result<Vec<ReplicatedGeneration>, SourceError> {
     match response {
         PeerResponse::Generations(sent) => Ok(sent),
         PeerResponse::Refused(refusal) => Err(SourceError::Refused(refusal)),
-        PeerResponse::Key(_) => Err(SourceError::OtherAnswer),
+        PeerResponse::Key(_) | PeerResponse::HandoverChallenge(_) => Err(SourceError::OtherAnswer),
     }
 }
 
 /// Whether it is the source's fault that something is not accepted, or ours.
-fn blame(error: KeeperError) -> Left {
+pub(crate) fn blame(error: KeeperError) -> Left {
     match error {
         KeeperError::NotAHolder(_)
         | KeeperError::NoEdge { .. }
         | KeeperError::BadGenerations(_)
+        | KeeperError::NotAttested(_)
         | KeeperError::OtherDomain { .. } => Left::Source(SourceError::NotAccepted(error)),
         KeeperError::State { .. }
         | KeeperError::Unreadable(_)
@@ -223,6 +239,12 @@ fn blame(error: KeeperError) -> Left {
         | KeeperError::NotInLog
         | KeeperError::ProposalLost { .. }
         | KeeperError::NotOnDisk { .. }
+        | KeeperError::Role { .. }
+        | KeeperError::OtherCode { .. }
+        | KeeperError::Exclusive
+        | KeeperError::NotExclusive
+        | KeeperError::NotRecovered
+        | KeeperError::NotAuthorised(_)
         | KeeperError::Platform(_)
         | KeeperError::Debug => Left::Own(refused(error)),
     }

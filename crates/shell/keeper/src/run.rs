@@ -23,7 +23,7 @@ use crate::{admin, peers};
 /// What a keeper's process needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Network, domain and node.
+    /// Network, domain, node and role.
     pub config: KeeperConfig,
     /// Directory for sealed files.
     pub state: PathBuf,
@@ -92,7 +92,7 @@ pub fn start(settings: Settings, platform: SharedPlatform) -> Result<Running, Ru
     let address = peers_socket.local_addr().map_err(cannot_open)?;
     let admin_socket = bind_admin(&settings.admin).map_err(cannot_open)?;
     let mut running = Running {
-        service: Arc::new(Service::new(keeper, platform, directory)),
+        service: Arc::new(Service::new(keeper, platform, directory, address)),
         sessions: Arc::new(Connections::new(SESSIONS_MAX)),
         agents: Arc::new(Connections::new(ADMIN_CONNECTIONS_MAX)),
         address,
