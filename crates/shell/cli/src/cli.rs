@@ -98,6 +98,9 @@ pub(crate) enum Command {
     /// One node
     #[command(subcommand)]
     Node(command::node::Command),
+    /// Machines, the seats on them, and procedures that concern one of them
+    #[command(subcommand)]
+    Host(command::host::Command),
     /// What one agent has done
     #[command(subcommand)]
     Journal(command::journal::Command),

@@ -3,12 +3,15 @@
 
 pub(crate) mod agent;
 pub(crate) mod custody;
+pub(crate) mod custody_prove;
 pub(crate) mod endorsements;
 pub(crate) mod epoch;
 pub(crate) mod evidence;
 pub(crate) mod evidence_decode;
 pub(crate) mod fleet;
 pub(crate) mod generation;
+pub(crate) mod host;
+pub(crate) mod host_show;
 pub(crate) mod init;
 pub(crate) mod journal;
 pub(crate) mod key;
@@ -17,6 +20,7 @@ pub(crate) mod manual;
 pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod plan_create;
+pub(crate) mod plan_make;
 pub(crate) mod plan_show;
 pub(crate) mod policy;
 pub(crate) mod policy_diff;
@@ -27,6 +31,7 @@ pub(crate) mod registry;
 pub(crate) mod release;
 pub(crate) mod release_input;
 pub(crate) mod root;
+pub(crate) mod seat;
 pub(crate) mod signer;
 pub(crate) mod upgrade;
 pub(crate) mod upgrade_watch;
@@ -55,6 +60,7 @@ pub(crate) fn run(
         Command::Plan(command) => plan::run(&command, context),
         Command::Upgrade(command) => upgrade::run(&command, context),
         Command::Node(command) => node::run(&command),
+        Command::Host(command) => host::run(&command),
         Command::Journal(command) => journal::run(&command, context),
         Command::Custody(command) => custody::run(&command),
         Command::Evidence(command) => evidence::run(&command),

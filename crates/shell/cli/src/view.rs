@@ -1,15 +1,15 @@
 //! Statements as JSON, for people and programs. Names are those of the model.
 
 use heirloom_model::domain::{
-    Challenge, EpochStart, GenerationOrder, GenerationReceipt, HoldingOrigin, LogPosition,
-    PossessionProof, Registration,
+    Activation, ActivationCause, Challenge, EpochStart, GenerationOrder, GenerationReceipt,
+    HoldingOrigin, LogPosition, PlanStep, PossessionProof, Registration, Suspension,
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::evidence::Endorsements;
 use heirloom_model::fleet::Fleet;
-use heirloom_model::plan::{Abort, Approval, Plan, Proposal, StepOutcome, StepResult};
-use heirloom_model::policy::{KeyScope, PlatformRule, Policy, Sharing, TcbLevel};
-use heirloom_model::release::{Release, ReleaseKind};
+use heirloom_model::plan::{Abort, Approval, Placement, Plan, Proposal, StepOutcome, StepResult};
+use heirloom_model::policy::{KeyScope, PlatformRule, Policy, Sharing, TcbLevel, UpdateMode};
+use heirloom_model::release::Release;
 use heirloom_model::root::Root;
 use heirloom_model::statement::{Statement, StatementKind};
 use heirloom_model::wire;
@@ -58,6 +58,8 @@ pub(crate) fn payload(envelope: &Envelope) -> Result<Value, Diagnostic> {
         StatementKind::Approval => with(envelope, approval),
         StatementKind::Abort => with(envelope, abort),
         StatementKind::StepResult => with(envelope, step_result),
+        StatementKind::Suspension => with(envelope, suspension),
+        StatementKind::Activation => with(envelope, activation),
     }
 }
 
@@ -137,14 +139,10 @@ pub(crate) fn release(release: &Release) -> Value {
             })
         })
         .collect();
-    let kind = match release.kind {
-        ReleaseKind::Keeper => "keeper",
-        ReleaseKind::Application => "application",
-    };
     json!({
         "network": text(release.network),
         "name": text(&release.name),
-        "kind": kind,
+        "kind": release.kind.name(),
         "digest": text(release.digest()),
         "security_version": release.security_version.0,
         "measurements": texts(&release.measurements),
@@ -163,6 +161,7 @@ pub(crate) fn policy(policy: &Policy) -> Value {
             json!({
                 "measurement": text(rule.measurement),
                 "security_version": rule.security_version.0,
+                "role": rule.role.name(),
                 "gives_to": texts(&rule.gives_to),
             })
         })
@@ -209,9 +208,19 @@ pub(crate) fn policy(policy: &Policy) -> Value {
         },
         "session_seconds_max": policy.session_seconds_max,
         "ephemeral_epochs": policy.ephemeral_epochs,
+        "forget_after_epochs": policy.forget_after_epochs,
+        "update": update(policy.update),
         "not_after": time::show(policy.not_after),
         "completes": policy.completes.map(|plan| plan.to_string()),
     })
+}
+
+/// The word for what agents do with a release that a policy names.
+pub(crate) fn update(mode: UpdateMode) -> &'static str {
+    match mode {
+        UpdateMode::Ask => "ask",
+        UpdateMode::Auto => "auto",
+    }
 }
 
 /// The word for a TCB level.
@@ -282,15 +291,14 @@ fn registration(registration: &Registration) -> Value {
 }
 
 fn challenge(challenge: &Challenge) -> Value {
-    let step =
-        challenge.step.map(|asked| json!({ "plan": text(asked.plan), "step": asked.step.0 }));
     json!({
         "network": text(challenge.network),
         "domain": text(challenge.domain),
         "nonce": text(challenge.nonce),
         "verifier": text(&challenge.verifier),
         "targets": texts(&challenge.targets),
-        "step": step,
+        "step": challenge.step.as_ref().map(plan_step),
+        "code": challenge.code.map(text),
     })
 }
 
@@ -307,6 +315,50 @@ fn possession_proof(proof: &PossessionProof) -> Value {
         "policy": proof.policy.0,
         "measurement": text(proof.measurement),
     })
+}
+
+/// A step of a plan.
+pub(crate) fn plan_step(step: &PlanStep) -> Value {
+    json!({ "plan": text(step.plan), "step": step.step.0 })
+}
+
+fn suspension(suspension: &Suspension) -> Value {
+    json!({
+        "network": text(suspension.network),
+        "domain": text(suspension.domain),
+        "node": text(&suspension.node),
+        "step": plan_step(&suspension.step),
+        "generation": suspension.generation.0,
+        "checksum": text(suspension.checksum),
+        "as_of": position(&suspension.as_of),
+    })
+}
+
+fn activation(activation: &Activation) -> Value {
+    let step = match &activation.cause {
+        ActivationCause::Planned(step) => Some(plan_step(step)),
+        ActivationCause::First | ActivationCause::Restarted => None,
+    };
+    json!({
+        "network": text(activation.network),
+        "domain": text(activation.domain),
+        "node": text(&activation.node),
+        "cause": cause(&activation.cause),
+        "step": step,
+        "generation": activation.generation.0,
+        "checksum": text(activation.checksum),
+        "origin": origin(activation.origin),
+        "as_of": position(&activation.as_of),
+    })
+}
+
+/// The word for why an instance became the active holder.
+pub(crate) fn cause(cause: &ActivationCause) -> &'static str {
+    match cause {
+        ActivationCause::First => "first",
+        ActivationCause::Restarted => "restarted",
+        ActivationCause::Planned(_) => "planned",
+    }
 }
 
 /// The word for how an instance came to its keyring.
@@ -333,8 +385,9 @@ pub(crate) fn plan(plan: &Plan) -> Value {
         "domain": text(plan.domain),
         "number": plan.number.0,
         "strategy": plan.strategy.name(),
-        "from": { "release": text(plan.from.release), "measurement": text(plan.from.measurement) },
-        "to": { "release": text(plan.to.release), "measurement": text(plan.to.measurement) },
+        "from": placement(&plan.from),
+        "via": plan.via.as_ref().map(placement),
+        "to": placement(&plan.to),
         "policy": plan.policy.0,
         "generation": plan.generation.0,
         "checksum": text(plan.checksum),
@@ -345,6 +398,10 @@ pub(crate) fn plan(plan: &Plan) -> Value {
         "point_of_no_return": plan.point_of_no_return.0,
         "not_after": plan.not_after.0,
     })
+}
+
+fn placement(placement: &Placement) -> Value {
+    json!({ "release": text(placement.release), "measurement": text(placement.measurement) })
 }
 
 fn approval(approval: &Approval) -> Value {

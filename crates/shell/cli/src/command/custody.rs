@@ -1,15 +1,19 @@
 //! `heirloom custody`: who holds which keyring, and who has proven it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_custody::facts;
 use heirloom_custody::invariant::{LossRisk, NextEffect, Requirement, no_loss};
 use heirloom_model::counter::LogIndex;
+use heirloom_model::fleet::Node;
 use heirloom_model::identifier::DomainId;
-use heirloom_registry::domain::DomainState;
+use heirloom_model::policy::Sharing;
+use heirloom_registry::domain::{DomainState, Proven};
 use heirloom_registry::network::NetworkState;
+use heirloom_registry::plan::PlanState;
 use serde_json::{Value, json};
 
+use crate::command::{custody_prove, seat};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::ledger::{Access, LogArgs};
@@ -21,6 +25,8 @@ use crate::view;
 pub(crate) enum Command {
     /// Show holders, proofs and failure domains, and whether the keyring survives
     Show(Show),
+    /// Ask every holder of a domain for a proof now, and show what they answer
+    Prove(custody_prove::Args),
 }
 
 /// Which domain, and how fresh proofs must be.
@@ -38,15 +44,27 @@ pub(crate) struct Show {
 
 /// Runs a verb.
 pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
-    let Command::Show(args) = command;
-    let ledger = args.log.open(Access::Read)?;
-    let state = &ledger.state;
+    match command {
+        Command::Show(args) => {
+            let ledger = args.log.open(Access::Read)?;
+            report(&ledger.state, args.domain, args.since)
+        }
+        Command::Prove(args) => custody_prove::run(args),
+    }
+}
+
+/// Who holds the keyring of a domain, or of all, counting answers to challenges since an entry.
+pub(crate) fn report(
+    state: &NetworkState,
+    only: Option<DomainId>,
+    since: LogIndex,
+) -> Result<Report, Diagnostic> {
     let mut domains = Vec::new();
     let mut text = String::new();
     let mut exit = Exit::Done;
-    let wanted = |id: &DomainId| args.domain.is_none_or(|domain| domain == *id);
+    let wanted = |id: &DomainId| only.is_none_or(|domain| domain == *id);
     for (id, domain) in state.domains().filter(|(id, _)| wanted(id)) {
-        let (json, lines, found) = show(id, domain, state, args.since);
+        let (json, lines, found) = show(id, domain, state, since);
         // A keyring at risk matters more than one of which nothing is known.
         if exit != Exit::Refused && found != Exit::Done {
             exit = found;
@@ -54,7 +72,7 @@ pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
         domains.push(json);
         text.push_str(&lines);
     }
-    if let Some(domain) = args.domain.filter(|_| domains.is_empty()) {
+    if let Some(domain) = only.filter(|_| domains.is_empty()) {
         let message = format!("the network has no domain {domain}");
         return Err(Diagnostic::new(crate::code::Code::LogNothing, message));
     }
@@ -98,14 +116,19 @@ fn show(
     let none = || "none".to_owned();
     let generation = keyring.map(|keyring| keyring.generation.0);
     let checksum = keyring.map(|keyring| keyring.checksum.to_string());
-    let mut text = table(&[
+    let mut lines = vec![
         ("domain", id.to_string()),
         ("policy", domain.policy().map_or_else(none, |policy| format!("serial {}", policy.serial))),
         ("generation", generation.map_or_else(none, |generation| generation.to_string())),
         ("checksum", checksum.clone().unwrap_or_else(none)),
         ("custody", said.clone()),
-    ]);
-    let header = ["node", "failure domain", "log entry", "proof", "measurement"];
+    ];
+    let is_exclusive = domain.policy().is_some_and(|policy| policy.sharing == Sharing::Exclusive);
+    if is_exclusive {
+        lines.push(("active", seat::activity_text(domain.activity())));
+    }
+    let mut text = table(&lines);
+    let header = ["node", "failure domain", "part", "log entry", "proof", "measurement"];
     text.push_str(&columns(&header, &rows));
     text.push('\n');
     let json = json!({
@@ -115,48 +138,72 @@ fn show(
         "checksum": checksum,
         "survives": (exit != Exit::Incomplete).then_some(exit == Exit::Done),
         "custody": said,
+        "activity": is_exclusive.then(|| seat::activity_json(domain.activity())),
         "holders": holders,
     });
     (json, text, exit)
 }
 
-/// Every node that is meant to hold, and the last thing that it proved.
+/// Every node that is meant to hold, and the last thing that it proved; while a plan is carried
+/// out, the last thing that each of its seats proved.
 fn holders(
     id: &DomainId,
     domain: &DomainState,
     state: &NetworkState,
 ) -> (Vec<Value>, Vec<Vec<String>>) {
-    let keyring = facts::keyring(domain);
+    let plan = state.active_plan(id).map(PlanState::plan);
+    let proofs = seat::proofs(domain);
     let mut rows = Vec::new();
     let mut holders = Vec::new();
     for node in state.nodes_of(*id) {
-        let proven = domain.latest_proof(&node.node);
-        let flaw = proven
-            .zip(keyring)
-            .map(|(proven, keyring)| proven.flaw(keyring.generation, &keyring.checksum));
-        let shown = match flaw {
-            None => "no proof".to_owned(),
-            Some(None) => "proven".to_owned(),
-            Some(Some(flaw)) => flaw.to_string(),
+        let part = |proven: &Proven| {
+            seat::part(plan?, &node.node, &proven.result().measurement())
         };
-        let measurement = proven.map(|proven| proven.result().measurement().to_string());
-        rows.push(vec![
-            node.node.to_string(),
-            node.failure_domain.to_string(),
-            proven.map_or_else(|| "-".to_owned(), |proven| proven.at().to_string()),
-            shown.clone(),
-            measurement.clone().unwrap_or_else(|| "-".to_owned()),
-        ]);
-        holders.push(json!({
-            "node": node.node.to_string(),
-            "failure_domain": node.failure_domain.to_string(),
-            "measurement": measurement,
-            "proof": shown,
-            "proof_index": proven.map(|proven| proven.at().0),
-            "origin": proven.map(|proven| view::origin(proven.proof().origin)),
-        }));
+        let known = proofs.get(&node.node).into_iter().flat_map(BTreeMap::values).copied();
+        let mut seats: Vec<&Proven> = known.collect();
+        let last = seats.iter().map(|proven| proven.at()).max();
+        seats.retain(|proven| Some(proven.at()) == last || part(proven).is_some());
+        seats.sort_by_key(|proven| proven.at());
+        let seats = seats.into_iter().map(Some);
+        let none = last.is_none().then_some(None);
+        for proven in seats.chain(none) {
+            let (json, row) = holder(node, domain, proven, proven.and_then(part));
+            rows.push(row);
+            holders.push(json);
+        }
     }
     (holders, rows)
+}
+
+/// One seat, or a node that proved nothing.
+fn holder(
+    node: &Node,
+    domain: &DomainState,
+    proven: Option<&Proven>,
+    part: Option<&'static str>,
+) -> (Value, Vec<String>) {
+    let shown =
+        proven.map_or_else(|| "no proof".to_owned(), |proven| seat::judged(domain, proven));
+    let code = proven.map(|proven| proven.result().measurement());
+    let row = vec![
+        node.node.to_string(),
+        node.failure_domain.to_string(),
+        part.unwrap_or("-").to_owned(),
+        proven.map_or_else(|| "-".to_owned(), |proven| proven.at().to_string()),
+        shown.clone(),
+        code.map_or_else(|| "-".to_owned(), |code| code.to_string()),
+    ];
+    let json = json!({
+        "node": node.node.to_string(),
+        "failure_domain": node.failure_domain.to_string(),
+        "measurement": code.map(|code| code.to_string()),
+        "part": part,
+        "active": code.is_some_and(|code| seat::is_active(domain, &node.node, &code)),
+        "proof": shown,
+        "proof_index": proven.map(|proven| proven.at().0),
+        "origin": proven.map(|proven| view::origin(proven.proof().origin)),
+    });
+    (json, row)
 }
 
 /// What custody says about the domain as it is; none before genesis.

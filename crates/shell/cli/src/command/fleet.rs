@@ -1,17 +1,19 @@
 //! `heirloom fleet`: which nodes exist.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use heirloom_model::counter::Serial;
 use heirloom_model::fleet::{Fleet, Node};
 use heirloom_model::statement::StatementKind;
+use heirloom_registry::network::NetworkState;
 use serde::Deserialize;
 
 use crate::command::publish;
 use crate::diagnostic::Diagnostic;
 use crate::input;
-use crate::ledger::LogArgs;
-use crate::output::Report;
+use crate::ledger::{Access, LogArgs};
+use crate::output::{self, Report};
 use crate::statement::{self, SignArgs};
 
 /// Verbs.
@@ -19,7 +21,7 @@ use crate::statement::{self, SignArgs};
 pub(crate) enum Command {
     /// Sign a fleet (TOML), or add a signature to a statement
     Sign(Sign),
-    /// Publish a fleet statement
+    /// Publish a fleet statement; says where it is too small for a policy in force
     Publish(publish::Args),
     /// Show a fleet statement
     Show {
@@ -41,9 +43,42 @@ pub(crate) struct Sign {
 pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     match command {
         Command::Sign(args) => statement::sign(&args.statement, |path| parse(path, &args.log)),
-        Command::Publish(args) => publish::run(args, StatementKind::Fleet),
+        Command::Publish(args) => publish(args),
         Command::Show { file } => statement::show(file, StatementKind::Fleet),
     }
+}
+
+/// Publishes a fleet, and says where it is too small for the policies in force.
+fn publish(args: &publish::Args) -> Result<Report, Diagnostic> {
+    let envelope = args.envelope(StatementKind::Fleet)?;
+    let mut ledger = args.log.open(Access::Append)?;
+    if let Ok(fleet) = envelope.unverified::<Fleet>() {
+        for warning in too_small(&fleet, &ledger.state) {
+            output::note(&warning);
+        }
+    }
+    publish::append_to(&mut ledger, &envelope)
+}
+
+/// Domains of which the fleet has fewer nodes, or fewer failure domains, than their policy needs.
+fn too_small(fleet: &Fleet, state: &NetworkState) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (id, domain) in state.domains() {
+        let Some(policy) = domain.policy() else { continue };
+        let nodes: Vec<&Node> = fleet.nodes.iter().filter(|node| node.domain == *id).collect();
+        let failure_domains: BTreeSet<_> = nodes.iter().map(|node| &node.failure_domain).collect();
+        let needed = usize::try_from(policy.holders_min).unwrap_or(usize::MAX);
+        if failure_domains.len() < needed {
+            warnings.push(format!(
+                "domain {id} has {} nodes in {} failure domains, and policy serial {} demands \
+                 {needed} proven holders in distinct ones: no node of it can be changed",
+                nodes.len(),
+                failure_domains.len(),
+                policy.serial
+            ));
+        }
+    }
+    warnings
 }
 
 /// A fleet as people write it.

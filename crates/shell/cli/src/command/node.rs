@@ -49,6 +49,11 @@ pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     Ok(if is_warned_of(&answer) { report.exit(Exit::Incomplete) } else { report })
 }
 
+/// The status of a node, as its agent tells it.
+pub(crate) fn status(agent: &str) -> Result<Value, Diagnostic> {
+    fetch(agent, "/v1/status")
+}
+
 fn is_warned_of(status: &Value) -> bool {
     let warnings = status.pointer("/heirloom/warnings").and_then(Value::as_array);
     warnings.is_some_and(|warnings| !warnings.is_empty())

@@ -3,43 +3,49 @@
 use std::path::PathBuf;
 
 use heirloom_model::counter::{Epoch, Serial};
-use heirloom_model::digest::{Nonce, ReleaseDigest};
-use heirloom_model::envelope::Envelope;
-use heirloom_model::identifier::{DomainId, ReleaseName};
-use heirloom_model::plan::{Plan, Proposal};
-use heirloom_model::release::ReleaseKind;
+use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::wire;
-use heirloom_registry::network::NetworkState;
-use heirloom_upgrade::checker;
-use heirloom_upgrade::planner::{self, PlanError, PlanReport, PlanRequest, WaveSize};
-use serde_json::{Value, json};
+use heirloom_registry::activity::Activity;
+use heirloom_registry::domain::DomainState;
+use heirloom_upgrade::planner::{Arrangement, PlanRequest, WaveSize};
 
 use crate::code::Code;
-use crate::command::plan::{findings_json, findings_text, is_sound};
+use crate::command::plan_make;
 use crate::diagnostic::Diagnostic;
 use crate::ledger::{Access, Ledger, LogArgs};
-use crate::output::{self, Report, table};
+use crate::output::{self, Report};
 use crate::{file, key};
 
 /// What to plan.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wish {
-    /// How to arrange the steps
+    /// How to arrange the steps: `rolling` or `handover`
     #[arg(long, value_enum, default_value = "rolling")]
     strategy: Strategy,
     /// The domain; by default the only one
     #[arg(long, value_name = "ID")]
     domain: Option<DomainId>,
-    /// Release that runs now, by name or digest; by default the one that registered
+    /// Release that runs now, by name or digest; by default the one that holds
     #[arg(long, value_name = "RELEASE")]
     from: Option<String>,
     /// Release that shall run, by name or digest
     #[arg(long, value_name = "RELEASE")]
     to: String,
-    /// How many nodes change together, at most: `half`, `one`, or a number
-    #[arg(long, value_name = "SIZE", default_value = "half", value_parser = wave_size)]
-    wave_size: WaveSize,
-    /// After the first wave nothing goes on before this epoch
+    /// Handover: the node; by default the active one, or the only one
+    #[arg(long, value_name = "NODE")]
+    node: Option<NodeId>,
+    /// Handover: the upgrader's release, by name or digest
+    #[arg(long, value_name = "RELEASE", required_if_eq("strategy", "handover"))]
+    via: Option<String>,
+    /// Serial of the policy that completes the plan: rolling always has one, by default the next;
+    /// a handover only if it is given
+    #[arg(long, value_name = "SERIAL")]
+    withdraw: Option<Serial>,
+    /// Rolling: how many nodes change together, at most: `half`, `one`, or a number; by default
+    /// `half`
+    #[arg(long, value_name = "SIZE", value_parser = wave_size)]
+    wave_size: Option<WaveSize>,
+    /// Rolling: after the first wave nothing goes on before this epoch
     #[arg(long, value_name = "EPOCH")]
     upgrade_epoch: Option<Epoch>,
     /// For how many epochs from now steps may start
@@ -52,6 +58,8 @@ pub(crate) struct Wish {
 enum Strategy {
     /// Many replicas, one wave after the other
     Rolling,
+    /// One node, from the old release through an upgrader to the new one
+    Handover,
 }
 
 /// What to plan, and where to write it.
@@ -74,13 +82,13 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
     let proposer = args.propose.as_deref().map(key::read).transpose()?;
     let access = if proposer.is_some() { Access::Append } else { Access::Read };
     let mut ledger = args.log.open(access)?;
-    let (plan, report) = make(&args.wish, &ledger)?;
+    let (plan, report) = plan_make::decide(&args.wish.request(&ledger)?, &ledger.state)?;
     file::create(&args.out, &wire::encode(&plan))?;
     let index = match &proposer {
-        Some(key) => Some(ledger.append(&proposal(&plan, key))?),
+        Some(key) => Some(ledger.append(&plan_make::proposal(&plan, key))?),
         None => None,
     };
-    let (mut json, mut text) = show(&plan, &report);
+    let (mut json, mut text) = plan_make::show(&plan, &report);
     if let Some(fields) = json.as_object_mut() {
         fields.insert("file".to_owned(), args.out.display().to_string().into());
         fields.insert("index".to_owned(), index.map(|index| index.0).into());
@@ -104,127 +112,83 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
     Ok(Report::new("plan.created", json, text))
 }
 
-/// Plans, and lets the checker look at the plan. A plan with faults never leaves this function.
-pub(crate) fn make(wish: &Wish, ledger: &Ledger) -> Result<(Plan, PlanReport), Diagnostic> {
-    let Strategy::Rolling = wish.strategy;
-    let domain = ledger.domain(wish.domain)?;
-    let state = &ledger.state;
-    let mut nonce = [0; 32];
-    key::random(&mut nonce);
-    let published =
-        state.domain(&domain).map_or(Serial(0), heirloom_registry::domain::DomainState::published);
-    let withdraw = published.next();
-    let request = PlanRequest {
-        domain,
-        from: match &wish.from {
-            Some(given) => release(given, state)?,
-            None => running(&domain, state)?,
-        },
-        to: release(&wish.to, state)?,
-        wave_size: wish.wave_size,
-        upgrade_epoch: wish.upgrade_epoch,
-        not_after: Epoch(state.epoch().0.saturating_add(wish.epochs)),
-        nonce: Nonce::new(nonce),
-        withdraw: withdraw
-            .ok_or_else(|| Diagnostic::new(Code::InputValue, "no policy serial is left"))?,
-    };
-    let (plan, report) = planner::plan(&request, state).map_err(|error| refused(&error))?;
-    let findings = checker::check(&plan, state);
-    if !is_sound(&findings) {
-        let message = "the checker found faults in the plan that was made; it was discarded";
-        return Err(Diagnostic::new(Code::PlanFindings, message)
-            .cause(findings_text(&findings).trim_end())
-            .cause(findings_json(&findings).to_string())
-            .hint("this is a fault of the planner or of the checker: please report it"));
+impl Wish {
+    /// What the planner is asked for, as the log shows the domain.
+    pub(crate) fn request(&self, ledger: &Ledger) -> Result<PlanRequest, Diagnostic> {
+        let domain = ledger.domain(self.domain)?;
+        let state = &ledger.state;
+        let arrangement = match self.strategy {
+            Strategy::Rolling => self.rolling(state.domain(&domain))?,
+            Strategy::Handover => self.handover(&domain, ledger)?,
+        };
+        let from = match (&self.from, &arrangement) {
+            (Some(release), _) => plan_make::release(release, state)?,
+            (None, Arrangement::Handover { node, .. }) => {
+                plan_make::running(&domain, [node], state)?
+            }
+            (None, _) => {
+                let nodes = state.nodes_of(domain).map(|node| &node.node);
+                plan_make::running(&domain, nodes, state)?
+            }
+        };
+        Ok(PlanRequest {
+            domain,
+            from,
+            to: plan_make::release(&self.to, state)?,
+            not_after: plan_make::last_epoch(state, self.epochs),
+            nonce: plan_make::nonce(),
+            arrangement,
+        })
     }
-    for note in &report.notes {
-        output::note(&note.to_string());
-    }
-    for finding in &findings {
-        output::note(&finding.to_string());
-    }
-    Ok((plan, report))
-}
 
-/// A plan as a proposal of one operator.
-pub(crate) fn proposal(plan: &Plan, key: &heirloom_model::signature::SigningKey) -> Envelope {
-    let proposal = Proposal { network: plan.network, plan: wire::encode(plan) };
-    Envelope::signed(&proposal, [key])
-}
-
-/// What was decided.
-pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
-    let waves: Vec<Vec<String>> =
-        report.waves.iter().map(|wave| wave.iter().map(ToString::to_string).collect()).collect();
-    let mut rows = vec![
-        ("plan", plan.digest().to_string()),
-        ("from", plan.from.measurement.to_string()),
-        ("to", plan.to.measurement.to_string()),
-        ("steps", format!("{}, and {} on the way back", report.steps, report.rollback_steps)),
-        ("no return", format!("from step {}", plan.point_of_no_return)),
-        ("holders", format!("at least {} proven outside every wave", report.need)),
-    ];
-    for wave in &waves {
-        rows.push(("wave", wave.join(" ")));
-    }
-    let json = json!({
-        "plan": plan.digest().to_string(),
-        "domain": plan.domain.to_string(),
-        "strategy": plan.strategy.name(),
-        "from": plan.from.measurement.to_string(),
-        "to": plan.to.measurement.to_string(),
-        "waves": waves,
-        "holders_min": report.need,
-        "steps": report.steps,
-        "rollback_steps": report.rollback_steps,
-        "point_of_no_return": plan.point_of_no_return.0,
-        "bytes": report.bytes,
-        "withdraw_policy": plan.policy.next().map(|serial| serial.0),
-        "not_after": plan.not_after.0,
-        "notes": report.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    });
-    (json, table(&rows))
-}
-
-fn refused(error: &PlanError) -> Diagnostic {
-    Diagnostic::new(Code::PlanRefused, "there is no safe plan").because(error).hint(error.hint())
-}
-
-/// A release by digest or name.
-fn release(given: &str, state: &NetworkState) -> Result<ReleaseDigest, Diagnostic> {
-    if let Ok(digest) = given.parse() {
-        return Ok(digest);
-    }
-    let name: ReleaseName = crate::input::value("release", given)?;
-    let mut found = state.releases().filter(|(_, release)| release.name == name);
-    found.next().map(|(digest, _)| *digest).ok_or_else(|| {
-        Diagnostic::new(Code::LogNothing, format!("the log has no release named {name}"))
-    })
-}
-
-/// The one release that the domain's nodes registered with last.
-fn running(domain: &DomainId, state: &NetworkState) -> Result<ReleaseDigest, Diagnostic> {
-    let known = state.domain(domain);
-    let mut found: Vec<ReleaseDigest> = state
-        .nodes_of(*domain)
-        .filter_map(|node| known?.registration(&node.node))
-        .flat_map(|seen| state.releases_with(seen.result().measurement()))
-        .filter(|release| release.kind == ReleaseKind::Keeper)
-        .map(|release| release.digest())
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    match found.as_slice() {
-        [one] => Ok(*one),
-        [] => {
-            let message = "no node of the domain registered with a known release";
-            Err(Diagnostic::new(Code::LogNothing, message).hint("name the release with --from"))
+    fn rolling(&self, domain: Option<&DomainState>) -> Result<Arrangement, Diagnostic> {
+        if self.node.is_some() || self.via.is_some() {
+            return Err(belongs("--node and --via", "--strategy handover"));
         }
-        _ => {
-            let message = "the nodes of the domain registered with more than one release";
-            Err(Diagnostic::new(Code::InputMissing, message).hint("name the release with --from"))
+        let published = domain.map_or(Serial(0), DomainState::published);
+        let withdraw = self.withdraw.or_else(|| published.next());
+        Ok(Arrangement::Rolling {
+            wave_size: self.wave_size.unwrap_or_default(),
+            upgrade_epoch: self.upgrade_epoch,
+            withdraw: withdraw
+                .ok_or_else(|| Diagnostic::new(Code::InputValue, "no policy serial is left"))?,
+        })
+    }
+
+    fn handover(&self, domain: &DomainId, ledger: &Ledger) -> Result<Arrangement, Diagnostic> {
+        if self.wave_size.is_some() || self.upgrade_epoch.is_some() {
+            return Err(belongs("--wave-size and --upgrade-epoch", "--strategy rolling"));
+        }
+        let missing = || Diagnostic::new(Code::InputMissing, "no upgrader was named");
+        let via = self.via.as_deref().ok_or_else(|| missing().hint("give --via RELEASE"))?;
+        let node = match &self.node {
+            Some(node) => node.clone(),
+            None => only_node(domain, ledger)?,
+        };
+        let via = plan_make::release(via, &ledger.state)?;
+        Ok(Arrangement::Handover { node, via, withdraw: self.withdraw })
+    }
+}
+
+/// The node of the active holder, or the domain's only node.
+fn only_node(domain: &DomainId, ledger: &Ledger) -> Result<NodeId, Diagnostic> {
+    let known = ledger.state.domain(domain);
+    if let Some(active) = known.map(DomainState::activity).and_then(Activity::active) {
+        return Ok(active.node().clone());
+    }
+    let mut nodes = ledger.state.nodes_of(*domain);
+    match (nodes.next(), nodes.next()) {
+        (Some(node), None) => Ok(node.node.clone()),
+        (None, _) => Err(Diagnostic::new(Code::LogNothing, "the domain has no node")),
+        (Some(_), Some(_)) => {
+            let message = "the domain has more than one node";
+            Err(Diagnostic::new(Code::InputMissing, message).hint("name one with --node"))
         }
     }
+}
+
+fn belongs(options: &str, strategy: &str) -> Diagnostic {
+    Diagnostic::new(Code::InputValue, format!("{options} belong to {strategy}"))
 }
 
 fn wave_size(text: &str) -> Result<WaveSize, String> {

@@ -6,7 +6,8 @@ use heirloom_model::counter::{SecurityVersion, Serial};
 use heirloom_model::digest::{NetworkId, PlanDigest};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::{
-    ApplicationRule, AppraisalPolicy, HolderRule, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
+    ApplicationRule, AppraisalPolicy, HolderRole, HolderRule, KeyScope, PlatformRule, Policy,
+    Sharing, TcbLevel, UpdateMode,
 };
 use serde::Deserialize;
 
@@ -24,6 +25,8 @@ struct PolicyInput {
     holders_min: u32,
     session_seconds_max: u64,
     ephemeral_epochs: u32,
+    forget_after_epochs: u32,
+    update: String,
     not_after: String,
     holder: Vec<HolderInput>,
     #[serde(default)]
@@ -38,6 +41,7 @@ struct HolderInput {
     /// Read only to be refused: a signer is never enough to hold a key.
     signer: Option<toml::Value>,
     security_version: u64,
+    role: String,
     gives_to: Vec<String>,
 }
 
@@ -92,6 +96,8 @@ pub(crate) fn parse(
         ephemeral_epochs: found.ephemeral_epochs,
         not_after: input::time("not_after", &found.not_after)?,
         completes,
+        forget_after_epochs: found.forget_after_epochs,
+        update: update(&found.update)?,
     })
 }
 
@@ -113,6 +119,7 @@ fn holder(found: &HolderInput) -> Result<HolderRule, Diagnostic> {
         measurement,
         security_version: SecurityVersion(found.security_version),
         gives_to: input::sorted("holder.gives_to", gives_to, |to| *to)?,
+        role: role(&found.role)?,
     })
 }
 
@@ -168,6 +175,18 @@ fn sharing(word: &str) -> Result<Sharing, Diagnostic> {
         "exclusive" => Ok(Sharing::Exclusive),
         _ => Err(other_word("sharing", word, &["replicated", "exclusive"])),
     }
+}
+
+fn update(word: &str) -> Result<UpdateMode, Diagnostic> {
+    let known = [UpdateMode::Ask, UpdateMode::Auto];
+    let found = known.into_iter().find(|mode| view::update(*mode) == word);
+    found.ok_or_else(|| other_word("update", word, &known.map(view::update)))
+}
+
+fn role(word: &str) -> Result<HolderRole, Diagnostic> {
+    let known = [HolderRole::Keeper, HolderRole::Upgrader];
+    let found = known.into_iter().find(|role| role.name() == word);
+    found.ok_or_else(|| other_word("holder.role", word, &known.map(HolderRole::name)))
 }
 
 /// Every level that a policy can accept. Revoked is not among them.

@@ -7,7 +7,7 @@ use heirloom_model::statement::StatementKind;
 use serde_json::json;
 
 use crate::diagnostic::Diagnostic;
-use crate::ledger::{Access, LogArgs};
+use crate::ledger::{Access, Ledger, LogArgs};
 use crate::output::Report;
 use crate::statement;
 
@@ -17,18 +17,29 @@ pub(crate) struct Args {
     /// Statement file
     file: PathBuf,
     #[command(flatten)]
-    log: LogArgs,
+    pub(crate) log: LogArgs,
 }
 
 /// Publishes a statement of one kind.
 pub(crate) fn run(args: &Args, kind: StatementKind) -> Result<Report, Diagnostic> {
-    let envelope = read(&args.file, kind)?;
-    append(&args.log, &envelope)
+    append(&args.log, &args.envelope(kind)?)
+}
+
+impl Args {
+    /// The statement, of this kind, whose signatures verify.
+    pub(crate) fn envelope(&self, kind: StatementKind) -> Result<Envelope, Diagnostic> {
+        read(&self.file, kind)
+    }
 }
 
 /// Appends a statement and reports where it is.
 pub(crate) fn append(log: &LogArgs, envelope: &Envelope) -> Result<Report, Diagnostic> {
-    let at = log.open(Access::Append)?.append(envelope)?;
+    append_to(&mut log.open(Access::Append)?, envelope)
+}
+
+/// Appends a statement to an open log and reports where it is.
+pub(crate) fn append_to(ledger: &mut Ledger, envelope: &Envelope) -> Result<Report, Diagnostic> {
+    let at = ledger.append(envelope)?;
     let kind = envelope.kind.name();
     let json = json!({ "kind": kind, "index": at.0 });
     Ok(Report::new("published", json, format!("{kind} published as log entry {at}\n")))

@@ -9,7 +9,7 @@ use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{ArtifactDigest, DigestOf as _};
 use heirloom_model::limit::ARTIFACTS_MAX;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::release::{Artifact, Release, ReleaseKind};
+use heirloom_model::release::{Artifact, Release};
 
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
@@ -26,20 +26,10 @@ pub(crate) fn release(bundle: &Path, not_after: Time) -> Result<Release, Diagnos
             Diagnostic::new(Code::BundleMalformed, message).because(&error)
         })?;
     let (secs, manifest) = (verified.secs(), verified.manifest());
-    let kind = match (&manifest.domain, &manifest.application) {
-        // An application may name the domain that it asks.
-        (_, Some(_)) => ReleaseKind::Application,
-        (Some(_), None) => ReleaseKind::Keeper,
-        (None, None) => {
-            let message = format!("{} has a manifest of no kind", bundle.display());
-            let cause = "it must name the domain of a keeper, or an application";
-            return Err(Diagnostic::new(Code::BundleMalformed, message).cause(cause));
-        }
-    };
     Ok(Release {
         network: manifest.network,
         name: manifest.release.clone(),
-        kind,
+        kind: manifest.kind,
         security_version: SecurityVersion(u64::from(secs.isv_svn)),
         measurements: vec![Measurement::Sgx(secs.measurement)],
         signer: secs.signer,

@@ -3,22 +3,23 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use heirloom_model::counter::LogIndex;
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::DomainId;
-use heirloom_model::plan::{Abort, Step};
+use heirloom_model::plan::{Abort, Action, Step};
 use heirloom_registry::network::NetworkState;
-use heirloom_registry::plan::{PlanState, PlanStatus};
+use heirloom_registry::plan::{Consent, PlanState, PlanStatus};
 use heirloom_upgrade::gate;
 use serde_json::{Value, json};
 
 use crate::code::Code;
-use crate::command::{plan, plan_create, upgrade_watch};
+use crate::command::{node, plan, plan_create, plan_make, upgrade_watch};
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
+use crate::key;
 use crate::ledger::{Access, Ledger, LogArgs};
-use crate::output::{self, Report, columns, table};
-use crate::{file, key};
+use crate::output::{Report, columns, table};
 
 /// Verbs.
 #[derive(Debug, clap::Subcommand)]
@@ -57,6 +58,10 @@ pub(crate) struct Status {
     /// The domain; by default the only one
     #[arg(long, value_name = "ID")]
     domain: Option<DomainId>,
+    /// Address of the interface of the node's agent, `http://host:port`: what it measured of the
+    /// latest switch-over is shown too
+    #[arg(long, value_name = "URL")]
+    agent: Option<String>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -87,30 +92,18 @@ pub(crate) fn run(command: &Command, context: Context) -> Result<Report, Diagnos
 fn start(args: &Start) -> Result<Report, Diagnostic> {
     let key = key::read(&args.key)?;
     let mut ledger = args.log.open(Access::Append)?;
-    let (plan, report) = plan_create::make(&args.wish, &ledger)?;
-    if let Some(out) = &args.out {
-        file::create(out, &heirloom_model::wire::encode(&plan))?;
-    }
-    let at = ledger.append(&plan_create::proposal(&plan, &key))?;
-    let (mut json, mut text) = plan_create::show(&plan, &report);
-    if let Some(fields) = json.as_object_mut() {
-        fields.insert("index".to_owned(), at.0.into());
-    }
-    let digest = plan.digest();
-    output::line(
-        &mut text,
-        format_args!(
-            "\nproposed as log entry {at}; nothing happens before enough operators approve it:\n  \
-         heirloom plan show {digest}\n  heirloom plan approve --plan {digest} --key FILE"
-        ),
-    );
-    Ok(Report::new("upgrade.started", json, text))
+    let request = args.wish.request(&ledger)?;
+    plan_make::start(&request, &mut ledger, &key, args.out.as_deref())
 }
 
 fn status(args: &Status) -> Result<Report, Diagnostic> {
     let ledger = args.log.open(Access::Read)?;
     let found = latest(&ledger, args.plan, args.domain)?;
-    let view = View::of(found, &ledger.state);
+    let mut view = View::of(found, &ledger.state);
+    if let Some(agent) = &args.agent {
+        let status = node::status(agent)?;
+        view.milliseconds = status.pointer("/heirloom/switch_over_ms").and_then(Value::as_f64);
+    }
     let text = view.text();
     Ok(Report::new("upgrade.status", view.json(), text))
 }
@@ -162,6 +155,50 @@ pub(crate) struct View {
     /// For each node, the next step and what it waits for.
     pub(crate) next: Vec<Next>,
     not_after: u64,
+    consent: Consent,
+    /// When an exclusive domain changes its active holder.
+    switch: Option<Switch>,
+    /// How long nobody was active, as the agent measured it.
+    milliseconds: Option<f64>,
+}
+
+/// The entries with which the old holder said that it stops, and the new one that it begins.
+struct Switch {
+    suspended: Option<LogIndex>,
+    activated: Option<LogIndex>,
+}
+
+impl Switch {
+    /// The switch of a plan that has one.
+    fn of(found: &PlanState) -> Option<Self> {
+        let step = |wanted: fn(&Action) -> bool| {
+            found.plan().steps.iter().find(|step| wanted(&step.action)).map(|step| step.id)
+        };
+        let suspends = step(|action| matches!(action, Action::Suspend(_)))?;
+        let activates = step(|action| matches!(action, Action::Activate(_)))?;
+        Some(Self {
+            suspended: found.witnessed_at(suspends),
+            activated: found.witnessed_at(activates),
+        })
+    }
+
+    /// For people. The log has no clock: milliseconds are the agent's.
+    fn text(&self, milliseconds: Option<f64>) -> String {
+        match (self.suspended, self.activated) {
+            (None, _) => "not yet: the old holder is active".to_owned(),
+            (Some(suspended), None) => {
+                format!("the old holder is suspended since log entry {suspended}: nobody is active")
+            }
+            (Some(suspended), Some(activated)) => {
+                let entries = activated.0.saturating_sub(suspended.0);
+                let measured = milliseconds.map_or_else(
+                    || "ask the agent how long it took, with --agent".to_owned(),
+                    |milliseconds| format!("{milliseconds:.1} ms by the agent's clock"),
+                );
+                format!("over, within {entries} log entries; {measured}")
+            }
+        }
+    }
 }
 
 /// What comes next on one node.
@@ -207,6 +244,9 @@ impl View {
             lapsed: found.approvals().values().filter(|end| **end < state.epoch()).count(),
             next,
             not_after: plan.not_after.0,
+            consent: found.consent(),
+            switch: Switch::of(found),
+            milliseconds: None,
         }
     }
 
@@ -242,6 +282,13 @@ impl View {
                 })
             })
             .collect();
+        let switch = self.switch.as_ref().map(|switch| {
+            json!({
+                "suspended": switch.suspended.map(|at| at.0),
+                "activated": switch.activated.map(|at| at.0),
+                "milliseconds": self.milliseconds,
+            })
+        });
         json!({
             "plan": self.digest.to_string(),
             "status": self.status.name(),
@@ -250,6 +297,11 @@ impl View {
             "steps": self.total,
             "approvals": self.approvals,
             "approvals_lapsed": self.lapsed,
+            "consent": match self.consent {
+                Consent::Operators => "operators",
+                Consent::Policy => "policy",
+            },
+            "switch_over": switch,
             "not_after": self.not_after,
             "next": next,
         })
@@ -257,18 +309,25 @@ impl View {
 
     /// For people.
     fn text(&self) -> String {
-        let approvals = match self.lapsed {
-            0 => self.approvals.to_string(),
-            lapsed => format!("{}, of which {lapsed} lapsed", self.approvals),
+        let approvals = match (self.consent, self.lapsed) {
+            (Consent::Policy, _) => "none needed: the policy gave them in advance".to_owned(),
+            (Consent::Operators, 0) => self.approvals.to_string(),
+            (Consent::Operators, lapsed) => {
+                format!("{}, of which {lapsed} lapsed", self.approvals)
+            }
         };
-        let mut text = table(&[
+        let mut rows = vec![
             ("plan", self.digest.to_string()),
             ("status", self.status.name().to_owned()),
             ("approvals", approvals),
             ("steps", format!("{} of {} done", self.done, self.total)),
             ("no return", self.side().to_owned()),
             ("last epoch", self.not_after.to_string()),
-        ]);
+        ];
+        if let Some(switch) = &self.switch {
+            rows.push(("switch-over", switch.text(self.milliseconds)));
+        }
+        let mut text = table(&rows);
         if !self.next.is_empty() {
             let rows: Vec<Vec<String>> = self
                 .next

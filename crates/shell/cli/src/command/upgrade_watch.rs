@@ -152,7 +152,10 @@ fn event(
             let about = content.get("plan")?.as_str()?;
             (about == digest.to_string()).then(|| format!("{} by an operator", kind.name()))?
         }
-        StatementKind::Registration | StatementKind::PossessionProof => {
+        StatementKind::Registration
+        | StatementKind::PossessionProof
+        | StatementKind::Suspension
+        | StatementKind::Activation => {
             format!("{} of {}", kind.name(), content.get("node")?.as_str()?)
         }
         StatementKind::Epoch | StatementKind::Policy => kind.name().to_owned(),
