@@ -56,3 +56,6 @@ fn answers(asked: &Challenged) -> impl Iterator<Item = Proof> {
         asked_at: asked.at(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,8 +200,8 @@ impl fmt::Display for Shortfall {
 /// count alike: both hold a sealed copy.
 ///
 /// Of several proofs by the seats of one node the best counts; a node or failure domain counts
-/// once, however often it is listed. Failure domains are what the fleet says; the machine is what evidence shows:
-/// domains whose holders answered from one machine count once.
+/// once, however often it is listed. Failure domains are what the fleet says; the machine is what
+/// evidence shows: domains whose holders answered from one machine count once.
 pub fn no_loss(
     requirement: &Requirement<'_>,
     copies: &[KeyCopy],

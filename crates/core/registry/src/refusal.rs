@@ -257,7 +257,7 @@ refusals! {
     "other-platform" "platform {found} is not that of the active holder"
     OtherPlatform { found: PlatformId = "Attested.", };
     /// The holder does not have exactly the committed keyring.
-    "keyring-mismatch" "generation {generation} with checksum {checksum} is not the committed keyring"
+    "keyring-mismatch" "generation {generation} with checksum {checksum} is not what is committed"
     KeyringMismatch {
         generation: Generation = "Held.",
         checksum: Checksum = "Held.",

@@ -1,7 +1,9 @@
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::MrEnclave;
-use heirloom_model::policy::{AppraisalPolicy, HolderRule, PlatformRule, Sharing};
+use heirloom_model::policy::{
+    AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Sharing, UpdateMode,
+};
 
 use super::*;
 
@@ -16,6 +18,7 @@ fn policy(holders_min: u32, rules: &[(Measurement, u64, &[Measurement])]) -> Pol
         measurement: *measurement,
         security_version: SecurityVersion(*version),
         gives_to: gives_to.to_vec(),
+        role: HolderRole::Keeper,
     };
     Policy {
         network: NetworkId::new([9; 32]),
@@ -36,6 +39,8 @@ fn policy(holders_min: u32, rules: &[(Measurement, u64, &[Measurement])]) -> Pol
         ephemeral_epochs: 1,
         not_after: Time(1_000),
         completes: None,
+        forget_after_epochs: 1,
+        update: UpdateMode::Ask,
     }
 }
 
@@ -52,7 +57,12 @@ fn copy(number: usize, failure_domain: &str) -> KeyCopy {
         node: node(number),
         failure_domain: failure_domain.parse().unwrap(),
         condition: Condition::Steady,
+        changing: BTreeSet::new(),
     }
+}
+
+fn seat(number: usize, measurement: Measurement) -> Seat {
+    Seat::new(&node(number), &measurement)
 }
 
 /// The machine of this number.
@@ -128,19 +138,93 @@ fn conditions_and_effects_take_a_proven_holder_away() {
     let policy = both_ways();
     let requirement = requirement(&policy, 2);
     let proofs = [good(1), good(2)];
-    for (condition, why) in [(Condition::Changing, Why::Changing), (Condition::Lost, Why::Lost)] {
-        let copies = [KeyCopy { condition, ..copy(1, "a") }, copy(2, "b")];
+    for (first, why) in [
+        (KeyCopy { changing: BTreeSet::from([OLD]), ..copy(1, "a") }, Why::Changing),
+        (KeyCopy { condition: Condition::Lost, ..copy(1, "a") }, Why::Lost),
+    ] {
+        // What is said once more of the same node, and better, changes nothing.
+        let copies = [first, copy(1, "a"), copy(2, "b")];
         let found = shortfall(no_loss(&requirement, &copies, &proofs, &NextEffect::None));
         assert_eq!(found.missing[0].why, why);
     }
     let copies = [copy(1, "a"), copy(2, "b")];
-    let gone = BTreeSet::from([node(1)]);
+    let gone = BTreeSet::from([seat(1, OLD)]);
     let found = shortfall(no_loss(&requirement, &copies, &proofs, &NextEffect::TakeAway(&gone)));
     assert_eq!(found.missing[0].why, Why::TakenAway);
     assert_eq!(
         found.to_string(),
         "1 of 2 failure domains would have a proven holder: node-1 (it is taken away next)"
     );
+}
+
+/// The seats of node 1 that proved, that change and that are taken away, and why it does not count
+/// then; none if it does.
+#[test]
+fn every_seat_of_a_node_is_judged_on_its_own() {
+    type Row = (&'static [Measurement], &'static [Measurement], &'static [Measurement]);
+    let rows: [(Row, Option<Why>); 12] = [
+        ((&[OLD], &[], &[]), None),
+        ((&[OLD], &[NEW], &[NEW]), None),
+        ((&[OLD], &[OLD], &[]), Some(Why::Changing)),
+        ((&[OLD], &[], &[OLD]), Some(Why::TakenAway)),
+        ((&[OLD, NEW], &[], &[OLD]), None),
+        ((&[OLD, NEW], &[OLD], &[]), None),
+        ((&[OLD, NEW], &[OLD], &[NEW]), Some(Why::TakenAway)),
+        ((&[OLD, NEW], &[OLD, NEW], &[]), Some(Why::Changing)),
+        ((&[OLD, NEW], &[], &[OLD, NEW]), Some(Why::TakenAway)),
+        ((&[OLD, NEW], &[OLD], &[OLD]), None),
+        ((&[], &[], &[OLD]), Some(Why::NoProof)),
+        ((&[], &[OLD], &[]), Some(Why::NoProof)),
+    ];
+    let policy = both_ways();
+    for ((proven, changing, taken), expected) in rows {
+        let changing = changing.iter().copied().collect();
+        let copies = [KeyCopy { changing, ..copy(1, "a") }];
+        let prove = |measurement: &Measurement| Proof { measurement: *measurement, ..good(1) };
+        let proofs: Vec<Proof> = proven.iter().map(prove).collect();
+        let taken = taken.iter().map(|code| seat(1, *code)).collect();
+        let next = NextEffect::TakeAway(&taken);
+        let found = no_loss(&requirement(&policy, 1), &copies, &proofs, &next);
+        match expected {
+            None => assert_eq!(found.unwrap().holders(), [node(1)]),
+            Some(why) => assert_eq!(shortfall(found).missing[0].why, why),
+        }
+    }
+}
+
+/// What is said of a seat concerns no other node that runs the same code.
+#[test]
+fn the_same_code_on_another_node_is_another_seat() {
+    let policy = both_ways();
+    let copies =
+        [KeyCopy { changing: BTreeSet::from([OLD]), ..copy(1, "a") }, copy(2, "b"), copy(3, "c")];
+    let gone = BTreeSet::from([seat(2, OLD)]);
+    let proofs = [good(1), good(2), good(3)];
+    let next = NextEffect::TakeAway(&gone);
+    let found = no_loss(&requirement(&policy, 1), &copies, &proofs, &next).unwrap();
+    assert_eq!(found.holders(), [node(3)]);
+}
+
+/// A seat that is gone with its whole node, and a proof of a node that nobody listed.
+#[test]
+fn a_lost_node_loses_every_seat_and_a_stranger_counts_nowhere() {
+    let policy = both_ways();
+    let copies = [KeyCopy { condition: Condition::Lost, ..copy(1, "a") }];
+    let proofs = [good(1), Proof { measurement: NEW, ..good(1) }, good(2)];
+    let found = shortfall(no_loss(&requirement(&policy, 1), &copies, &proofs, &NextEffect::None));
+    assert_eq!((found.found, found.missing[0].why), (0, Why::Lost));
+}
+
+/// It holds a sealed copy like any keeper; that it never serves is no matter of loss.
+#[test]
+fn an_upgrader_that_proved_is_a_survivor() {
+    let mut policy = both_ways();
+    policy.holders[1].role = HolderRole::Upgrader;
+    let copies = [copy(1, "a")];
+    let proofs = [good(1), Proof { measurement: NEW, ..good(1) }];
+    let old = BTreeSet::from([seat(1, OLD)]);
+    let next = NextEffect::TakeAway(&old);
+    assert!(no_loss(&requirement(&policy, 1), &copies, &proofs, &next).is_ok());
 }
 
 #[test]
@@ -184,8 +268,19 @@ fn the_policy_raises_what_is_needed_and_nothing_lowers_it_below_one() {
     assert_eq!((found.needed, found.found), (1, 0));
 }
 
-/// Every world of three nodes: two failure domains, every fault, every condition, every effect.
-/// The judge counts with sets of its own.
+/// How a node stands in a small world.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    /// Another of its seats is changing.
+    Steady,
+    /// The seat that answers is changing.
+    Changing,
+    /// The node is gone.
+    Lost,
+}
+
+/// Every world of three nodes: two failure domains, every fault, every condition of the seat that
+/// answers or of another one, every effect on one of both. The judge counts with sets of its own.
 #[test]
 fn no_small_world_is_judged_wrongly() {
     let policy = both_ways();
@@ -194,7 +289,7 @@ fn no_small_world_is_judged_wrongly() {
         .chain([Some(good(1))])
         .collect();
     let good_kind = kinds.len() - 1;
-    let conditions = [Condition::Steady, Condition::Changing, Condition::Lost];
+    let conditions = [Standing::Steady, Standing::Changing, Standing::Lost];
     let per_node = kinds.len() * conditions.len() * 2 * 2;
     let mut worlds = 0_u32;
     let mut refused = 0_u32;
@@ -211,16 +306,26 @@ fn no_small_world_is_judged_wrongly() {
         for number in 1..=3 {
             let (kind, condition) = (digit(kinds.len()), conditions[digit(conditions.len())]);
             let (domain, take) = (["a", "b"][digit(2)], digit(2) == 1);
-            copies.push(KeyCopy { condition, ..copy(number, domain) });
+            let other = Measurement::Sgx(MrEnclave::new([4; 32]));
+            let answers = kinds[kind].as_ref().map_or(OLD, |proof| proof.measurement);
+            copies.push(KeyCopy {
+                condition: match condition {
+                    Standing::Lost => Condition::Lost,
+                    Standing::Steady | Standing::Changing => Condition::Steady,
+                },
+                changing: BTreeSet::from([match condition {
+                    Standing::Changing => answers,
+                    Standing::Steady | Standing::Lost => other,
+                }]),
+                ..copy(number, domain)
+            });
             proofs.extend(kinds[kind].clone().map(|proof| Proof {
                 node: node(number),
                 platform: Some(platform(number)),
                 ..proof
             }));
-            if take {
-                taken.insert(node(number));
-            }
-            if kind == good_kind && condition == Condition::Steady && !take {
+            taken.insert(seat(number, if take { answers } else { other }));
+            if kind == good_kind && condition == Standing::Steady && !take {
                 expected.insert(domain);
             }
         }
@@ -288,7 +393,7 @@ proptest::proptest! {
             (0..12).map(|number| copy(number, &format!("d{}", number % domains))).collect();
         let judge = |proven: &BTreeSet<usize>, taken: &BTreeSet<usize>| {
             let proofs: Vec<Proof> = proven.iter().map(|number| good(*number)).collect();
-            let taken = taken.iter().map(|number| node(*number)).collect();
+            let taken = taken.iter().map(|number| seat(*number, OLD)).collect();
             no_loss(&requirement, &copies, &proofs, &NextEffect::TakeAway(&taken)).is_ok()
         };
         let before = judge(&proven, &taken);

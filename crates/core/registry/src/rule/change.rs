@@ -84,7 +84,7 @@ impl NetworkState {
             }
             Change::StepResult(result) => self.commit_result(result, at),
             Change::Suspension(statement, attested) => {
-                self.commit_suspension(&statement, attested, at);
+                self.commit_suspension(&statement, &attested, at);
             }
             Change::Activation(statement, attested) => {
                 self.commit_activation(&statement, attested, at);
@@ -160,7 +160,7 @@ impl NetworkState {
     fn commit_suspension(
         &mut self,
         statement: &Verified<Suspension>,
-        attested: Attested,
+        attested: &Attested,
         at: LogIndex,
     ) {
         let step = statement.step;

@@ -40,6 +40,7 @@ pub(crate) fn examine(state: &NetworkState, envelope: &Envelope) -> Result<Chang
     check_ground(domain, &plan)?;
     check_shape(state, &plan)?;
     check_actions(state, policy, &plan)?;
+    check_successor(domain, policy, &plan)?;
     check_placements(state, policy, &plan)?;
     check_edges(policy, &plan)?;
     match proposer.consent {
@@ -191,6 +192,16 @@ fn check_actions(state: &NetworkState, policy: &Policy, plan: &Plan) -> Result<(
         }
     }
     Ok(())
+}
+
+/// While the active holder is suspended, only a plan says who is next. One that says nothing would
+/// take the place of the last one that did, and of its way back.
+fn check_successor(domain: &DomainState, policy: &Policy, plan: &Plan) -> Result<(), Refusal> {
+    let activates = |step: &Step| matches!(step.action, Action::Activate(_));
+    let orphaned = policy.sharing == Sharing::Exclusive
+        && domain.activity.suspended().is_some()
+        && !plan.steps.iter().any(activates);
+    if orphaned { Err(Refusal::PlanMismatch { what: "active holder" }) } else { Ok(()) }
 }
 
 /// Whether an action is about code that the plan names, in a role that the action can have.
