@@ -11,14 +11,15 @@
 
 use heirloom_attest::result::AttestationResult;
 use heirloom_model::counter::{SecurityVersion, Serial, Time};
-use heirloom_model::digest::{NetworkId, Nonce};
+use heirloom_model::digest::{ChannelDigest, NetworkId, Nonce};
 use heirloom_model::domain::LogPosition;
 use heirloom_model::evidence::{ReportData, SessionRole};
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::policy::Policy;
+use heirloom_model::policy::{HolderRole, Policy, Sharing};
 use heirloom_model::protocol::{Hello, Introduction, SESSION_VERSION};
 use heirloom_model::signature::PublicKey;
+use heirloom_registry::activity::Activity;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::refusal::Refusal;
 
@@ -53,6 +54,7 @@ pub struct Peer {
     role: SessionRole,
     domain: DomainId,
     key: PublicKey,
+    channel: ChannelDigest,
     result: AttestationResult,
     authenticated_at: Time,
     trust: Trust,
@@ -166,11 +168,21 @@ impl Handshake {
             role,
             domain: self.domain,
             key: *peer_key,
+            channel: self.channel(peer_key),
             result,
             authenticated_at: now,
             trust,
             as_of: introduction.as_of,
         })
+    }
+
+    /// The channel, as both ends know it.
+    fn channel(&self, peer_key: &PublicKey) -> ChannelDigest {
+        let (initiator, responder) = match self.role {
+            SessionRole::Initiator => (&self.key, peer_key),
+            SessionRole::Responder => (peer_key, &self.key),
+        };
+        ChannelDigest::of_channel(&self.exporter, initiator, responder)
     }
 
     fn expect(&self, peer: &Hello) -> Result<(), HandshakeError> {
@@ -204,6 +216,11 @@ impl Peer {
     /// The key that authenticated its end of the channel.
     pub fn key(&self) -> &PublicKey {
         &self.key
+    }
+
+    /// The channel that this session runs in: equal at both ends, and nowhere else.
+    pub fn channel(&self) -> &ChannelDigest {
+        &self.channel
     }
 
     /// What its evidence showed.
@@ -258,10 +275,27 @@ fn opposite(role: SessionRole) -> SessionRole {
 
 /// A peer that the policy in force lets hold the domain's keyring.
 ///
-/// Only [`expect_holder`] makes one. An application that has one may believe the keys that this
-/// peer sends.
+/// Only [`expect_holder`] makes one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Holder {
+    measurement: Measurement,
+    role: HolderRole,
+    policy: Serial,
+}
+
+/// A peer that may answer applications of the domain: a keeper, and in an exclusive domain the
+/// one instance that the log names as the active holder.
+///
+/// Only [`expect_server`] makes one. An application that has one may believe the keys that this
+/// peer sends:
+///
+/// ```compile_fail
+/// fn forge(server: heirloom_keeper::handshake::Server) -> heirloom_keeper::handshake::Server {
+///     heirloom_keeper::handshake::Server { ..server }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Server {
     measurement: Measurement,
     policy: Serial,
 }
@@ -305,6 +339,20 @@ pub enum NotAHolder {
         /// What the rule demands.
         required: SecurityVersion,
     },
+    /// The code only carries keyrings from one keeper to the next.
+    #[error("policy serial {policy} lets {measurement} carry keys and not serve them")]
+    NotAKeeper {
+        /// The policy in force.
+        policy: Serial,
+        /// The code.
+        measurement: Measurement,
+    },
+    /// The domain is exclusive, and the log names another active holder or none.
+    #[error("the instance {instance} is not the active holder of an exclusive domain")]
+    NotActive {
+        /// The peer's instance.
+        instance: PublicKey,
+    },
 }
 
 impl Holder {
@@ -313,9 +361,57 @@ impl Holder {
         self.measurement
     }
 
+    /// What the policy lets it do with the keyring.
+    pub fn role(&self) -> HolderRole {
+        self.role
+    }
+
     /// The policy that names it.
     pub fn policy(&self) -> Serial {
         self.policy
+    }
+}
+
+impl Server {
+    /// Its code.
+    pub fn measurement(&self) -> Measurement {
+        self.measurement
+    }
+
+    /// The policy that names it.
+    pub fn policy(&self) -> Serial {
+        self.policy
+    }
+}
+
+/// Expects that the peer may answer applications of `domain` now.
+pub fn expect_server(
+    peer: &Peer,
+    network: &NetworkState,
+    domain: &DomainId,
+) -> Result<Server, NotAHolder> {
+    let Holder { measurement, role, policy } = expect_holder(peer, network, domain)?;
+    match role {
+        HolderRole::Keeper => {}
+        HolderRole::Upgrader => return Err(NotAHolder::NotAKeeper { policy, measurement }),
+    }
+    let known = network.domain(domain).ok_or(NotAHolder::NoPolicy)?;
+    let in_force = known.policy().ok_or(NotAHolder::NoPolicy)?;
+    let is_server = match in_force.sharing {
+        Sharing::Replicated => true,
+        Sharing::Exclusive => is_active(known.activity(), &peer.key),
+    };
+    if is_server {
+        return Ok(Server { measurement, policy });
+    }
+    Err(NotAHolder::NotActive { instance: peer.key })
+}
+
+/// Whether the log names this instance as the active holder of an exclusive domain.
+pub(crate) fn is_active(activity: &Activity, instance: &PublicKey) -> bool {
+    match activity {
+        Activity::Active(active) => active.instance() == instance,
+        Activity::None | Activity::Suspended(_) => false,
     }
 }
 
@@ -357,5 +453,5 @@ pub(crate) fn permit_holder(
         let required = rule.security_version;
         return Err(NotAHolder::SecurityVersionTooLow { policy: serial, measurement, required });
     }
-    Ok(Holder { measurement, policy: serial })
+    Ok(Holder { measurement, role: rule.role, policy: serial })
 }

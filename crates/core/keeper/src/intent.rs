@@ -41,8 +41,18 @@ pub struct FileWrite {
 pub struct Intent<T> {
     writes: Vec<FileWrite>,
     removals: Vec<String>,
+    removing: Removing,
     change: Change,
     answer: T,
+}
+
+/// What the removals of an intent are for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Removing {
+    /// Tidiness: a later intent repeats what fails.
+    Leftovers,
+    /// They are the effect itself.
+    Secrets,
 }
 
 /// Evidence that the files of one intent are durable. Only [`Intent::persist`] makes one.
@@ -55,7 +65,7 @@ pub struct Durable {
 
 impl<T> Intent<T> {
     pub(crate) fn new(answer: T) -> Self {
-        Self { writes: Vec::new(), removals: Vec::new(), change: Change::default(), answer }
+        Self::with(Vec::new(), Vec::new(), Change::default(), answer)
     }
 
     pub(crate) fn with(
@@ -64,7 +74,7 @@ impl<T> Intent<T> {
         change: Change,
         answer: T,
     ) -> Self {
-        Self { writes, removals, change, answer }
+        Self { writes, removals, removing: Removing::Leftovers, change, answer }
     }
 
     /// The files to make durable, in order.
@@ -72,39 +82,63 @@ impl<T> Intent<T> {
         &self.writes
     }
 
-    /// The files that may go once the writes are durable.
+    /// The files that may go once the writes are durable. Those of a keeper that gives up its
+    /// copy must go.
     pub fn removals(&self) -> &[String] {
         &self.removals
     }
 
-    /// Makes every file durable. A removal that fails is repeated by a later intent.
+    /// Makes every file durable. A removal that fails is repeated by a later intent, unless it is
+    /// what this one is about.
     pub fn persist(&self, store: &mut dyn StateStore) -> Result<Durable, StoreError> {
         for write in &self.writes {
             store.write(&write.name, &write.bytes)?;
         }
         let mut removed = Vec::new();
         for name in &self.removals {
-            if store.remove(name).is_ok() {
-                removed.push(name.clone());
+            match (store.remove(name), self.removing) {
+                (Ok(()), _) => removed.push(name.clone()),
+                (Err(_), Removing::Leftovers) => {}
+                (Err(error), Removing::Secrets) => return Err(error),
             }
         }
         Ok(Durable { files: self.files(), removed })
     }
 
     /// Checks that the receipt belongs to this intent, and unlocks change and answer.
-    pub(crate) fn release(self, receipt: Durable) -> (Change, Vec<String>, T) {
+    pub(crate) fn release(self, receipt: Durable) -> Released<T> {
         let Durable { files, removed } = receipt;
         assert!(files == self.files(), "a receipt is traded for the intent that it was made for");
-        (self.change, removed, self.answer)
+        let written = self.writes.into_iter().map(|write| write.name).collect();
+        Released { change: self.change, written, removed, answer: self.answer }
     }
 
-    /// Digest of what must be durable.
+    /// Digest of what must be durable: what is written, and what must be gone.
     fn files(&self) -> [u8; 32] {
-        let parts: Vec<[u8; 32]> = self
-            .writes
-            .iter()
+        let writes = self.writes.iter();
+        let mut parts: Vec<[u8; 32]> = writes
             .flat_map(|write| [sha256(&[write.name.as_bytes()]), sha256(&[&write.bytes])])
             .collect();
+        if self.removing == Removing::Secrets {
+            parts.extend(self.removals.iter().map(|name| sha256(&[b"gone", name.as_bytes()])));
+        }
         sha256(&[parts.as_flattened()])
     }
+}
+
+impl Intent<()> {
+    /// Removes files that hold secrets. Nothing takes effect before all of them are gone.
+    pub(crate) fn burning(removals: Vec<String>, change: Change) -> Self {
+        Self { writes: Vec::new(), removals, removing: Removing::Secrets, change, answer: () }
+    }
+}
+
+/// An intent that was traded for its receipt.
+pub(crate) struct Released<T> {
+    pub(crate) change: Change,
+    /// The files that are durable now.
+    pub(crate) written: Vec<String>,
+    /// The files that are gone.
+    pub(crate) removed: Vec<String>,
+    pub(crate) answer: T,
 }

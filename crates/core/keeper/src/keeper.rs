@@ -10,8 +10,8 @@
 //!   [`Intent`], and [`Keeper::complete`] takes effect only in exchange for a receipt.
 //! * Absent is never read as new. A keeper without files is empty, and becomes a holder only by
 //!   what the log orders: creating one ordered generation, or receiving what is committed.
-//! * An exclusive domain never has two active holders: its keyring is given to nobody. A handover
-//!   needs a suspension that the log records, and there is no such statement yet.
+//! * An exclusive domain never has two active holders: only the instance that the log names
+//!   serves, and its keyring moves only by a handover.
 //! * Unreadable key material is never overwritten. A keeper that found some writes no key file
 //!   at all until its files are quarantined and it starts again.
 //! * Sealing gives no freshness: the newest log position, policy and generation are witnessed in
@@ -23,11 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use heirloom_model::admin::{KeeperStatus, Unreadable};
-use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial};
+use heirloom_model::counter::{Epoch, Generation, Moment, SecurityVersion, Serial};
 use heirloom_model::digest::{NetworkId, Nonce};
-use heirloom_model::domain::{HoldingOrigin, LogPosition};
+use heirloom_model::domain::{HoldingOrigin, LogPosition, PlanStep};
 use heirloom_model::identifier::{DomainId, NodeId};
-use heirloom_model::policy::Policy;
+use heirloom_model::policy::{HolderRole, Policy, Sharing};
 use heirloom_model::protocol::ServingState;
 use heirloom_model::sealed::Witness;
 use heirloom_model::secret::Secret;
@@ -37,21 +37,26 @@ use heirloom_registry::network::NetworkState;
 
 use crate::file::{FileName, Kind};
 use crate::handshake::{is_expired, permit_holder};
-use crate::intent::{Durable, Intent, StoredFile};
+use crate::intent::{Durable, Intent, Released, StoredFile};
 use crate::keyring::{Batch, Coverage, Gap, Keyring};
 use crate::port::{Platform, PlatformError, PlatformIdentity};
 
 pub mod error;
+mod exclusive;
 mod follow;
+mod forget;
 mod generation;
+mod hand_over;
 mod load;
 pub mod replicate;
+mod reseal;
 mod serve;
 mod status;
 
 use self::error::KeeperError;
+use self::exclusive::Attendance;
 
-/// What a keeper is told when it starts. Network and domain come from the measured manifest.
+/// What a keeper is told when it starts. Network, domain and role come from the measured manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeeperConfig {
     /// Its network.
@@ -60,6 +65,8 @@ pub struct KeeperConfig {
     pub domain: DomainId,
     /// Where it runs. Not measured: only the fleet decides what a node may do.
     pub node: NodeId,
+    /// What it does with the keyring. The policy must say the same.
+    pub role: HolderRole,
 }
 
 /// Why a keeper does not start. Bad sealed state is not among the reasons: that is a state.
@@ -104,9 +111,16 @@ pub struct Keeper {
     witness_files: BTreeSet<u64>,
     /// Files that durable ones have made worthless.
     stale: BTreeSet<String>,
+    /// Files that were sealed at lower security versions than the present ones.
+    older: BTreeSet<String>,
     sequence: u64,
     /// Which generation was the newest committed one when each of the last epochs began.
     epochs: BTreeMap<Epoch, Option<Generation>>,
+    attendance: Attendance,
+    /// The step by which this instance said that it serves no more. Never taken back.
+    suspended: Option<PlanStep>,
+    /// Whether the log ever named this instance as the active holder.
+    was_active: bool,
     served: AtomicU64,
     refused: AtomicU64,
 }
@@ -140,6 +154,16 @@ pub(crate) struct Change {
     pub(crate) promoted: Vec<Nonce>,
     pub(crate) witness: Option<(u64, Witness)>,
     pub(crate) stale: Vec<String>,
+    pub(crate) identity: Option<PlatformIdentity>,
+    pub(crate) memory: Memory,
+}
+
+/// What becomes of the secrets in memory.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Memory {
+    #[default]
+    Kept,
+    Wiped,
 }
 
 impl Keeper {
@@ -177,8 +201,12 @@ impl Keeper {
             admission: Admission::Open,
             witness_files: loaded.witness_files,
             stale: BTreeSet::new(),
+            older: loaded.older,
             sequence: loaded.sequence,
             epochs: BTreeMap::new(),
+            attendance: Attendance::default(),
+            suspended: None,
+            was_active: false,
             served: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         })
@@ -187,13 +215,25 @@ impl Keeper {
     /// Trades an intent and the receipt that its files are durable for its answer. Only now does
     /// it take effect.
     pub fn complete<T>(&mut self, intent: Intent<T>, receipt: Durable) -> T {
-        let (change, removed, answer) = intent.release(receipt);
+        let Released { change, written, removed, answer } = intent.release(receipt);
         self.stale.extend(change.stale);
+        for name in &written {
+            self.older.remove(name);
+        }
         for name in removed {
+            self.older.remove(&name);
             if let Kind::Sealed(FileName::Witness { sequence }) = FileName::classify(&name) {
                 self.witness_files.remove(&sequence);
             }
             self.stale.remove(&name);
+        }
+        if let Some(identity) = change.identity {
+            self.identity = identity;
+        }
+        if change.memory == Memory::Wiped {
+            self.keyring = Keyring::new(self.config.domain);
+            self.proposals.clear();
+            self.origin = HoldingOrigin::Received;
         }
         for batch in change.batches {
             self.sequence = self.sequence.saturating_add(1);
@@ -233,7 +273,15 @@ impl Keeper {
     /// While the log is still being fed and has not reached what was witnessed before, the state
     /// is [`ServingState::RolledBack`]: from inside nobody can tell a log that is still coming
     /// from one that was cut off.
+    ///
+    /// In an exclusive domain the state depends on the time: this is the state at the latest
+    /// moment that the keeper was told.
     pub fn state(&self) -> ServingState {
+        self.state_at(self.attendance.now())
+    }
+
+    /// What the keeper is doing at this moment, if it is not told anything until then.
+    pub fn state_at(&self, now: Moment) -> ServingState {
         if self.unreadable.is_some() {
             return ServingState::Unreadable;
         }
@@ -249,19 +297,31 @@ impl Keeper {
         if !self.is_permitted(policy) {
             return ServingState::Withdrawn;
         }
-        match (self.coverage, self.admission) {
-            (Some(Coverage::Complete), Admission::Open) => ServingState::Ready,
-            (Some(Coverage::Complete), Admission::Draining) => ServingState::Draining,
-            (Some(Coverage::Missing(_)), _) if self.keyring.newest().is_some() => {
+        match self.coverage {
+            Some(Coverage::Complete) => self.holding_state(policy.sharing, now),
+            Some(Coverage::Missing(_)) if self.keyring.newest().is_some() => {
                 ServingState::Replicating
             }
-            (Some(Coverage::Missing(_)) | None, _) => ServingState::Empty,
+            Some(Coverage::Missing(_)) | None => ServingState::Empty,
         }
     }
 
-    /// What the keeper says about itself.
-    pub fn status(&self) -> KeeperStatus {
-        status::status(self)
+    /// The state of a keeper that holds everything.
+    fn holding_state(&self, sharing: Sharing, now: Moment) -> ServingState {
+        match (self.config.role, sharing, self.admission) {
+            (HolderRole::Upgrader, _, _) => ServingState::Carrying,
+            (HolderRole::Keeper, Sharing::Exclusive, _) => self.exclusive_state(now),
+            (HolderRole::Keeper, Sharing::Replicated, Admission::Open) => ServingState::Ready,
+            (HolderRole::Keeper, Sharing::Replicated, Admission::Draining) => {
+                ServingState::Draining
+            }
+        }
+    }
+
+    /// What the keeper says about itself at this moment. The address is empty: the core does not
+    /// know where it can be reached.
+    pub fn status(&self, now: Moment) -> KeeperStatus {
+        status::status(self, now)
     }
 
     /// What it was told when it started.
@@ -312,6 +372,11 @@ impl Keeper {
             .ok_or_else(|| KeeperError::State { state: self.state() })
     }
 
+    /// Whether the domain may have several active holders; none before a policy.
+    fn sharing(&self) -> Option<Sharing> {
+        self.network.policy(&self.config.domain).map(|policy| policy.sharing)
+    }
+
     fn policy_serial(&self) -> Serial {
         self.network.policy(&self.config.domain).map_or(Serial(0), |policy| policy.serial)
     }
@@ -324,11 +389,12 @@ impl Keeper {
         SecurityVersion(u64::from(self.identity.isv_svn))
     }
 
-    /// Whether a policy lets this code hold keys now.
+    /// Whether a policy lets this code hold keys now, in its role.
     fn is_permitted(&self, policy: &Policy) -> bool {
         !self.identity.debug
             && !is_expired(policy, &self.network)
-            && permit_holder(policy, &self.identity.measurement, self.security_version()).is_ok()
+            && permit_holder(policy, &self.identity.measurement, self.security_version())
+                .is_ok_and(|holder| holder.role() == self.config.role)
     }
 
     fn is_rolled_back(&self) -> bool {
@@ -368,6 +434,12 @@ impl Keeper {
 
     fn broken_chain(&self) -> Unreadable {
         Unreadable::BrokenChain { newest: self.keyring.newest().unwrap_or_default() }
+    }
+
+    /// Refuses unless this code was measured for this role.
+    fn expect_role(&self, needed: HolderRole) -> Result<(), KeeperError> {
+        let role = self.config.role;
+        if role == needed { Ok(()) } else { Err(KeeperError::Role { role }) }
     }
 
     /// Refuses with a reason unless this code, on this platform, may write key files now.

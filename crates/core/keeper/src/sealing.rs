@@ -10,7 +10,7 @@
 //! [`keeper`](crate::keeper) for what is done about that.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce as AeadNonce, UnboundKey};
-use heirloom_model::admin::Unreadable;
+use heirloom_model::admin::{SealingAge, Unreadable};
 use heirloom_model::context;
 use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Nonce, sha256};
@@ -56,6 +56,8 @@ pub struct Subject {
 pub struct Opened {
     /// What it is about, authenticated.
     pub subject: Subject,
+    /// Whether it was sealed at lower security versions than the present ones.
+    pub age: SealingAge,
     /// The content.
     pub content: Zeroizing<Vec<u8>>,
 }
@@ -150,8 +152,13 @@ pub fn open(
         .map_err(|_| corrupt())?
         .len();
     content.truncate(size);
+    let SealRecipe::Sgx(recipe) = header.recipe;
+    // Nothing that was sealed at higher versions opens.
+    let is_current =
+        (recipe.isv_svn, recipe.cpu_svn) == (identity.isv_svn, identity.cpu_svn);
+    let age = if is_current { SealingAge::Current } else { SealingAge::Older };
     let SealedHeader { purpose, domain, first, last, sequence, .. } = header;
-    Ok(Opened { subject: Subject { purpose, domain, first, last, sequence }, content })
+    Ok(Opened { subject: Subject { purpose, domain, first, last, sequence }, age, content })
 }
 
 /// What can be said against a header without a key. It is not authenticated yet; so this only

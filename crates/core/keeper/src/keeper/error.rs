@@ -5,8 +5,10 @@ use heirloom_model::counter::Generation;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::log::BrokenChain;
 use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
 
+use crate::handover::{NotAttested, NotAuthorised};
 use crate::handshake::NotAHolder;
 use crate::keyring::BadGenerations;
 use crate::port::PlatformError;
@@ -67,20 +69,57 @@ pub enum KeeperError {
     /// The platform says that this code can be read from outside.
     #[error("debug code never holds keys")]
     Debug,
+    /// Code of this role does no such thing.
+    #[error("this code is measured as {} and does no such thing", .role.name())]
+    Role {
+        /// The role of this code.
+        role: HolderRole,
+    },
+    /// The challenge is for another instance on this node.
+    #[error("{asked} is asked, this code is {own}")]
+    OtherCode {
+        /// Who is asked.
+        asked: Measurement,
+        /// This code.
+        own: Measurement,
+    },
+    /// The keyring of an exclusive domain moves only by a handover.
+    #[error("the domain is exclusive: its keyring moves only by a handover")]
+    Exclusive,
+    /// Only exclusive domains have one active holder.
+    #[error("the domain is not exclusive: no holder is the active one")]
+    NotExclusive,
+    /// Only an instance that unsealed the keyring when it started becomes active.
+    #[error("this instance received keys since it started; only a restarted one becomes active")]
+    NotRecovered,
+    /// The log does not allow it.
+    #[error(transparent)]
+    NotAuthorised(#[from] NotAuthorised),
+    /// The other side of a handover is not believed.
+    #[error(transparent)]
+    NotAttested(#[from] NotAttested),
 }
 
 impl From<KeeperError> for AdminRefusal {
     fn from(error: KeeperError) -> Self {
         match error {
             KeeperError::State { state } => Self::State { state },
+            KeeperError::Role { .. }
+            | KeeperError::Exclusive
+            | KeeperError::NotExclusive
+            | KeeperError::NotRecovered
+            | KeeperError::NotAuthorised(_) => Self::NotAuthorised(error.to_string()),
             KeeperError::Unreadable(unreadable) => Self::Unreadable(unreadable),
             KeeperError::Log(_) | KeeperError::ProposalLost { .. } => Self::Log(error.to_string()),
-            KeeperError::NotInLog => Self::NotInLog,
+            KeeperError::NotInLog | KeeperError::OtherCode { .. } => Self::NotInLog,
             KeeperError::NotOnDisk { .. } => Self::Storage(error.to_string()),
             KeeperError::NotAHolder(_)
             | KeeperError::NoEdge { .. }
             | KeeperError::BadGenerations(_)
-            | KeeperError::OtherDomain { .. } => Self::NotReplicated(error.to_string()),
+            | KeeperError::OtherDomain { .. }
+            | KeeperError::NotAttested(_) => {
+                Self::NotReplicated(heirloom_model::causes::with_causes(&error))
+            }
             KeeperError::Platform(_) => Self::Platform(error.to_string()),
             KeeperError::Debug => Self::Debug,
         }

@@ -1,6 +1,7 @@
 //! Following the log, and what becomes durable because of it.
 
-use heirloom_model::counter::{Epoch, Generation, Serial};
+use heirloom_model::admin::Ticket;
+use heirloom_model::counter::{Epoch, Generation, Moment, Serial};
 use heirloom_model::domain::LogPosition;
 use heirloom_model::limit::EPHEMERAL_EPOCHS_MAX;
 use heirloom_model::log::LogEntry;
@@ -25,13 +26,23 @@ impl Keeper {
     /// out, the next call makes another one.
     ///
     /// If an entry does not continue the log, those before it were followed all the same.
+    ///
+    /// `attended` says that these entries are the end of the log, which was read after this
+    /// ticket was given: so long as it was given lately, the active holder of an exclusive domain
+    /// knows that it still is.
     pub fn follow(
         &mut self,
         platform: &dyn Platform,
         entries: &[LogEntry],
+        attended: Option<Ticket>,
+        now: Moment,
     ) -> Result<Intent<LogPosition>, KeeperError> {
+        self.attendance.pass(now);
         for entry in entries {
             self.follow_one(entry)?;
+        }
+        if let Some(ticket) = attended {
+            self.attendance.looked(ticket);
         }
         self.refresh();
         self.settle(platform)
@@ -42,6 +53,7 @@ impl Keeper {
         let committed = self.committed().map(|committed| committed.generation);
         // A statement that the fold refuses has no effect, and that is all.
         let _applied = self.network.apply(entry)?;
+        self.notice_activity(entry.index);
         if self.network.epoch() != epoch {
             self.epochs.insert(self.network.epoch(), committed);
             let kept = u64::try_from(EPHEMERAL_EPOCHS_MAX).unwrap_or(u64::MAX);

@@ -4,6 +4,8 @@ use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::domain::{GenerationReceipt, PossessionProof, Registration};
 use heirloom_model::envelope::Envelope;
+use heirloom_model::policy::HolderRole;
+use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{ReplicatedGeneration, ServingState};
 use heirloom_model::sealed::SealedPurpose;
 use heirloom_model::secret::Secret;
@@ -70,6 +72,7 @@ impl Keeper {
         if asked.domain != self.config.domain || !asked.targets.contains(&self.config.node) {
             return Err(KeeperError::NotInLog);
         }
+        self.expect_asked(asked.code)?;
         self.expect_holder_state()?;
         self.probe(platform, files)?;
         let committed = self.committed().ok_or(KeeperError::NotInLog)?;
@@ -195,6 +198,7 @@ impl Keeper {
     /// The open order with this nonce, if this keeper may take part in it now: it holds all
     /// generations before, and it may write.
     fn open_order(&self, order: Nonce) -> Result<&OpenOrder, KeeperError> {
+        self.expect_role(HolderRole::Keeper)?;
         self.expect_writable()?;
         let open = self.domain_state().and_then(|domain| domain.order());
         let open = open.filter(|open| open.order().nonce == order).ok_or(KeeperError::NotInLog)?;
@@ -211,7 +215,22 @@ impl Keeper {
             | ServingState::Replicating
             | ServingState::Unreadable
             | ServingState::RolledBack
-            | ServingState::Withdrawn => Err(KeeperError::State { state }),
+            | ServingState::Withdrawn
+            | ServingState::Standby
+            | ServingState::Suspended
+            | ServingState::Superseded
+            | ServingState::Unattended
+            | ServingState::Carrying => Err(KeeperError::State { state }),
+        }
+    }
+
+    /// Expects that a challenge is for this code. Without any, it is for the node's keeper.
+    fn expect_asked(&self, code: Option<Measurement>) -> Result<(), KeeperError> {
+        let own = self.identity.measurement;
+        match code {
+            Some(asked) if asked != own => Err(KeeperError::OtherCode { asked, own }),
+            Some(_) => Ok(()),
+            None => self.expect_role(HolderRole::Keeper),
         }
     }
 
@@ -224,18 +243,11 @@ impl Keeper {
     /// Refuses unless this keeper holds everything that is committed.
     pub(super) fn expect_holder_state(&self) -> Result<(), KeeperError> {
         self.expect_writable()?;
-        match self.state() {
-            ServingState::Ready | ServingState::Draining => Ok(()),
-            state @ (ServingState::Empty
-            | ServingState::Starting
-            | ServingState::Replicating
-            | ServingState::Unreadable
-            | ServingState::RolledBack
-            | ServingState::Withdrawn) => Err(KeeperError::State { state }),
-        }
+        let state = self.state();
+        if state.holds() { Ok(()) } else { Err(KeeperError::State { state }) }
     }
 
-    fn reload(&self, platform: &dyn Platform, files: &[StoredFile]) -> Result<Loaded, KeeperError> {
+    pub(super) fn reload(&self, platform: &dyn Platform, files: &[StoredFile]) -> Result<Loaded, KeeperError> {
         let loaded = load(platform, &self.identity, &self.config.domain, files)?;
         match loaded.unreadable {
             Some(unreadable) => Err(KeeperError::Unreadable(unreadable)),
@@ -244,7 +256,7 @@ impl Keeper {
     }
 
     /// A statement signed by the instance key, with evidence for exactly this statement.
-    fn attested<T: Statement>(
+    pub(super) fn attested<T: Statement>(
         &self,
         platform: &dyn Platform,
         statement: &T,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heirloom_model::admin::Unreadable;
+use heirloom_model::admin::{SealingAge, Unreadable};
 use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::identifier::DomainId;
@@ -34,6 +34,8 @@ pub(crate) struct Loaded {
     pub(crate) witness_files: BTreeSet<u64>,
     pub(crate) sequence: u64,
     pub(crate) unreadable: Option<Unreadable>,
+    /// Files that were sealed at lower security versions than the present ones.
+    pub(crate) older: BTreeSet<String>,
 }
 
 /// Opens every file. What cannot be opened is named in `unreadable`, the first one in the order
@@ -51,6 +53,7 @@ pub(crate) fn load(
         witness_files: BTreeSet::new(),
         sequence: 0,
         unreadable: None,
+        older: BTreeSet::new(),
     };
     let mut witnesses = Vec::new();
     let ordered: BTreeMap<&str, &StoredFile> =
@@ -101,7 +104,8 @@ impl Loaded {
         stored: &StoredFile,
     ) -> Result<(), OpenError> {
         let corrupt = || Unreadable::Corrupt { file: stored.name.clone() };
-        let Opened { subject, content } = open(platform, identity, domain, stored)?;
+        let Opened { subject, age, content } = open(platform, identity, domain, stored)?;
+        self.note_age(age, stored);
         self.sequence = self.sequence.max(subject.sequence);
         match name {
             FileName::Keyring { first, last } => {
@@ -136,17 +140,26 @@ impl Loaded {
         let mut reason = None;
         for (sequence, stored) in witnesses.into_iter().rev() {
             match or_platform(open_witness(platform, identity, domain, sequence, stored))? {
-                Ok(witness) => {
-                    self.witness = Some((sequence, witness));
-                    return Ok(());
+                Ok((witness, age)) => {
+                    self.note_age(age, stored);
+                    self.witness.get_or_insert((sequence, witness));
                 }
                 Err(unreadable) => reason = reason.or(Some(unreadable)),
             }
         }
-        if let Some(reason) = reason {
+        if let Some(reason) = reason.filter(|_| self.witness.is_none()) {
             self.note(reason);
         }
         Ok(())
+    }
+
+    fn note_age(&mut self, age: SealingAge, stored: &StoredFile) {
+        match age {
+            SealingAge::Current => {}
+            SealingAge::Older => {
+                self.older.insert(stored.name.clone());
+            }
+        }
     }
 
     fn note(&mut self, reason: Unreadable) {
@@ -160,15 +173,16 @@ fn open_witness(
     domain: &DomainId,
     sequence: u64,
     stored: &StoredFile,
-) -> Result<Witness, OpenError> {
+) -> Result<(Witness, SealingAge), OpenError> {
     let corrupt = || Unreadable::Corrupt { file: stored.name.clone() };
-    let Opened { subject, content } = open(platform, identity, domain, stored)?;
+    let Opened { subject, age, content } = open(platform, identity, domain, stored)?;
     let none = Generation(0);
     expect_subject(&subject, SealedPurpose::Witness, none, none, stored)?;
     if subject.sequence != sequence {
         return Err(corrupt().into());
     }
-    Ok(wire::decode(&content).map_err(|_| corrupt())?)
+    let witness = wire::decode(&content).map_err(|_| corrupt())?;
+    Ok((witness, age))
 }
 
 fn proposal(generation: Generation, content: &[u8]) -> Option<(Nonce, Proposal)> {

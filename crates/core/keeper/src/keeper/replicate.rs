@@ -2,7 +2,7 @@
 
 use heirloom_model::admin::Progress;
 use heirloom_model::counter::Generation;
-use heirloom_model::policy::Sharing;
+use heirloom_model::policy::{HolderRole, Sharing};
 use heirloom_model::protocol::{PeerRequest, ReplicatedGeneration, ServingState};
 
 use super::error::KeeperError;
@@ -42,10 +42,13 @@ impl ReplicationRequest {
 }
 
 impl Keeper {
-    /// What is missing of what the log committed, newest first; none if nothing is, or if this
-    /// keeper may not hold keys now.
+    /// What is missing of what the log committed, newest first; none if nothing is, if this
+    /// keeper may not hold keys now, or if it receives them only by a handover.
     pub fn replication_next(&self) -> Option<ReplicationRequest> {
         if !matches!(self.state(), ServingState::Empty | ServingState::Replicating) {
+            return None;
+        }
+        if self.expect_replicated().is_err() {
             return None;
         }
         self.gap().map(|gap| ReplicationRequest { gap })
@@ -68,10 +71,21 @@ impl Keeper {
         sent: &[ReplicatedGeneration],
     ) -> Result<Intent<Option<Progress>>, KeeperError> {
         self.expect_writable()?;
+        self.expect_replicated()?;
         let state = self.state();
         let request = self.replication_next().ok_or(KeeperError::State { state })?;
         self.expect_giver(from)?;
-        let batch = request.gap.fill(&self.config.domain, sent)?;
+        self.take_batch(platform, request.gap, sent)
+    }
+
+    /// Verifies generations for a gap, and seals them.
+    pub(super) fn take_batch(
+        &self,
+        platform: &dyn Platform,
+        gap: Gap,
+        sent: &[ReplicatedGeneration],
+    ) -> Result<Intent<Option<Progress>>, KeeperError> {
+        let batch = gap.fill(&self.config.domain, sent)?;
         let file = self.keyring_file(platform, &batch, 0)?;
         let progress = self.progress().map(|progress| Progress {
             received: progress.received.saturating_add(batch.count()).min(progress.wanted),
@@ -85,11 +99,22 @@ impl Keeper {
     /// That this code may hold is part of every state in which it asks.
     pub(super) fn expect_giver(&self, from: &Peer) -> Result<(), KeeperError> {
         let policy = self.policy()?;
+        self.expect_replicated()?;
         let giver = expect_holder(from, &self.network, &self.config.domain)?;
         let (from, to) = (giver.measurement(), self.identity.measurement);
-        if policy.sharing == Sharing::Replicated && policy.names_edge(&from, &to) {
+        if giver.role() == HolderRole::Keeper && policy.names_edge(&from, &to) {
             return Ok(());
         }
         Err(KeeperError::NoEdge { from, to })
+    }
+
+    /// Expects that keyrings of this domain are given without a plan, between keepers. The only
+    /// copies of an exclusive domain, and those of upgraders, are made by handovers.
+    fn expect_replicated(&self) -> Result<(), KeeperError> {
+        self.expect_role(HolderRole::Keeper)?;
+        match self.sharing() {
+            Some(Sharing::Exclusive) => Err(KeeperError::Exclusive),
+            Some(Sharing::Replicated) | None => Ok(()),
+        }
     }
 }

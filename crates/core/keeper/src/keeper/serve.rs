@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use heirloom_model::counter::{Epoch, Generation};
+use heirloom_model::counter::{Epoch, Generation, Moment};
 use heirloom_model::limit::{EPHEMERAL_EPOCHS_MAX, REPLICATION_BATCH_MAX};
-use heirloom_model::policy::{ApplicationRule, KeyScope, Policy, Sharing};
+use heirloom_model::policy::{ApplicationRule, HolderRole, KeyScope, Policy, Sharing};
 use heirloom_model::protocol::{
     KeyAnswer, KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRefusal, PeerRequest, PeerResponse,
     ReplicatedGeneration, ServingState, WireSecret,
@@ -12,20 +12,26 @@ use heirloom_model::protocol::{
 
 use super::Keeper;
 use crate::derive::{KeyName, Period, derive};
+use crate::handover::NotAttested;
 use crate::handshake::{NotAHolder, Peer, is_expired, permit_holder};
 
 impl Keeper {
     /// Answers one request of an authenticated peer. The policy in force decides at each request,
     /// not when the session began.
-    pub fn serve(&self, peer: &Peer, request: &PeerRequest) -> PeerResponse {
+    ///
+    /// A handover takes more than one request: see [`Self::converse`].
+    pub fn serve(&self, peer: &Peer, request: &PeerRequest, now: Moment) -> PeerResponse {
         let answer = match request {
-            PeerRequest::Key(request) => self.key(peer, request).map(PeerResponse::Key),
+            PeerRequest::Key(request) => self.key(peer, request, now).map(PeerResponse::Key),
             PeerRequest::Replicate { newest, count } => {
                 self.replicate(peer, *newest, *count).map(PeerResponse::Generations)
             }
             PeerRequest::ReplicateProposed { order } => self
                 .replicate_proposed(peer, order)
                 .map(|proposed| PeerResponse::Generations(vec![proposed])),
+            PeerRequest::HandOver(_) | PeerRequest::ProveHandover(_) => {
+                Err(NotAttested::NoChallenge.into())
+            }
         };
         if matches!(request, PeerRequest::Key(_)) {
             let counter = if answer.is_ok() { &self.served } else { &self.refused };
@@ -34,9 +40,14 @@ impl Keeper {
         answer.unwrap_or_else(PeerResponse::Refused)
     }
 
-    fn key(&self, peer: &Peer, request: &KeyRequest) -> Result<KeyAnswer, PeerRefusal> {
+    fn key(
+        &self,
+        peer: &Peer,
+        request: &KeyRequest,
+        now: Moment,
+    ) -> Result<KeyAnswer, PeerRefusal> {
         let policy = self.expect_session(peer)?;
-        let state = self.state();
+        let state = self.state_at(now);
         if state != ServingState::Ready {
             return Err(PeerRefusal::NotServing { state });
         }
@@ -130,7 +141,8 @@ impl Keeper {
         let state = self.state();
         let is_first = self.committed().is_none();
         let holds = matches!(state, ServingState::Ready | ServingState::Draining);
-        if !(holds || is_first && state == ServingState::Empty) {
+        let proposes = self.config.role == HolderRole::Keeper && is_first;
+        if !(holds || proposes && state == ServingState::Empty) {
             return Err(PeerRefusal::NotServing { state });
         }
         let open = self.domain_state().and_then(|domain| domain.order());
@@ -146,7 +158,7 @@ impl Keeper {
     }
 
     /// The policy in force, if the session may still be used under it.
-    fn expect_session(&self, peer: &Peer) -> Result<&Policy, PeerRefusal> {
+    pub(super) fn expect_session(&self, peer: &Peer) -> Result<&Policy, PeerRefusal> {
         let state = self.state();
         let policy = self.network.policy(&self.config.domain);
         let policy = policy.ok_or(PeerRefusal::NotServing { state })?;
@@ -160,16 +172,22 @@ impl Keeper {
     }
 
     /// Judges forward: the policy names the edge from this code to the peer, which is new enough
-    /// for its own rule. Nobody else may hold the keyring of an exclusive domain.
+    /// for its own rule. The keyring of an exclusive domain, and the copy of an upgrader, move
+    /// only by a handover.
     fn expect_edge(&self, peer: &Peer) -> Result<(), PeerRefusal> {
         let policy = self.expect_session(peer)?;
         let (from, to) = (self.identity.measurement, peer.measurement());
         let serial = policy.serial;
-        if policy.sharing == Sharing::Exclusive || !policy.names_edge(&from, &to) {
-            return Err(PeerRefusal::NoEdge { policy: serial, from, to });
+        if policy.sharing == Sharing::Exclusive {
+            return Err(PeerRefusal::Exclusive);
+        }
+        let no_edge = PeerRefusal::NoEdge { policy: serial, from, to };
+        if !policy.names_edge(&from, &to) {
+            return Err(no_edge);
         }
         match permit_holder(policy, &to, peer.result().security_version()) {
-            Ok(_) => Ok(()),
+            Ok(receiver) if receiver.role() == HolderRole::Keeper => Ok(()),
+            Ok(_) => Err(no_edge),
             Err(NotAHolder::SecurityVersionTooLow { policy, measurement, required }) => {
                 Err(PeerRefusal::SecurityVersionTooLow { policy, measurement, required })
             }
@@ -178,14 +196,19 @@ impl Keeper {
                 | NotAHolder::EvidenceTooOld
                 | NotAHolder::NoPolicy
                 | NotAHolder::PolicyExpired { .. }
-                | NotAHolder::NotListed { .. },
-            ) => Err(PeerRefusal::NoEdge { policy: serial, from, to }),
+                | NotAHolder::NotListed { .. }
+                | NotAHolder::NotAKeeper { .. }
+                | NotAHolder::NotActive { .. },
+            ) => Err(no_edge),
         }
     }
 
     /// As [`Self::expect_edge`], from a keeper that holds everything and has not been withdrawn.
     fn expect_receiver(&self, peer: &Peer) -> Result<(), PeerRefusal> {
-        self.expect_session(peer)?;
+        let policy = self.expect_session(peer)?;
+        if policy.sharing == Sharing::Exclusive {
+            return Err(PeerRefusal::Exclusive);
+        }
         match self.state() {
             ServingState::Ready | ServingState::Draining => self.expect_edge(peer),
             state @ (ServingState::Empty
@@ -193,7 +216,12 @@ impl Keeper {
             | ServingState::Replicating
             | ServingState::Unreadable
             | ServingState::RolledBack
-            | ServingState::Withdrawn) => Err(PeerRefusal::NotServing { state }),
+            | ServingState::Withdrawn
+            | ServingState::Standby
+            | ServingState::Suspended
+            | ServingState::Superseded
+            | ServingState::Unattended
+            | ServingState::Carrying) => Err(PeerRefusal::NotServing { state }),
         }
     }
 }

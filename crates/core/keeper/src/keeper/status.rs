@@ -3,15 +3,17 @@
 use std::sync::atomic::Ordering;
 
 use heirloom_attest::oasis::{InitResponse, encode_signed};
-use heirloom_model::admin::{ExtraInfo, FollowedPolicy, Holding, KeeperStatus};
+use heirloom_model::admin::{ExtraInfo, FollowedPolicy, Holding, KeeperStatus, SealingAge};
+use heirloom_model::counter::Moment;
 use heirloom_model::digest::Checksum;
+use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
 
 use super::Keeper;
 use crate::keyring::Coverage;
 
-pub(super) fn status(keeper: &Keeper) -> KeeperStatus {
-    let state = keeper.state();
+pub(super) fn status(keeper: &Keeper, now: Moment) -> KeeperStatus {
+    let state = keeper.state_at(now);
     let policy = keeper
         .network
         .policy(&keeper.config.domain)
@@ -25,7 +27,10 @@ pub(super) fn status(keeper: &Keeper) -> KeeperStatus {
     );
     let progress = keeper.progress().filter(|_| holding.is_none());
     let is_first = keeper.committed().is_none();
-    let may_generate = state == ServingState::Ready || (state == ServingState::Empty && is_first);
+    let may_generate = keeper.config.role == HolderRole::Keeper
+        && (state == ServingState::Ready || (state == ServingState::Empty && is_first));
+    let sealing =
+        if keeper.older.is_empty() { SealingAge::Current } else { SealingAge::Older };
     KeeperStatus {
         state,
         node: keeper.config.node.clone(),
@@ -42,6 +47,10 @@ pub(super) fn status(keeper: &Keeper) -> KeeperStatus {
         extra_info: extra_info(keeper, holding.as_ref(), policy.as_ref()),
         requests_served: keeper.served.load(Ordering::Relaxed),
         requests_refused: keeper.refused.load(Ordering::Relaxed),
+        role: keeper.config.role,
+        // The core has no socket: whoever has one fills this in.
+        address: String::new(),
+        sealing,
     }
 }
 
