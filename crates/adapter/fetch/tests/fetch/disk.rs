@@ -45,7 +45,7 @@ fn a_staged_file_that_is_corrupt_is_set_aside_and_fetched_again() {
 fn a_part_that_is_too_long_is_begun_again() {
     let world = World::new();
     let good = directory(&world.path("mirror"), &content());
-    world.put(".binary.part", &[7; 400_001]);
+    world.put(".binary.part", &vec![7; 400_001]);
     world.fetch(&[&good]).unwrap();
     assert_eq!(world.staged("binary"), Some(content()));
 }

@@ -1,5 +1,7 @@
 //! Releases fetched from real servers and directories, good and bad ones.
 
+#![cfg(test)]
+
 mod bad;
 mod disk;
 mod good;

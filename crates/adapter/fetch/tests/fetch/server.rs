@@ -119,10 +119,10 @@ pub(crate) fn serve_some(
 ) -> std::io::Result<()> {
     let from = asked.from.unwrap_or(0);
     let body = &file[from..];
+    let (last, size) = (file.len() - 1, file.len());
     let (status, range) = match asked.from {
         None => ("200 OK", String::new()),
         Some(_) => {
-            let (last, size) = (file.len() - 1, file.len());
             ("206 Partial Content", format!("Content-Range: bytes {from}-{last}/{size}\r\n"))
         }
     };
@@ -141,7 +141,8 @@ pub(crate) fn answer(
     headers: &[&str],
     body: &[u8],
 ) -> std::io::Result<()> {
-    let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let lines: Vec<String> = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let lines = lines.concat();
     stream
         .write_all(format!("HTTP/1.1 {status}\r\n{lines}Connection: close\r\n\r\n").as_bytes())?;
     stream.write_all(body)

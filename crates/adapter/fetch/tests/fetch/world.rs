@@ -16,7 +16,7 @@ use heirloom_model::release::{Artifact, Release, ReleaseKind};
 
 /// The file of the release: large enough for several reads, and with no two equal parts.
 pub(crate) fn content() -> Vec<u8> {
-    (0_u32..100_000).flat_map(|number| number.to_be_bytes()).collect()
+    (0_u32..100_000).flat_map(u32::to_be_bytes).collect()
 }
 
 /// A file that differs in one byte.
