@@ -223,6 +223,7 @@ fn refused(
         }
         PlatformError::Unsupported(_)
         | PlatformError::NotMeasured
+        | PlatformError::ReportRefused
         | PlatformError::Unreachable(_)
         | PlatformError::Corrupt(_) => OpenError::Platform(error),
     }
