@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod activity;
 mod attested;
 mod clock;
 mod custody;
+mod exclusive;
 mod fleet;
+mod handover;
 mod history;
 mod plan;
 mod policy;

@@ -23,7 +23,7 @@ use heirloom_model::plan::{
     StepResult, Strategy,
 };
 use heirloom_model::policy::{
-    AppraisalPolicy, HolderRule, PlatformRule, Policy, Sharing, TcbLevel,
+    AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Policy, Sharing, TcbLevel, UpdateMode,
 };
 use heirloom_model::release::{Artifact, Release, ReleaseKind};
 use heirloom_model::root::{Role, RoleKeys, Root};
@@ -42,6 +42,8 @@ pub(crate) const DOMAIN: DomainId = DomainId::new([0xd0; 32]);
 pub(crate) const OTHER_DOMAIN: DomainId = DomainId::new([0xd1; 32]);
 pub(crate) const OLD: Measurement = Measurement::Sgx(MrEnclave::new([0x01; 32]));
 pub(crate) const NEW: Measurement = Measurement::Sgx(MrEnclave::new([0x02; 32]));
+/// Code that carries a keyring, and that only the policies of exclusive domains name.
+pub(crate) const UPGRADER: Measurement = Measurement::Sgx(MrEnclave::new([0x04; 32]));
 /// Code that no policy names.
 pub(crate) const STRANGE: Measurement = Measurement::Sgx(MrEnclave::new([0x03; 32]));
 pub(crate) const CHECKSUM: Checksum = Checksum::new([0xc0; 32]);
@@ -92,6 +94,15 @@ impl Instance {
     /// New code on its node, at security version 2.
     pub(crate) fn new(node: &str, measurement: Measurement) -> Self {
         Self::with(node, measurement, 2, LaunchMode::Production)
+    }
+
+    /// The same code on the same node, started once more: with another identity key.
+    pub(crate) fn started(node: &str, measurement: Measurement, start: u8) -> Self {
+        let mut instance = Self::new(node, measurement);
+        let Measurement::Sgx(digest) = measurement;
+        let number = *node.as_bytes().last().unwrap();
+        instance.key = key(0xb0 + digest.as_bytes()[0], number.wrapping_add(0x40 * start));
+        instance
     }
 
     pub(crate) fn with(node: &str, code: Measurement, isv_svn: u16, mode: LaunchMode) -> Self {
@@ -161,13 +172,18 @@ impl World {
 
     /// A network with nodes, endorsements, releases and a policy.
     pub(crate) fn equipped() -> Self {
+        Self::equipped_with(Self::policy)
+    }
+
+    /// As before, with another first policy.
+    pub(crate) fn equipped_with(policy: fn(&Self) -> Policy) -> Self {
         let mut world = Self::begun();
         world.accept(&signed(&world.fleet(), Role::Operator));
         let endorsements = development_root().endorsements(BEGIN);
         world.accept(&Envelope::signed(&endorsements, &role_keys(Role::Operator)[..1]));
         world.accept(&signed(&world.release("keeper-1", OLD), Role::Release));
         world.accept(&signed(&world.release("keeper-2", NEW), Role::Release));
-        world.accept(&signed(&world.policy(), Role::Policy));
+        world.accept(&signed(&policy(&world), Role::Policy));
         world
     }
 
@@ -281,6 +297,7 @@ impl World {
             measurement,
             security_version: SecurityVersion(2),
             gives_to: vec![to],
+            role: HolderRole::Keeper,
         };
         let published = self.state.domain(&DOMAIN).map(DomainState::published);
         Policy {
@@ -302,6 +319,8 @@ impl World {
             ephemeral_epochs: 5,
             not_after: END,
             completes: None,
+            forget_after_epochs: 2,
+            update: UpdateMode::Ask,
         }
     }
 
@@ -357,6 +376,7 @@ impl World {
             verifier: name("n1"),
             targets: vec![name("n1"), name("n2")],
             step: None,
+            code: None,
         }
     }
 
@@ -404,7 +424,7 @@ impl World {
             nodes: vec![name("n1"), name("n2"), name("n3")],
             steps: vec![
                 step(0, "n1", Action::Prepare(to), &[]),
-                step(1, "n1", Action::Verify { targets, need: 1 }, &[0]),
+                step(1, "n1", Action::Verify { targets, need: 1, code: None }, &[0]),
                 step(2, "n2", Action::Stop(from), &[1]),
                 step(3, "n2", Action::Start(to), &[2]),
                 step(4, "n1", Action::Withdraw(Serial(2)), &[3]),
@@ -416,6 +436,7 @@ impl World {
             point_of_no_return: StepId(4),
             not_after: Epoch(100),
             nonce: Nonce::new([1; 32]),
+            via: None,
         }
     }
 
@@ -443,28 +464,44 @@ impl World {
 
     /// Lets every target of a verifying step prove that it recovered the keyring.
     pub(crate) fn prove_step(&mut self, plan: &Plan, step: u32) {
-        let Some(Action::Verify { targets, .. }) =
+        let Some(Action::Verify { targets, code, .. }) =
             plan.step(StepId(step)).map(|it| it.action.clone())
         else {
             return;
         };
         let nonce = u8::try_from(step).unwrap() + 200;
         let mut challenge = self.challenge(nonce);
+        challenge.targets.clone_from(&targets);
+        challenge.code = code;
         challenge.step = Some(PlanStep { plan: plan.digest(), step: StepId(step) });
         self.accept(&Envelope::signed(&challenge, [&agent("n1")]));
         for target in targets {
-            let proof = self.proof(target.as_str(), nonce);
-            self.accept(&Instance::new(target.as_str(), OLD).attest(&proof));
+            let mut proof = self.proof(target.as_str(), nonce);
+            proof.measurement = code.unwrap_or(OLD);
+            self.accept(&Instance::new(target.as_str(), proof.measurement).attest(&proof));
         }
     }
 
     /// Records good results of these steps.
     pub(crate) fn finish(&mut self, steps: &[(u32, &str)]) {
+        let plan = self.plan();
         for (step, node) in steps {
-            self.prove_step(&self.plan(), *step);
-            let result = self.result(*step, node);
-            self.accept(&Envelope::signed(&result, [&agent(node)]));
+            self.finish_of(&plan, *step, node);
         }
+    }
+
+    /// Records a good result of one step of this plan.
+    pub(crate) fn finish_of(&mut self, plan: &Plan, step: u32, node: &str) {
+        self.prove_step(plan, step);
+        let result = self.result_of(plan, step, node);
+        self.accept(&result);
+    }
+
+    /// A good result of a step of this plan, signed by the agent of its node.
+    pub(crate) fn result_of(&self, plan: &Plan, step: u32, node: &str) -> Envelope {
+        let result =
+            StepResult { plan: plan.digest(), number: plan.number, ..self.result(step, node) };
+        Envelope::signed(&result, [&agent(node)])
     }
 
     /// The entry that comes next.
