@@ -219,6 +219,8 @@ fn reports_of_another_size_and_targets_of_another_cpu_are_refused() {
     let platform = connect(&listen);
     let target = platform.report_target().unwrap();
     let report = platform.report(&target, &ReportData::new([7; 64])).unwrap();
+    // The probe forwards one connection after the other.
+    drop(platform);
     let mut stream = std::os::unix::net::UnixStream::connect(&listen).unwrap();
     let mut ask = |request: Request| {
         send(&mut stream, &request).unwrap();
