@@ -4,6 +4,7 @@
 //! a plan ends with an epoch. How long an epoch takes is the operators' custom, so it is an
 //! argument; without it nothing is guessed, and the calendar says so.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use heirloom_model::counter::{Epoch, Serial, Time};
@@ -139,9 +140,10 @@ pub fn calendar_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u
         by_time(Expiring::Fleet, inventory.fleet_not_after),
         by_time(Expiring::Policy(inventory.policy.serial), inventory.policy.not_after),
     ];
-    for placement in [&plan.from, &plan.to] {
-        if let Some(release) = inventory.releases.get(&placement.release) {
-            let what = Expiring::Release(release.name.clone(), placement.release);
+    let named = [Some(plan.from), plan.via, Some(plan.to)].into_iter().flatten();
+    for digest in named.map(|placement| placement.release).collect::<BTreeSet<_>>() {
+        if let Some(release) = inventory.releases.get(&digest) {
+            let what = Expiring::Release(release.name.clone(), digest);
             entries.push(by_time(what, release.not_after));
         }
     }
@@ -168,6 +170,8 @@ fn plan_ends(plan: &Plan, inventory: &Inventory, epoch_seconds: u64) -> Time {
 fn attestations<'i>(plan: &Plan, inventory: &'i Inventory) -> Vec<(Time, &'i NodeId)> {
     let old = plan.from.measurement;
     let seen = inventory.registered.iter();
+    // Others than the plan's nodes have nothing to do with it.
+    let seen = seen.filter(|(node, _)| plan.nodes.binary_search(node).is_ok());
     let mut ends: Vec<(Time, &NodeId)> =
         seen.filter_map(|(node, seen)| Some((seen.get(&old)?.expires, node))).collect();
     ends.sort_unstable();

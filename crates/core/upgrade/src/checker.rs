@@ -4,6 +4,11 @@
 //! from the state that the log shows, and treats everything that may happen at the same time as
 //! if it did: all nodes of a wave are down together, every agent is cut off between any two of
 //! its steps, and an abort may come at each of those moments.
+//!
+//! Nobody has to say how the plan was made. Where nodes change in waves, many things happen at the
+//! same time, and the checks look at every node with its whole wave down. Where there are no waves,
+//! every step must wait for the one before it, and the checks walk through the world seat by
+//! seat: which have the keyring, which have proven it, which one answers.
 
 use heirloom_custody::invariant::{LeakRisk, LossRisk};
 use heirloom_model::counter::{Epoch, Generation, PlanNumber, SecurityVersion, Serial, Time};
@@ -11,16 +16,22 @@ use heirloom_model::digest::{PlanDigest, ReleaseDigest};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Plan, StepId};
+use heirloom_model::policy::HolderRole;
 use heirloom_registry::network::NetworkState;
 
 use crate::inventory::{Inventory, InventoryError};
 
 mod back;
+mod edges;
+mod evidence;
 mod forward;
 mod ground;
 mod host;
+mod line;
 mod order;
+mod retreat;
 mod survey;
+mod world;
 
 /// Findings that one check reports; a plan that is wrong everywhere needs no list of everything.
 pub const FINDINGS_MAX: usize = 256;
@@ -78,13 +89,13 @@ impl std::fmt::Display for Finding {
 }
 
 macro_rules! faults {
-    ($($code:literal $message:literal
+    ($($code:literal $message:literal $(, .$argument:ident.name())?
         $name:ident $(($inner:ty))? $({ $($field:ident: $type:ty = $what:literal,)+ })?;)+) => {
         /// What is wrong with a plan.
         #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
         pub enum Fault {$(
             #[doc = concat!("Code `", $code, "`; the text of the error says what it is.")]
-            #[error($message)]
+            #[error($message $(, $argument.name())?)]
             $name $((#[source] $inner))? $({ $(#[doc = $what] $field: $type,)+ })?,
         )+}
 
@@ -235,6 +246,40 @@ faults! {
     BackCircle { node: NodeId = "The witness.", };
     "F-605" "{node} does not prove on its way back that it holds"
     BackNotVerified { node: NodeId = "The node.", };
+    "F-606" "the step undoes step {undoes}, which lies behind the point of no return"
+    NeverNeeded { undoes: StepId = "The forward step.", };
+    // From seat to seat.
+    "F-701" "{node} with {measurement} is not the active holder of this exclusive domain"
+    NotTheActive {
+        node: NodeId = "Where the plan begins.",
+        measurement: Measurement = "What should be active there.",
+    };
+    "F-702" "release {release} with measurement {measurement} is not a known release of a {}", .role.name()
+    WrongPlacement {
+        release: ReleaseDigest = "The release.",
+        measurement: Measurement = "What the plan says it launches to.",
+        role: HolderRole = "What it does in this plan.",
+    };
+    "F-703" "the policy has no rule with the role of {} for {measurement}", .role.name()
+    WrongRole {
+        measurement: Measurement = "The code.",
+        role: HolderRole = "What it does in this plan.",
+    };
+    "F-704" "{node} with {code} has not proven what it holds"
+    Unproven { node: NodeId = "The node.", code: Measurement = "The code.", };
+    "F-705" "a copy is given up, and no gate asks for a fresh proof of another one"
+    GivenUpWithoutProof;
+    "F-706" "the upgrader gives up its copy less than {needed} epochs after the point of no return"
+    ForgottenEarly { needed: u32 = "What the policy demands.", };
+    "F-707" "an activation has to follow a suspension at once, with nothing in between"
+    Interposed;
+    "F-708" "{node} is left with live state or a process of {code}"
+    LeftBehind { node: NodeId = "The node.", code: Measurement = "The code.", };
+    "F-709" "the point of no return is step {found}, and the way back is open until step {expected}"
+    WrongNoReturn {
+        found: StepId = "The plan's.",
+        expected: StepId = "The first step that ends the way back.",
+    };
 }
 
 /// Checks a plan against the log.
@@ -253,10 +298,19 @@ pub fn check_from(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
         // References that lead nowhere make everything below meaningless.
         return report.findings;
     }
-    let survey = survey::Survey::of(plan, inventory, &mut report);
-    forward::check(&survey, &mut report);
-    back::check(&survey, &mut report);
+    if has_waves(plan) {
+        let survey = survey::Survey::of(plan, inventory, &mut report);
+        forward::check(&survey, &mut report);
+        back::check(&survey, &mut report);
+    } else {
+        line::check(plan, inventory, &mut report);
+    }
     report.findings
+}
+
+/// Whether nodes change at the same time.
+fn has_waves(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| step.wave != 0)
 }
 
 /// The findings so far.

@@ -6,19 +6,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fmt::Write as _;
 
 use heirloom_attest::result::AnchorClass;
 use heirloom_model::counter::Epoch;
+use heirloom_model::digest::ReleaseDigest;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 use heirloom_registry::network::NetworkState;
 
 use crate::calendar::{Entry, calendar_from};
 use crate::inventory::{Inventory, InventoryError};
 
+mod ledger;
 pub mod text;
+mod words;
+
+use ledger::Ledger;
+use words::{action, gates};
 
 /// A plan, told to people.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -89,11 +93,14 @@ pub struct BackRow {
 /// Copies of the keyring, counted, if every step so far was carried out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Copies {
-    /// Running holders of the old release.
+    /// Running holders of the old release, or on the node that holds before a move.
     pub old: usize,
-    /// Running holders of the new release that unsealed what they hold.
+    /// Running upgraders that unsealed what they carry.
+    pub carried: usize,
+    /// Running holders of the new release, or on the node that holds after a move, that unsealed
+    /// what they hold.
     pub new: usize,
-    /// Running holders of the new release that have not restarted since they received it.
+    /// Running holders that have not restarted since they received it.
     pub unproven: usize,
     /// Sealed copies whose code does not run: live ones of stopped keepers, and quarantined ones.
     pub sealed: usize,
@@ -118,11 +125,14 @@ pub struct Diversity {
 
 impl fmt::Display for Copies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { old, new, unproven, sealed, failure_domains } = self;
+        let Self { old, carried, new, unproven, sealed, failure_domains } = self;
+        write!(f, "{old} old + ")?;
+        if *carried > 0 {
+            write!(f, "{carried} carried + ")?;
+        }
         write!(
             f,
-            "{old} old + {new} new proven in {failure_domains} domains, {unproven} unproven, \
-             {sealed} sealed"
+            "{new} new proven in {failure_domains} domains, {unproven} unproven, {sealed} sealed"
         )
     }
 }
@@ -154,7 +164,7 @@ pub fn explain_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u6
         steps,
         rollback: back.collect(),
         point_of_no_return: plan.point_of_no_return,
-        diversity: diversity(inventory),
+        diversity: diversity(plan, inventory),
         calendar: calendar_from(plan, inventory, epoch_seconds),
     }
 }
@@ -173,243 +183,87 @@ fn row(plan: &Plan, step: &Step, ledger: &mut Ledger<'_>) -> Row {
     }
 }
 
-/// Where each node's copies are, while the plan is told.
-struct Ledger<'i> {
-    inventory: &'i Inventory,
-    holding: BTreeMap<&'i NodeId, Holding>,
-    /// Running holders that count, by failure domain.
-    domains: BTreeMap<&'i str, usize>,
-    copies: Copies,
-}
-
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Holding {
-    running: Option<Running>,
-    /// The old release's keyring is sealed on disk and its code does not run.
-    sealed_old: usize,
-    sealed_new: usize,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Running {
-    Old,
-    New,
-    Unproven,
-}
-
-impl<'i> Ledger<'i> {
-    fn new(plan: &Plan, inventory: &'i Inventory) -> Self {
-        let mut ledger = Self {
-            inventory,
-            holding: BTreeMap::new(),
-            domains: BTreeMap::new(),
-            copies: Copies::default(),
-        };
-        for name in &plan.nodes {
-            let before = Holding::default();
-            let after = Holding { running: Some(Running::Old), ..before };
-            if let Some(node) = inventory.node(name) {
-                ledger.count(&node.node, before, after);
-            }
-        }
-        ledger
-    }
-
-    fn apply(&mut self, plan: &Plan, step: &Step) {
-        let Some(node) = self.inventory.node(&step.node) else { return };
-        let before = self.holding.get(&node.node).copied().unwrap_or_default();
-        let is_new = |found: &Measurement| *found == plan.to.measurement;
-        let mut after = before;
-        match &step.action {
-            Action::Stop(placement) => {
-                after.running = None;
-                if is_new(&placement.measurement) {
-                    after.sealed_new += usize::from(before.running.is_some());
-                } else {
-                    after.sealed_old += usize::from(before.running.is_some());
-                }
-            }
-            Action::Start(placement) | Action::Restart(placement) => {
-                let sealed = if is_new(&placement.measurement) {
-                    (after.sealed_new, Running::New)
-                } else {
-                    (after.sealed_old, Running::Old)
-                };
-                match (before.running, sealed) {
-                    (Some(Running::Unproven), _) => after.running = Some(Running::New),
-                    (None, (1.., Running::New)) => {
-                        (after.sealed_new, after.running) = (0, Some(Running::New));
-                    }
-                    (None, (1.., kind)) => (after.sealed_old, after.running) = (0, Some(kind)),
-                    _ => {}
-                }
-            }
-            Action::Replicate { .. } if before.running.is_none() => {
-                after.running = Some(Running::Unproven);
-            }
-            Action::Replicate { .. }
-            | Action::Prepare(_)
-            | Action::Verify { .. }
-            | Action::Drain
-            | Action::Quarantine(_)
-            | Action::Restore(_)
-            | Action::Install { .. }
-            | Action::Withdraw(_) => {}
-        }
-        self.count(&node.node, before, after);
-    }
-
-    fn count(&mut self, node: &'i NodeId, before: Holding, after: Holding) {
-        let domain = self.inventory.node(node).map_or("", |found| found.failure_domain.as_str());
-        let members = self.domains.entry(domain).or_default();
-        let copies = &mut self.copies;
-        for (holding, sign) in [(before, -1_isize), (after, 1)] {
-            let add = |count: &mut usize, by: usize| {
-                *count = if sign > 0 { *count + by } else { count.saturating_sub(by) };
-            };
-            match holding.running {
-                Some(Running::Old) => add(&mut copies.old, 1),
-                Some(Running::New) => add(&mut copies.new, 1),
-                Some(Running::Unproven) => add(&mut copies.unproven, 1),
-                None => {}
-            }
-            if matches!(holding.running, Some(Running::Old | Running::New)) {
-                let had = usize::from(*members > 0);
-                add(members, 1);
-                copies.failure_domains = copies.failure_domains + usize::from(*members > 0) - had;
-            }
-            add(&mut copies.sealed, holding.sealed_old + holding.sealed_new);
-        }
-        self.holding.insert(node, after);
-    }
-}
-
-/// Names that one sentence lists.
-const NAMED_MAX: usize = 6;
-
-fn names(nodes: &[NodeId]) -> String {
-    let mut text = String::new();
-    for (position, node) in nodes.iter().take(NAMED_MAX).enumerate() {
-        let separator = if position == 0 { "" } else { ", " };
-        let _ = write!(text, "{separator}{node}");
-    }
-    if let Some(more @ 1..) = nodes.len().checked_sub(NAMED_MAX) {
-        let _ = write!(text, " and {more} more");
-    }
-    text
-}
-
-/// Which of the plan's two releases a measurement is.
-fn side(plan: &Plan, measurement: &Measurement) -> &'static str {
-    if *measurement == plan.to.measurement { "new" } else { "old" }
-}
-
-fn action(plan: &Plan, action: &Action) -> String {
-    let side = |measurement| side(plan, measurement);
-    match action {
-        Action::Prepare(placement) => {
-            format!("stage and try the {} release", side(&placement.measurement))
-        }
-        Action::Verify { targets, need } => {
-            format!("ask for proof, {need} of: {}", names(targets))
-        }
-        Action::Drain => "let running requests end".to_owned(),
-        Action::Stop(placement) => format!("stop the {} keeper", side(&placement.measurement)),
-        Action::Quarantine(measurement) => {
-            format!("quarantine {} sealed state", side(measurement))
-        }
-        Action::Restore(measurement) => format!("restore {} sealed state", side(measurement)),
-        Action::Install { expect, install } => {
-            let (expect, install) = (side(&expect.measurement), side(&install.measurement));
-            format!("install the {install} release in place of the {expect} one")
-        }
-        Action::Start(placement) => format!("start the {} keeper", side(&placement.measurement)),
-        Action::Replicate { sources } => {
-            format!("copy the keyring from one of: {}", names(sources))
-        }
-        Action::Restart(placement) => {
-            format!("restart the {} keeper, so that it must unseal", side(&placement.measurement))
-        }
-        Action::Withdraw(serial) => {
-            format!("policy serial {serial} takes effect: the old release loses its rights")
-        }
-    }
-}
-
-/// `Done` gates that one row lists.
-const DONE_NAMED_MAX: usize = 4;
-
-fn gates(plan: &Plan, step: &Step) -> Vec<String> {
-    let mut told = Vec::new();
-    let mut done = Vec::new();
-    for gate in &step.gates {
-        match gate {
-            Gate::Done(before) => done.push(*before),
-            Gate::Proven { holders, need, since } => told.push(format!(
-                "{need} failure domains proven since step {since}, out of: {}",
-                names(holders)
-            )),
-            Gate::Registered { node, measurement } => {
-                let side = side(plan, measurement);
-                told.push(format!("the {side} release registered on {node}"));
-            }
-            Gate::Epoch(epoch) => told.push(format!("epoch {epoch} reached")),
-            Gate::PolicyPublished(serial) => told.push(format!("policy serial {serial} published")),
-        }
-    }
-    match (done.first(), done.last()) {
-        (Some(first), Some(last)) if done.len() > DONE_NAMED_MAX => {
-            told.insert(0, format!("{} steps done, {first} to {last}", done.len()));
-        }
-        _ => {
-            let steps = done.iter().map(|before| format!("step {before} done"));
-            told.splice(0..0, steps);
-        }
-    }
-    told
-}
-
 fn summary(plan: &Plan, inventory: &Inventory) -> Vec<String> {
-    let release = |digest| {
-        inventory
-            .releases
-            .get(digest)
-            .map_or_else(|| format!("unknown release {digest}"), |release| release.name.to_string())
-    };
     let first = plan.steps.iter().find_map(|step| {
         step.gates.iter().find_map(|gate| match gate {
             Gate::Epoch(epoch) => Some(*epoch),
             _ => None,
         })
     });
-    let mut told = vec![
-        format!(
-            "{} upgrade of domain {} from {} to {}, plan number {}",
-            plan.strategy.name(),
-            plan.domain,
-            release(&plan.from.release),
-            release(&plan.to.release),
-            plan.number
-        ),
-        format!("from {} to {}", plan.from.measurement, plan.to.measurement),
-        format!(
-            "the keyring up to generation {} (checksum {}) must survive: {} failure domains keep \
-             a proven holder outside every wave",
-            plan.generation, plan.checksum, plan.holders_min
-        ),
-    ];
+    let mut told = vec![subject(plan, inventory)];
+    if plan.from != plan.to {
+        told.push(format!("from {} to {}", plan.from.measurement, plan.to.measurement));
+    }
+    told.extend(plan.via.map(|via| {
+        let name = release_name(&via.release, inventory);
+        format!("by way of {name}, {}: it carries the keyring and never serves", via.measurement)
+    }));
+    let where_kept = if has_waves(plan) { "outside every wave" } else { "whichever copy is given up" };
+    told.push(format!(
+        "the keyring up to generation {} (checksum {}) must survive: {} failure domains keep \
+         a proven holder {where_kept}",
+        plan.generation, plan.checksum, plan.holders_min
+    ));
     told.extend(
         first.map(|Epoch(epoch)| {
             format!("after the first wave nothing goes on before epoch {epoch}")
         }),
     );
     told.push(format!("no step starts after epoch {}", plan.not_after));
+    told.extend(silence(plan));
     told.push(format!(
         "the point of no return is step {}: before it an abort restores the old release, after \
          it there is only forward",
         plan.point_of_no_return
     ));
     told
+}
+
+/// What is done to what.
+fn subject(plan: &Plan, inventory: &Inventory) -> String {
+    let (domain, number) = (plan.domain, plan.number);
+    let from = release_name(&plan.from.release, inventory);
+    if plan.from != plan.to {
+        let (strategy, to) = (plan.strategy.name(), release_name(&plan.to.release, inventory));
+        return format!("{strategy} upgrade of domain {domain} from {from} to {to}, plan number {number}");
+    }
+    let moved = plan.steps.iter().find_map(|step| match &step.action {
+        Action::HandOver { from_node, .. } => Some((from_node, &step.node)),
+        _ => None,
+    });
+    match moved {
+        Some((old, new)) => format!(
+            "move of domain {domain} from {old} to {new}, with release {from} as it is, plan \
+             number {number}"
+        ),
+        None => format!(
+            "sealing domain {domain} again on {}, with release {from} as it is, plan number \
+             {number}",
+            words::names(&plan.nodes)
+        ),
+    }
+}
+
+fn release_name(digest: &ReleaseDigest, inventory: &Inventory) -> String {
+    let release = inventory.releases.get(digest);
+    release.map_or_else(|| format!("unknown release {digest}"), |found| found.name.to_string())
+}
+
+/// When nobody answers, if an active holder hands over to the next one.
+fn silence(plan: &Plan) -> Option<String> {
+    let suspends = |step: &&Step| matches!(step.action, Action::Suspend(_));
+    let activates = |step: &&Step| matches!(step.action, Action::Activate(_));
+    let suspend = plan.steps.iter().find(suspends)?.id;
+    let activate = plan.steps.iter().find(activates)?.id;
+    Some(format!(
+        "nobody answers from step {suspend} to step {activate}: for as long as the log takes \
+         the suspension, its result and the activation; the new holder runs and has proven before"
+    ))
+}
+
+/// Whether nodes change at the same time.
+fn has_waves(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| step.wave != 0)
 }
 
 fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
@@ -423,7 +277,7 @@ fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
             AnchorClass::Production => {}
         }
     }
-    let diversity = diversity(inventory);
+    let diversity = diversity(plan, inventory);
     for (what, count) in [
         ("failure domain", diversity.failure_domains),
         ("host", diversity.hosts),
@@ -435,7 +289,8 @@ fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
         }
     }
     if plan.holders_min < 2 {
-        told.push("one proven holder outside a wave is enough for this plan".to_owned());
+        let place = if has_waves(plan) { "outside a wave" } else { "in another seat" };
+        told.push(format!("one proven holder {place} is enough for this plan"));
     }
     told
 }
@@ -443,7 +298,7 @@ fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
 fn waves(plan: &Plan, inventory: &Inventory) -> Vec<Wave> {
     let mut members: BTreeMap<u32, Vec<NodeId>> = BTreeMap::new();
     for step in &plan.steps {
-        if matches!(step.action, Action::Stop(_)) {
+        if step.wave != 0 && matches!(step.action, Action::Stop(_)) {
             members.entry(step.wave).or_default().push(step.node.clone());
         }
     }
@@ -468,9 +323,11 @@ fn waves(plan: &Plan, inventory: &Inventory) -> Vec<Wave> {
         .collect()
 }
 
-fn diversity(inventory: &Inventory) -> Diversity {
-    let nodes = &inventory.nodes;
-    let platforms = inventory.registered.values().flat_map(BTreeMap::values);
+/// How independent the nodes are that hold before or after.
+fn diversity(plan: &Plan, inventory: &Inventory) -> Diversity {
+    let nodes: Vec<_> = plan.nodes.iter().filter_map(|node| inventory.node(node)).collect();
+    let platforms = plan.nodes.iter().filter_map(|node| inventory.registered.get(node));
+    let platforms = platforms.flat_map(BTreeMap::values);
     Diversity {
         nodes: nodes.len(),
         failure_domains: nodes

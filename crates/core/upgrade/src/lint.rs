@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use heirloom_model::counter::{SecurityVersion, Serial, Time};
 use heirloom_model::identifier::{ApplicationId, FailureDomain, ReleaseName};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::policy::{PlatformRule, Policy, TcbLevel};
+use heirloom_model::policy::{HolderRole, PlatformRule, Policy, Sharing, TcbLevel};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::verified::Verified;
@@ -105,9 +105,42 @@ pub enum LintFinding {
         /// What the rule demands.
         required: SecurityVersion,
     },
-    /// No keeper release launches to it.
-    #[error("no keeper release launches to {0}")]
+    /// No release of its role launches to it.
+    #[error("no release of the role that its rule gives it launches to {0}")]
     HolderWithoutRelease(Measurement),
+    /// The release that launches to it is for something else.
+    #[error("{measurement} has a rule as {}, and {release} is a release of kind {}", .role.name(), .kind.name())]
+    OtherKind {
+        /// The code.
+        measurement: Measurement,
+        /// What its rule says.
+        role: HolderRole,
+        /// The release that launches to it.
+        release: ReleaseName,
+        /// What that release is for.
+        kind: ReleaseKind,
+    },
+    /// An upgrader that cannot carry anything.
+    #[error("upgrader {measurement} {lacks}: it carries nothing from one keeper to another")]
+    UpgraderWithoutEdges {
+        /// The upgrader.
+        measurement: Measurement,
+        /// What it lacks.
+        lacks: UpgraderLacks,
+    },
+    /// A keeper gives to another one directly although an upgrader stands between them.
+    #[error(
+        "{from} gives to {to} directly, past the upgrader {via} that stands between them: without \
+         that edge the keyring would go by way of the upgrader only"
+    )]
+    BypassesUpgrader {
+        /// The giver.
+        from: Measurement,
+        /// The upgrader.
+        via: Measurement,
+        /// The receiver.
+        to: Measurement,
+    },
     /// No application release launches to it.
     #[error("no release launches to {measurement} of {application}")]
     ApplicationWithoutRelease {
@@ -150,6 +183,20 @@ pub enum LintFinding {
         "one proven holder is enough: a single failure during an upgrade leaves only quarantined copies"
     )]
     HoldersMinOne,
+    /// An exclusive domain has one holder.
+    #[error(
+        "the domain is exclusive and {needed} proven holders are demanded: no plan can be made"
+    )]
+    ExclusiveNeedsOne {
+        /// By policy.
+        needed: u32,
+    },
+    /// An upgrader gives up its copy at once.
+    #[error(
+        "an upgrader gives up its copy as soon as the new keeper has proven: nothing is left on \
+         the same host if that keeper fails soon after"
+    )]
+    ForgetsAtOnce,
     /// It is lower than it was.
     #[error("fewer proven holders are demanded than before: {now} instead of {before}")]
     HoldersMinLowered {
@@ -200,6 +247,17 @@ pub enum LintFinding {
     },
 }
 
+/// What an upgrader lacks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum UpgraderLacks {
+    /// No keeper's rule names it.
+    #[error("receives from no keeper")]
+    Giver,
+    /// Its own rule names no keeper.
+    #[error("gives to no keeper")]
+    Receiver,
+}
+
 impl LintFinding {
     /// A stable code.
     pub fn code(&self) -> &'static str {
@@ -213,6 +271,9 @@ impl LintFinding {
             Self::SecurityVersionLowered { .. } => "L-206",
             Self::SecurityVersionUnreachable { .. } => "L-207",
             Self::HolderWithoutRelease(_) => "L-208",
+            Self::OtherKind { .. } => "L-209",
+            Self::UpgraderWithoutEdges { .. } => "L-210",
+            Self::BypassesUpgrader { .. } => "L-211",
             Self::ApplicationWithoutRelease { .. } => "L-301",
             Self::ApplicationMissing { .. } => "L-302",
             Self::ApplicationWithdrawn { .. } => "L-303",
@@ -221,6 +282,8 @@ impl LintFinding {
             Self::HoldersMinOne => "L-402",
             Self::HoldersMinLowered { .. } => "L-403",
             Self::ExpiresSoon { .. } => "L-404",
+            Self::ExclusiveNeedsOne { .. } => "L-405",
+            Self::ForgetsAtOnce => "L-406",
             Self::OutOfDateAccepted(_) => "L-501",
             Self::AdvisoryAccepted(_) => "L-502",
             Self::AnyPlatform => "L-503",
@@ -243,12 +306,17 @@ impl LintFinding {
             | Self::SecurityVersionUnreachable { .. }
             | Self::ApplicationMissing { .. }
             | Self::HolderIsApplication(_)
+            | Self::OtherKind { .. }
+            | Self::UpgraderWithoutEdges { .. }
+            | Self::ExclusiveNeedsOne { .. }
             | Self::HoldersMinTooHigh { .. } => Severity::Error,
             Self::SecurityVersionLowered { .. }
             | Self::HolderWithoutRelease(_)
             | Self::ApplicationWithoutRelease { .. }
             | Self::ApplicationWithdrawn { .. }
             | Self::HoldersMinOne
+            | Self::BypassesUpgrader { .. }
+            | Self::ForgetsAtOnce
             | Self::HoldersMinLowered { .. }
             | Self::ExpiresSoon { .. }
             | Self::OutOfDateAccepted(_)
@@ -277,6 +345,7 @@ pub fn lint(policy: &Policy, state: &NetworkState) -> Vec<LintFinding> {
 pub fn lint_policy(policy: &Policy, context: &LintContext<'_>) -> Vec<LintFinding> {
     let mut findings = Vec::new();
     edges(policy, context, &mut findings);
+    upgraders(policy, &mut findings);
     holders(policy, context, &mut findings);
     applications(policy, context, &mut findings);
     numbers(policy, context, &mut findings);
@@ -284,17 +353,57 @@ pub fn lint_policy(policy: &Policy, context: &LintContext<'_>) -> Vec<LintFindin
     findings
 }
 
+fn is_upgrader(policy: &Policy, measurement: &Measurement) -> bool {
+    policy.holder(measurement).is_some_and(|rule| rule.role == HolderRole::Upgrader)
+}
+
+/// Code that carries a keyring from one keeper to the next.
+fn upgraders(policy: &Policy, findings: &mut Vec<LintFinding>) {
+    let keepers = || policy.holders.iter().filter(|rule| rule.role == HolderRole::Keeper);
+    let carriers = || policy.holders.iter().filter(|rule| rule.role == HolderRole::Upgrader);
+    for carrier in carriers() {
+        let measurement = carrier.measurement;
+        let mut without = |lacks| {
+            findings.push(LintFinding::UpgraderWithoutEdges { measurement, lacks });
+        };
+        if !keepers().any(|keeper| keeper.gives_to.contains(&measurement)) {
+            without(UpgraderLacks::Giver);
+        }
+        if !keepers().any(|keeper| carrier.gives_to.contains(&keeper.measurement)) {
+            without(UpgraderLacks::Receiver);
+        }
+    }
+    for giver in keepers() {
+        for receiver in keepers().filter(|to| giver.gives_to.contains(&to.measurement)) {
+            let between = carriers().find(|carrier| {
+                giver.gives_to.contains(&carrier.measurement)
+                    && carrier.gives_to.contains(&receiver.measurement)
+            });
+            if let Some(carrier) = between.filter(|_| giver.measurement != receiver.measurement) {
+                let (from, to) = (giver.measurement, receiver.measurement);
+                let bypass = LintFinding::BypassesUpgrader { from, via: carrier.measurement, to };
+                findings.push(bypass);
+            }
+        }
+    }
+    if carriers().next().is_some() && policy.forget_after_epochs == 0 {
+        findings.push(LintFinding::ForgetsAtOnce);
+    }
+}
+
 /// The direction mistakes.
 fn edges(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
     let is_new = |measurement: &Measurement| {
         context.previous.is_none_or(|previous| previous.holder(measurement).is_none())
     };
+    // What goes to an upgrader never comes back: an abort leaves the old keeper as it was.
+    let carries = |measurement: &Measurement| is_upgrader(policy, measurement);
     for rule in &policy.holders {
         let from = rule.measurement;
         for to in rule.gives_to.iter().filter(|to| **to != from) {
             if policy.holder(to).is_none() {
                 findings.push(LintFinding::ReceiverWithoutRule { from, to: *to });
-            } else if !policy.names_edge(to, &from) {
+            } else if !policy.names_edge(to, &from) && !carries(&from) && !carries(to) {
                 let wrong_side = context.previous.is_some() && is_new(&from) && !is_new(to);
                 findings.push(if wrong_side {
                     LintFinding::EdgeOnWrongSide { new: from, old: *to }
@@ -321,12 +430,18 @@ fn edges(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFind
 fn holders(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
     for rule in &policy.holders {
         let measurement = rule.measurement;
-        let mut keepers = context.releases.iter().filter(|release| {
-            release.kind == ReleaseKind::Keeper && release.measurements.contains(&measurement)
-        });
-        match keepers.next() {
+        let mut named =
+            context.releases.iter().filter(|release| release.measurements.contains(&measurement));
+        let fits = |release: &&&Release| release.kind.role() == Some(rule.role);
+        match named.clone().find(fits) {
             None if context.releases.is_empty() => {}
-            None => findings.push(LintFinding::HolderWithoutRelease(measurement)),
+            None => findings.push(named.next().map_or(
+                LintFinding::HolderWithoutRelease(measurement),
+                |release| {
+                    let (release, kind) = (release.name.clone(), release.kind);
+                    LintFinding::OtherKind { measurement, role: rule.role, release, kind }
+                },
+            )),
             Some(release) if release.security_version < rule.security_version => {
                 findings.push(LintFinding::SecurityVersionUnreachable {
                     release: release.name.clone(),
@@ -391,23 +506,34 @@ fn numbers(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFi
             findings.push(LintFinding::HoldersMinLowered { before, now });
         }
     }
-    if policy.holders_min < 2 {
-        findings.push(LintFinding::HoldersMinOne);
-    }
-    let found: BTreeSet<_> = context.failure_domains.iter().collect();
-    let found = found.len();
-    // One node is under change, so its failure domain may be away.
-    let possible = found.saturating_sub(1);
-    let enough = usize::try_from(policy.holders_min).is_ok_and(|needed| needed <= possible);
-    if found > 0 && !enough {
-        findings.push(LintFinding::HoldersMinTooHigh { needed: policy.holders_min, found });
-    }
+    holders_min(policy, context, findings);
     let not_after = policy.not_after;
     if let Some(now) = context.now.filter(|now| now.after(NOT_AFTER_SECONDS_MIN) > not_after) {
         findings.push(LintFinding::ExpiresSoon { not_after, now });
     }
     if policy.session_seconds_max > SESSION_SECONDS_MAX {
         findings.push(LintFinding::LongSessions { seconds: policy.session_seconds_max });
+    }
+}
+
+fn holders_min(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
+    let needed = policy.holders_min;
+    let exclusive = policy.sharing == Sharing::Exclusive;
+    match (exclusive, needed) {
+        (true, 2..) => findings.push(LintFinding::ExclusiveNeedsOne { needed }),
+        (false, 0 | 1) => findings.push(LintFinding::HoldersMinOne),
+        (true, 0 | 1) | (false, 2..) => {}
+    }
+    let found: BTreeSet<_> = context.failure_domains.iter().collect();
+    let found = found.len();
+    let carried = policy.holders.iter().any(|rule| rule.role == HolderRole::Upgrader);
+    // One node is under change, so its failure domain may be away. A handover keeps one proven
+    // holder on the node itself, and that is enough where one is enough.
+    let stays = needed <= 1 && (exclusive || carried);
+    let possible = if stays { found } else { found.saturating_sub(1) };
+    let enough = usize::try_from(needed).is_ok_and(|needed| needed <= possible);
+    if found > 0 && !enough && !(exclusive && needed > 1) {
+        findings.push(LintFinding::HoldersMinTooHigh { needed, found });
     }
 }
 

@@ -85,7 +85,7 @@ fn no_gate_can_be_left_out() {
                     Gate::Epoch(_) => true,
                     // The last proofs are asked for, and their step must be done, besides.
                     Gate::Proven { .. } => matches!(step.action, Action::Withdraw(_)),
-                    Gate::Done(_) | Gate::Registered { .. } | Gate::PolicyPublished(_) => false,
+                    Gate::Done(_) | Gate::Waited { .. } | Gate::Registered { .. } | Gate::PolicyPublished(_) => false,
                 };
                 let found = !check_from(&spoilt, &fleet).is_empty();
                 assert!(found || is_extra, "{count} nodes: without {gate:?} of {step:?}");
@@ -288,16 +288,16 @@ fn witnesses_and_sources_in_the_same_wave_are_found() {
     };
     assert_found("F-406", |plan| {
         let (place, neighbour) = swap_in(plan, "replicate");
-        plan.steps[place].action = Action::Replicate { sources: vec![neighbour] };
+        plan.steps[place].action = Action::Replicate { sources: vec![neighbour], to: plan.to };
     });
     assert_found("F-406", |plan| {
         let (place, _) = swap_in(plan, "replicate");
         let own = plan.steps[place].node.clone();
-        plan.steps[place].action = Action::Replicate { sources: vec![own] };
+        plan.steps[place].action = Action::Replicate { sources: vec![own], to: plan.to };
     });
     assert_found("F-407", |plan| {
         let (place, _) = swap_in(plan, "replicate");
-        plan.steps[place].action = Action::Replicate { sources: Vec::new() };
+        plan.steps[place].action = Action::Replicate { sources: Vec::new(), to: plan.to };
     });
     assert_found("F-403", |plan| {
         let (place, neighbour) = swap_in(plan, "stop");

@@ -14,7 +14,7 @@ use heirloom_model::wire;
 use heirloom_upgrade::checker::check_from;
 use heirloom_upgrade::inventory::Inventory;
 use heirloom_upgrade::planner::{
-    Note, PlanError, PlanReport, PlanRequest, SOURCES_MAX, WITNESS_SPARE, WaveSize, plan_from,
+    Arrangement, Note, PlanError, PlanReport, PlanRequest, SOURCES_MAX, WITNESS_SPARE, WaveSize, plan_from,
 };
 
 fn planned(request: &PlanRequest, inventory: &Inventory) -> (Plan, PlanReport) {
@@ -61,7 +61,7 @@ fn nothing_passes_the_first_wave_before_the_upgrade_epoch() {
     let waits = |step: &&heirloom_model::plan::Step| step.gates.contains(&Gate::Epoch(Epoch(12)));
     let waiting: Vec<_> = plan.steps.iter().filter(waits).collect();
     let [step] = waiting.as_slice() else { panic!("{waiting:?}") };
-    assert!(matches!(&step.action, Action::Verify { targets, need: 2 } if targets.len() == 2));
+    assert!(matches!(&step.action, Action::Verify { targets, need: 2, .. } if targets.len() == 2));
 }
 
 #[test]
@@ -166,7 +166,9 @@ fn what_must_not_be_planned_is_refused_with_the_rule_and_a_hint() {
     assert!(matches!(refused("rotation", half(), &fleet), PlanError::RotationPending(_)));
     let fleet = with(&|fleet| fleet.active_plan = Some(PlanDigest::new([1; 32])));
     assert!(matches!(refused("active", half(), &fleet), PlanError::PlanActive(_)));
-    let serial = PlanRequest { withdraw: Serial(6), ..half() };
+    let (wave_size, upgrade_epoch) = (WaveSize::Half, None);
+    let arrangement = Arrangement::Rolling { wave_size, upgrade_epoch, withdraw: Serial(6) };
+    let serial = PlanRequest { arrangement, ..half() };
     assert!(matches!(refused("serial", serial, &apart(4, 2)), PlanError::WrongWithdrawal { .. }));
     let fleet = with(&|fleet| {
         fleet.strangers.insert("gone".parse().unwrap());
@@ -197,8 +199,8 @@ fn a_plan_for_ten_thousand_nodes_stays_within_its_limits() {
         assert!(report.bytes < 32 * 1024 * 1024, "{}", report.bytes);
         let longest =
             plan.steps.iter().filter(|step| step.wave != 0).map(|step| match &step.action {
-                Action::Replicate { sources } => sources.len(),
-                Action::Verify { targets, need } if (*need as usize) < targets.len() => {
+                Action::Replicate { sources, .. } => sources.len(),
+                Action::Verify { targets, need, .. } if (*need as usize) < targets.len() => {
                     targets.len()
                 }
                 _ => 0,

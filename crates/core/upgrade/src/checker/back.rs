@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Plan, RollbackStep, Step};
 
-use super::forward::{best_gate, check_sources, judge_proofs};
+use super::forward::{best_gate, check_sources, is_of, judge_proofs};
 use super::host::Host;
 use super::survey::{Survey, Surveyed, waits_for};
 use super::{Fault, Report};
@@ -28,20 +29,23 @@ fn check_steps(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report
         }
         match &step.action {
             Action::Stop(_) => check_stop(survey, surveyed, step, report),
-            Action::Replicate { sources } => {
+            Action::Replicate { sources, .. } => {
                 check_sources(survey, surveyed, step.id, sources, report);
             }
             _ => {}
         }
         before = Some(step);
     }
-    if !surveyed.back.last().is_some_and(|last| proves_itself(&last.step)) {
+    let returned = |last: &&RollbackStep| proves_itself(&last.step, &survey.plan.from.measurement);
+    if !surveyed.back.last().is_some_and(returned) {
         report.plan(Fault::BackNotVerified { node: surveyed.node.node.clone() });
     }
 }
 
-fn proves_itself(step: &Step) -> bool {
-    matches!(&step.action, Action::Verify { targets, .. } if targets.as_slice() == [step.node.clone()])
+/// Whether a node asks its own keeper, and no other code than the old one may answer.
+fn proves_itself(step: &Step, old: &Measurement) -> bool {
+    matches!(&step.action, Action::Verify { targets, code, .. }
+        if targets.as_slice() == [step.node.clone()] && code.is_none_or(|code| code == *old))
 }
 
 /// Steps of the way back put the plan's old release in place of its new one.
@@ -51,9 +55,20 @@ fn names_the_way_back(plan: &Plan, action: &Action) -> bool {
         Action::Quarantine(measurement) => *measurement == plan.to.measurement,
         Action::Install { expect, install } => *expect == plan.to && *install == plan.from,
         Action::Restore(measurement) => *measurement == plan.from.measurement,
-        Action::Start(placement) | Action::Restart(placement) => *placement == plan.from,
-        Action::Prepare(_) | Action::Drain | Action::Withdraw(_) => false,
-        Action::Verify { .. } | Action::Replicate { .. } => true,
+        Action::Start(placement)
+        | Action::Restart(placement)
+        | Action::Replicate { to: placement, .. } => *placement == plan.from,
+        // Whoever proves on the way back does so with one of the two releases.
+        Action::Verify { code, .. } => code.is_none_or(|code| is_of(plan, &code)),
+        Action::Prepare(_)
+        | Action::Drain(_)
+        | Action::Withdraw(_)
+        | Action::HandOver { .. }
+        | Action::Suspend(_)
+        | Action::Activate(_)
+        | Action::Forget(_)
+        | Action::Preserve(_)
+        | Action::Reseal(_) => false,
     }
 }
 

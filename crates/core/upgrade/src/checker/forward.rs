@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use heirloom_custody::holding::{Condition, KeyCopy, Keyring, Proof};
+use heirloom_custody::holding::{Condition, KeyCopy, Keyring, Proof, Seat};
 use heirloom_custody::invariant::{LossRisk, NextEffect, Requirement, no_loss};
-use heirloom_model::counter::LogIndex;
+use heirloom_model::counter::{LogIndex, Serial};
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::{FailureDomain, NodeId};
 use heirloom_model::measurement::Measurement;
@@ -13,11 +13,13 @@ use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 use super::host::Host;
 use super::survey::{Survey, Surveyed, waits_for};
 use super::{Fault, Report};
+use crate::inventory::Inventory;
 
 pub(super) fn check(survey: &Survey<'_>, report: &mut Report) {
     for node in &survey.nodes {
         check_node(survey, node, report);
     }
+    check_questions(survey.plan, report);
     check_failure_domains(survey, report);
     check_withdrawal(survey, report);
 }
@@ -39,7 +41,7 @@ fn check_node(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report)
                 }
                 check_stop(survey, surveyed, step, report);
             }
-            Action::Replicate { sources } => {
+            Action::Replicate { sources, .. } => {
                 check_sources(survey, surveyed, step.id, sources, report);
             }
             _ => {}
@@ -95,16 +97,41 @@ fn check_begin(survey: &Survey<'_>, wave: u32, step: &Step, report: &mut Report)
 /// Forward steps put the plan's new release in place of its old one, and nothing else.
 fn names_the_plan(plan: &Plan, action: &Action) -> bool {
     match action {
-        Action::Prepare(placement) | Action::Start(placement) | Action::Restart(placement) => {
-            *placement == plan.to
-        }
-        Action::Stop(placement) => *placement == plan.from,
+        Action::Prepare(placement)
+        | Action::Start(placement)
+        | Action::Restart(placement)
+        | Action::Replicate { to: placement, .. } => *placement == plan.to,
+        Action::Stop(placement) | Action::Drain(placement) => *placement == plan.from,
         Action::Quarantine(measurement) => *measurement == plan.from.measurement,
         Action::Install { expect, install } => *expect == plan.from && *install == plan.to,
-        Action::Restore(_) => false,
-        Action::Verify { .. } | Action::Drain | Action::Replicate { .. } | Action::Withdraw(_) => {
-            true
+        Action::Verify { code, .. } => code.is_none_or(|code| code == plan.to.measurement),
+        Action::Withdraw(_) => true,
+        Action::Restore(_)
+        | Action::HandOver { .. }
+        | Action::Suspend(_)
+        | Action::Activate(_)
+        | Action::Forget(_)
+        | Action::Preserve(_)
+        | Action::Reseal(_) => false,
+    }
+}
+
+/// Whether this code is one of the two that a plan in waves runs.
+pub(super) fn is_of(plan: &Plan, code: &Measurement) -> bool {
+    [plan.from.measurement, plan.to.measurement].contains(code)
+}
+
+/// A plan in waves asks nobody else than the code of its two releases.
+fn check_questions(plan: &Plan, report: &mut Report) {
+    for step in &plan.steps {
+        if let Action::Verify { code: Some(code), .. } = &step.action
+            && !is_of(plan, code)
+        {
+            report.step(step.id, Fault::ForeignPlacement);
         }
+    }
+    if plan.via.is_some() {
+        report.plan(Fault::ForeignPlacement);
     }
 }
 
@@ -157,7 +184,7 @@ pub(super) fn judge_proofs(
     };
     let since = *since;
     let asked = survey.plan.step(since).ok_or(Fault::ProofNotFresh { since })?;
-    let Action::Verify { targets, need: asked_need } = &asked.action else {
+    let Action::Verify { targets, need: asked_need, .. } = &asked.action else {
         return Err(Fault::ProofNotFresh { since });
     };
     if asked.node != surveyed.node.node || asked.id >= stop.id || !fresh(asked) {
@@ -197,6 +224,7 @@ fn lose(
             node: found.node.node.clone(),
             failure_domain: found.node.failure_domain.clone(),
             condition: Condition::Steady,
+            changing: BTreeSet::new(),
         })
         .collect();
     let runs = |node: &NodeId| -> Measurement {
@@ -221,7 +249,12 @@ fn lose(
         need: plan.holders_min,
         fresh_from: LogIndex(0),
     };
-    let survivors = no_loss(&requirement, &copies, &proofs, &NextEffect::TakeAway(away))?;
+    // Every seat of a node that is down with its wave is gone.
+    let away: BTreeSet<Seat> = away
+        .iter()
+        .flat_map(|node| [plan.from, plan.to].map(|at| Seat::new(node, &at.measurement)))
+        .collect();
+    let survivors = no_loss(&requirement, &copies, &proofs, &NextEffect::TakeAway(&away))?;
     Ok(survivors.failure_domains())
 }
 
@@ -276,11 +309,22 @@ fn check_withdrawal(survey: &Survey<'_>, report: &mut Report) {
     if !survey.is_after_everything(step.id) {
         report.step(step.id, Fault::EarlyWithdrawal);
     }
-    let Action::Withdraw(serial) = step.action else { return };
-    let published = survey.inventory.published;
+    if let Action::Withdraw(serial) = step.action {
+        check_serial(step, serial, survey.inventory, report);
+    }
+}
+
+/// The policy that withdraws rights is the next one, and everybody can read it before.
+pub(super) fn check_serial(
+    step: &Step,
+    serial: Serial,
+    inventory: &Inventory,
+    report: &mut Report,
+) {
+    let published = inventory.published;
     let expected = published.next().unwrap_or(published);
     // The policy may be in the log already, waiting for this plan.
-    let waits = serial == published && serial > survey.inventory.policy.serial;
+    let waits = serial == published && serial > inventory.policy.serial;
     if serial != expected && !waits {
         report.step(step.id, Fault::WrongSerial { expected, found: serial });
     }

@@ -12,8 +12,12 @@ use crate::inventory::Inventory;
 pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) {
     check_identity(plan, inventory, report);
     check_keyring(plan, inventory, report);
-    check_nodes(plan, inventory, report);
-    check_releases(plan, inventory, report);
+    if super::has_waves(plan) {
+        // What changes seat by seat has nodes, edges and holders of its own.
+        check_overlap(inventory, report);
+        check_nodes(plan, inventory, report);
+        check_releases(plan, inventory, report);
+    }
     let limits = [
         ("steps", plan.steps.len(), STEPS_MAX),
         ("rollback steps", plan.rollback.len(), STEPS_MAX),
@@ -52,6 +56,10 @@ fn check_identity(plan: &Plan, inventory: &Inventory, report: &mut Report) {
     if let Some(generation) = inventory.rotation {
         report.plan(Fault::RotationPending { generation });
     }
+}
+
+/// In waves the old release and the new one answer at the same time.
+fn check_overlap(inventory: &Inventory, report: &mut Report) {
     if inventory.policy.sharing == Sharing::Exclusive {
         report.plan(Fault::Exclusive);
     }

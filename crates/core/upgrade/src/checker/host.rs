@@ -71,7 +71,7 @@ impl Host {
         match action {
             Action::Prepare(placement) => self.prepared = Some(placement.measurement),
             Action::Verify { .. } | Action::Withdraw(_) => {}
-            Action::Drain => {
+            Action::Drain(_) => {
                 if let Some(process) = self.process.as_mut() {
                     process.service = Service::Draining;
                 }
@@ -89,6 +89,12 @@ impl Host {
                 self.stop(placement.measurement)?;
                 return self.start(placement.measurement);
             }
+            Action::HandOver { .. }
+            | Action::Suspend(_)
+            | Action::Activate(_)
+            | Action::Forget(_)
+            | Action::Preserve(_)
+            | Action::Reseal(_) => return Err("a plan without waves"),
         }
         Ok(())
     }

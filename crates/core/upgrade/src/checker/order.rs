@@ -35,19 +35,25 @@ pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) -> 
 fn check_members(step: &Step, members: &BTreeSet<&NodeId>, report: &mut Report) {
     let others: &[NodeId] = match &step.action {
         Action::Verify { targets, .. } => targets,
-        Action::Replicate { sources } => sources,
+        Action::Replicate { sources, .. } => sources,
+        Action::HandOver { from_node, .. } => std::slice::from_ref(from_node),
         Action::Prepare(_)
-        | Action::Drain
+        | Action::Drain(_)
         | Action::Stop(_)
         | Action::Quarantine(_)
         | Action::Restore(_)
         | Action::Install { .. }
         | Action::Start(_)
         | Action::Restart(_)
-        | Action::Withdraw(_) => &[],
+        | Action::Withdraw(_)
+        | Action::Suspend(_)
+        | Action::Activate(_)
+        | Action::Forget(_)
+        | Action::Preserve(_)
+        | Action::Reseal(_) => &[],
     };
     foreign(step.id, std::iter::once(&step.node).chain(others), members, report);
-    if let Action::Verify { targets, need } = &step.action {
+    if let Action::Verify { targets, need, .. } = &step.action {
         let distinct: BTreeSet<&NodeId> = targets.iter().collect();
         let possible = u32::try_from(distinct.len()).unwrap_or(u32::MAX);
         if *need > possible || *need == 0 {
@@ -64,7 +70,9 @@ fn check_gate(
     report: &mut Report,
 ) {
     match gate {
-        Gate::Done(to) => check_reference(plan, step, *to, report),
+        Gate::Done(to) | Gate::Waited { since: to, .. } => {
+            check_reference(plan, step, *to, report);
+        }
         Gate::Proven { holders, since, .. } => {
             check_reference(plan, step, *since, report);
             foreign(step.id, holders, members, report);

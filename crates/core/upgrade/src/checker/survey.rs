@@ -228,7 +228,7 @@ impl<'a> Survey<'a> {
 
     /// Whether this step asks every node for a proof and waits for all of them.
     fn asks_everybody(&self, step: &Step) -> bool {
-        let Action::Verify { targets, need } = &step.action else { return false };
+        let Action::Verify { targets, need, .. } = &step.action else { return false };
         let enough = usize::try_from(*need).is_ok_and(|need| need >= self.nodes.len());
         // Few steps ask so many, so the set is rarely made.
         enough && targets.iter().collect::<BTreeSet<_>>().len() == self.nodes.len()
@@ -236,7 +236,7 @@ impl<'a> Survey<'a> {
 
     /// The waves of which this step verifies every node, after every node changed.
     fn covered(&self, step: &Step, reached: &Reached) -> Vec<u32> {
-        let Action::Verify { targets, need } = &step.action else { return Vec::new() };
+        let Action::Verify { targets, need, .. } = &step.action else { return Vec::new() };
         if usize::try_from(*need).is_ok_and(|need| need < targets.len()) {
             return Vec::new();
         }
@@ -282,14 +282,20 @@ fn changes(step: &Step) -> bool {
         Action::Verify { targets, .. } => targets.as_slice() == std::slice::from_ref(&step.node),
         Action::Withdraw(_) => false,
         Action::Prepare(_)
-        | Action::Drain
+        | Action::Drain(_)
         | Action::Stop(_)
         | Action::Quarantine(_)
         | Action::Restore(_)
         | Action::Install { .. }
         | Action::Start(_)
         | Action::Replicate { .. }
-        | Action::Restart(_) => true,
+        | Action::Restart(_)
+        | Action::HandOver { .. }
+        | Action::Suspend(_)
+        | Action::Activate(_)
+        | Action::Forget(_)
+        | Action::Preserve(_)
+        | Action::Reseal(_) => true,
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt::{self, Write as _};
 
 use heirloom_model::counter::Time;
 
-use super::{BackRow, Diversity, Explanation, Row, names};
+use super::words::names;
+use super::{BackRow, Diversity, Explanation, Row};
 use crate::calendar::{End, Verdict};
 
 /// How much is told.
@@ -83,7 +84,7 @@ fn outline(text: &mut String, explanation: &Explanation) {
     line(text, format_args!("\nsteps; before the first there are {}", first.before));
     let mut wave = None;
     for row in &explanation.steps {
-        if wave != Some(row.wave) {
+        if wave != Some(row.wave) && !explanation.waves.is_empty() {
             match (wave, row.wave) {
                 (None, 0) => line(text, format_args!("  before the first wave")),
                 (Some(_), 0) => line(text, format_args!("  after the last wave")),
@@ -108,7 +109,8 @@ fn every_step(text: &mut String, explanation: &Explanation) {
     for row in &explanation.steps {
         point_of_no_return(text, row, explanation);
         let Row { step, wave, node, action, gates, before, after } = row;
-        line(text, format_args!("  {step:>5}  wave {wave}  {node}  {action}"));
+        let group = if explanation.waves.is_empty() { String::new() } else { format!("wave {wave}  ") };
+        line(text, format_args!("  {step:>5}  {group}{node}  {action}"));
         for gate in gates {
             line(text, format_args!("         needs  {gate}"));
         }

@@ -11,26 +11,36 @@ use heirloom_model::counter::{
 };
 use heirloom_model::digest::{AnchorId, Checksum, NetworkId, Nonce, ReleaseDigest, sha256};
 use heirloom_model::fleet::Node;
-use heirloom_model::identifier::{DomainId, PlatformId};
+use heirloom_model::identifier::{DomainId, NodeId, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
 use heirloom_model::policy::{
-    AppraisalPolicy, HolderRule, PlatformRule, Policy, Sharing, TcbLevel,
+    AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Policy, Sharing, TcbLevel, UpdateMode,
 };
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_model::signature::PublicKey;
 use heirloom_upgrade::inventory::{Inventory, Seen};
-use heirloom_upgrade::planner::{PlanRequest, WaveSize};
+use heirloom_upgrade::planner::{Arrangement, PlanRequest, WaveSize};
 
 pub(crate) const OLD: Measurement = Measurement::Sgx(MrEnclave::new([1; 32]));
 pub(crate) const NEW: Measurement = Measurement::Sgx(MrEnclave::new([2; 32]));
+pub(crate) const VIA: Measurement = Measurement::Sgx(MrEnclave::new([3; 32]));
 pub(crate) const NETWORK: NetworkId = NetworkId::new([9; 32]);
 pub(crate) const DOMAIN: DomainId = DomainId::new([8; 32]);
 
 pub(crate) fn release(name: &str, measurement: Measurement, version: u64) -> Release {
+    release_of(ReleaseKind::Keeper, name, measurement, version)
+}
+
+pub(crate) fn release_of(
+    kind: ReleaseKind,
+    name: &str,
+    measurement: Measurement,
+    version: u64,
+) -> Release {
     Release {
         network: NETWORK,
         name: name.parse().expect("the name is well formed"),
-        kind: ReleaseKind::Keeper,
+        kind,
         security_version: SecurityVersion(version),
         measurements: vec![measurement],
         signer: MrSigner::new([5; 32]),
@@ -47,19 +57,31 @@ pub(crate) fn new() -> ReleaseDigest {
     release("keeper-2.0.0", NEW, 2).digest()
 }
 
-pub(crate) fn policy(holders_min: u32) -> Policy {
-    let rule = |measurement, gives_to| HolderRule {
+pub(crate) fn upgrader() -> Release {
+    release_of(ReleaseKind::Upgrader, "upgrader-1.0.0", VIA, 1)
+}
+
+pub(crate) fn via() -> ReleaseDigest {
+    upgrader().digest()
+}
+
+pub(crate) fn rule(measurement: Measurement, gives_to: &[Measurement]) -> HolderRule {
+    HolderRule {
         measurement,
         security_version: SecurityVersion(1),
-        gives_to: vec![gives_to],
-    };
+        gives_to: gives_to.to_vec(),
+        role: if measurement == VIA { HolderRole::Upgrader } else { HolderRole::Keeper },
+    }
+}
+
+pub(crate) fn policy(holders_min: u32) -> Policy {
     Policy {
         network: NETWORK,
         domain: DOMAIN,
         serial: Serial(4),
         sharing: Sharing::Replicated,
         holders_min,
-        holders: vec![rule(OLD, NEW), rule(NEW, OLD)],
+        holders: vec![rule(OLD, &[NEW]), rule(NEW, &[OLD])],
         applications: Vec::new(),
         appraisal: AppraisalPolicy {
             platforms: PlatformRule::Only(vec![PlatformId::new([1; 32])]),
@@ -72,6 +94,8 @@ pub(crate) fn policy(holders_min: u32) -> Policy {
         ephemeral_epochs: 1,
         not_after: Time(20_000),
         completes: None,
+        forget_after_epochs: 2,
+        update: UpdateMode::Ask,
     }
 }
 
@@ -109,6 +133,8 @@ pub(crate) fn inventory(domains: &[usize], operators: &[usize], holders_min: u32
             .map(|node| (node.node.clone(), BTreeMap::from([(OLD, seen(node))])))
             .collect(),
         nodes,
+        proven: BTreeMap::new(),
+        active: None,
         strangers: BTreeSet::new(),
         plan_number: PlanNumber(6),
         active_plan: None,
@@ -132,14 +158,55 @@ pub(crate) fn large(count: usize) -> Inventory {
 }
 
 pub(crate) fn request(wave_size: WaveSize) -> PlanRequest {
+    let (upgrade_epoch, withdraw) = (Some(Epoch(12)), Serial(5));
+    request_for(Arrangement::Rolling { wave_size, upgrade_epoch, withdraw })
+}
+
+pub(crate) fn request_for(arrangement: Arrangement) -> PlanRequest {
+    let to = match arrangement {
+        Arrangement::Rolling { .. } | Arrangement::Handover { .. } => new(),
+        Arrangement::Move { .. } | Arrangement::Reseal { .. } => old(),
+    };
     PlanRequest {
         domain: DOMAIN,
         from: old(),
-        to: new(),
-        wave_size,
-        upgrade_epoch: Some(Epoch(12)),
+        to,
         not_after: Epoch(20),
         nonce: Nonce::new([6; 32]),
-        withdraw: Serial(5),
+        arrangement,
     }
+}
+
+/// The node that stands at this place of a fleet.
+pub(crate) fn name(place: usize) -> NodeId {
+    format!("node-{place:05}").parse().expect("the name is well formed")
+}
+
+/// `count` nodes, each in a failure domain of its own, under a policy that lets an upgrader
+/// carry the keyring. In an exclusive domain the first node is the active one.
+pub(crate) fn carried(count: usize, sharing: Sharing, holders_min: u32) -> Inventory {
+    let mut fleet = apart(count, holders_min);
+    let policy = &mut fleet.policy;
+    policy.sharing = sharing;
+    policy.holders = vec![rule(OLD, &[VIA]), rule(NEW, &[]), rule(VIA, &[NEW])];
+    fleet.releases.insert(via(), upgrader());
+    if sharing == Sharing::Exclusive {
+        fleet.active = Some((name(0), OLD));
+    }
+    fleet
+}
+
+/// A handover on the first node.
+pub(crate) fn handover(withdraw: Option<Serial>) -> PlanRequest {
+    request_for(Arrangement::Handover { node: name(0), via: via(), withdraw })
+}
+
+/// A move from the first node to the second one.
+pub(crate) fn relocation() -> PlanRequest {
+    request_for(Arrangement::Move { from_node: name(0), to_node: name(1) })
+}
+
+/// Sealing again on the first node.
+pub(crate) fn resealing() -> PlanRequest {
+    request_for(Arrangement::Reseal { node: name(0) })
 }
