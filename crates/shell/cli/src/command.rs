@@ -31,6 +31,7 @@ pub(crate) mod registry;
 pub(crate) mod release;
 pub(crate) mod release_input;
 pub(crate) mod root;
+pub(crate) mod root_input;
 pub(crate) mod seat;
 pub(crate) mod signer;
 pub(crate) mod upgrade;

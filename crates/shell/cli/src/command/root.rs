@@ -9,15 +9,21 @@ use heirloom_model::wire;
 use heirloom_registry::network::NetworkState;
 use serde_json::json;
 
-use crate::command::publish;
+use crate::command::{publish, root_input};
 use crate::diagnostic::Diagnostic;
-use crate::ledger;
+use crate::ledger::{self, LogArgs};
 use crate::output::{Report, table};
-use crate::{statement, time};
+use crate::statement::{self, SignArgs};
+use crate::time;
 
 /// Verbs.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Sign the next root (TOML), or add a signature to a statement
+    ///
+    /// The next root needs the signatures of enough root keys of the present one, and of enough of
+    /// its own. It is how keys are rotated, and how a trust anchor is added or taken away.
+    Sign(Sign),
     /// Show a root statement
     Show {
         /// Statement file
@@ -35,9 +41,21 @@ pub(crate) enum Command {
     Publish(publish::Args),
 }
 
+/// What to sign, for which network.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sign {
+    #[command(flatten)]
+    statement: SignArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
 /// Runs a verb.
 pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     match command {
+        Command::Sign(args) => statement::sign(&args.statement, |path| {
+            root_input::parse(path, args.log.network()?)
+        }),
         Command::Show { file } => statement::show(file, StatementKind::Root),
         Command::Verify { file, network } => verify(file, *network),
         Command::Publish(args) => publish::run(args, StatementKind::Root),

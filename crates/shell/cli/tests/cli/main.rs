@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod evidence;
+mod handover;
 mod journal;
 mod reference;
 mod statements;

@@ -29,7 +29,8 @@ pub(crate) fn fleet(place: &Place, serial: u64) -> String {
 pub(crate) fn policy(holder: &str) -> String {
     format!(
         "domain = \"{}\"\nserial = 1\nsharing = \"replicated\"\nholders_min = 2\n\
-         session_seconds_max = 3600\nephemeral_epochs = 3\nnot_after = \"2099-01-01\"\n\
+         session_seconds_max = 3600\nephemeral_epochs = 3\nforget_after_epochs = 2\n\
+         update = \"ask\"\nnot_after = \"2099-01-01\"\n\
          [[holder]]\n{holder}\n[appraisal]\nplatforms = \"any\"\ntcb = [\"up-to-date\"]\n\
          advisories_accepted = []\ntcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n",
         domain()
@@ -101,7 +102,7 @@ fn a_release_is_measured_signed_published_and_verified() {
 fn a_policy_names_measurements_and_its_mistakes_are_found() {
     let place = Place::with_network();
     let (one, two) = ("11".repeat(32), "22".repeat(32));
-    let holder = format!("measurement = \"sgx:{one}\"\nsecurity_version = 1\ngives_to = []");
+    let holder = format!("measurement = \"sgx:{one}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []");
     place.write("policy.toml", policy(&holder).as_bytes());
     let sign = |input: &str, out: &str| {
         format!(
@@ -113,10 +114,10 @@ fn a_policy_names_measurements_and_its_mistakes_are_found() {
     let shown = place.json("policy show policy");
     assert_eq!(shown["content"]["holders"][0]["measurement"], format!("sgx:{one}"));
 
-    let signer = format!("signer = \"{two}\"\nsecurity_version = 1\ngives_to = []");
+    let signer = format!("signer = \"{two}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []");
     place.write("signer.toml", policy(&signer).as_bytes());
     place.fails(&sign("signer.toml", "bad"), 3, "E-INPUT-004");
-    let disguised = format!("measurement = \"signer:{two}\"\nsecurity_version = 1\ngives_to = []");
+    let disguised = format!("measurement = \"signer:{two}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []");
     place.write("disguised.toml", policy(&disguised).as_bytes());
     place.fails(&sign("disguised.toml", "bad"), 3, "E-INPUT-004");
 
@@ -135,6 +136,45 @@ fn a_policy_names_measurements_and_its_mistakes_are_found() {
     assert_eq!(place.run(&format!("{diff} --exit-code")).exit, 4);
     let same = "policy diff policy policy.toml --exit-code --network net/network.toml";
     assert_eq!(place.ok(same), "no difference\n");
+}
+
+#[test]
+fn a_root_is_followed_by_the_next_one_only_with_both_thresholds() {
+    let place = Place::with_network();
+    let old = place.json("root show net/root.statement");
+    let mut input = "serial = 2\nnot_after = \"2099-01-01\"\nanchors = [\"anchor\"]\n".to_owned();
+    place.ok("signer create new.key");
+    let new = place.json("signer show new.key")["public_key"].as_str().unwrap().to_owned();
+    for role in old["content"]["roles"].as_array().unwrap() {
+        let is_root = role["role"] == "root";
+        let mut keys = role["keys"].as_array().unwrap().clone();
+        if is_root {
+            keys.truncate(1);
+            keys.push(new.clone().into());
+        }
+        let (name, threshold) = (&role["role"], &role["threshold"]);
+        let keys = serde_json::Value::from(keys);
+        input += &format!("[[role]]\nrole = {name}\nthreshold = {threshold}\nkeys = {keys}\n");
+    }
+    place.write("root.toml", input.as_bytes());
+    place.write("short.toml", input.split("[[role]]").next().unwrap().as_bytes());
+    let network = "--network net/network.toml";
+    place.fails(&format!("root sign short.toml --key new.key --out no {network}"), 1, "E-INPUT-001");
+    let unknown = input.replace("\"operator\"", "\"admin\"");
+    place.write("unknown.toml", unknown.as_bytes());
+    place.fails(&format!("root sign unknown.toml --key new.key --out no {network}"), 1, "E-INPUT-002");
+
+    place.ok(&format!("root sign root.toml --key new.key --out root {network}"));
+    let publish = format!("root publish root {LOG}");
+    let short = place.fails(&publish, 3, "E-STATEMENT-004");
+    assert!(short.contains("reason: threshold-not-met"), "{short}");
+    // Two keys of the old root, of which one may be any, and two of the new one.
+    for number in 1..=3 {
+        place.ok(&format!("root sign root --key net/keys/root-{number}.key {network}"));
+    }
+    assert_eq!(place.json(&publish)["index"], 1);
+    let again = place.fails(&publish, 3, "E-STATEMENT-004");
+    assert!(again.contains("reason: not-next"), "{again}");
 }
 
 #[test]
@@ -167,15 +207,18 @@ fn the_examples_of_the_reference_are_accepted() {
         let (_, rest) = reference.split_once(&start).unwrap();
         rest.split_once("```").unwrap().0.to_owned()
     };
-    for name in ["network", "fleet", "policy", "rules"] {
+    for name in ["network", "root", "fleet", "policy", "handover", "rules", "agent"] {
         place.write(&format!("{name}.toml"), example(name).as_bytes());
     }
-    for name in ["fleet", "policy"] {
+    for (noun, name) in
+        [("root", "root"), ("fleet", "fleet"), ("policy", "policy"), ("policy", "handover")]
+    {
         place.ok(&format!(
-            "{name} sign {name}.toml --key net/keys/root-1.key --out {name} --network network.toml"
+            "{noun} sign {name}.toml --key net/keys/root-1.key --out {name} --network network.toml"
         ));
-        place.ok(&format!("{name} show {name}"));
+        place.ok(&format!("{noun} show {name}"));
     }
+    heirloom_agent::config::Config::read(&place.path("agent.toml")).unwrap();
     place.write("evidence", b"");
     // The rules are read before the endorsements, which are not there.
     let digits = "00".repeat(64);

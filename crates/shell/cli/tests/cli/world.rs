@@ -15,12 +15,14 @@ use heirloom_keeper::port::Platform as _;
 use heirloom_model::counter::{Epoch, Generation, Serial, Time};
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::domain::{
-    Challenge, GenerationReceipt, HoldingOrigin, LogPosition, PossessionProof, Registration,
+    Activation, ActivationCause, Challenge, GenerationOrder, GenerationReceipt, HoldingOrigin,
+    LogPosition, PossessionProof, Registration,
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::Policy;
+use heirloom_model::release::ReleaseKind;
 use heirloom_model::signature::SigningKey;
 use heirloom_model::statement::AttestedStatement;
 use heirloom_model::wire;
@@ -147,6 +149,11 @@ fn collect(directory: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
+/// What makes the instance and the machine of a node.
+fn number(node: &NodeId) -> u8 {
+    *node.as_str().as_bytes().last().unwrap()
+}
+
 /// The manifest of a keeper for a network of `heirloom init`.
 pub(crate) fn keeper(network: &str, release: &str) -> Manifest {
     Manifest {
@@ -156,6 +163,7 @@ pub(crate) fn keeper(network: &str, release: &str) -> Manifest {
         release: release.parse().unwrap(),
         product_id: 1,
         security_version: 2,
+        kind: ReleaseKind::Keeper,
     }
 }
 
@@ -164,27 +172,64 @@ pub(crate) fn domain() -> String {
     "d0".repeat(32)
 }
 
-/// A network with four proven holders of generation 0, as files: `log`, and key files of
-/// operators.
+/// A network with proven holders of generation 0, as files: `log`, and key files of operators and
+/// agents.
 pub(crate) struct Network {
     pub(crate) place: Place,
     pub(crate) ceremony: Ceremony,
     log: LogFile,
     old: Code,
     pub(crate) new: Code,
+    upgrader: Code,
+    size: usize,
+    exclusive: bool,
 }
 
 const CHECKSUM: Checksum = Checksum::new([0xc5; 32]);
 
 impl Network {
+    /// Four nodes of a replicated domain.
     pub(crate) fn new() -> Self {
         let network = Self::unproven();
-        network.prove();
+        network.prove(&network.nodes());
+        network
+    }
+
+    /// An exclusive domain whose first node is active; the other ones have nothing.
+    pub(crate) fn exclusive(size: usize) -> Self {
+        let network = Self { exclusive: true, size, ..Self::empty() };
+        network.begin();
+        let nodes = network.nodes();
+        network.hold(&nodes[..1]);
+        for node in &nodes[1..] {
+            network.register(node);
+        }
+        let (id, domain) = (network.ceremony.network, network.ceremony.domain);
+        let activation = Activation {
+            network: id,
+            domain,
+            node: nodes[0].clone(),
+            cause: ActivationCause::First,
+            generation: Generation(0),
+            checksum: CHECKSUM,
+            origin: HoldingOrigin::Recovered,
+            as_of: network.position(),
+        };
+        network.attest(&nodes[0], &activation);
+        network.prove(&nodes[..1]);
         network
     }
 
     /// The same network before anybody was asked for proof.
     pub(crate) fn unproven() -> Self {
+        let network = Self::empty();
+        network.begin();
+        network.hold(&network.nodes());
+        network
+    }
+
+    /// Keys, and an empty log.
+    fn empty() -> Self {
         let place = Place::new();
         let log = LogFile::create(&place.path("log")).unwrap();
         let ceremony = Ceremony::new(&[7; 32]);
@@ -195,9 +240,12 @@ impl Network {
             place.key(&format!("policy-{number}.key"), key);
         }
         let (old, new) = (Code::named("keeper 1", 1), Code::named("keeper 2", 2));
-        let network = Self { place, ceremony, log, old, new };
-        network.begin();
-        network.hold();
+        let upgrader = Code::upgrader("upgrader 1", 1);
+        let network =
+            Self { place, ceremony, log, old, new, upgrader, size: 4, exclusive: false };
+        for node in network.nodes() {
+            network.place.key(&format!("{node}.key"), &network.ceremony.agent_key(&node));
+        }
         network
     }
 
@@ -211,41 +259,53 @@ impl Network {
         (self.place, self.ceremony)
     }
 
-    /// A policy with both edges.
+    /// A policy with both edges; in an exclusive domain with those through the upgrader.
     pub(crate) fn policy(&self, serial: u64) -> Policy {
-        let (old, new) = (self.old, self.new);
-        self.ceremony.policy_of(Serial(serial), &[old, new], &[(old, new), (new, old)])
+        let (old, new, via) = (self.old, self.new, self.upgrader);
+        if !self.exclusive {
+            return self.ceremony.policy_of(Serial(serial), &[old, new], &[(old, new), (new, old)]);
+        }
+        let edges = [(old, via), (via, new), (new, via), (via, old)];
+        let mut policy = self.ceremony.policy_of(Serial(serial), &[old, new, via], &edges);
+        let platform = |node: &NodeId| self.enclave(number(node)).identity().unwrap().platform;
+        let platforms = self.nodes().iter().map(platform).collect();
+        Ceremony::make_exclusive(&mut policy, platforms);
+        policy
     }
 
     fn nodes(&self) -> Vec<NodeId> {
-        self.ceremony.nodes(4).into_iter().map(|node| node.node).collect()
+        self.ceremony.nodes(self.size).into_iter().map(|node| node.node).collect()
     }
 
     fn begin(&self) {
         let ceremony = &self.ceremony;
         self.append(&ceremony.root());
         self.append(&ceremony.epoch(Epoch(1)));
-        self.append(&ceremony.fleet(Serial(1), ceremony.nodes(4)));
+        self.append(&ceremony.fleet(Serial(1), ceremony.nodes(self.size)));
         self.append(&ceremony.endorsements());
         self.append(&ceremony.release("keeper-1.0.0", &self.old).0);
         self.append(&ceremony.release("keeper-2.0.0", &self.new).0);
+        self.append(&ceremony.release("upgrader-1.0.0", &self.upgrader).0);
         self.append(&ceremony.policy(&self.policy(1)));
     }
 
-    /// Every node registers and holds generation 0.
-    fn hold(&self) {
-        let nodes = self.nodes();
+    fn register(&self, node: &NodeId) {
         let (network, domain) = (self.ceremony.network, self.ceremony.domain);
-        for node in &nodes {
-            let as_of = self.position();
-            let node = node.clone();
-            let (id, policy) = (node.clone(), Serial(1));
-            self.attest(&id, &Registration { network, domain, node, as_of, policy });
+        let (as_of, policy) = (self.position(), Serial(1));
+        let node = node.clone();
+        self.attest(&node.clone(), &Registration { network, domain, node, as_of, policy });
+    }
+
+    /// These nodes register and hold generation 0.
+    fn hold(&self, nodes: &[NodeId]) {
+        let (network, domain) = (self.ceremony.network, self.ceremony.domain);
+        for node in nodes {
+            self.register(node);
         }
         let order = self.ceremony.order(Generation(0), &nodes[0], Epoch(100));
         self.append(&order);
-        let order = order.unverified::<heirloom_model::domain::GenerationOrder>().unwrap();
-        for node in &nodes {
+        let order = order.unverified::<GenerationOrder>().unwrap();
+        for node in nodes {
             let receipt = GenerationReceipt {
                 network,
                 domain,
@@ -258,21 +318,21 @@ impl Network {
         }
     }
 
-    /// Every node proves generation 0 from its durable state.
-    fn prove(&self) {
-        let nodes = self.nodes();
+    /// These nodes prove generation 0 from their durable state.
+    fn prove(&self, nodes: &[NodeId]) {
         let (network, domain) = (self.ceremony.network, self.ceremony.domain);
         let challenge = Challenge {
             network,
             domain,
             nonce: Nonce::new([0x77; 32]),
             verifier: nodes[0].clone(),
-            targets: nodes.clone(),
+            targets: nodes.to_vec(),
             step: None,
+            code: None,
         };
         let agent = self.ceremony.agent_key(&nodes[0]);
         self.append(&Envelope::signed(&challenge, [&agent]));
-        for node in &nodes {
+        for node in nodes {
             let proof = PossessionProof {
                 network,
                 domain,
@@ -299,7 +359,7 @@ impl Network {
 
     /// Appends a statement of the keeper on a node, with evidence.
     fn attest<T: AttestedStatement>(&self, node: &NodeId, statement: &T) {
-        let number = *node.as_str().as_bytes().last().unwrap();
+        let number = number(node);
         let key = SigningKey::generate(&mut |bytes| bytes.fill(number));
         let mut envelope = Envelope::signed(statement, [&key]);
         let report_data = envelope.report_data(&key.public_key());

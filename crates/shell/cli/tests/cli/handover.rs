@@ -1,0 +1,270 @@
+//! Handovers, moves, reseals, seats: planned and shown on logs in files.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+
+use crate::world::Network;
+
+/// An agent that answers one question with this status.
+fn agent(status: Value) -> (String, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let answered = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = Vec::new();
+        let mut byte = [0];
+        while !asked.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            asked.extend(byte);
+        }
+        let body = status.to_string();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        String::from_utf8(asked).unwrap()
+    });
+    (address, answered)
+}
+
+const HANDOVER: &str = "--strategy handover --via upgrader-1.0.0 --to keeper-2.0.0";
+
+#[test]
+fn a_handover_of_an_exclusive_domain_is_planned_explained_and_approved() {
+    let network = Network::exclusive(1);
+    let log = network.log();
+    let (place, _) = network.release();
+    place.fails(
+        &format!("upgrade start --to keeper-2.0.0 --key operator-1.key {log}"),
+        3,
+        "E-PLAN-001",
+    );
+    let started = place.json(&format!("upgrade start {HANDOVER} --key operator-1.key {log}"));
+    assert_eq!(started["strategy"], "handover");
+    assert_eq!(started["nodes"], json!(["node-1"]));
+    assert_eq!(started["withdraw_policy"], Value::Null);
+    assert!(started["via"].as_str().unwrap().starts_with("sgx:"));
+    let downtime = started["downtime"].as_str().unwrap();
+    assert!(downtime.contains("no process starts in between"), "{downtime}");
+
+    let digest = started["plan"].as_str().unwrap();
+    assert_eq!(place.json(&format!("plan check {digest} {log}"))["sound"], true);
+    let told = place.ok(&format!("plan show {digest} --steps {log}"));
+    for expected in ["handover", "point of no return", "the way back"] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+    for operator in [1, 2] {
+        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
+    }
+    let status = place.json(&format!("upgrade status {log}"));
+    assert_eq!(status["status"], "approved");
+    assert_eq!(status["consent"], "operators");
+    assert_eq!(status["switch_over"]["suspended"], Value::Null);
+    assert_eq!(status["point_of_no_return"], "before: an abort goes back");
+    let told = place.ok(&format!("upgrade status {log}"));
+    assert!(told.contains("not yet: the old holder is active"), "{told}");
+
+    let shown = place.json(&format!("custody show {log}"));
+    let domain = &shown["domains"][0];
+    assert_eq!(domain["activity"]["state"], "active");
+    assert_eq!(domain["activity"]["node"], "node-1");
+    assert_eq!(domain["activity"]["cause"], "first");
+    assert_eq!(domain["holders"][0]["part"], "old");
+    assert_eq!(domain["holders"][0]["active"], true);
+}
+
+#[test]
+fn options_of_one_strategy_are_refused_with_the_other() {
+    let network = Network::exclusive(1);
+    let log = network.log();
+    let (place, _) = network.release();
+    let create = "plan create --out plan";
+    for (words, code) in [
+        (format!("{create} --to keeper-2.0.0 --via upgrader-1.0.0 {log}"), "E-INPUT-002"),
+        (format!("{create} --to keeper-2.0.0 --node node-1 {log}"), "E-INPUT-002"),
+        (format!("{create} {HANDOVER} --wave-size one {log}"), "E-INPUT-002"),
+        (format!("{create} {HANDOVER} --upgrade-epoch 9 {log}"), "E-INPUT-002"),
+    ] {
+        place.fails(&words, 1, code);
+    }
+    let ended = place.run(&format!("{create} --strategy handover --to keeper-2.0.0 {log}"));
+    assert_eq!(ended.exit, 2, "{}", ended.err);
+    assert!(ended.err.contains("--via"), "{}", ended.err);
+    // A keeper carries nothing for others.
+    let keeper = HANDOVER.replace("upgrader-1.0.0", "keeper-1.0.0");
+    let said = place.fails(&format!("{create} {keeper} {log}"), 3, "E-PLAN-001");
+    assert!(said.contains("not an upgrader's"), "{said}");
+    let said =
+        place.fails(&format!("{create} {HANDOVER} --withdraw 7 {log}"), 3, "E-PLAN-001");
+    assert!(said.contains("must have serial 2, not 7"), "{said}");
+    place.ok(&format!("{create} {HANDOVER} --withdraw 2 {log}"));
+    let said = place.fails(
+        &format!("plan create --out other {HANDOVER} --node node-9 --from keeper-1.0.0 {log}"),
+        3,
+        "E-PLAN-001",
+    );
+    assert!(said.contains("node-9"), "{said}");
+}
+
+#[test]
+fn a_keyring_is_sealed_again_and_moved_by_plans_of_the_same_kind() {
+    let network = Network::exclusive(2);
+    let log = network.log();
+    let (place, _) = network.release();
+    let resealed =
+        place.json(&format!("host reseal --node node-1 --key operator-1.key --out plan {log}"));
+    assert_eq!(resealed["from"], resealed["to"]);
+    assert_eq!(resealed["schema"], "heirloom.upgrade.started.v1");
+    place.ok(&format!("plan check plan {log}"));
+    let told = place.ok(&format!("plan show plan --steps {log}"));
+    assert!(told.contains("seal"), "{told}");
+    let digest = resealed["plan"].as_str().unwrap();
+    place.ok(&format!("upgrade abort --plan {digest} --key operator-1.key {log}"));
+
+    place.fails(
+        &format!("host move --from node-1 --to node-1 --key operator-1.key {log}"),
+        3,
+        "E-PLAN-001",
+    );
+    place.fails(
+        &format!("host move --from node-2 --to node-1 --key operator-1.key {log}"),
+        3,
+        "E-PLAN-001",
+    );
+    let moved =
+        place.json(&format!("host move --from node-1 --to node-2 --key operator-1.key {log}"));
+    assert_eq!(moved["nodes"], json!(["node-1", "node-2"]));
+    assert_eq!(moved["from"], moved["to"]);
+    // The same code: what tells the seats apart is where they are.
+    let shown = |node: &str| place.json(&format!("host show --node {node} {log}"));
+    assert_eq!(shown("node-1")["seats"][0]["part"], "old");
+    assert_eq!(shown("node-2")["seats"][0]["part"], "new");
+}
+
+#[test]
+fn hosts_are_listed_with_what_holds_on_them() {
+    let network = Network::exclusive(2);
+    let log = network.log();
+    let (place, _) = network.release();
+    let listed = place.json(&format!("host list {log}"));
+    assert_eq!(listed["hosts"][0]["release"], "keeper-1.0.0");
+    assert_eq!(listed["hosts"][0]["active"], true);
+    assert_eq!(listed["hosts"][1]["active"], false);
+    let told = place.ok(&format!("host list {log}"));
+    assert!(told.contains("host-2"), "{told}");
+    place.fails(&format!("host show --node node-9 {log}"), 3, "E-LOG-007");
+}
+
+#[test]
+fn a_host_is_shown_with_what_its_agent_says() {
+    let network = Network::exclusive(1);
+    let log = network.log();
+    let (place, _) = network.release();
+    let known = place.json(&format!("host show --node node-1 {log}"));
+    assert_eq!(known["asked_agent"], false);
+    assert_eq!(known["seats"][0]["running"], Value::Null);
+    assert_eq!(known["seats"][0]["proof"], "proven");
+    let code = known["seats"][0]["measurement"].as_str().unwrap();
+    let status = |node: &str| {
+        json!({ "heirloom": {
+            "node": node,
+            "switch_over_ms": 41.5,
+            "hint": "release keeper-2.0.0 is staged and ready",
+            "seats": [{
+                "measurement": code, "state": "ready", "address": "127.0.0.1:7601",
+                "sealing": "older", "instance": "ab",
+            }],
+            "staged": [{
+                "release": "keeper-2.0.0", "kind": "keeper", "state": "fetching",
+                "progress": { "received": 10, "wanted": 20 }, "reason": null,
+            }],
+        }})
+    };
+    let show = |address: &str| format!("host show --node node-1 --agent {address} {log}");
+    let (address, asked) = agent(status("node-1"));
+    let told = place.ok(&show(&address));
+    assert!(asked.join().unwrap().starts_with("GET /v1/status "));
+    for expected in ["ready", "older", "127.0.0.1:7601", "10 of 20 bytes", "is staged and ready"] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+    let (address, asked) = agent(status("node-1"));
+    let shown = place.json(&show(&address));
+    asked.join().unwrap();
+    assert_eq!(shown["seats"][0]["running"], true);
+    assert_eq!(shown["staged"][0]["progress"]["wanted"], 20);
+    let (address, asked) = agent(status("node-2"));
+    let said = place.fails(&show(&address), 1, "E-INPUT-002");
+    asked.join().unwrap();
+    assert!(said.contains("the agent of node-2"), "{said}");
+
+    place.ok(&format!("upgrade start {HANDOVER} --key operator-1.key {log}"));
+    let (address, asked) = agent(status("node-1"));
+    let measured = place.json(&format!("upgrade status --agent {address} {log}"));
+    asked.join().unwrap();
+    assert_eq!(measured["switch_over"]["milliseconds"], 41.5);
+}
+
+#[test]
+fn holders_are_asked_for_a_proof_outside_of_any_plan() {
+    let network = Network::exclusive(1);
+    let log = network.log();
+    let (place, _) = network.release();
+    let prove = "custody prove --verifier node-1 --wait 0";
+    let refused = place.fails(&format!("{prove} --key operator-1.key {log}"), 3, "E-STATEMENT-004");
+    assert!(refused.contains("reason: "), "{refused}");
+    // Nobody runs here, so nobody answers: what was proven before does not count.
+    let ended = place.run(&format!("--json {prove} --key node-1.key {log}"));
+    assert_eq!(ended.exit, 3, "{}{}", ended.out, ended.err);
+    assert!(ended.err.contains("0 of 1 nodes answered"), "{}", ended.err);
+    let shown: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(shown["domains"][0]["survives"], false);
+    let entries = place.json(&format!("registry show {log}"));
+    let last = entries["entries"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["kind"], "challenge");
+    assert_eq!(last["counts"], true);
+    assert_eq!(last["statement"]["content"]["step"], Value::Null);
+}
+
+#[test]
+fn suspensions_and_activations_are_shown_with_their_cause() {
+    let network = Network::exclusive(1);
+    let log = network.log();
+    let (place, _) = network.release();
+    let entries = place.json(&format!("registry show {log}"));
+    let entries = entries["entries"].as_array().unwrap();
+    let activation = entries.iter().find(|entry| entry["kind"] == "activation").unwrap();
+    assert_eq!(activation["counts"], true);
+    assert_eq!(activation["statement"]["content"]["cause"], "first");
+    assert_eq!(activation["statement"]["content"]["origin"], "recovered");
+    let policy = entries.iter().find(|entry| entry["kind"] == "policy").unwrap();
+    let roles: Vec<&Value> = policy["statement"]["content"]["holders"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| &rule["role"])
+        .collect();
+    assert_eq!(roles.iter().filter(|role| ***role == "upgrader").count(), 1);
+}
+
+#[test]
+fn a_fleet_that_is_too_small_for_its_policy_is_published_with_a_warning() {
+    let network = Network::new();
+    let log = network.log();
+    let (place, ceremony) = network.release();
+    let fleet = |serial: u64, count: usize| {
+        let nodes = ceremony.nodes(count);
+        let fleet = ceremony.fleet(heirloom_model::counter::Serial(serial), nodes);
+        place.write(&format!("fleet-{serial}"), &heirloom_model::wire::encode(&fleet));
+        place.run(&format!("fleet publish fleet-{serial} {log}"))
+    };
+    let enough = fleet(2, 4);
+    assert_eq!((enough.exit, enough.err.as_str()), (0, ""), "{}", enough.out);
+    let small = fleet(3, 1);
+    assert_eq!(small.exit, 0, "{}", small.err);
+    assert!(small.err.contains("demands 2 proven holders"), "{}", small.err);
+}
