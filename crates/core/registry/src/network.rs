@@ -41,6 +41,7 @@ pub struct NetworkState {
     pub(crate) now: Option<Time>,
     pub(crate) fleet: Option<Verified<Fleet>>,
     pub(crate) releases: BTreeMap<ReleaseDigest, Verified<Release>>,
+    pub(crate) published: BTreeMap<ReleaseDigest, LogIndex>,
     pub(crate) domains: BTreeMap<DomainId, DomainState>,
     pub(crate) plans: BTreeMap<PlanDigest, PlanState>,
 }
@@ -68,6 +69,7 @@ impl NetworkState {
             now: None,
             fleet: None,
             releases: BTreeMap::new(),
+            published: BTreeMap::new(),
             domains: BTreeMap::new(),
             plans: BTreeMap::new(),
         }
@@ -123,6 +125,11 @@ impl NetworkState {
     /// A release by its digest, expired or not.
     pub fn release(&self, digest: &ReleaseDigest) -> Option<&Verified<Release>> {
         self.releases.get(digest)
+    }
+
+    /// The entry that published a release.
+    pub fn published_at(&self, release: &ReleaseDigest) -> Option<LogIndex> {
+        self.published.get(release).copied()
     }
 
     /// Every release, expired or not.

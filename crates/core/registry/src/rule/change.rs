@@ -35,7 +35,9 @@ impl NetworkState {
                 self.forget_registrations();
             }
             Change::Release(release) => {
-                self.releases.insert(release.digest(), release);
+                let digest = release.digest();
+                self.published.insert(digest, at);
+                self.releases.insert(digest, release);
             }
             Change::Policy(policy) => self.commit_policy(*policy, at),
             Change::Epoch(start) => {
