@@ -492,8 +492,9 @@ fn ask(
     let serves = |process: &Process| {
         matches!(process.keeper.state_at(now), ServingState::Ready | ServingState::Draining)
     };
-    let holder = world.node(source).processes.iter().find(|(_, it)| serves(it));
-    let any = holder.or(world.node(source).processes.iter().next()).map(|(code, _)| *code);
+    let running = &world.node(source).processes;
+    let holder = running.iter().find(|(_, it)| serves(it));
+    let any = holder.or(running.iter().next()).map(|(code, _)| *code);
     let taken = any.and_then(|code| Some((code, world.node(source).processes.remove(&code)?)));
     let Some((code, mut peer)) = taken else {
         return Err("not running".to_owned());
