@@ -4,23 +4,31 @@
 //! agent knows is in the log, in its journal, or can be observed: a new [`Agent`] made from the
 //! same journal continues where the old one was stopped.
 
+use std::collections::BTreeMap;
+
+use heirloom_model::admin::Ticket;
 use heirloom_model::counter::Time;
-use heirloom_model::digest::Nonce;
+use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest};
 use heirloom_model::domain::{
-    Challenge, GenerationReceipt, PlanStep, PossessionProof, Registration,
+    Activation, ActivationCause, Challenge, GenerationReceipt, PlanStep, PossessionProof,
+    Registration, Suspension,
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::log::BrokenChain;
-use heirloom_model::plan::{Action, Plan, StepId, StepOutcome};
-use heirloom_model::signature::SigningKey;
+use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::{Action, Plan, Proposal, Step, StepId, StepOutcome};
+use heirloom_model::policy::Sharing;
+use heirloom_model::signature::{PublicKey, SigningKey};
 use heirloom_model::statement::AttestedStatement;
 use heirloom_model::wire;
 use heirloom_registry::network::NetworkState;
+use heirloom_registry::plan::PlanState;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
 use heirloom_registry::refusal::Refusal;
 
+use crate::attendance;
 use crate::countersign::{NotCountersigned, countersign};
 use crate::duty::{self, Duty};
 use crate::engine::{self, Directive, Effect, Situation};
@@ -50,7 +58,8 @@ pub enum Tick {
     Progressed,
     /// Nothing could be done. This is awaited, if anything is.
     Idle(Vec<Waiting>),
-    /// A step, duty or statement was refused. It is tried again later.
+    /// A step, duty or statement was refused, and nothing else could be done. It is tried again
+    /// later.
     Refused(Trouble),
 }
 
@@ -67,7 +76,7 @@ pub enum Trouble {
         source: DriverError,
     },
     /// The node did not carry out a duty.
-    #[error("a duty was not carried out: {duty:?}")]
+    #[error("a duty was not carried out: {duty}")]
     Duty {
         /// Which.
         duty: Duty,
@@ -75,15 +84,51 @@ pub enum Trouble {
         #[source]
         source: DriverError,
     },
-    /// The running keeper did not take log entries.
-    #[error("the keeper does not follow the log")]
-    Follow(#[source] DriverError),
+    /// A running instance did not take log entries.
+    #[error("{code} does not follow the log")]
+    Follow {
+        /// Its code.
+        code: Measurement,
+        /// Why.
+        #[source]
+        source: DriverError,
+    },
     /// The keeper said something that this agent does not sign.
     #[error("the agent does not sign what its keeper said")]
     Countersign(#[source] NotCountersigned),
     /// The log would refuse a statement of this agent or its keeper.
     #[error("the log would refuse a statement of this node")]
     Statement(#[source] Box<Refusal>),
+    /// A release was not staged.
+    #[error("the release was not staged")]
+    Stage(#[source] DriverError),
+}
+
+impl Trouble {
+    /// Whether this process is going down: then nothing else is tried either.
+    fn is_stopping(&self) -> bool {
+        match self {
+            Self::Step { source, .. }
+            | Self::Duty { source, .. }
+            | Self::Follow { source, .. }
+            | Self::Stage(source) => *source == DriverError::Stopping,
+            Self::Countersign(_) | Self::Statement(_) => false,
+        }
+    }
+}
+
+/// Tickets that instances gave, by code. A ticket is good only for the instance that gave it.
+type Tickets = BTreeMap<Measurement, (PublicKey, Ticket)>;
+
+/// What feeding the running instances came to.
+#[derive(Default)]
+struct Fed {
+    /// Some instance took something: what it says about itself may have changed.
+    advanced: bool,
+    /// Some instance took entries and has more to follow.
+    behind: bool,
+    /// Those that did not take what they were given.
+    refused: Vec<(Measurement, DriverError)>,
 }
 
 /// Why the agent cannot go on. What was begun stays as the journal says.
@@ -129,26 +174,64 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         Self { node, key, state, progress, journal, log, driver, executed: None, observed: None }
     }
 
-    /// Does at most one thing: follows the log, fulfils a duty, or advances the plan.
+    /// Follows the log, renews what instances believe, and does at most one thing more: fulfils a
+    /// duty, or advances the plan.
+    ///
+    /// What is refused to one instance does not keep the others, or the plan, from going on. Only
+    /// the installed code must follow the log: it is the one that everything here is judged by.
     pub fn tick(
         &mut self,
         now: Time,
         random: &mut dyn FnMut() -> Nonce,
     ) -> Result<Tick, AgentError> {
-        self.sync()?;
+        let mut tickets = self.attend();
+        if !self.catch_up()? {
+            tickets.clear();
+        }
         let mut observed = self.observe()?;
-        match self.feed(&observed)? {
-            Ok(true) => observed = self.observe()?,
-            Ok(false) => {}
-            Err(source) => return Ok(Tick::Refused(Trouble::Follow(source))),
+        let mut fed = self.feed(&observed, &tickets)?;
+        if let Some(at) = fed.refused.iter().position(|(code, source)| {
+            observed.installed == Some(*code) || *source == DriverError::Stopping
+        }) {
+            let (code, source) = fed.refused.swap_remove(at);
+            return Ok(Tick::Refused(Trouble::Follow { code, source }));
         }
-        if let Some(duty) = duty::next(&self.situation(), &observed) {
-            return self.fulfil(duty);
+        if fed.behind {
+            return Ok(Tick::Progressed);
         }
+        if fed.advanced {
+            observed = self.observe()?;
+        }
+        let mut trouble = fed.refused.pop().map(|(code, source)| Trouble::Follow { code, source });
+        for duty in duty::due(&self.situation(), &observed) {
+            match self.fulfil(duty)? {
+                Tick::Refused(refused) if !refused.is_stopping() => {
+                    trouble.get_or_insert(refused);
+                }
+                done => return Ok(done),
+            }
+        }
+        let tick = self.advance(&observed, now, random)?;
+        Ok(match (tick, trouble) {
+            (Tick::Idle(_), Some(trouble)) => Tick::Refused(trouble),
+            (tick, _) => tick,
+        })
+    }
+
+    /// Does what the plan says next.
+    fn advance(
+        &mut self,
+        observed: &Observation,
+        now: Time,
+        random: &mut dyn FnMut() -> Nonce,
+    ) -> Result<Tick, AgentError> {
         match engine::poll(&self.situation()) {
             Directive::Rest => Ok(Tick::Idle(Vec::new())),
             Directive::Wait(waiting) => Ok(Tick::Idle(waiting)),
             Directive::Journal(intent) => {
+                if let Some(waiting) = self.burns_in_vain(intent.record(), observed) {
+                    return Ok(Tick::Idle(vec![waiting]));
+                }
                 let receipt = self.record(intent.record(), now)?;
                 match intent.release(&receipt) {
                     Some(effect) => self.carry_out(effect, now, random),
@@ -161,6 +244,33 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
                 self.append(&wire::encode(&envelope))
             }
         }
+    }
+
+    /// Fetches a release, tries it beside what runs, and puts its registration into the log. No
+    /// plan is needed, and nothing that runs changes.
+    pub fn stage(
+        &mut self,
+        release: &ReleaseDigest,
+        measurement: &Measurement,
+    ) -> Result<Tick, AgentError> {
+        let Some(found) = self.state.release(release) else {
+            let source = DriverError::Missing { what: format!("release {release}") };
+            return Ok(Tick::Refused(Trouble::Stage(source)));
+        };
+        match self.driver.stage(found, measurement) {
+            Ok(made) => match self.countersign::<Registration>(&made) {
+                Ok(registration) => self.append(&registration),
+                Err(reason) => Ok(Tick::Refused(Trouble::Countersign(reason))),
+            },
+            Err(source) => Ok(Tick::Refused(Trouble::Stage(source))),
+        }
+    }
+
+    /// Puts a plan for this node forward, where the policy lets its agent do so.
+    pub fn propose(&mut self, plan: &Plan) -> Result<Tick, AgentError> {
+        let proposal = Proposal { network: plan.network, plan: wire::encode(plan) };
+        let envelope = Envelope::signed(&proposal, [&self.key]);
+        self.append(&wire::encode(&envelope))
     }
 
     /// The log, folded.
@@ -195,55 +305,108 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
 
     /// Reads and folds what is new in the log.
     pub fn sync(&mut self) -> Result<(), AgentError> {
+        self.catch_up().map(|_| ())
+    }
+
+    /// Reads and folds what is new in the log; whether that was all.
+    fn catch_up(&mut self) -> Result<bool, AgentError> {
         for _ in 0..READ_BATCHES_MAX {
             let entries = self.log.read(self.state.position().length, LOG_ENTRIES_MAX)?;
             if entries.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             for entry in &entries {
                 // A refused statement has no effect, here as everywhere.
                 let _applied = self.state.apply(entry)?;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// Gives the running keeper what it has not followed yet.
-    fn feed(&mut self, observed: &Observation) -> Result<Result<bool, DriverError>, AgentError> {
-        let Some(status) = observed.running.as_deref() else { return Ok(Ok(false)) };
-        if status.position.length >= self.state.position().length {
-            return Ok(Ok(false));
+    /// Tells every keeper of an exclusive domain that the log is about to be read. One that does
+    /// not answer gives no ticket, and will know that it was not attended.
+    fn attend(&mut self) -> Tickets {
+        let node = self.state.node(&self.node);
+        let policy = node.and_then(|node| self.state.policy(&node.domain));
+        if policy.is_none_or(|policy| policy.sharing != Sharing::Exclusive) {
+            return Tickets::new();
         }
-        let mut entries = self.log.read(status.position.length, LOG_ENTRIES_MAX)?;
-        // The keeper must not be ahead: what it signs refers to a log that this agent can judge.
-        entries.retain(|entry| entry.index < self.state.position().length);
-        Ok(self.driver.follow(&entries).map(|_| true))
+        let Some(observed) = &self.observed else { return Tickets::new() };
+        let driver = &mut self.driver;
+        let concerned = observed.running.values().filter(|status| attendance::concerns(status));
+        concerned
+            .filter_map(|status| {
+                let ticket = driver.attend(&status.measurement).ok()?;
+                Some((status.measurement, (status.instance, ticket)))
+            })
+            .collect()
+    }
+
+    /// Gives the running instances what they have not followed yet, and the news that this is all.
+    fn feed(&mut self, observed: &Observation, tickets: &Tickets) -> Result<Fed, AgentError> {
+        let end = self.state.position().length;
+        let mut fed = Fed::default();
+        for (code, status) in observed.seats() {
+            let from = status.position.length;
+            let mut entries = Vec::new();
+            if from < end {
+                entries = self.log.read(from, LOG_ENTRIES_MAX)?;
+                // An instance must not be ahead: what it signs refers to a log that this agent
+                // can judge.
+                entries.retain(|entry| entry.index < end);
+            }
+            let is_all = entries.last().map_or(from >= end, |last| last.index.next() == Some(end));
+            let ticket = tickets
+                .get(code)
+                .filter(|(instance, _)| is_all && *instance == status.instance)
+                .map(|(_, ticket)| *ticket);
+            if entries.is_empty() && ticket.is_none() {
+                continue;
+            }
+            match self.driver.follow(code, &entries, ticket) {
+                Ok(position) => {
+                    fed.advanced = true;
+                    fed.behind |= from < position.length && position.length < end;
+                }
+                Err(source) => fed.refused.push((*code, source)),
+            }
+        }
+        Ok(fed)
     }
 
     fn fulfil(&mut self, duty: Duty) -> Result<Tick, AgentError> {
+        let driver = &mut self.driver;
         let made = match &duty {
-            Duty::Register => {
-                self.driver.register().map(|made| self.countersign::<Registration>(&made))
+            Duty::Register(code) => {
+                driver.register(code).map(|made| self.countersign::<Registration>(&made))
             }
-            Duty::Prove(nonce) => {
-                self.driver.prove(nonce).map(|made| self.countersign::<PossessionProof>(&made))
+            Duty::Prove(code, nonce) => {
+                driver.prove(code, nonce).map(|made| self.countersign::<PossessionProof>(&made))
             }
-            Duty::CreateGeneration(order) => self
-                .driver
-                .create_generation(order)
+            Duty::CreateGeneration(code, order) => driver
+                .create_generation(code, order)
                 .map(|made| self.countersign::<GenerationReceipt>(&made)),
-            Duty::ReceiveGeneration(order, sources) => self
-                .driver
-                .receive_generation(order, sources)
+            Duty::ReceiveGeneration(code, order, sources) => driver
+                .receive_generation(code, order, sources)
                 .map(|made| self.countersign::<GenerationReceipt>(&made)),
-            Duty::Replicate(sources) => {
-                return Ok(dutiful(duty.clone(), self.driver.replicate(sources)));
+            Duty::Activate(code, cause) => {
+                driver.activate(code, *cause).map(|made| self.countersign::<Activation>(&made))
             }
-            Duty::Resume => return Ok(dutiful(duty.clone(), self.driver.resume())),
-            Duty::Start(code) => return Ok(dutiful(duty.clone(), self.driver.start(code))),
+            Duty::Replicate(code, sources) => {
+                let replicated = driver.replicate(code, sources);
+                return Ok(dutiful(duty, replicated));
+            }
+            Duty::Resume(code) => {
+                let resumed = driver.resume(code);
+                return Ok(dutiful(duty, resumed));
+            }
+            Duty::Start(code) => {
+                let started = driver.start(code);
+                return Ok(dutiful(duty, started));
+            }
             Duty::Restart(code) => {
-                let restarted = self.driver.stop(code).and_then(|()| self.driver.start(code));
-                return Ok(dutiful(duty.clone(), restarted));
+                let restarted = driver.stop(code).and_then(|()| driver.start(code));
+                return Ok(dutiful(duty, restarted));
             }
         };
         match made {
@@ -273,7 +436,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         random: &mut dyn FnMut() -> Nonce,
     ) -> Result<Tick, AgentError> {
         let id = effect.step;
-        if !self.is_done(id)? {
+        if !self.is_found_done(id)? {
             match self.perform(effect, random)? {
                 Ok(()) => self.executed = Some(id),
                 Err(DriverError::Unknown(_)) => {}
@@ -285,7 +448,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
                     return Ok(Tick::Refused(Trouble::Step { step: id, source }));
                 }
             }
-            if !self.is_done(id)? {
+            if !self.is_found_done(id)? {
                 return Ok(Tick::Idle(vec![Waiting::Effect { step: id }]));
             }
         }
@@ -296,16 +459,36 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
     }
 
     /// The plan that this agent acts for.
-    fn plan(&self) -> Option<&Plan> {
+    fn plan(&self) -> Option<&PlanState> {
         let (digest, _) = self.progress.plan()?;
-        Some(self.state.plan(&digest)?.plan())
+        self.state.plan(&digest)
     }
 
-    fn is_done(&mut self, id: StepId) -> Result<bool, AgentError> {
+    /// Whether a step has taken effect. One whose effect nobody could tell from what was before
+    /// must have been carried out by this process.
+    fn is_found_done(&mut self, id: StepId) -> Result<bool, AgentError> {
         let observed = self.observe()?;
-        let Some(plan) = self.plan() else { return Ok(false) };
+        let Some(plan) = self.plan().map(PlanState::plan) else { return Ok(false) };
         let Some(step) = plan.step(id) else { return Ok(false) };
-        Ok(engine::is_done(&self.situation(), plan, step, &observed))
+        let can_tell = engine::leaves_a_mark(plan, step) || self.executed == Some(id);
+        Ok(can_tell && engine::is_done(&self.situation(), plan, step, &observed))
+    }
+
+    /// Why a suspension must not begin now: the instance that would make it is not the one that
+    /// the log names, so it would be silent for nothing.
+    fn burns_in_vain(&self, record: Record, observed: &Observation) -> Option<Waiting> {
+        let Record::Started(id) = record else { return None };
+        let plan = self.plan()?.plan();
+        let Step { node, action: Action::Suspend(placement), .. } = plan.step(id)? else {
+            return None;
+        };
+        let active = self.state.domain(&plan.domain)?.activity().active();
+        let status = observed.status(&placement.measurement);
+        let named = active.zip(status).is_some_and(|(active, status)| {
+            active.is_at(node, &status.measurement) && *active.instance() == status.instance
+        });
+        let measurement = placement.measurement;
+        (!named).then(|| Waiting::Active { node: node.clone(), measurement })
     }
 
     fn perform(
@@ -313,28 +496,36 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         effect: Effect,
         random: &mut dyn FnMut() -> Nonce,
     ) -> Result<Result<(), DriverError>, AgentError> {
+        let Some(digest) = self.progress.plan().map(|(digest, _)| digest) else {
+            return Ok(Err(DriverError::Missing { what: "the plan".to_owned() }));
+        };
+        let step = PlanStep { plan: digest, step: effect.step };
         let driver = &mut self.driver;
         Ok(match effect.action {
             Action::Prepare(placement) => {
                 let Some(release) = self.state.release(&placement.release) else {
                     return Ok(Err(DriverError::Missing { what: "the release".to_owned() }));
                 };
-                match driver.prepare(release, &placement.measurement) {
-                    Ok(made) => match self.countersign::<Registration>(&made) {
-                        Ok(registration) => refused(self.append(&registration)?),
-                        Err(reason) => Err(DriverError::Refused(reason.to_string())),
-                    },
-                    Err(error) => Err(error),
-                }
+                let made = driver.prepare(release, &placement.measurement);
+                return self.state_it::<Registration>(made);
             }
-            Action::Verify { targets, .. } => match self.challenge(effect.step, &targets, random) {
-                Some(challenge) => {
-                    let envelope = Envelope::signed(&challenge, [&self.key]);
-                    refused(self.append(&wire::encode(&envelope))?)
-                }
-                None => Ok(()),
-            },
-            Action::Drain => driver.drain(),
+            Action::Verify { targets, code, .. } => {
+                let Some(challenge) = self.challenge(step, &targets, code, random) else {
+                    return Ok(Ok(()));
+                };
+                let envelope = Envelope::signed(&challenge, [&self.key]);
+                refused(self.append(&wire::encode(&envelope))?)
+            }
+            Action::Suspend(placement) => {
+                let made = driver.suspend(&placement.measurement, step);
+                return self.state_it::<Suspension>(made);
+            }
+            Action::Activate(placement) => {
+                let cause = ActivationCause::Planned(step);
+                let made = driver.activate(&placement.measurement, cause);
+                return self.state_it::<Activation>(made);
+            }
+            Action::Drain(placement) => driver.drain(&placement.measurement),
             Action::Stop(placement) => driver.stop(&placement.measurement),
             Action::Quarantine(measurement) => driver.quarantine(&measurement),
             Action::Restore(measurement) => driver.restore(&measurement),
@@ -342,12 +533,30 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
                 driver.install(&expect.measurement, &install.measurement)
             }
             Action::Start(placement) => driver.start(&placement.measurement),
-            Action::Replicate { sources } => driver.replicate(&sources),
+            Action::Replicate { sources, to } => driver.replicate(&to.measurement, &sources),
             Action::Restart(placement) => {
                 let code = placement.measurement;
                 driver.stop(&code).and_then(|()| driver.start(&code))
             }
+            Action::HandOver { from_node, from, to } => {
+                driver.hand_over(&to.measurement, step, &from_node, &from.measurement)
+            }
+            Action::Forget(placement) => driver.forget(&placement.measurement, step),
+            Action::Preserve(measurement) => driver.preserve(&measurement),
+            Action::Reseal(placement) => driver.reseal(&placement.measurement),
             Action::Withdraw(_) => Ok(()),
+        })
+    }
+
+    /// Puts what an instance stated into the log.
+    fn state_it<T: AttestedStatement>(
+        &mut self,
+        made: Result<Vec<u8>, DriverError>,
+    ) -> Result<Result<(), DriverError>, AgentError> {
+        Ok(match made.map(|made| self.countersign::<T>(&made)) {
+            Ok(Ok(statement)) => refused(self.append(&statement)?),
+            Ok(Err(reason)) => Err(DriverError::Refused(reason.to_string())),
+            Err(error) => Err(error),
         })
     }
 
@@ -355,20 +564,22 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
     /// because a target that answered badly has started anew since.
     fn challenge(
         &self,
-        step: StepId,
+        asked_by: PlanStep,
         targets: &[NodeId],
+        code: Option<Measurement>,
         random: &mut dyn FnMut() -> Nonce,
     ) -> Option<Challenge> {
-        let plan = self.plan()?;
+        let plan = self.current(&asked_by.plan)?.plan();
         let domain = self.state.domain(&plan.domain)?;
-        let asked_by = PlanStep { plan: *domain.plan()?, step };
         let latest = domain.challenges_of(asked_by).max_by_key(|asked| asked.at());
         if let Some(latest) = latest {
             let outdated = latest.proofs().iter().any(|(node, proven)| {
+                let registered = match &code {
+                    Some(code) => domain.registration_with(node, code),
+                    None => domain.registration(node),
+                };
                 proven.flaw(plan.generation, &plan.checksum).is_some()
-                    && domain
-                        .registration(node)
-                        .is_some_and(|registered| registered.at() > proven.at())
+                    && registered.is_some_and(|registered| registered.at() > proven.at())
             });
             let issued = domain.challenges_of(asked_by).count();
             if !outdated || issued >= CHALLENGES_PER_STEP_MAX {
@@ -382,16 +593,30 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             verifier: self.node.clone(),
             targets: targets.to_vec(),
             step: Some(asked_by),
+            code,
         })
+    }
+
+    /// This plan, if it is the latest of its domain.
+    fn current(&self, digest: &PlanDigest) -> Option<&PlanState> {
+        let plan = self.state.plan(digest)?;
+        let domain = self.state.domain(&plan.plan().domain)?;
+        (domain.plan() == Some(digest)).then_some(plan)
     }
 
     /// Appends a statement, again if others append at the same moment.
     fn append(&mut self, envelope: &[u8]) -> Result<Tick, AgentError> {
         for _ in 0..APPEND_ATTEMPTS_MAX {
+            let seen = self.state.position();
             if let Err(refusal) = self.state.judge(envelope) {
-                return Ok(Tick::Refused(Trouble::Statement(Box::new(refusal))));
+                // It may refer to entries that came after the last look.
+                self.sync()?;
+                if self.state.position() == seen {
+                    return Ok(Tick::Refused(Trouble::Statement(Box::new(refusal))));
+                }
+                continue;
             }
-            match self.log.append(self.state.position().length, envelope) {
+            match self.log.append(seen.length, envelope) {
                 Ok(_) => {
                     self.sync()?;
                     return Ok(Tick::Progressed);

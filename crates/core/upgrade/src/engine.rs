@@ -3,12 +3,13 @@
 //! The engine makes no choices that the plan did not make, and never asks which strategy it runs.
 
 use heirloom_custody::invariant::Survivors;
+use heirloom_model::admin::{KeeperStatus, SealingAge};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Plan, Step, StepId, StepOutcome, StepResult};
+use heirloom_model::plan::{Action, Placement, Plan, Step, StepId, StepOutcome, StepResult};
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::{PlanState, PlanStatus};
 
-use crate::gate::{self, Waiting};
+use crate::gate::{self, Asked, Waiting};
 use crate::guard;
 use crate::journal::{Durable, Progress, Record, StepProgress};
 use crate::port::Observation;
@@ -101,31 +102,80 @@ pub fn is_done(
     step: &Step,
     observed: &Observation,
 ) -> bool {
-    let running = observed.running.as_deref();
-    let runs = |placement: &heirloom_model::plan::Placement| {
-        running.is_some_and(|status| status.measurement == placement.measurement)
-    };
+    let status = |placement: &Placement| observed.status(&placement.measurement);
     match &step.action {
         Action::Prepare(placement) => {
             gate::registered(situation.state, plan, &step.node, &placement.measurement)
         }
-        Action::Verify { targets, need } => {
-            gate::proven(situation.state, plan, targets, *need, step.id).is_ok()
+        Action::Verify { targets, need, code } => {
+            let asked = Asked { step: step.id, targets, need: *need, code: *code };
+            gate::proven(situation.state, plan, &asked).is_ok()
         }
-        Action::Drain => running.is_none_or(|status| !guard::serves(status)),
-        Action::Stop(_) => running.is_none(),
+        Action::Drain(placement) => {
+            !observed.silent.contains(&placement.measurement)
+                && status(placement).is_none_or(|status| !guard::serves(status))
+        }
+        Action::Stop(placement) => !observed.exists(&placement.measurement),
         Action::Quarantine(measurement) => !observed.live.contains(measurement),
         Action::Restore(measurement) => {
             observed.live.contains(measurement) || !observed.quarantined.contains(measurement)
         }
         Action::Install { install, .. } => observed.installed == Some(install.measurement),
-        Action::Start(placement) => runs(placement),
-        Action::Replicate { .. } => running.is_some_and(|status| guard::holds(status, plan)),
-        Action::Restart(placement) => {
-            runs(placement) && running.is_some_and(|status| guard::recovered(status, plan))
+        Action::Start(placement) => status(placement).is_some(),
+        Action::Replicate { to, .. } | Action::HandOver { to, .. } => {
+            status(to).is_some_and(|status| guard::holds(status, plan))
         }
+        Action::Restart(placement) => status(placement)
+            .is_some_and(|status| guard::recovered(status, plan) && !guard::is_spent(status)),
         Action::Withdraw(_) => true,
+        Action::Suspend(_) => plan_of(situation)
+            .is_some_and(|current| current.plan() == plan && is_suspended(current, step.id)),
+        Action::Activate(placement) => {
+            status(placement).is_some_and(|status| is_active(situation, plan, step, status))
+        }
+        Action::Forget(placement) => match status(placement) {
+            Some(status) => guard::gave_up(status),
+            // A seat without a process and without a file has nothing to give up.
+            None => {
+                !observed.exists(&placement.measurement)
+                    && !observed.live.contains(&placement.measurement)
+            }
+        },
+        Action::Preserve(measurement) => observed.quarantined.contains(measurement),
+        Action::Reseal(placement) => {
+            status(placement).is_some_and(|status| status.sealing == SealingAge::Current)
+        }
     }
+}
+
+/// Whether [`is_done`] can tell this step's effect from what was before it. What it cannot tell is
+/// carried out at least once by every process that finds it begun.
+pub fn leaves_a_mark(plan: &Plan, step: &Step) -> bool {
+    match &step.action {
+        // An older upgrade may have left a copy of the same code.
+        Action::Preserve(_) => false,
+        // Before and after, the same code runs and has what it unsealed when it started.
+        Action::Restart(placement) => !plan
+            .steps
+            .iter()
+            .any(|other| other.node == step.node && other.action == Action::Reseal(*placement)),
+        _ => true,
+    }
+}
+
+/// Whether the log has the suspension that a step asks for. Whoever is active later became so
+/// after it.
+fn is_suspended(plan: &PlanState, step: StepId) -> bool {
+    plan.witnessed_at(step).is_some()
+}
+
+/// Whether the log names this very instance, at the seat of the step, as the active holder.
+fn is_active(situation: &Situation<'_>, plan: &Plan, step: &Step, status: &KeeperStatus) -> bool {
+    let domain = situation.state.domain(&plan.domain);
+    let active = domain.and_then(|domain| domain.activity().active());
+    active.is_some_and(|active| {
+        active.is_at(&step.node, &status.measurement) && *active.instance() == status.instance
+    })
 }
 
 /// The result statement of a step that the journal says has succeeded.
@@ -199,12 +249,28 @@ fn start(situation: &Situation<'_>, plan: &PlanState, step: &Step) -> Directive 
     if !waiting.is_empty() {
         return Directive::Wait(waiting);
     }
+    if let Some(waiting) = suspends_nobody(situation, plan, step) {
+        return Directive::Wait(vec![waiting]);
+    }
     match effect(situation, plan, step) {
         Ok(effect) => {
             Directive::Journal(Intent { record: Record::Started(step.id), effect: Some(effect) })
         }
         Err(waiting) => Directive::Wait(vec![waiting]),
     }
+}
+
+/// Why a suspension must not be asked for: the log would refuse it, and its maker would be silent
+/// for nothing.
+fn suspends_nobody(situation: &Situation<'_>, plan: &PlanState, step: &Step) -> Option<Waiting> {
+    let Action::Suspend(placement) = &step.action else { return None };
+    let domain = situation.state.domain(&plan.plan().domain);
+    let active = domain.and_then(|domain| domain.activity().active());
+    let measurement = placement.measurement;
+    let is_it = active.is_some_and(|active| active.is_at(&step.node, &measurement));
+    // A suspension that the log has already is found done.
+    let needed = !is_it && !is_suspended(plan, step.id);
+    needed.then(|| Waiting::Active { node: step.node.clone(), measurement })
 }
 
 /// The effect of a step, with what custody says where a holder is taken away.

@@ -77,6 +77,13 @@ pub enum Waiting {
     },
     /// The domain has no policy in force that could say who may hold.
     PolicyInForce,
+    /// Another holder than a step names is the active one, or none is.
+    Active {
+        /// The node of the awaited one.
+        node: NodeId,
+        /// Its code.
+        measurement: Measurement,
+    },
     /// The next effect could lose the keyring.
     Custody(LossRisk),
     /// A step was carried out, and its effect does not show yet.
@@ -117,6 +124,9 @@ impl fmt::Display for Waiting {
                 write!(f, "policy serial {serial}, which completes this plan, to be published")
             }
             Self::PolicyInForce => f.write_str("a policy in force"),
+            Self::Active { node, measurement } => {
+                write!(f, "{measurement} on {node} to be the active holder")
+            }
             Self::Custody(risk) => write!(f, "more proven holders: {risk}"),
             Self::Effect { step } => write!(f, "step {step} to take effect"),
             Self::BusyLog => f.write_str("a quiet moment of the registry log"),
@@ -139,16 +149,23 @@ pub fn registered(
     Log::of(plan, state).is_ok_and(|log| log.registered(node, measurement))
 }
 
-/// Whether at least `need` of these nodes have answered a challenge of step `since` well, each
+/// A question for proofs of possession, as a `Verify` step asks it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The step that asks.
+    pub step: StepId,
+    /// Who is asked.
+    pub targets: &'a [NodeId],
+    /// How many must answer well.
+    pub need: u32,
+    /// Only this code's answers count; without it, any holder's.
+    pub code: Option<Measurement>,
+}
+
+/// Whether at least `need` of these nodes have answered a challenge of the step well, each
 /// counted once wherever it stands. This is when a `Verify` step is done.
-pub fn proven(
-    state: &NetworkState,
-    plan: &Plan,
-    targets: &[NodeId],
-    need: u32,
-    since: StepId,
-) -> Result<(), Waiting> {
-    proven_in(plan, targets, need, since, &Log::of(plan, state)?)
+pub fn proven(state: &NetworkState, plan: &Plan, asked: &Asked<'_>) -> Result<(), Waiting> {
+    proven_in(plan, asked, &Log::of(plan, state)?)
 }
 
 /// What gates ask of the log.
@@ -159,6 +176,7 @@ trait Facts {
     fn proofs(&self, step: StepId) -> Vec<Proof>;
     fn registered(&self, node: &NodeId, measurement: &Measurement) -> bool;
     fn epoch(&self) -> Epoch;
+    fn epoch_of(&self, step: StepId) -> Option<Epoch>;
     fn completes_this_plan(&self, serial: Serial) -> bool;
 }
 
@@ -222,6 +240,10 @@ impl Facts for Log<'_> {
         self.state.epoch()
     }
 
+    fn epoch_of(&self, step: StepId) -> Option<Epoch> {
+        self.plan.epoch_of(step)
+    }
+
     fn completes_this_plan(&self, serial: Serial) -> bool {
         self.domain
             .policy_by_serial(serial)
@@ -242,6 +264,11 @@ fn holds_in(gate: &Gate, plan: &Plan, log: &impl Facts) -> Result<(), Waiting> {
         Gate::Epoch(epoch) => Err(Waiting::Epoch { epoch: *epoch, now: log.epoch() }),
         Gate::PolicyPublished(serial) if log.completes_this_plan(*serial) => Ok(()),
         Gate::PolicyPublished(serial) => Err(Waiting::Policy { serial: *serial }),
+        Gate::Waited { since, epochs } => {
+            let from = log.epoch_of(*since).ok_or_else(|| step_of(plan, *since))?;
+            let (epoch, now) = (Epoch(from.0.saturating_add(u64::from(*epochs))), log.epoch());
+            if now >= epoch { Ok(()) } else { Err(Waiting::Epoch { epoch, now }) }
+        }
     }
 }
 
@@ -268,7 +295,12 @@ fn proven_apart_in(
         .iter()
         .filter_map(|node| {
             let failure_domain = log.failure_domain(node)?;
-            Some(KeyCopy { node: node.clone(), failure_domain, condition: Condition::Steady })
+            Some(KeyCopy {
+                node: node.clone(),
+                failure_domain,
+                condition: Condition::Steady,
+                changing: BTreeSet::new(),
+            })
         })
         .collect();
     let requirement = requirement(plan, policy, need);
@@ -284,16 +316,12 @@ fn proven_apart_in(
     }
 }
 
-fn proven_in(
-    plan: &Plan,
-    targets: &[NodeId],
-    need: u32,
-    since: StepId,
-    log: &impl Facts,
-) -> Result<(), Waiting> {
+fn proven_in(plan: &Plan, asked: &Asked<'_>, log: &impl Facts) -> Result<(), Waiting> {
+    let Asked { step, targets, need, code } = *asked;
     let policy = log.policy().ok_or(Waiting::PolicyInForce)?;
     let requirement = requirement(plan, policy, need);
-    let proofs = log.proofs(since);
+    let mut proofs = log.proofs(step);
+    proofs.retain(|proof| code.is_none_or(|code| proof.measurement == code));
     let proven: BTreeSet<&NodeId> = proofs
         .iter()
         .filter(|proof| counts(&requirement, proof).is_ok())
@@ -312,7 +340,7 @@ fn proven_in(
         said.map_or_else(|| "no proof".to_owned(), |why| why.to_string())
     };
     let missing = missing.into_iter().map(|node| (node.clone(), why(node))).collect();
-    Err(Waiting::Proofs { since, generation: plan.generation, found, need, missing })
+    Err(Waiting::Proofs { since: step, generation: plan.generation, found, need, missing })
 }
 
 /// The challenges are already those of one step, so every answer to them is fresh.

@@ -15,6 +15,7 @@
 //! * [`engine`]: what one agent does next in a plan; a pure function.
 //! * [`duty`]: what one agent owes its fleet outside of plans.
 //! * [`countersign`]: the agent's signature under its keeper's statements.
+//! * [`attendance`]: how the active holder of an exclusive domain knows that it still is.
 //! * [`agent`]: the loop over the ports, for shells and for the simulator.
 
 pub mod calendar;
@@ -33,5 +34,7 @@ mod guard;
 pub mod duty;
 
 pub mod countersign;
+
+pub mod attendance;
 
 pub mod agent;

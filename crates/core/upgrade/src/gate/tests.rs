@@ -1,10 +1,14 @@
+use std::collections::BTreeMap;
+
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{Checksum, DigestOf, NetworkId, Nonce, ReleaseDigest};
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::MrEnclave;
 use heirloom_model::plan::{Action, Placement, Step, Strategy};
-use heirloom_model::policy::{AppraisalPolicy, HolderRule, PlatformRule, Sharing};
+use heirloom_model::policy::{
+    AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Sharing, UpdateMode,
+};
 
 use super::*;
 
@@ -20,6 +24,7 @@ struct Fake {
     proofs: Vec<Proof>,
     registered: BTreeSet<(NodeId, Measurement)>,
     epoch: Epoch,
+    epochs: BTreeMap<StepId, Epoch>,
     published: BTreeSet<Serial>,
 }
 
@@ -53,6 +58,10 @@ impl Facts for Fake {
         self.epoch
     }
 
+    fn epoch_of(&self, step: StepId) -> Option<Epoch> {
+        self.epochs.get(&step).copied()
+    }
+
     fn completes_this_plan(&self, serial: Serial) -> bool {
         self.published.contains(&serial)
     }
@@ -79,6 +88,7 @@ fn fake() -> Fake {
         measurement,
         security_version: SecurityVersion(1),
         gives_to: Vec::new(),
+        role: HolderRole::Keeper,
     };
     Fake {
         policy: Some(Policy {
@@ -100,11 +110,14 @@ fn fake() -> Fake {
             ephemeral_epochs: 1,
             not_after: Time(1_000),
             completes: None,
+            forget_after_epochs: 2,
+            update: UpdateMode::Ask,
         }),
         settled: BTreeSet::new(),
         proofs: vec![proof("node-1"), proof("node-2"), proof("node-3")],
         registered: BTreeSet::new(),
         epoch: Epoch(7),
+        epochs: BTreeMap::new(),
         published: BTreeSet::new(),
     }
 }
@@ -128,14 +141,19 @@ fn plan() -> Plan {
             id: ASKED,
             node: node("node-1"),
             wave: 0,
-            action: Action::Drain,
+            action: Action::Drain(placement),
             gates: Vec::new(),
         }],
         rollback: Vec::new(),
         point_of_no_return: ASKED,
         not_after: Epoch(9),
         nonce: Nonce::new([0; 32]),
+        via: None,
     }
+}
+
+fn asked(targets: &[NodeId], need: u32) -> Asked<'_> {
+    Asked { step: ASKED, targets, need, code: None }
 }
 
 fn proven_gate(names: &[&str], need: u32) -> Gate {
@@ -180,7 +198,7 @@ fn a_proof_with_any_one_fault_does_not_open_a_gate() {
     for fault in faulty {
         let log = Fake { proofs: vec![fault], ..fake() };
         assert!(holds_in(&gate, &plan(), &log).is_err());
-        assert!(proven_in(&plan(), &[node("node-3")], 1, ASKED, &log).is_err());
+        assert!(proven_in(&plan(), &asked(&[node("node-3")], 1), &log).is_err());
     }
     let other_step = Gate::Proven { holders: vec![node("node-3")], need: 1, since: StepId(1) };
     assert!(holds_in(&other_step, &plan(), &fake()).is_err());
@@ -198,9 +216,9 @@ fn the_policy_in_force_raises_the_number_that_a_gate_needs() {
 #[test]
 fn a_verification_counts_nodes_not_failure_domains() {
     let targets = [node("node-1"), node("node-2"), node("node-3"), node("node-1")];
-    assert_eq!(proven_in(&plan(), &targets, 3, ASKED, &fake()), Ok(()));
+    assert_eq!(proven_in(&plan(), &asked(&targets, 3), &fake()), Ok(()));
     let log = Fake { proofs: vec![proof("node-1"), proof("node-3")], ..fake() };
-    let waiting = proven_in(&plan(), &targets, 3, ASKED, &log).unwrap_err();
+    let waiting = proven_in(&plan(), &asked(&targets, 3), &log).unwrap_err();
     assert_eq!(waiting.to_string(), "proof of generation 3 from node-2 (2 of 3)");
 }
 
@@ -222,4 +240,33 @@ fn the_other_gates_wait_for_exactly_what_they_name() {
     assert!(waits(&published, &log).starts_with("policy serial 5"));
     log.published.insert(Serial(5));
     assert_eq!(holds_in(&published, &plan(), &log), Ok(()));
+}
+
+#[test]
+fn a_verification_of_one_code_counts_no_other_code() {
+    let targets = [node("node-1")];
+    let of = |code| Asked { code: Some(code), ..asked(&targets, 1) };
+    assert_eq!(proven_in(&plan(), &of(CODE), &fake()), Ok(()));
+    let waiting = proven_in(&plan(), &of(STRANGER), &fake()).unwrap_err();
+    assert_eq!(waiting.to_string(), "proof of generation 3 from node-1 (0 of 1)");
+}
+
+#[test]
+fn a_waiting_gate_counts_epochs_from_the_result_of_its_step() {
+    let gate = Gate::Waited { since: ASKED, epochs: 2 };
+    let at = |result, epoch| {
+        let epochs = BTreeMap::from([(ASKED, Epoch(result))]);
+        Fake { epoch: Epoch(epoch), epochs, ..fake() }
+    };
+    assert_eq!(waits(&gate, &fake()), "step 0 (drain on node-1)");
+    assert_eq!(waits(&gate, &at(7, 7)), "epoch 9 (it is 7)");
+    assert_eq!(waits(&gate, &at(7, 8)), "epoch 9 (it is 8)");
+    assert_eq!(holds_in(&gate, &plan(), &at(7, 9)), Ok(()));
+    // The result of another step opens nothing.
+    let other = Gate::Waited { since: StepId(1), epochs: 0 };
+    assert!(holds_in(&other, &plan(), &at(7, 9)).is_err());
+    // Without any epoch to wait for, the result alone does.
+    let none = Gate::Waited { since: ASKED, epochs: 0 };
+    assert_eq!(holds_in(&none, &plan(), &at(7, 7)), Ok(()));
+    assert!(holds_in(&none, &plan(), &fake()).is_err());
 }
