@@ -167,3 +167,31 @@ impl Spent {
         self.0.insert(instance, at);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::secret::Secret;
+    use heirloom_model::signature::SigningKey;
+
+    use super::*;
+
+    fn instance(number: usize) -> PublicKey {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&number.to_be_bytes());
+        SigningKey::from_seed(Secret::new(seed)).public_key()
+    }
+
+    #[test]
+    fn the_memory_of_instances_forgets_the_oldest_and_never_grows_beyond_its_limit() {
+        let mut spent = Spent::default();
+        for number in 0..=ACTIVATIONS_KEPT_MAX {
+            spent.remember(instance(number), LogIndex(u64::try_from(number).unwrap()));
+        }
+        assert_eq!(spent.0.len(), ACTIVATIONS_KEPT_MAX);
+        assert_eq!(spent.at(&instance(0)), None);
+        assert_eq!(spent.at(&instance(1)), Some(LogIndex(1)));
+        assert!(spent.at(&instance(ACTIVATIONS_KEPT_MAX)).is_some());
+        let batch = heirloom_model::limit::LOG_ENTRIES_MAX;
+        assert!(batch < ACTIVATIONS_KEPT_MAX, "a keeper finds itself after each batch");
+    }
+}

@@ -39,9 +39,9 @@ pub(crate) fn examine(state: &NetworkState, envelope: &Envelope) -> Result<Chang
     is_next("plan", Some(domain.plan_number.0), 1, plan.number.0)?;
     check_ground(domain, &plan)?;
     check_shape(state, &plan)?;
+    check_placements(state, policy, &plan)?;
     check_actions(state, policy, &plan)?;
     check_successor(domain, policy, &plan)?;
-    check_placements(state, policy, &plan)?;
     check_edges(policy, &plan)?;
     match proposer.consent {
         Consent::Operators => {}

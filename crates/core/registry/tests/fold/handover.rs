@@ -177,7 +177,7 @@ fn a_handover_is_made_of_known_code_in_known_roles() {
         ("a keeper as upgrader", "plan-mismatch", |it| it.via = Some(it.to)),
         ("an upgrader as the new code", "plan-mismatch", |it| it.to = it.via.unwrap()),
         ("an upgrader as the old code", "plan-mismatch", |it| it.from = it.via.unwrap()),
-        ("an unknown upgrader", "shape", |it| {
+        ("an unknown upgrader", "unknown-release", |it| {
             it.via.as_mut().unwrap().release = ReleaseDigest::new([1; 32]);
         }),
         ("a step about unknown code", "shape", |it| {
