@@ -170,7 +170,10 @@ async fn announce(
     body: Result<Json<Announcement>, JsonRejection>,
 ) -> Result<StatusCode, Failure> {
     let node: NodeId = node.parse().map_err(|error| malformed(&error))?;
-    let Json(announcement) = body.map_err(|error| malformed(&error))?;
+    let Json(announcement) = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge { limit: JSON_BYTES_MAX },
+        _ => malformed(&error),
+    })?;
     // Whoever appends holds the fold while a disk is flushed: that is waited for elsewhere.
     let announcing = move || service.announce(node, announcement);
     let lost = |_| Failure::Unavailable { reason: "the server failed while listening".to_owned() };

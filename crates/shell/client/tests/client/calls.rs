@@ -117,7 +117,7 @@ fn a_refusal_by_policy_is_an_answer_and_nobody_else_is_asked() {
     let refuses: Script = |request, _| {
         PeerResponse::Refused(PeerRefusal::ApplicationNotListed {
             policy: Serial(1),
-            measurement: Code::named("wallet", 1).measurement,
+            measurement: Code::application("wallet", 1).measurement,
             application: request.application.clone(),
         })
     };

@@ -19,6 +19,7 @@ use heirloom_keeper::derive::key_check;
 use heirloom_model::counter::{LogIndex, SecurityVersion, Serial};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{KeyKind, KeyRequest};
+use heirloom_model::release::ReleaseKind;
 use heirloom_registry::port::LogStore;
 use heirloom_registry_shell::announcer::Announcer;
 use heirloom_registry_shell::client::RegistryClient;
@@ -73,6 +74,7 @@ impl Host {
             network: network.ceremony.network,
             domain: Some(network.ceremony.domain),
             application: Some(APPLICATION.parse().unwrap()),
+            kind: ReleaseKind::Application,
             release: "example-app-1.0.0".parse().unwrap(),
             product_id: 1,
             security_version: 1,
@@ -82,7 +84,8 @@ impl Host {
         bundle.write(&self.path("bundle")).unwrap();
         let verified = bundle.verify(LaunchMode::Production).unwrap();
         let measurement = Measurement::Sgx(verified.secs().measurement);
-        Code { measurement, security_version: SecurityVersion(1) }
+        let kind = ReleaseKind::Application;
+        Code { measurement, security_version: SecurityVersion(1), kind }
     }
 
     fn launch(&self, registry: &str) {

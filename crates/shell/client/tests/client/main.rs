@@ -4,4 +4,5 @@
 
 mod calls;
 mod example_app;
+mod exclusive;
 mod network;

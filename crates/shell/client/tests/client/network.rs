@@ -2,6 +2,7 @@
 
 mod holder;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,13 @@ use heirloom_client::port::Presence;
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
 use heirloom_emulated::report::{LaunchMode, Secs};
 use heirloom_model::admin::Source;
-use heirloom_model::counter::{Epoch, LogIndex, Serial};
-use heirloom_model::digest::sha256;
-use heirloom_model::domain::LogPosition;
+use heirloom_model::counter::{Epoch, Generation, LogIndex, Serial};
+use heirloom_model::digest::{Checksum, sha256};
+use heirloom_model::domain::{
+    Activation, ActivationCause, GenerationReceipt, HoldingOrigin, LogPosition,
+};
 use heirloom_model::envelope::Envelope;
-use heirloom_model::identifier::DomainId;
+use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::Policy;
@@ -27,6 +30,10 @@ use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
 pub(crate) use holder::{Holder, Script, key_of, serve};
 
 pub(crate) const APPLICATION: &str = "wallet";
+/// Where it runs.
+const WALLET_MACHINE: u8 = 100;
+/// Of the keyring that every holder of an exclusive domain says that it has.
+const CHECKSUM: Checksum = Checksum::new([5; 32]);
 
 /// A network whose policy lets the keeper's code hold, and the wallet's code ask.
 pub(crate) struct Network {
@@ -44,11 +51,59 @@ impl Network {
         network
     }
 
+    /// A network whose domain is exclusive, and whose node-1 has made the first key. Nobody is
+    /// active yet.
+    pub(crate) fn exclusive() -> Self {
+        let network = Self::without_policy();
+        let mut policy = network.policy(Serial(1));
+        let machines = [1, 2, WALLET_MACHINE].map(|number| network.machine(number).platform());
+        Ceremony::make_exclusive(&mut policy, machines.to_vec());
+        network.publish(&network.ceremony.policy(&policy));
+        let node: NodeId = "node-1".parse().unwrap();
+        let (generation, not_after) = (Generation(0), Epoch(9));
+        network.publish(&network.ceremony.order(generation, &node, not_after));
+        let state = network.state();
+        let order = state.domain(&network.ceremony.domain).unwrap().order().unwrap();
+        let receipt = GenerationReceipt {
+            network: network.ceremony.network,
+            domain: network.ceremony.domain,
+            node,
+            order: order.order().nonce,
+            generation,
+            checksum: CHECKSUM,
+        };
+        let maker = Holder::start(&network, (1, 99), network.keeper, serve);
+        network.publish(&maker.attest(&network, &receipt));
+        network
+    }
+
+    /// An instance on node-1 that nobody knows of yet. `seed` makes its identity key.
+    pub(crate) fn instance(&self, seed: u8, script: Script) -> Holder {
+        Holder::start(self, (1, seed), self.keeper, script)
+    }
+
+    /// The log names this instance as the active one, from now on.
+    pub(crate) fn activate(&self, holder: &Holder, cause: ActivationCause) {
+        let activation = Activation {
+            network: self.ceremony.network,
+            domain: self.ceremony.domain,
+            node: holder.source().node,
+            cause,
+            generation: Generation(0),
+            checksum: CHECKSUM,
+            origin: HoldingOrigin::Recovered,
+            as_of: self.state().position(),
+        };
+        self.publish(&holder.attest(self, &activation));
+        // That it was accepted.
+        self.state();
+    }
+
     pub(crate) fn without_policy() -> Self {
         let network = Self {
             ceremony: Ceremony::new(&[7; 32]),
             keeper: Code::named("keeper", 1),
-            wallet: Code::named("wallet", 1),
+            wallet: Code::application("wallet", 1),
             log: Arc::default(),
             directory: Arc::default(),
         };
@@ -81,9 +136,13 @@ impl Network {
         state
     }
 
+    fn machine(&self, number: u8) -> EmulatedHost {
+        EmulatedHost::from_seed(&self.ceremony.manufacturer, &[number; 32])
+    }
+
     /// Launches code on a machine of its own.
     pub(crate) fn launch(&self, machine: u8, code: Code) -> EmulatedEnclave {
-        let host = EmulatedHost::from_seed(&self.ceremony.manufacturer, &[machine; 32]);
+        let host = self.machine(machine);
         let Measurement::Sgx(measurement) = code.measurement;
         let secs = Secs {
             measurement,
@@ -111,7 +170,7 @@ impl Network {
 
     /// Starts a holder that runs some other code.
     pub(crate) fn holder_of(&self, machine: u8, code: Code, script: Script) -> Holder {
-        let holder = Holder::start(self, machine, code, script);
+        let holder = Holder::start(self, (machine, machine), code, script);
         self.directory.0.lock().unwrap().push(holder.source());
         holder
     }
@@ -125,7 +184,7 @@ impl Network {
         Client::builder(self.ceremony.network, self.ceremony.domain, application)
             .attempt_time(Duration::from_millis(500))
             .start(
-                Box::new(self.launch(100, code)),
+                Box::new(self.launch(WALLET_MACHINE, code)),
                 Arc::clone(&self.log) as Arc<dyn LogStore>,
                 Arc::clone(&self.directory) as Arc<dyn Presence>,
             )
@@ -195,12 +254,13 @@ fn head(entries: &[LogEntry]) -> LogPosition {
     })
 }
 
-/// Who is where.
+/// Who is where, and how often somebody asked.
 #[derive(Default)]
-pub(crate) struct Directory(pub(crate) Mutex<Vec<Source>>);
+pub(crate) struct Directory(pub(crate) Mutex<Vec<Source>>, pub(crate) AtomicUsize);
 
 impl Presence for Directory {
     fn sources(&self, _: &DomainId) -> Result<Vec<Source>, ReadError> {
+        self.1.fetch_add(1, Ordering::SeqCst);
         Ok(self.0.lock().unwrap().clone())
     }
 }

@@ -7,14 +7,17 @@ use std::thread;
 
 use heirloom_emulated::host::EmulatedEnclave;
 use heirloom_keeper::derive::{DerivedKey, KeyName, Period, derive};
+use heirloom_keeper::port::Platform;
 use heirloom_model::admin::Source;
 use heirloom_model::counter::{Generation, Serial};
+use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::protocol::{
     KeyAnswer, KeyPeriod, KeyRequest, PeerRequest, PeerResponse, WireSecret,
 };
 use heirloom_model::secret::Secret;
-use heirloom_model::signature::SigningKey;
+use heirloom_model::signature::{PublicKey, SigningKey};
+use heirloom_model::statement::AttestedStatement;
 use heirloom_registry::network::NetworkState;
 use heirloom_session::context::SessionContext;
 use heirloom_session::error::SessionError;
@@ -36,6 +39,7 @@ pub(crate) struct Holder {
 
 struct Shared {
     platform: EmulatedEnclave,
+    key: Arc<SigningKey>,
     identity: Identity,
     state: Mutex<NetworkState>,
     domain: DomainId,
@@ -47,13 +51,20 @@ struct Shared {
 }
 
 impl Holder {
-    pub(crate) fn start(network: &Network, machine: u8, code: Code, script: Script) -> Self {
+    /// An instance on a machine. `seed` makes its identity key.
+    pub(crate) fn start(
+        network: &Network,
+        (machine, seed): (u8, u8),
+        code: Code,
+        script: Script,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let key = Arc::new(SigningKey::from_seed(Secret::new([machine; 32])));
+        let key = Arc::new(SigningKey::from_seed(Secret::new([seed; 32])));
         let shared = Arc::new(Shared {
             platform: network.launch(machine, code),
-            identity: Identity::new(key),
+            identity: Identity::new(Arc::clone(&key)),
+            key,
             state: Mutex::new(network.state()),
             domain: network.ceremony.domain,
             script,
@@ -79,6 +90,20 @@ impl Holder {
 
     pub(crate) fn source(&self) -> Source {
         Source { node: self.name.parse().unwrap(), address: self.address.clone() }
+    }
+
+    /// Its identity key.
+    pub(crate) fn instance(&self) -> PublicKey {
+        self.shared.key.public_key()
+    }
+
+    /// Its statement, as its agent hands it in.
+    pub(crate) fn attest<T: AttestedStatement>(&self, network: &Network, said: &T) -> Envelope {
+        let mut envelope = Envelope::signed(said, [self.shared.key.as_ref()]);
+        let report_data = envelope.report_data(&self.instance());
+        envelope.evidence = Some(self.shared.platform.evidence(&report_data).unwrap());
+        envelope.sign(&network.ceremony.agent_key(said.node()));
+        envelope
     }
 
     /// Follows the network's log up to now.
