@@ -4,8 +4,9 @@ use std::os::unix::net::UnixStream;
 
 use heirloom_keeper_shell::run::End;
 use heirloom_model::admin::{AdminRefusal, AdminRequest, AdminResponse, Unreadable};
-use heirloom_model::digest::Nonce;
-use heirloom_model::domain::HoldingOrigin;
+use heirloom_model::digest::{Nonce, PlanDigest};
+use heirloom_model::domain::{HoldingOrigin, PlanStep};
+use heirloom_model::plan::StepId;
 use heirloom_model::protocol::ServingState;
 
 use crate::world::{World, nobody, requests};
@@ -16,6 +17,8 @@ fn a_keyring_survives_processes_and_moves_to_new_code() {
     let mut world = World::new();
     let (mut one, two) = (world.node(1, &world.old), world.node(2, &world.old));
     assert_eq!(one.status().state, ServingState::Starting);
+    let listens = one.running.as_ref().unwrap().address();
+    assert_eq!(one.status().address, listens.to_string());
     for generation in 0..3 {
         world.rotate(generation, &one, &two);
     }
@@ -78,9 +81,13 @@ fn every_refusal_of_an_agent_has_its_own_name() {
     }
     let unknown = AdminRequest::Prove { challenge: Nonce::new([9; 32]) };
     assert_eq!(one.ask(&unknown), AdminResponse::Refused(AdminRefusal::NotInLog));
-    let again = AdminRequest::Follow(world.log[..1].to_vec());
+    let again = AdminRequest::Follow { entries: world.log[..1].to_vec(), attended: None };
     let refused = one.ask(&again);
     assert!(matches!(refused, AdminResponse::Refused(AdminRefusal::Log(_))), "{refused:?}");
+
+    let other = AdminRequest::Suspend(PlanStep { plan: PlanDigest::new([9; 32]), step: StepId(0) });
+    let refused = one.ask(&other);
+    assert!(matches!(refused, AdminResponse::Refused(_)), "{refused:?}");
 
     world.restart(&mut one, &world.new);
     world.feed(&one);

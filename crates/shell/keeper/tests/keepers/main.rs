@@ -2,7 +2,10 @@
 
 #![cfg(test)]
 
+mod attendance;
+mod handover;
 mod in_process;
 mod large;
 mod process;
+mod wire;
 mod world;

@@ -19,7 +19,9 @@ use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus};
 use heirloom_model::counter::Time;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::DomainId;
+use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
+use heirloom_model::release::ReleaseKind;
 
 const KEEPER: &str = env!("CARGO_BIN_EXE_heirloom-keeper");
 const SIGNING_KEY: &str =
@@ -54,11 +56,13 @@ impl Host {
         LaunchClient::connect(&self.path("platform")).unwrap()
     }
 
-    fn bundle(&self, name: &str, domain: Option<DomainId>) -> PathBuf {
+    fn bundle(&self, name: &str, kind: ReleaseKind) -> PathBuf {
+        let is_application = kind == ReleaseKind::Application;
         let manifest = Manifest {
             network: NETWORK,
-            domain,
-            application: None,
+            domain: Some(DOMAIN),
+            application: is_application.then(|| "wallet".parse().unwrap()),
+            kind,
             release: "keeper-1".parse().unwrap(),
             product_id: 1,
             security_version: 2,
@@ -137,12 +141,13 @@ fn wait<T>(mut observe: impl FnMut() -> Option<T>) -> T {
 #[test]
 fn a_measured_keeper_takes_its_network_from_its_manifest_and_ends_in_order() {
     let host = Host::new();
-    let bundle = host.bundle("bundle", Some(DOMAIN));
+    let bundle = host.bundle("bundle", ReleaseKind::Keeper);
     let verified = Bundle::read(&bundle).unwrap();
     let instance = host.launch(&bundle, &[]);
     let status = host.status();
     assert_eq!((status.network, status.domain), (NETWORK, DOMAIN));
     assert_eq!(status.node.as_str(), "node-1");
+    assert_eq!(status.role, HolderRole::Keeper);
     assert_eq!(status.state, ServingState::Starting);
     let secs = *verified.verify(heirloom_emulated::report::LaunchMode::Production).unwrap().secs();
     let measured = heirloom_model::measurement::Measurement::Sgx(secs.measurement);
@@ -158,13 +163,25 @@ fn a_measured_keeper_takes_its_network_from_its_manifest_and_ends_in_order() {
     assert_eq!(host.end_of(instance), InstanceState::Exited(0));
 }
 
+/// Keepers and upgraders are the same binary.
+#[test]
+fn the_measured_manifest_makes_an_upgrader_and_nothing_else_does() {
+    let host = Host::new();
+    host.launch(&host.bundle("bundle", ReleaseKind::Upgrader), &[]);
+    let status = host.status();
+    assert_eq!(status.role, HolderRole::Upgrader);
+    let address: std::net::SocketAddr = status.address.parse().unwrap();
+    assert_ne!(address.port(), 0, "it says where it listens");
+    std::net::TcpStream::connect(address).unwrap();
+}
+
 #[test]
 fn nothing_but_a_keepers_manifest_and_a_keepers_arguments_start_it() {
     let host = Host::new();
-    let instance = host.launch(&host.bundle("application", None), &[]);
+    let instance = host.launch(&host.bundle("application", ReleaseKind::Application), &[]);
     assert_eq!(host.end_of(instance), InstanceState::Exited(1));
-    assert!(host.log().contains("names no domain"), "{}", host.log());
-    let bundle = host.bundle("keeper", Some(DOMAIN));
+    assert!(host.log().contains("of an application"), "{}", host.log());
+    let bundle = host.bundle("keeper", ReleaseKind::Keeper);
     let instance = host.launch(&bundle, &["--domain", "02"]);
     assert_eq!(host.end_of(instance), InstanceState::Exited(2));
     assert!(!host.path("state").exists());
@@ -173,7 +190,7 @@ fn nothing_but_a_keepers_manifest_and_a_keepers_arguments_start_it() {
 #[test]
 fn a_keeper_without_a_platform_ends() {
     let mut host = Host::new();
-    host.launch(&host.bundle("bundle", Some(DOMAIN)), &[]);
+    host.launch(&host.bundle("bundle", ReleaseKind::Keeper), &[]);
     host.status();
     let (stopper, thread) = host.daemon.take().unwrap();
     stopper.stop();

@@ -1,4 +1,4 @@
-//! A network of three nodes whose keepers run in this process, over real sockets and files.
+//! A network whose keepers run in this process, over real sockets and files.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -11,13 +11,14 @@ use heirloom_emulated::report::{LaunchMode, Secs};
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper_shell::admin::ask;
 use heirloom_keeper_shell::run::{Running, Settings, start};
-use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus, Source};
+use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus, Source, Ticket};
 use heirloom_model::counter::{Epoch, Generation, LogIndex, Serial};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::fleet::Node as Member;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::Sharing;
 use heirloom_model::protocol::{
     KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRequest, PeerResponse,
 };
@@ -31,18 +32,25 @@ use heirloom_session::stream::dial;
 use heirloom_session::tls::Identity;
 use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
 
+/// Where the application runs.
+const APPLICATION_MACHINE: u8 = 9;
+
 pub(crate) struct World {
     pub(crate) ceremony: Ceremony,
     pub(crate) old: Code,
     pub(crate) new: Code,
+    /// Carries the keyring from old to new, in an exclusive domain.
+    pub(crate) via: Code,
     pub(crate) application: Code,
     pub(crate) log: Vec<LogEntry>,
     pub(crate) state: NetworkState,
     pub(crate) directory: tempfile::TempDir,
 }
 
+/// A keeper of a node. A node has more than one while a keyring is handed over.
 pub(crate) struct Node {
     pub(crate) name: NodeId,
+    /// The machine.
     pub(crate) number: u8,
     pub(crate) running: Option<Running>,
     pub(crate) admin: PathBuf,
@@ -56,14 +64,41 @@ impl World {
 
     /// A network with this fleet, whose policy asks for this many proven holders.
     pub(crate) fn with(fleet: fn(&Ceremony) -> Vec<Member>, holders_min: u32) -> Self {
+        let mut world = Self::founded(fleet);
+        let (old, new) = (world.old, world.new);
+        let mut policy = world.ceremony.policy_of(Serial(1), &[old, new], &[(old, new)]);
+        policy.holders_min = holders_min;
+        Ceremony::admit(&mut policy, "wallet", &world.application);
+        world.accept(&world.ceremony.policy(&policy));
+        world
+    }
+
+    /// Two nodes, one of which may be the active holder; its keyring can go from old by way of an
+    /// upgrader to new, and back.
+    pub(crate) fn exclusive() -> Self {
+        let mut world = Self::founded(|ceremony| ceremony.nodes(2));
+        let (old, via, new) = (world.old, world.via, world.new);
+        let edges = [(old, via), (via, new), (new, via), (via, old)];
+        let mut policy = world.ceremony.policy_of(Serial(1), &[old, via, new], &edges);
+        let machines = [1, 2, APPLICATION_MACHINE].map(|number| world.host(number).platform());
+        Ceremony::make_exclusive(&mut policy, machines.to_vec());
+        Ceremony::admit(&mut policy, "wallet", &world.application);
+        world.accept(&world.ceremony.policy(&policy));
+        world
+    }
+
+    /// A network without a policy.
+    fn founded(fleet: fn(&Ceremony) -> Vec<Member>) -> Self {
         let ceremony = Ceremony::new(&[9; 32]);
         let state = NetworkState::new(ceremony.network);
         let (old, new) = (Code::named("old", 2), Code::named("new", 3));
+        let via = Code::upgrader("via", 1);
         let mut world = Self {
             ceremony,
             old,
             new,
-            application: Code::named("wallet", 1),
+            via,
+            application: Code::application("wallet", 1),
             log: Vec::new(),
             state,
             directory: tempfile::tempdir().unwrap(),
@@ -72,12 +107,9 @@ impl World {
         world.accept(&world.ceremony.epoch(Epoch(1)));
         world.accept(&world.ceremony.endorsements());
         world.accept(&world.ceremony.fleet(Serial(1), fleet(&world.ceremony)));
-        world.accept(&world.ceremony.release("old-1", &old).0);
-        world.accept(&world.ceremony.release("new-1", &new).0);
-        let mut policy = world.ceremony.policy_of(Serial(1), &[old, new], &[(old, new)]);
-        policy.holders_min = holders_min;
-        Ceremony::admit(&mut policy, "wallet", &world.application);
-        world.accept(&world.ceremony.policy(&policy));
+        for (name, code) in [("old-1", old), ("new-1", new), ("via-1", via)] {
+            world.accept(&world.ceremony.release(name, &code).0);
+        }
         world
     }
 
@@ -93,8 +125,17 @@ impl World {
         self.accept_bytes(&wire::encode(envelope));
     }
 
+    pub(crate) fn is_exclusive(&self) -> bool {
+        let policy = self.state.policy(&self.ceremony.domain);
+        policy.is_some_and(|policy| policy.sharing == Sharing::Exclusive)
+    }
+
+    pub(crate) fn host(&self, number: u8) -> EmulatedHost {
+        EmulatedHost::from_seed(&self.ceremony.manufacturer, &[number; 32])
+    }
+
     pub(crate) fn enclave(&self, number: u8, code: &Code) -> EmulatedEnclave {
-        let host = EmulatedHost::from_seed(&self.ceremony.manufacturer, &[number; 32]);
+        let host = self.host(number);
         let Measurement::Sgx(measurement) = code.measurement;
         let secs = Secs {
             measurement,
@@ -108,13 +149,19 @@ impl World {
     }
 
     pub(crate) fn node(&self, number: u8, code: &Code) -> Node {
+        let name = format!("node-{number}");
+        self.seat(&name, &number.to_string(), number, code)
+    }
+
+    /// A keeper that says that it belongs to this node, with files of its own, on this machine.
+    pub(crate) fn seat(&self, node: &str, label: &str, machine: u8, code: &Code) -> Node {
         let path = self.directory.path();
         let mut node = Node {
-            name: format!("node-{number}").parse().unwrap(),
-            number,
+            name: node.parse().unwrap(),
+            number: machine,
             running: None,
-            admin: path.join(format!("{number}.sock")),
-            state: path.join(format!("{number}")),
+            admin: path.join(format!("{label}.sock")),
+            state: path.join(label),
         };
         self.start(&mut node, code);
         node
@@ -126,6 +173,7 @@ impl World {
                 network: self.ceremony.network,
                 domain: self.ceremony.domain,
                 node: node.name.clone(),
+                role: code.kind.role().unwrap(),
             },
             state: node.state.clone(),
             admin: node.admin.clone(),
@@ -141,10 +189,19 @@ impl World {
     }
 
     pub(crate) fn feed(&self, node: &Node) {
+        self.feed_with(node, None);
+    }
+
+    /// As an agent that has just read the log to its end.
+    pub(crate) fn attend(&self, node: &Node) {
+        self.feed_with(node, Some(node.ticket()));
+    }
+
+    pub(crate) fn feed_with(&self, node: &Node, attended: Option<Ticket>) {
         let LogIndex(seen) = node.status().position.length;
-        let rest = self.log[usize::try_from(seen).unwrap()..].to_vec();
+        let entries = self.log[usize::try_from(seen).unwrap()..].to_vec();
         let expected = AdminResponse::Position(self.state.position());
-        assert_eq!(node.ask(&AdminRequest::Follow(rest)), expected);
+        assert_eq!(node.ask(&AdminRequest::Follow { entries, attended }), expected);
     }
 
     pub(crate) fn rotate(&mut self, generation: u64, one: &Node, two: &Node) {
@@ -168,7 +225,7 @@ impl World {
         node: &Node,
         requests: &[KeyRequest],
     ) -> Vec<Result<[u8; 32], String>> {
-        let enclave = self.enclave(9, &self.application);
+        let enclave = self.enclave(APPLICATION_MACHINE, &self.application);
         let mut seed = [0; 32];
         random(&mut seed);
         let identity = Identity::new(Arc::new(SigningKey::from_seed(Secret::new(seed))));
@@ -189,7 +246,9 @@ impl World {
         let answer = |_| match session.receive::<PeerResponse>().unwrap() {
             PeerResponse::Key(answer) => Ok(answer.secret.unwrap().expose(|bytes| *bytes)),
             PeerResponse::Refused(refusal) => Err(refusal.to_string()),
-            PeerResponse::Generations(_) => panic!("another answer"),
+            PeerResponse::Generations(_) | PeerResponse::HandoverChallenge(_) => {
+                panic!("another answer")
+            }
         };
         requests.iter().map(answer).collect()
     }
@@ -204,6 +263,13 @@ impl Node {
     pub(crate) fn status(&self) -> Box<KeeperStatus> {
         match self.ask(&AdminRequest::Status) {
             AdminResponse::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn ticket(&self) -> Ticket {
+        match self.ask(&AdminRequest::Attend) {
+            AdminResponse::Ticket(ticket) => ticket,
             other => panic!("{other:?}"),
         }
     }
