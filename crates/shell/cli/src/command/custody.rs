@@ -156,9 +156,7 @@ fn holders(
     let mut rows = Vec::new();
     let mut holders = Vec::new();
     for node in state.nodes_of(*id) {
-        let part = |proven: &Proven| {
-            seat::part(plan?, &node.node, &proven.result().measurement())
-        };
+        let part = |proven: &Proven| seat::part(plan?, &node.node, &proven.result().measurement());
         let known = proofs.get(&node.node).into_iter().flat_map(BTreeMap::values).copied();
         let mut seats: Vec<&Proven> = known.collect();
         let last = seats.iter().map(|proven| proven.at()).max();
@@ -182,8 +180,7 @@ fn holder(
     proven: Option<&Proven>,
     part: Option<&'static str>,
 ) -> (Value, Vec<String>) {
-    let shown =
-        proven.map_or_else(|| "no proof".to_owned(), |proven| seat::judged(domain, proven));
+    let shown = proven.map_or_else(|| "no proof".to_owned(), |proven| seat::judged(domain, proven));
     let code = proven.map(|proven| proven.result().measurement());
     let row = vec![
         node.node.to_string(),

@@ -53,9 +53,9 @@ pub(crate) struct Sign {
 /// Runs a verb.
 pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     match command {
-        Command::Sign(args) => statement::sign(&args.statement, |path| {
-            root_input::parse(path, args.log.network()?)
-        }),
+        Command::Sign(args) => {
+            statement::sign(&args.statement, |path| root_input::parse(path, args.log.network()?))
+        }
         Command::Show { file } => statement::show(file, StatementKind::Root),
         Command::Verify { file, network } => verify(file, *network),
         Command::Publish(args) => publish::run(args, StatementKind::Root),

@@ -17,7 +17,9 @@ fn signed() -> Place {
     let both = "--key net/keys/operator-1.key --key net/keys/operator-2.key";
     place.ok(&format!("fleet sign fleet.toml {both} --out fleet {LOG}"));
     let one = "11".repeat(32);
-    let holder = format!("measurement = \"sgx:{one}\"\nsecurity_version = 1\ngives_to = []");
+    let holder = format!(
+        "measurement = \"sgx:{one}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []"
+    );
     place.write("policy.toml", policy(&holder).as_bytes());
     let both = "--key net/keys/policy-1.key --key net/keys/policy-2.key";
     place.ok(&format!("policy sign policy.toml {both} --out policy {LOG}"));
@@ -221,7 +223,7 @@ fn an_agent_with_two_bundles_or_an_unknown_key_does_not_start() {
     let whole = format!(
         "network = \"{}\"\nnode = \"node-1\"\nkey_file = \"agent.key\"\n\
          registry = \"http://127.0.0.1:1\"\nplatform = \"platform.sock\"\ndata = \"data\"\n\
-         artifacts = \"artifacts\"\nlisten = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"\n\
+         mirrors = [\"/srv/releases\"]\nlisten = [\"127.0.0.1:0\"]\napi = \"127.0.0.1:0\"\n\
          free_bytes_min = 1\n[[keeper]]\nbundle = \"one\"\n[[keeper]]\nbundle = \"two\"\n",
         "01".repeat(32)
     );

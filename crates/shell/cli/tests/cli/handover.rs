@@ -99,8 +99,7 @@ fn options_of_one_strategy_are_refused_with_the_other() {
     let keeper = HANDOVER.replace("upgrader-1.0.0", "keeper-1.0.0");
     let said = place.fails(&format!("{create} {keeper} {log}"), 3, "E-PLAN-001");
     assert!(said.contains("not an upgrader's"), "{said}");
-    let said =
-        place.fails(&format!("{create} {HANDOVER} --withdraw 7 {log}"), 3, "E-PLAN-001");
+    let said = place.fails(&format!("{create} {HANDOVER} --withdraw 7 {log}"), 3, "E-PLAN-001");
     assert!(said.contains("must have serial 2, not 7"), "{said}");
     place.ok(&format!("{create} {HANDOVER} --withdraw 2 {log}"));
     let said = place.fails(

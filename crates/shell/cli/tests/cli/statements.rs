@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use heirloom_emulated::manifest::Manifest;
+use heirloom_model::release::ReleaseKind;
+
 use crate::world::{Place, domain, keeper};
 
 const LOG: &str = "--network net/network.toml --log net/registry.log";
@@ -84,6 +87,11 @@ fn a_release_is_measured_signed_published_and_verified() {
     let shown = place.json("release show release");
     assert_eq!(shown["content"]["kind"], "keeper");
     assert_eq!(shown["content"]["artifacts"].as_array().unwrap().len(), 3);
+    let carrier =
+        Manifest { kind: ReleaseKind::Upgrader, ..keeper(&network(&place), "upgrader-1.0.0") };
+    place.bundle("carrier", &carrier);
+    place.ok("release sign carrier --key net/keys/release-1.key --out carrier.release");
+    assert_eq!(place.json("release show carrier.release")["content"]["kind"], "upgrader");
     let verify = format!("release verify release --bundle bundle {LOG}");
     assert_eq!(place.json(&verify)["published"], false);
     place.ok(&format!("release publish release {LOG}"));
@@ -102,7 +110,9 @@ fn a_release_is_measured_signed_published_and_verified() {
 fn a_policy_names_measurements_and_its_mistakes_are_found() {
     let place = Place::with_network();
     let (one, two) = ("11".repeat(32), "22".repeat(32));
-    let holder = format!("measurement = \"sgx:{one}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []");
+    let holder = format!(
+        "measurement = \"sgx:{one}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []"
+    );
     place.write("policy.toml", policy(&holder).as_bytes());
     let sign = |input: &str, out: &str| {
         format!(
@@ -114,12 +124,32 @@ fn a_policy_names_measurements_and_its_mistakes_are_found() {
     let shown = place.json("policy show policy");
     assert_eq!(shown["content"]["holders"][0]["measurement"], format!("sgx:{one}"));
 
-    let signer = format!("signer = \"{two}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []");
+    let signer =
+        format!("signer = \"{two}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []");
     place.write("signer.toml", policy(&signer).as_bytes());
     place.fails(&sign("signer.toml", "bad"), 3, "E-INPUT-004");
-    let disguised = format!("measurement = \"signer:{two}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []");
+    let disguised = format!(
+        "measurement = \"signer:{two}\"\nsecurity_version = 1\nrole = \"keeper\"\ngives_to = []"
+    );
     place.write("disguised.toml", policy(&disguised).as_bytes());
     place.fails(&sign("disguised.toml", "bad"), 3, "E-INPUT-004");
+
+    // Nothing about who holds, and for how long, is left to a default.
+    for (from, to, code) in [
+        ("role = \"keeper\"", "role = \"master\"", "E-INPUT-002"),
+        ("role = \"keeper\"\n", "", "E-INPUT-001"),
+        ("update = \"ask\"", "update = \"always\"", "E-INPUT-002"),
+        ("update = \"ask\"\n", "", "E-INPUT-001"),
+        ("forget_after_epochs = 2\n", "", "E-INPUT-001"),
+    ] {
+        let bad = policy(&holder).replace(from, to);
+        place.write("words.toml", bad.as_bytes());
+        place.fails(&sign("words.toml", "bad"), 1, code);
+    }
+    let carrier = policy(&holder).replace("\"keeper\"", "\"upgrader\"");
+    place.write("carrier.toml", carrier.as_bytes());
+    let diff = place.ok("policy diff policy carrier.toml --network net/network.toml");
+    assert!(diff.contains(&format!("+ holders[sgx:{one}].role: upgrader\n")), "{diff}");
 
     // OLD gives to NEW, but NEW has no rule: it would receive nothing, in silence.
     let dangling = holder.replace("[]", &format!("[\"sgx:{two}\"]"));
@@ -159,10 +189,18 @@ fn a_root_is_followed_by_the_next_one_only_with_both_thresholds() {
     place.write("root.toml", input.as_bytes());
     place.write("short.toml", input.split("[[role]]").next().unwrap().as_bytes());
     let network = "--network net/network.toml";
-    place.fails(&format!("root sign short.toml --key new.key --out no {network}"), 1, "E-INPUT-001");
+    place.fails(
+        &format!("root sign short.toml --key new.key --out no {network}"),
+        1,
+        "E-INPUT-001",
+    );
     let unknown = input.replace("\"operator\"", "\"admin\"");
     place.write("unknown.toml", unknown.as_bytes());
-    place.fails(&format!("root sign unknown.toml --key new.key --out no {network}"), 1, "E-INPUT-002");
+    place.fails(
+        &format!("root sign unknown.toml --key new.key --out no {network}"),
+        1,
+        "E-INPUT-002",
+    );
 
     place.ok(&format!("root sign root.toml --key new.key --out root {network}"));
     let publish = format!("root publish root {LOG}");

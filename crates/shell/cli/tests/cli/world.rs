@@ -241,8 +241,7 @@ impl Network {
         }
         let (old, new) = (Code::named("keeper 1", 1), Code::named("keeper 2", 2));
         let upgrader = Code::upgrader("upgrader 1", 1);
-        let network =
-            Self { place, ceremony, log, old, new, upgrader, size: 4, exclusive: false };
+        let network = Self { place, ceremony, log, old, new, upgrader, size: 4, exclusive: false };
         for node in network.nodes() {
             network.place.key(&format!("{node}.key"), &network.ceremony.agent_key(&node));
         }
