@@ -1,7 +1,7 @@
 //! Suspensions and activations: never two active holders.
 
 use heirloom_emulated::report::LaunchMode;
-use heirloom_model::counter::{Epoch, Generation, LogIndex};
+use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber};
 use heirloom_model::digest::{Checksum, LogHash, NetworkId, PlanDigest};
 use heirloom_model::domain::{Activation, ActivationCause, HoldingOrigin, PlanStep, Suspension};
 use heirloom_model::envelope::Envelope;
@@ -262,8 +262,11 @@ fn a_suspension_that_comes_after_a_restart_suspends_nobody() {
     world.accept(&second().attest(&activation));
     assert_eq!(world.code(&late), "not-active-holder");
     assert!(world.is_active(&second()));
-    let suspension = second().attest(&world.suspension("n1"));
-    assert_eq!(world.code(&suspension), "accepted", "the one that is active now can");
+    let suspension = world.suspension("n1");
+    let early = Suspension { as_of: world.earlier(1), ..suspension.clone() };
+    assert_eq!(world.code(&second().attest(&early)), "stale", "before it was active");
+    let found = world.code(&second().attest(&suspension));
+    assert_eq!(found, "accepted", "the one that is active now can");
 }
 
 #[test]
@@ -496,7 +499,7 @@ fn a_plan_that_expired_while_the_holder_was_suspended_is_put_back() {
     assert_eq!(found, "plan-status", "its last epoch has passed");
     // Another plan takes its place only if it says who is next.
     let mut next = Plan { not_after: Epoch(100), ..plan.clone() };
-    next.number = heirloom_model::counter::PlanNumber(2);
+    next.number = PlanNumber(2);
     assert_eq!(world.code(&world.proposal(&next)), "accepted");
     next.steps.retain(|step| !matches!(step.action, Action::Activate(_)));
     next.steps.truncate(ACTIVATE as usize);
@@ -539,7 +542,7 @@ fn a_statement_for_a_stale_plan_counts_nowhere() {
     world.accept(&abort(&world, &plan));
     world.accept(&second().attest(&restarted(&world)));
     world.proceed([RESTART_BACK, ACTIVATE_BACK]);
-    let number = heirloom_model::counter::PlanNumber(2);
+    let number = PlanNumber(2);
     let next = Plan { number, ..plan };
     world.accept(&world.proposal(&next));
     world.accept(&signed(&world.approval(&next), Role::Operator));

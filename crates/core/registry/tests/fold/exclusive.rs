@@ -191,7 +191,7 @@ impl World {
         self.state.plan(&self.handover().digest()).unwrap().status()
     }
 
-    /// Lets n1 rotate in an epoch of its own: an order with another nonce.
+    /// An order of the next generation for this node, with another nonce than that of genesis.
     pub(crate) fn next_order(&self, node: &str, nonce: u8) -> Envelope {
         let mut order = self.order();
         (order.node, order.nonce) = (name(node), Nonce::new([nonce; 32]));

@@ -1,8 +1,8 @@
 //! What handovers add to orders, challenges, plans and results.
 
-use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Time};
+use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest};
-use heirloom_model::domain::{ActivationCause, GenerationReceipt, PossessionProof};
+use heirloom_model::domain::{ActivationCause, GenerationReceipt, PlanStep, PossessionProof};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::{Measurement, MrEnclave};
@@ -180,6 +180,25 @@ fn a_handover_is_made_of_known_code_in_known_roles() {
         ("an unknown upgrader", "unknown-release", |it| {
             it.via.as_mut().unwrap().release = ReleaseDigest::new([1; 32]);
         }),
+    ];
+    refused(&mut world, rows);
+}
+
+/// Proposes the handover with each of these changes.
+fn refused(world: &mut World, rows: &[Row<Plan>]) {
+    let plan = world.handover();
+    assert_eq!(world.code(&world.proposal(&plan)), "accepted");
+    for (change, expected, make) in rows {
+        let mut changed = plan.clone();
+        make(&mut changed);
+        assert_eq!(world.code(&world.proposal(&changed)), *expected, "{change}");
+    }
+}
+
+#[test]
+fn each_step_of_a_handover_is_about_code_in_its_role() {
+    let mut world = World::served();
+    let rows: &[Row<Plan>] = &[
         ("a step about unknown code", "shape", |it| {
             let mut strange = it.from;
             strange.measurement = STRANGE;
@@ -235,13 +254,7 @@ fn a_handover_is_made_of_known_code_in_known_roles() {
             it.steps[7].action = Action::Replicate { sources: vec![name("n1")], to: it.to };
         }),
     ];
-    let plan = world.handover();
-    assert_eq!(world.code(&world.proposal(&plan)), "accepted");
-    for (change, expected, make) in rows {
-        let mut changed = plan.clone();
-        make(&mut changed);
-        assert_eq!(world.code(&world.proposal(&changed)), *expected, "{change}");
-    }
+    refused(&mut world, rows);
 }
 
 /// A handover of nothing but hops: without them it is a replication, which needs both edges.
@@ -419,7 +432,7 @@ fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
             let (from, to) = (it.from, it.via.unwrap());
             it.steps[1].action = Action::HandOver { from_node: name("n2"), from, to };
         }),
-        ("another policy", "plan-mismatch", |it| it.policy = heirloom_model::counter::Serial(9)),
+        ("another policy", "plan-mismatch", |it| it.policy = Serial(9)),
         ("a hop that no rule names", "plan-mismatch", |it| {
             let from_node: NodeId = name("n1");
             it.steps[1].action = Action::HandOver { from_node, from: it.from, to: it.to };
@@ -500,10 +513,7 @@ fn a_way_back_that_is_not_needed_activates_nobody() {
     suspension.step.plan = plan.digest();
     world.accept(&Instance::new("n1", OLD).attest(&suspension));
     let digest: PlanDigest = plan.digest();
-    let cause = ActivationCause::Planned(heirloom_model::domain::PlanStep {
-        plan: digest,
-        step: StepId(9),
-    });
+    let cause = ActivationCause::Planned(PlanStep { plan: digest, step: StepId(9) });
     let activation =
         |world: &World| Instance::started("n1", OLD, 1).attest(&world.activation("n1", cause));
     let found = activation(&world);
