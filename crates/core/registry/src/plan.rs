@@ -110,7 +110,7 @@ impl PlanState {
         self.consent
     }
 
-    /// Who put it forward: an operator, or the agent of its only node.
+    /// Who put it forward: an operator, or the agent of the node that changes.
     pub fn proposed_by(&self) -> &PublicKey {
         &self.proposed_by
     }

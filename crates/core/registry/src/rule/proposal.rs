@@ -71,7 +71,7 @@ fn verify_proposer(
 }
 
 /// What the signers of the policy consented to in advance: an agent changes its own node, and
-/// nothing else, with its own hands.
+/// nothing else, with its own hands. Other nodes of the plan only prove that they hold.
 fn check_own_node(
     state: &NetworkState,
     policy: &Policy,
@@ -83,20 +83,20 @@ fn check_own_node(
         UpdateMode::Auto => {}
         UpdateMode::Ask => return Err(refused),
     }
-    let [node] = plan.nodes.as_slice() else {
-        return Err(Refusal::PlanMismatch { what: "nodes" });
-    };
-    if node_in(state, node, &plan.domain)?.agent != proposer.key {
-        return Err(refused);
-    }
-    let own = |step: &Step| {
+    let own = state.nodes_of(plan.domain).find(|node| node.agent == proposer.key);
+    let own = &own.ok_or(refused)?.node;
+    node_in(state, own, &plan.domain)?;
+    let is_own = |step: &Step| {
         let donor = match &step.action {
             Action::HandOver { from_node, .. } => from_node,
-            _ => node,
+            _ => own,
         };
-        step.node == *node && donor == node
+        step.node == *own && donor == own
     };
-    if all_steps(plan).all(own) { Ok(()) } else { Err(Refusal::PlanMismatch { what: "nodes" }) }
+    if plan.nodes.contains(own) && all_steps(plan).all(is_own) {
+        return Ok(());
+    }
+    Err(Refusal::PlanMismatch { what: "nodes" })
 }
 
 /// The plan was made for the domain as it is: its policy, its keyring.

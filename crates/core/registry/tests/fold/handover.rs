@@ -421,8 +421,8 @@ fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
     let mut world = automatic(UpdateMode::Auto);
     let rows: &[Row<Plan>] = &[
         ("as it is", "accepted", |_| {}),
-        ("another node's", "unknown-signer", |it| it.nodes = vec![name("n2")]),
-        ("two nodes", "plan-mismatch", |it| it.nodes.push(name("n2"))),
+        ("another node's", "plan-mismatch", |it| it.nodes = vec![name("n2")]),
+        ("another node that proves", "accepted", |it| it.nodes.push(name("n2"))),
         ("no node", "plan-mismatch", |it| it.nodes.clear()),
         ("a step of another node", "plan-mismatch", |it| it.steps[7].node = name("n2")),
         ("a way back of another node", "plan-mismatch", |it| {
@@ -444,9 +444,16 @@ fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
         let found = world.code(&proposal_by(&world, &changed, "n1"));
         assert_eq!(found, *expected, "{change}");
     }
-    for stranger in ["n2", "n4", "n9"] {
+    for (stranger, expected) in
+        [("n2", "plan-mismatch"), ("n4", "unknown-signer"), ("n9", "unknown-signer")]
+    {
         let found = world.code(&proposal_by(&world, &plan, stranger));
-        assert_eq!(found, "unknown-signer", "{stranger}");
+        assert_eq!(found, expected, "{stranger}");
+        // A node that only proves is not the one that changes.
+        let mut joined = plan.clone();
+        joined.nodes = vec![name("n1"), name("n2")];
+        let found = world.code(&proposal_by(&world, &joined, stranger));
+        assert_eq!(found, expected, "{stranger}, as a node of the plan");
     }
     let mut twice = proposal_by(&world, &plan, "n1");
     twice.sign(&agent("n2"));
