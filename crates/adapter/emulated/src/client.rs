@@ -90,7 +90,10 @@ impl Platform for PlatformClient {
         target: &ReportTarget,
         report_data: &ReportData,
     ) -> Result<LocalReport, PlatformError> {
-        match self.0.ask(&Request::Report { target: *target, report_data: *report_data })? {
+        match self
+            .0
+            .ask(&Request::Report { target: Box::new(*target), report_data: *report_data })?
+        {
             Answer::Report(report) => Ok(report),
             other => Err(unexpected(&other).into()),
         }

@@ -71,7 +71,8 @@ impl Manifest {
     pub fn check(&self) -> Result<(), ManifestError> {
         let kind = self.kind;
         match (kind, &self.domain, &self.application) {
-            (ReleaseKind::Application, _, Some(_)) => Ok(()),
+            (ReleaseKind::Application, _, Some(_))
+            | (ReleaseKind::Keeper | ReleaseKind::Upgrader, Some(_), None) => Ok(()),
             (ReleaseKind::Application, _, None) => Err(ManifestError::NoApplication),
             (ReleaseKind::Keeper | ReleaseKind::Upgrader, None, _) => {
                 Err(ManifestError::NoDomain { kind })
@@ -79,7 +80,6 @@ impl Manifest {
             (ReleaseKind::Keeper | ReleaseKind::Upgrader, Some(_), Some(_)) => {
                 Err(ManifestError::OtherKind { kind })
             }
-            (ReleaseKind::Keeper | ReleaseKind::Upgrader, Some(_), None) => Ok(()),
         }
     }
 

@@ -43,7 +43,7 @@ pub enum Request {
     Report {
         /// To whom.
         #[n(0)]
-        target: ReportTarget,
+        target: Box<ReportTarget>,
         /// With what.
         #[n(1)]
         report_data: ReportData,

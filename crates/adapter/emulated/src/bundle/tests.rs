@@ -107,7 +107,7 @@ fn a_manifest_that_makes_no_sense_is_neither_signed_nor_launched() {
         (ReleaseKind::Application, None, None, ManifestError::NoApplication),
     ];
     for (kind, domain, application, expected) in cases {
-        let wrong = Manifest { kind, domain, application, ..manifest(3) };
+        let wrong = Manifest { domain, application, kind, ..manifest(3) };
         let signed = Bundle::sign(&key, TINY.to_vec(), &wrong, 0);
         let refused = |result: Result<(), BundleError>| match result {
             Err(BundleError::Inconsistent(found)) => assert_eq!(found, expected, "{wrong:?}"),
@@ -131,7 +131,7 @@ fn every_kind_of_code_has_a_manifest() {
         (ReleaseKind::Application, domain, application()),
     ];
     for (kind, domain, application) in cases {
-        let good = Manifest { kind, domain, application, ..manifest(3) };
+        let good = Manifest { domain, application, kind, ..manifest(3) };
         let bundle = Bundle::sign(&key, TINY.to_vec(), &good, 0).unwrap();
         let verified = bundle.verify(LaunchMode::Production).unwrap();
         assert_eq!(verified.manifest().kind, kind);

@@ -237,7 +237,8 @@ fn reports_of_another_size_and_targets_of_another_cpu_are_refused() {
     for at in [48, 49, 50, 56, 63, 64, 127, 128, 511] {
         let mut other = *target.as_bytes();
         other[at] = 1;
-        let (target, report_data) = (ReportTarget::new(other), ReportData::new([7; 64]));
+        let target = Box::new(ReportTarget::new(other));
+        let report_data = ReportData::new([7; 64]);
         let answer = ask(Request::Report { target, report_data });
         assert!(matches!(answer, Answer::Refused(Refusal::ReservedTarget)), "byte {at}");
     }

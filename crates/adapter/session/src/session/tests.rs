@@ -15,7 +15,9 @@ use heirloom_keeper::port::Platform;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::evidence::{ReportData, SessionRole};
 use heirloom_model::identifier::DomainId;
-use heirloom_model::protocol::{KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRequest};
+use heirloom_model::protocol::{
+    KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRequest, SESSION_VERSION,
+};
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::{PublicKey, SigningKey};
 use heirloom_registry::refusal::Refusal;
@@ -302,13 +304,13 @@ impl Rogue {
     fn run(&mut self, world: &World, stream: UnixStream) -> Result<(), SessionError> {
         let mut channel = open(self.role, stream, &self.identity())?;
         let mut hello = Hello {
-            version: 1,
+            version: SESSION_VERSION,
             network: world.network,
             domain: world.domain,
             nonce: Nonce::new([5; 32]),
         };
         match self.change {
-            Change::Version => hello.version = 2,
+            Change::Version => hello.version = SESSION_VERSION + 1,
             Change::Network => hello.network = NetworkId::new(flipped(world.network.as_bytes())),
             Change::Domain => hello.domain = DomainId::new(flipped(world.domain.as_bytes())),
             _ => {}
@@ -388,7 +390,9 @@ fn one_difference_is_enough_to_be_refused_in_both_roles() {
 fn is_expected(change: Change, refused: Option<&HandshakeError>) -> bool {
     match change {
         Change::Nothing => refused.is_none(),
-        Change::Version => matches!(refused, Some(HandshakeError::Version { found: 2 })),
+        Change::Version => {
+            matches!(refused, Some(HandshakeError::Version { found }) if *found == SESSION_VERSION + 1)
+        }
         Change::Network => matches!(refused, Some(HandshakeError::OtherNetwork { .. })),
         Change::Domain => matches!(refused, Some(HandshakeError::OtherDomain { .. })),
         Change::NonceSentBack | Change::OurOwnKey => {
