@@ -142,8 +142,8 @@ fn a_handover_that_is_cut_off_is_repeated_and_goes_on_where_it_ended() {
     scene.hand_over_to_via();
     // How many bytes the same handover takes, seen from the outside.
     let whole = scene.carried;
-    let wire = Wire::to(&scene.via.source().address, whole - 4_000);
     scene.open_hop_to_new();
+    let wire = Wire::to(&scene.via.source().address, whole - 4_000);
     let refused = scene.new.ask(&scene.request_of_new(&wire.source()));
     assert!(matches!(refused, AdminResponse::Refused(_)), "{refused:?}");
     let received = u64::try_from(REPLICATION_BATCH_MAX).unwrap();
