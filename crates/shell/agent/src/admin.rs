@@ -1,12 +1,14 @@
-//! The agent's end of the admin channel to its keeper.
+//! The agent's end of the admin channel to its keepers and upgraders.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use heirloom_model::admin::{AdminRefusal, AdminRequest, AdminResponse, KeeperStatus};
+use heirloom_model::admin::{AdminRefusal, AdminRequest, AdminResponse, KeeperStatus, Ticket};
 use heirloom_model::causes::with_causes;
+use heirloom_model::domain::LogPosition;
 use heirloom_model::frame::{FrameError, receive, send};
+use heirloom_model::log::LogEntry;
 use heirloom_upgrade::port::DriverError;
 
 /// How long a keeper may take for a short request: it unseals a large keyring at most.
@@ -26,8 +28,8 @@ pub fn ask(
 }
 
 /// Asks for the keeper's status.
-pub fn status(socket: &Path) -> Result<Box<KeeperStatus>, DriverError> {
-    match ask(socket, &AdminRequest::Status, SHORT_TIMEOUT)? {
+pub fn status(socket: &Path, timeout: Duration) -> Result<Box<KeeperStatus>, DriverError> {
+    match ask(socket, &AdminRequest::Status, timeout)? {
         AdminResponse::Status(status) => Ok(status),
         other => Err(unexpected(other)),
     }
@@ -57,6 +59,27 @@ pub fn statement(
     }
 }
 
+/// Gives log entries, and says whether they are the end of the log.
+pub fn follow(
+    socket: &Path,
+    entries: &[LogEntry],
+    attended: Option<Ticket>,
+) -> Result<LogPosition, DriverError> {
+    let request = AdminRequest::Follow { entries: entries.to_vec(), attended };
+    match ask(socket, &request, LONG_TIMEOUT)? {
+        AdminResponse::Position(position) => Ok(position),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Says that the log is about to be read to its end.
+pub fn attend(socket: &Path, timeout: Duration) -> Result<Ticket, DriverError> {
+    match ask(socket, &AdminRequest::Attend, timeout)? {
+        AdminResponse::Ticket(ticket) => Ok(ticket),
+        other => Err(unexpected(other)),
+    }
+}
+
 /// What an answer that was not asked for means.
 pub fn unexpected(response: AdminResponse) -> DriverError {
     match response {
@@ -67,6 +90,7 @@ pub fn unexpected(response: AdminResponse) -> DriverError {
         AdminResponse::Done
         | AdminResponse::Position(_)
         | AdminResponse::Status(_)
+        | AdminResponse::Ticket(_)
         | AdminResponse::Statement(_) => DriverError::Corrupt {
             what: "the keeper's answer".to_owned(),
             reason: "it answers another question".to_owned(),

@@ -1,25 +1,33 @@
 //! Bundles on disk: staged ones by measurement, and which one is installed.
 //!
 //! ```text
-//! bundles/<measurement>/{binary,manifest,sigstruct}   staged, complete, digests checked
+//! bundles/<measurement>/{binary,manifest,sigstruct}   staged, complete, measured
 //! bundles/.staging-<measurement>/                     being fetched; never started
+//! bundles/.corrupt-<measurement>/                     was staged and does not measure so any more
 //! installed                                           one line: the measurement
 //! ```
 
 use std::fs;
-use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use heirloom_emulated::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT};
+use heirloom_emulated::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT, VerifiedBundle};
+use heirloom_emulated::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use heirloom_emulated::report::LaunchMode;
-use heirloom_model::digest::ArtifactDigest;
+use heirloom_fetch::error::FetchError;
+use heirloom_fetch::fetch::fetch;
+use heirloom_fetch::mirror::Mirror;
+use heirloom_fetch::progress::Progress;
+use heirloom_model::causes::with_causes;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::release::{Artifact, Release};
+use heirloom_model::release::{Release, ReleaseKind};
+use heirloom_model::wire;
+use heirloom_store::atomic;
+use heirloom_store::error::StoreError;
 
 /// The three files of a bundle.
 pub const FILES: [&str; 3] = [BINARY, MANIFEST, SIGSTRUCT];
-/// The largest file of a bundle in bytes.
-pub const FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// The record of what is installed has one line of some seventy characters.
+const INSTALLED_BYTES_MAX: usize = 256;
 
 /// The bundles of one node.
 #[derive(Clone, Debug)]
@@ -31,32 +39,11 @@ pub struct Bundles {
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// A file operation failed.
-    #[error("{} cannot be used", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A file has another size than the release says.
-    #[error("{} has {found} bytes, the release says {expected}", path.display())]
-    Size {
-        /// The file.
-        path: PathBuf,
-        /// In the release.
-        expected: u64,
-        /// Read.
-        found: u64,
-    },
-    /// A file has another digest than the release says.
-    #[error("{} is not the file that was signed: its digest is {found}", path.display())]
-    Digest {
-        /// The file.
-        path: PathBuf,
-        /// What was read.
-        found: ArtifactDigest,
-    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The release could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// The release does not have the files of a bundle.
     #[error("the release names {found} files; a bundle has binary, manifest and sigstruct")]
     Files {
@@ -67,9 +54,17 @@ pub enum BundleError {
     #[error("the bundle measures {found}, not {expected}")]
     Measurement {
         /// What was said.
-        expected: String,
+        expected: Measurement,
         /// What was computed.
         found: Measurement,
+    },
+    /// The bundle is made for something else than its release says.
+    #[error("the bundle is {found}, its release says {expected}", found = .found.name(), expected = .expected.name())]
+    Kind {
+        /// In the release.
+        expected: ReleaseKind,
+        /// In the measured manifest.
+        found: ReleaseKind,
     },
     /// The bundle cannot be measured.
     #[error("the bundle in {} cannot be measured: {reason}", path.display())]
@@ -85,6 +80,9 @@ pub enum BundleError {
         /// The file.
         path: PathBuf,
     },
+    /// The system did not give a thread to fetch it.
+    #[error("no thread fetches it")]
+    NoThread(#[source] std::io::Error),
     /// No staged bundle has this measurement.
     #[error("no bundle with measurement {0} is staged")]
     NotStaged(Measurement),
@@ -93,143 +91,148 @@ pub enum BundleError {
 impl Bundles {
     /// Opens the directory, which is made if it does not exist.
     pub fn open(root: PathBuf) -> Result<Self, BundleError> {
-        fs::create_dir_all(root.join("bundles")).map_err(io_error(&root))?;
-        Ok(Self { root })
+        let bundles = Self { root };
+        atomic::create_directory(&bundles.directory())?;
+        Ok(bundles)
     }
 
     /// Where the bundle of a measurement is, or will be.
     pub fn path(&self, measurement: &Measurement) -> PathBuf {
-        self.root.join("bundles").join(measurement.to_string())
+        self.directory().join(measurement.to_string())
+    }
+
+    /// Whether a bundle has its place. It measured as its place says when it got there.
+    pub fn is_staged(&self, measurement: &Measurement) -> bool {
+        self.path(measurement).is_dir()
     }
 
     /// What is installed; none if nothing ever was.
     pub fn installed(&self) -> Result<Option<Measurement>, BundleError> {
         let path = self.root.join("installed");
-        match fs::read_to_string(&path) {
-            Ok(text) => match text.trim_end().parse() {
-                Ok(measurement) => Ok(Some(measurement)),
-                Err(_) => Err(BundleError::Corrupt { path }),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(BundleError::Io { path, source }),
-        }
+        let bytes = match atomic::read(&path, INSTALLED_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(StoreError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let named = str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok());
+        named.map_or(Err(BundleError::Corrupt { path }), |measurement| Ok(Some(measurement)))
     }
 
-    /// Stages a release from a directory: copies each file while checking size and digest, then
-    /// measures the copy, and only then gives it its place.
+    /// What the code of a staged bundle is for, by its manifest.
+    pub fn kind(&self, measurement: &Measurement) -> Result<ReleaseKind, BundleError> {
+        let directory = self.path(measurement);
+        if !directory.is_dir() {
+            return Err(BundleError::NotStaged(*measurement));
+        }
+        let bytes = atomic::read(&directory.join(MANIFEST), MANIFEST_BYTES_MAX)?;
+        let manifest: Manifest =
+            wire::decode(&bytes).map_err(|error| unmeasurable(&directory, &error))?;
+        Ok(manifest.kind)
+    }
+
+    /// Stages a release: fetches what is missing, measures it, and only then gives it its place.
+    /// Something that has the place and does not measure so any more is set aside.
     pub fn stage(
         &self,
         release: &Release,
         measurement: &Measurement,
-        artifacts: &Path,
+        mirrors: &[Mirror],
+        observer: &mut dyn Progress,
     ) -> Result<(), BundleError> {
-        let target = self.path(measurement);
-        if target.exists() && measured(&target).is_ok_and(|found| found == *measurement) {
+        if self.holds(measurement)? {
             return Ok(());
         }
+        // Fetched first, measured then: nothing of it was ever executed or interpreted before.
         let names = release.artifacts.iter().map(|artifact| artifact.name.as_str());
         if !names.eq(FILES) {
             return Err(BundleError::Files { found: release.artifacts.len() });
         }
-        let source = artifacts.join(release.name.as_str());
-        self.place(measurement, |staging| {
-            release.artifacts.iter().try_for_each(|artifact| copy(artifact, &source, staging))
-        })
+        let fetched = fetch(release, mirrors, &self.staging(measurement), observer)?;
+        let verified = verified(fetched.directory())?;
+        let found = verified.manifest().kind;
+        if found != release.kind {
+            return Err(BundleError::Kind { expected: release.kind, found });
+        }
+        self.place(measurement, &verified)
     }
 
     /// Stages the bundle of a directory that no release vouches for yet: the first one of a node.
     pub fn stage_first(&self, source: &Path) -> Result<Measurement, BundleError> {
-        let measurement = measured(source)?;
-        if !self.path(&measurement).exists() {
-            self.place(&measurement, |staging| {
-                FILES.iter().try_for_each(|name| {
-                    let (from, to) = (source.join(name), staging.join(name));
-                    fs::copy(&from, &to).map_err(io_error(&from))?;
-                    sync(&to)
-                })
-            })?;
+        let bundle = Bundle::read(source).map_err(|error| unmeasurable(source, &error))?;
+        let verified =
+            bundle.verify(LaunchMode::Production).map_err(|error| unmeasurable(source, &error))?;
+        let measurement = Measurement::Sgx(verified.secs().measurement);
+        if !self.holds(&measurement)? {
+            let staging = self.staging(&measurement);
+            bundle.write(&staging).map_err(|error| unmeasurable(&staging, &error))?;
+            self.place(&measurement, &verified)?;
         }
         Ok(measurement)
     }
 
     /// Makes a staged bundle the installed one.
     pub fn install(&self, measurement: &Measurement) -> Result<(), BundleError> {
-        if !self.path(measurement).exists() {
+        if !self.is_staged(measurement) {
             return Err(BundleError::NotStaged(*measurement));
         }
-        let path = self.root.join("installed");
-        let temporary = self.root.join(".installed");
-        let mut file = fs::File::create(&temporary).map_err(io_error(&temporary))?;
-        file.write_all(format!("{measurement}\n").as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(io_error(&temporary))?;
-        fs::rename(&temporary, &path).map_err(io_error(&path))?;
-        sync(&self.root)
+        let line = format!("{measurement}\n");
+        Ok(atomic::write(&self.root.join("installed"), line.as_bytes())?)
     }
 
-    /// Fills a staging directory, measures it, and renames it to its place.
+    /// Whether the place of a measurement has what it should. What is there and measures otherwise
+    /// is set aside, in place of what was set aside before.
+    fn holds(&self, measurement: &Measurement) -> Result<bool, BundleError> {
+        let path = self.path(measurement);
+        if !path.exists() {
+            return Ok(false);
+        }
+        if measured(&path).is_ok_and(|found| found == *measurement) {
+            return Ok(true);
+        }
+        let aside = self.directory().join(format!(".corrupt-{measurement}"));
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(|error| StoreError::Failed {
+                operation: "remove",
+                path: aside.clone(),
+                message: error.to_string(),
+            })?;
+        }
+        atomic::move_to(&path, &aside)?;
+        Ok(false)
+    }
+
+    /// Gives what was fetched its place, if it measures so.
     fn place(
         &self,
         measurement: &Measurement,
-        fill: impl FnOnce(&Path) -> Result<(), BundleError>,
+        verified: &VerifiedBundle,
     ) -> Result<(), BundleError> {
-        let bundles = self.root.join("bundles");
-        let staging = bundles.join(format!(".staging-{measurement}"));
-        if staging.exists() {
-            // Never started, and about to be fetched again: only here something is removed.
-            fs::remove_dir_all(&staging).map_err(io_error(&staging))?;
-        }
-        fs::create_dir(&staging).map_err(io_error(&staging))?;
-        fill(&staging)?;
-        let found = measured(&staging)?;
+        let found = Measurement::Sgx(verified.secs().measurement);
         if found != *measurement {
-            let expected = measurement.to_string();
-            return Err(BundleError::Measurement { expected, found });
+            return Err(BundleError::Measurement { expected: *measurement, found });
         }
-        sync(&staging)?;
-        let target = self.path(measurement);
-        fs::rename(&staging, &target).map_err(io_error(&target))?;
-        sync(&bundles)
+        Ok(atomic::move_to(&self.staging(measurement), &self.path(measurement))?)
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.root.join("bundles")
+    }
+
+    fn staging(&self, measurement: &Measurement) -> PathBuf {
+        self.directory().join(format!(".staging-{measurement}"))
     }
 }
 
 /// Measures the bundle in a directory and verifies its signature, as the platform will.
 pub fn measured(directory: &Path) -> Result<Measurement, BundleError> {
-    let unmeasurable = |error: heirloom_emulated::bundle::BundleError| BundleError::Unmeasurable {
-        path: directory.to_path_buf(),
-        reason: error.to_string(),
-    };
-    let bundle = Bundle::read(directory).map_err(unmeasurable)?;
-    let verified = bundle.verify(LaunchMode::Production).map_err(unmeasurable)?;
-    Ok(Measurement::Sgx(verified.secs().measurement))
+    Ok(Measurement::Sgx(verified(directory)?.secs().measurement))
 }
 
-/// Copies one artifact while checking its size and digest.
-fn copy(artifact: &Artifact, source: &Path, staging: &Path) -> Result<(), BundleError> {
-    let from = source.join(artifact.name.as_str());
-    let to = staging.join(artifact.name.as_str());
-    let file = fs::File::open(&from).map_err(io_error(&from))?;
-    // One byte more than promised is enough to know that it is too much.
-    let limit = artifact.size.min(FILE_BYTES_MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes).map_err(io_error(&from))?;
-    let found = bytes.len() as u64;
-    if found != artifact.size {
-        return Err(BundleError::Size { path: from, expected: artifact.size, found });
-    }
-    let digest = ArtifactDigest::new(heirloom_model::digest::sha256(&[&bytes]));
-    if digest != artifact.digest {
-        return Err(BundleError::Digest { path: from, found: digest });
-    }
-    fs::write(&to, &bytes).map_err(io_error(&to))?;
-    sync(&to)
+fn verified(directory: &Path) -> Result<VerifiedBundle, BundleError> {
+    let bundle = Bundle::read(directory).map_err(|error| unmeasurable(directory, &error))?;
+    bundle.verify(LaunchMode::Production).map_err(|error| unmeasurable(directory, &error))
 }
 
-fn sync(path: &Path) -> Result<(), BundleError> {
-    fs::File::open(path).and_then(|file| file.sync_all()).map_err(io_error(path))
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> BundleError {
-    let path = path.to_path_buf();
-    move |source| BundleError::Io { path, source }
+fn unmeasurable(path: &Path, error: &dyn std::error::Error) -> BundleError {
+    BundleError::Unmeasurable { path: path.to_path_buf(), reason: with_causes(error) }
 }

@@ -1,14 +1,21 @@
 //! The agent's one configuration file. Unknown keys are errors; there are no defaults for
 //! anything that decides where key material lives.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use heirloom_fetch::limit::MIRRORS_MAX;
+use heirloom_fetch::mirror::{Authorities, Mirror, ParseMirrorError};
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::NodeId;
 use serde::Deserialize;
 
 /// The largest configuration file in bytes: it has a dozen lines.
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+
+/// Addresses of one node: a handover needs two, for the old keeper and the new one.
+pub const LISTEN_MAX: usize = 16;
 
 /// What the agent of one node needs to know.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,10 +35,15 @@ pub struct Config {
     pub platform: PathBuf,
     /// Directory of everything that this node keeps: journal, bundles, sealed state, quarantine.
     pub data: PathBuf,
-    /// Directory from which releases are fetched: one directory per release, named like it.
-    pub artifacts: PathBuf,
-    /// `address:port` on which the keeper serves sessions.
-    pub listen: String,
+    /// Where releases are fetched from, in this order: `https://host/path`, `http://host/path`, or
+    /// an absolute directory; each with one directory per release, named like it.
+    pub mirrors: Vec<String>,
+    /// PEM file of the certificate authorities that vouch for mirrors over https. Without it, those
+    /// of the system do.
+    pub mirror_authorities: Option<PathBuf>,
+    /// `address:port` on which keepers serve sessions. Each keeper takes the first one that no
+    /// other uses: two run side by side while a keyring is handed over.
+    pub listen: Vec<SocketAddr>,
     /// `address:port` of the agent's own interface: status, journal.
     pub api: String,
     /// Free bytes that must remain on the disk before a release is prepared.
@@ -77,6 +89,21 @@ pub enum ConfigError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// No address, or too many, or one twice.
+    #[error("`listen` names {found} addresses; there must be 1 to {LISTEN_MAX}, each once")]
+    Listen {
+        /// How many it names.
+        found: usize,
+    },
+    /// Something that is no mirror.
+    #[error("`mirrors` cannot be used")]
+    Mirror(#[from] ParseMirrorError),
+    /// No mirror, or too many.
+    #[error("`mirrors` names {found} mirrors; there must be 1 to {MIRRORS_MAX}")]
+    Mirrors {
+        /// How many it names.
+        found: usize,
+    },
     /// No keeper bundle, or more than one.
     #[error("the configuration names {found} keeper bundles for one domain; there must be one")]
     Bundles {
@@ -98,8 +125,30 @@ impl Config {
             path: path.to_path_buf(),
             source: Box::new(source),
         })?;
-        match config.keeper.len() {
-            1 => Ok(config),
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The mirrors, in order.
+    pub fn mirrors(&self) -> Result<Vec<Mirror>, ConfigError> {
+        let own = self.mirror_authorities.clone();
+        let authorities = own.map_or(Authorities::System, Authorities::File);
+        let parsed = self.mirrors.iter().map(|text| Mirror::parse(text, &authorities));
+        Ok(parsed.collect::<Result<_, _>>()?)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let found = self.listen.len();
+        let distinct: BTreeSet<&SocketAddr> = self.listen.iter().collect();
+        if found == 0 || found > LISTEN_MAX || distinct.len() != found {
+            return Err(ConfigError::Listen { found });
+        }
+        let found = self.mirrors()?.len();
+        if found == 0 || found > MIRRORS_MAX {
+            return Err(ConfigError::Mirrors { found });
+        }
+        match self.keeper.len() {
+            1 => Ok(()),
             found => Err(ConfigError::Bundles { found }),
         }
     }
@@ -126,8 +175,8 @@ key_file = "agent.key"
 registry = "http://127.0.0.1:1"
 platform = "platform.sock"
 data = "data"
-artifacts = "artifacts"
-listen = "127.0.0.1:2"
+mirrors = ["https://releases.example/heirloom", "/srv/releases"]
+listen = ["127.0.0.1:2", "127.0.0.1:4"]
 api = "127.0.0.1:3"
 free_bytes_min = 1
 [[keeper]]
@@ -154,10 +203,33 @@ bundle = "bundles/v1"
     fn unknown_and_missing_keys_are_errors() {
         let unknown = GOOD.replace("[[keeper]]", "keeeper = 1\n[[keeper]]");
         assert!(matches!(parse(&unknown), Err(ConfigError::Malformed { .. })));
-        for key in ["network", "node", "registry", "data", "listen", "free_bytes_min"] {
+        let keys = ["network", "node", "registry", "data", "listen", "mirrors", "free_bytes_min"];
+        for key in keys {
             let lines = GOOD.lines().filter(|line| !line.starts_with(&format!("{key} =")));
             let missing = lines.collect::<Vec<_>>().join("\n");
             assert!(matches!(parse(&missing), Err(ConfigError::Malformed { .. })), "{key}");
         }
+    }
+
+    #[test]
+    fn addresses_and_mirrors_must_be_usable() {
+        let refused = |from: &str, to: &str| parse(&GOOD.replace(from, to)).unwrap_err();
+        let (first, second) = ("\"127.0.0.1:2\"", "\"127.0.0.1:4\"");
+        assert!(matches!(refused(second, first), ConfigError::Listen { found: 2 }));
+        assert!(matches!(refused(second, "\"host\""), ConfigError::Malformed { .. }));
+        let none = format!("{first}, {second}");
+        assert!(matches!(refused(&none, ""), ConfigError::Listen { found: 0 }));
+        assert!(matches!(refused("\"/srv", "\"srv"), ConfigError::Mirror(_)));
+        assert!(matches!(refused("https:", "ftp:"), ConfigError::Mirror(_)));
+        let all = "\"https://releases.example/heirloom\", \"/srv/releases\"";
+        assert!(matches!(refused(all, ""), ConfigError::Mirrors { found: 0 }));
+    }
+
+    #[test]
+    fn mirrors_over_https_can_have_authorities_of_their_own() {
+        let text = format!("mirror_authorities = \"/etc/heirloom/ca.pem\"\n{GOOD}");
+        let own = Authorities::File(PathBuf::from("/etc/heirloom/ca.pem"));
+        let expected = Mirror::parse("https://releases.example/heirloom", &own).unwrap();
+        assert_eq!(parse(&text).unwrap().mirrors().unwrap().first(), Some(&expected));
     }
 }

@@ -1,205 +1,212 @@
-//! The node driver of a keeper: platform daemon, admin channel, bundles, sealed state.
+//! The node driver: platform daemon, admin channels, bundles, sealed state.
+//!
+//! A node has one seat for each code: a keeper, and during a handover also the next keeper and
+//! the upgrader that carries the keyring between them. Every call names the code it means.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use heirloom_emulated::client::LaunchClient;
-use heirloom_emulated::protocol::{InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode};
-use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus, Source};
+use heirloom_fetch::error::FetchError;
+use heirloom_model::admin::{AdminRequest, KeeperStatus, Source, Ticket};
+use heirloom_model::causes::with_causes;
 use heirloom_model::digest::Nonce;
-use heirloom_model::domain::LogPosition;
+use heirloom_model::domain::{ActivationCause, LogPosition, PlanStep};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::release::Release;
+use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_registry::port::LogStore;
 use heirloom_registry_shell::client::RegistryClient;
+use heirloom_store::error::StoreError;
 use heirloom_upgrade::port::{DriverError, NodeDriver, Observation};
 
 use crate::admin::{self, LONG_TIMEOUT, SHORT_TIMEOUT};
 use crate::bundles::{BundleError, Bundles};
+use crate::downloads::{Downloads, Fetching};
+use crate::instance::{Instances, Place};
 use crate::state_dir::{StateDirectory, StateError};
 
-/// How long a keeper may take to open its admin socket.
-pub const START_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a keeper may take to end in order before it is killed.
-pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long to wait between two looks at a process.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long an instance may take to say how it is: longer, and it counts as silent. Whoever
+/// waits for one that hangs does not attend to the others.
+pub const OBSERVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a step waits for a download before it lets its agent do something else.
+pub const DOWNLOAD_WAIT: Duration = Duration::from_millis(250);
+/// Where an upgrader listens: only keepers on its own host talk to it.
+const LOOPBACK: &str = "127.0.0.1:0";
 
-/// One node and everything that belongs to it.
+/// One node and everything that belongs to it. Clones drive the same node.
+#[derive(Clone)]
 pub struct KeeperDriver {
-    /// The node.
-    pub node: NodeId,
-    /// Platform daemon of this host.
-    pub platform: PathBuf,
-    /// Everything that the node keeps.
-    pub data: PathBuf,
-    /// Where releases are fetched from.
-    pub artifacts: PathBuf,
-    /// Where the keeper serves sessions.
-    pub listen: String,
-    /// Free bytes that must remain before a release is prepared.
+    /// What runs.
+    pub instances: Instances,
+    /// Where keepers may serve sessions.
+    pub listen: Vec<SocketAddr>,
+    /// Free bytes that must remain before a release is fetched.
     pub free_bytes_min: u64,
     /// Bundles.
     pub bundles: Bundles,
+    /// Releases on their way here.
+    pub downloads: Downloads,
     /// Sealed state.
     pub state: StateDirectory,
     /// The registry: a trial instance must follow the log, and sources have addresses there.
     pub registry: Arc<RegistryClient>,
-}
-
-/// Where one instance runs and how it is reached.
-struct Place {
-    label: String,
-    state: PathBuf,
-    socket: PathBuf,
-    listen: String,
+    /// Which addresses were given to which code, for those that cannot be asked.
+    pub given: Arc<Mutex<BTreeMap<Measurement, SocketAddr>>>,
+    /// Held while something is tried: one place serves all trials.
+    pub trying: Arc<Mutex<()>>,
 }
 
 impl KeeperDriver {
-    fn place(&self) -> Place {
-        Place {
-            label: self.node.to_string(),
-            state: self.state.live_path(),
-            socket: self.data.join("keeper.sock"),
-            listen: self.listen.clone(),
-        }
-    }
-
-    fn trial_place(&self) -> Place {
-        Place {
-            label: format!("{}.trial", self.node),
-            state: self.data.join("trial"),
-            socket: self.data.join("trial.sock"),
-            listen: "127.0.0.1:0".to_owned(),
-        }
-    }
-
-    fn launcher(&self) -> Result<LaunchClient, DriverError> {
-        LaunchClient::connect(&self.platform).map_err(|error| unknown("the platform", &error))
-    }
-
-    /// The instance of a place, if its process exists.
-    fn instance(&self, place: &Place) -> Result<Option<LaunchId>, DriverError> {
-        let list = self.launcher()?.list().map_err(|error| unknown("the platform", &error))?;
-        let mut running = list.into_iter().filter(|it| it.state == InstanceState::Running);
-        Ok(running.find(|it| it.label == place.label).map(|it| it.instance))
-    }
-
-    fn launch(&self, place: &Place, measurement: &Measurement) -> Result<(), DriverError> {
-        let text = |path: &PathBuf| path.display().to_string();
-        let arguments = [
-            ["--node", self.node.as_str()],
-            ["--state", &text(&place.state)],
-            ["--admin", &text(&place.socket)],
-            ["--listen", &place.listen],
-        ];
-        let request = LaunchRequest {
-            label: place.label.clone(),
-            bundle: text(&self.bundles.path(measurement)),
-            arguments: arguments.into_iter().flatten().map(str::to_owned).collect(),
-            log: text(&self.data.join(format!("{}.log", place.label))),
-            mode: WireMode::Production,
+    /// What is there now, waiting for each instance at most this long.
+    pub fn observe_within(&self, timeout: Duration) -> Result<Observation, DriverError> {
+        let mut observed = Observation {
+            installed: self.bundles.installed().map_err(bundle)?,
+            live: self.state.live().map_err(state)?,
+            quarantined: self.state.quarantined().map_err(state)?,
+            ..Observation::default()
         };
-        let launched = self.launcher()?.launch(request);
-        launched.map_err(|error| DriverError::Refused(format!("the platform: {error}")))?;
-        self.await_socket(place)
-    }
-
-    /// Waits until the keeper answers, or its process is gone.
-    fn await_socket(&self, place: &Place) -> Result<(), DriverError> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            match admin::status(&place.socket) {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) if self.instance(place)?.is_none() => {
-                    return Err(DriverError::Refused(format!(
-                        "the keeper ended at once; see {}.log",
-                        place.label
-                    )));
+        for code in self.instances.running()?.into_keys() {
+            match admin::status(&self.instances.socket(&code), timeout) {
+                Ok(status) if status.measurement == code => {
+                    observed.running.insert(code, status);
                 }
-                Err(_) => std::thread::sleep(LOOK_AGAIN),
+                Ok(_) | Err(_) => {
+                    observed.silent.insert(code);
+                }
             }
         }
+        Ok(observed)
     }
 
-    /// Ends the instance of a place, in order if it can, and waits until its process is gone.
-    fn end(&self, place: &Place) -> Result<(), DriverError> {
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        let mut asked = false;
-        while let Some(id) = self.instance(place)? {
-            let late = Instant::now() > deadline;
-            if !asked || late {
-                let signal = if late { StopSignal::Kill } else { StopSignal::Terminate };
-                let stopped = self.launcher()?.stop(id, signal);
-                stopped.map_err(|error| unknown("the platform", &error))?;
-                asked = true;
-            }
-            std::thread::sleep(LOOK_AGAIN);
+    fn seat(&self, code: &Measurement) -> Place {
+        self.instances.seat(code, self.state.seat_path(code))
+    }
+
+    fn exists(&self, code: &Measurement) -> Result<bool, DriverError> {
+        Ok(self.instances.running()?.contains_key(code))
+    }
+
+    /// What the instance of this code says about itself.
+    fn status(&self, code: &Measurement) -> Result<Box<KeeperStatus>, DriverError> {
+        let status = admin::status(&self.instances.socket(code), SHORT_TIMEOUT)?;
+        if status.measurement == *code {
+            return Ok(status);
         }
-        Ok(())
+        Err(DriverError::Unexpected {
+            expected: code.to_string(),
+            found: status.measurement.to_string(),
+        })
     }
 
-    fn running(&self) -> Result<Option<Box<KeeperStatus>>, DriverError> {
-        let place = self.place();
-        match self.instance(&place)? {
-            Some(_) => {
-                self.await_socket(&place)?;
-                admin::status(&place.socket).map(Some)
-            }
-            None => Ok(None),
+    fn command(
+        &self,
+        code: &Measurement,
+        request: &AdminRequest,
+        timeout: Duration,
+    ) -> Result<(), DriverError> {
+        admin::command(&self.instances.socket(code), request, timeout)
+    }
+
+    fn statement(
+        &self,
+        code: &Measurement,
+        request: &AdminRequest,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, DriverError> {
+        admin::statement(&self.instances.socket(code), request, timeout)
+    }
+
+    /// Sealed state is moved only while nobody uses it.
+    fn must_be_down(&self, code: &Measurement) -> Result<(), DriverError> {
+        if !self.exists(code)? {
+            return Ok(());
         }
+        Err(DriverError::Unexpected {
+            expected: "no running instance".to_owned(),
+            found: code.to_string(),
+        })
     }
 
-    /// The running keeper, which must be this code.
-    fn expect_running(&self, expect: &Measurement) -> Result<bool, DriverError> {
-        match self.running()? {
-            None => Ok(false),
-            Some(status) if status.measurement == *expect => Ok(true),
-            Some(status) => Err(DriverError::Unexpected {
-                expected: expect.to_string(),
-                found: status.measurement.to_string(),
-            }),
+    /// Where an instance of this code is to listen: what it had before, or the first address that
+    /// no other instance has.
+    fn address_for(&self, code: &Measurement) -> Result<String, DriverError> {
+        if self.bundles.kind(code).map_err(bundle)? == ReleaseKind::Upgrader {
+            return Ok(LOOPBACK.to_owned());
         }
+        let observed = self.observe_within(OBSERVE_TIMEOUT)?;
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.retain(|other, _| other == code || observed.exists(other));
+        let mut taken: BTreeSet<SocketAddr> = BTreeSet::new();
+        for status in observed.running.values() {
+            given.remove(&status.measurement);
+            taken.extend(status.address.parse::<SocketAddr>());
+        }
+        let before = given.get(code).copied();
+        taken.extend(given.iter().filter(|(other, _)| *other != code).map(|(_, address)| *address));
+        let free = free_address(before, &self.listen, &taken);
+        let free = free.ok_or_else(|| {
+            DriverError::Refused(format!(
+                "all {} addresses of `listen` are in use; a handover needs two",
+                self.listen.len()
+            ))
+        })?;
+        given.insert(*code, free);
+        Ok(free.to_string())
     }
 
-    /// Feeds a keeper the whole log, batch by batch.
-    fn feed(&self, socket: &std::path::Path) -> Result<(), DriverError> {
-        let mut position = admin::status(socket)?.position;
+    /// Feeds an instance the whole log, batch by batch.
+    fn feed(&self, place: &Place) -> Result<(), DriverError> {
+        let mut position = admin::status(place.socket(), SHORT_TIMEOUT)?.position;
         loop {
-            let entries = self
-                .registry
-                .read(position.length, LOG_ENTRIES_MAX)
-                .map_err(|error| unknown("the registry", &error))?;
+            let entries = self.registry.read(position.length, LOG_ENTRIES_MAX);
+            let entries = entries.map_err(|error| unknown("the registry", &error))?;
             if entries.is_empty() {
                 return Ok(());
             }
-            position = follow(socket, &entries)?;
+            position = admin::follow(place.socket(), &entries, None)?;
         }
     }
 
-    /// Starts a release once, without keys, beside the running keeper.
-    fn trial(&self, measurement: &Measurement) -> Result<Vec<u8>, DriverError> {
-        let place = self.trial_place();
-        self.end(&place)?;
-        std::fs::create_dir_all(&place.state).map_err(|error| io("the trial state", &error))?;
-        self.launch(&place, measurement)?;
-        let registration = self
-            .feed(&place.socket)
-            .and_then(|()| admin::statement(&place.socket, &AdminRequest::Register, SHORT_TIMEOUT));
-        self.end(&place)?;
+    /// Starts staged code once, without keys, beside what runs.
+    fn trial(&self, code: &Measurement) -> Result<Vec<u8>, DriverError> {
+        let _alone = self.trying.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.instances.trial(code);
+        self.instances.end(&place)?;
+        let directory = self.instances.data.join("trial").join(code.to_string());
+        heirloom_store::atomic::create_directory(&directory).map_err(store)?;
+        let launched = self.instances.launch(&place, &self.bundles.path(code), LOOPBACK);
+        let registration = launched.and_then(|()| self.feed(&place)).and_then(|()| {
+            admin::statement(place.socket(), &AdminRequest::Register, SHORT_TIMEOUT)
+        });
+        self.instances.end(&place)?;
         registration
     }
 
-    fn check_space(&self, release: &Release) -> Result<(), DriverError> {
+    /// Whether a release is staged. Fetches it beside everything else if it is not.
+    fn fetched(&self, release: &Release, code: &Measurement) -> Result<(), DriverError> {
+        if !self.bundles.is_staged(code) {
+            self.check_space(release)?;
+        }
+        match self.downloads.fetch(release, code, DOWNLOAD_WAIT) {
+            Fetching::Staged => Ok(()),
+            Fetching::Failed(error) => Err(bundle(error)),
+            Fetching::UnderWay(progress) => Err(DriverError::Unknown(format!(
+                "{} is being fetched: {} of {} bytes",
+                release.name, progress.received, progress.wanted
+            ))),
+        }
+    }
+
+    /// Whether the disk has room for a release.
+    pub fn check_space(&self, release: &Release) -> Result<(), DriverError> {
         let needed: u64 = release.artifacts.iter().map(|artifact| artifact.size).sum();
         let needed = needed.saturating_add(self.free_bytes_min);
-        let disk = nix::sys::statvfs::statvfs(&self.data)
-            .map_err(|error| io("the data directory", &error.into()))?;
+        let disk = nix::sys::statvfs::statvfs(&self.instances.data)
+            .map_err(|error| unknown("the data directory", &error))?;
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());
         if free < needed {
             return Err(DriverError::Full(format!(
@@ -219,54 +226,61 @@ impl KeeperDriver {
             })
             .collect())
     }
+
+    /// Where a donor can be reached: on this node as it says itself, elsewhere as it announced.
+    fn donor(&self, node: &NodeId, code: &Measurement) -> Result<Source, DriverError> {
+        if *node == self.instances.node {
+            let address = self.status(code)?.address;
+            return Ok(Source { node: node.clone(), address });
+        }
+        let found = self.sources(std::slice::from_ref(node))?.pop();
+        found.ok_or_else(|| DriverError::Missing { what: format!("the address of {node}") })
+    }
 }
 
 impl NodeDriver for KeeperDriver {
     fn observe(&mut self) -> Result<Observation, DriverError> {
-        Ok(Observation {
-            installed: self.bundles.installed().map_err(bundle)?,
-            running: self.running()?,
-            live: self.state.live().map_err(state)?,
-            quarantined: self.state.quarantined().map_err(state)?,
-        })
+        self.observe_within(OBSERVE_TIMEOUT)
     }
 
-    fn prepare(
-        &mut self,
-        release: &Release,
-        measurement: &Measurement,
-    ) -> Result<Vec<u8>, DriverError> {
-        self.check_space(release)?;
-        self.bundles.stage(release, measurement, &self.artifacts).map_err(bundle)?;
-        let registration = self.trial(measurement)?;
-        admin::command(&self.place().socket, &AdminRequest::Probe, LONG_TIMEOUT)?;
+    fn stage(&mut self, release: &Release, code: &Measurement) -> Result<Vec<u8>, DriverError> {
+        self.fetched(release, code)?;
+        self.trial(code)
+    }
+
+    fn prepare(&mut self, release: &Release, code: &Measurement) -> Result<Vec<u8>, DriverError> {
+        let registration = self.stage(release, code)?;
+        for (running, status) in &self.observe_within(OBSERVE_TIMEOUT)?.running {
+            if status.state.holds() {
+                self.command(running, &AdminRequest::Probe, LONG_TIMEOUT)?;
+            }
+        }
         Ok(registration)
     }
 
-    fn drain(&mut self) -> Result<(), DriverError> {
-        admin::command(&self.place().socket, &AdminRequest::Drain, SHORT_TIMEOUT)
+    fn drain(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.command(code, &AdminRequest::Drain, SHORT_TIMEOUT)
     }
 
-    fn resume(&mut self) -> Result<(), DriverError> {
-        admin::command(&self.place().socket, &AdminRequest::Resume, SHORT_TIMEOUT)
+    fn resume(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.command(code, &AdminRequest::Resume, SHORT_TIMEOUT)
     }
 
-    fn stop(&mut self, expect: &Measurement) -> Result<(), DriverError> {
-        if self.expect_running(expect)? { self.end(&self.place()) } else { Ok(()) }
+    fn stop(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.instances.end(&self.seat(code))
     }
 
-    fn quarantine(&mut self, measurement: &Measurement) -> Result<(), DriverError> {
-        self.must_be_down()?;
-        self.state.quarantine(measurement).map_err(state)
+    fn quarantine(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.must_be_down(code)?;
+        self.state.quarantine(code).map_err(state)
     }
 
-    fn restore(&mut self, measurement: &Measurement) -> Result<(), DriverError> {
-        self.must_be_down()?;
-        self.state.restore(measurement).map_err(state)
+    fn restore(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.must_be_down(code)?;
+        self.state.restore(code).map_err(state)
     }
 
     fn install(&mut self, expect: &Measurement, install: &Measurement) -> Result<(), DriverError> {
-        self.must_be_down()?;
         match self.bundles.installed().map_err(bundle)? {
             Some(found) if found == *install => Ok(()),
             Some(found) if found == *expect => self.bundles.install(install).map_err(bundle),
@@ -277,91 +291,153 @@ impl NodeDriver for KeeperDriver {
         }
     }
 
-    fn start(&mut self, expect: &Measurement) -> Result<(), DriverError> {
-        let installed = self.bundles.installed().map_err(bundle)?;
-        if installed != Some(*expect) {
-            return Err(DriverError::Unexpected {
-                expected: expect.to_string(),
-                found: installed.map_or("nothing".to_owned(), |found| found.to_string()),
-            });
+    fn start(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        let seat = self.seat(code);
+        if self.exists(code)? {
+            return self.instances.await_answer(&seat);
         }
-        if self.expect_running(expect)? { Ok(()) } else { self.launch(&self.place(), expect) }
+        let listen = self.address_for(code)?;
+        self.state.make_seat(code).map_err(state)?;
+        self.instances.launch(&seat, &self.bundles.path(code), &listen)
     }
 
-    fn replicate(&mut self, sources: &[NodeId]) -> Result<(), DriverError> {
+    fn replicate(&mut self, code: &Measurement, sources: &[NodeId]) -> Result<(), DriverError> {
         let request = AdminRequest::Replicate { sources: self.sources(sources)? };
-        admin::command(&self.place().socket, &request, LONG_TIMEOUT)
+        self.command(code, &request, LONG_TIMEOUT)
     }
 
-    fn follow(&mut self, entries: &[LogEntry]) -> Result<LogPosition, DriverError> {
-        follow(&self.place().socket, entries)
+    fn attend(&mut self, code: &Measurement) -> Result<Ticket, DriverError> {
+        admin::attend(&self.instances.socket(code), OBSERVE_TIMEOUT)
     }
 
-    fn register(&mut self) -> Result<Vec<u8>, DriverError> {
-        admin::statement(&self.place().socket, &AdminRequest::Register, SHORT_TIMEOUT)
+    fn follow(
+        &mut self,
+        code: &Measurement,
+        entries: &[LogEntry],
+        attended: Option<Ticket>,
+    ) -> Result<LogPosition, DriverError> {
+        admin::follow(&self.instances.socket(code), entries, attended)
     }
 
-    fn prove(&mut self, challenge: &Nonce) -> Result<Vec<u8>, DriverError> {
+    fn register(&mut self, code: &Measurement) -> Result<Vec<u8>, DriverError> {
+        self.statement(code, &AdminRequest::Register, SHORT_TIMEOUT)
+    }
+
+    fn prove(&mut self, code: &Measurement, challenge: &Nonce) -> Result<Vec<u8>, DriverError> {
         let request = AdminRequest::Prove { challenge: *challenge };
-        admin::statement(&self.place().socket, &request, LONG_TIMEOUT)
+        self.statement(code, &request, LONG_TIMEOUT)
     }
 
-    fn create_generation(&mut self, order: &Nonce) -> Result<Vec<u8>, DriverError> {
+    fn create_generation(
+        &mut self,
+        code: &Measurement,
+        order: &Nonce,
+    ) -> Result<Vec<u8>, DriverError> {
         let request = AdminRequest::CreateGeneration { order: *order };
-        admin::statement(&self.place().socket, &request, SHORT_TIMEOUT)
+        self.statement(code, &request, SHORT_TIMEOUT)
     }
 
     fn receive_generation(
         &mut self,
+        code: &Measurement,
         order: &Nonce,
         sources: &[NodeId],
     ) -> Result<Vec<u8>, DriverError> {
         let sources = self.sources(sources)?;
         let request = AdminRequest::ReceiveGeneration { order: *order, sources };
-        admin::statement(&self.place().socket, &request, SHORT_TIMEOUT)
+        self.statement(code, &request, SHORT_TIMEOUT)
+    }
+
+    fn hand_over(
+        &mut self,
+        to: &Measurement,
+        step: PlanStep,
+        from_node: &NodeId,
+        from: &Measurement,
+    ) -> Result<(), DriverError> {
+        let request = AdminRequest::HandOver { step, source: self.donor(from_node, from)? };
+        self.command(to, &request, LONG_TIMEOUT)
+    }
+
+    fn suspend(&mut self, code: &Measurement, step: PlanStep) -> Result<Vec<u8>, DriverError> {
+        self.statement(code, &AdminRequest::Suspend(step), SHORT_TIMEOUT)
+    }
+
+    fn activate(
+        &mut self,
+        code: &Measurement,
+        cause: ActivationCause,
+    ) -> Result<Vec<u8>, DriverError> {
+        self.statement(code, &AdminRequest::Activate(cause), SHORT_TIMEOUT)
+    }
+
+    fn forget(&mut self, code: &Measurement, step: PlanStep) -> Result<(), DriverError> {
+        self.command(code, &AdminRequest::Forget(step), SHORT_TIMEOUT)
+    }
+
+    fn preserve(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.state.preserve(code).map_err(state)
+    }
+
+    fn reseal(&mut self, code: &Measurement) -> Result<(), DriverError> {
+        self.command(code, &AdminRequest::Reseal, LONG_TIMEOUT)
     }
 }
 
-impl KeeperDriver {
-    /// Sealed state and bundles are moved only while nothing runs.
-    fn must_be_down(&self) -> Result<(), DriverError> {
-        match self.running()? {
-            None => Ok(()),
-            Some(status) => Err(DriverError::Unexpected {
-                expected: "no running keeper".to_owned(),
-                found: status.measurement.to_string(),
-            }),
-        }
-    }
+/// The address that was used before if nobody has it, or the first one that nobody has.
+fn free_address(
+    before: Option<SocketAddr>,
+    listen: &[SocketAddr],
+    taken: &BTreeSet<SocketAddr>,
+) -> Option<SocketAddr> {
+    let is_free = |address: &SocketAddr| !taken.iter().any(|other| collide(address, other));
+    let before = before.filter(|address| listen.contains(address) && is_free(address));
+    before.or_else(|| listen.iter().copied().find(is_free))
 }
 
-fn follow(socket: &std::path::Path, entries: &[LogEntry]) -> Result<LogPosition, DriverError> {
-    match admin::ask(socket, &AdminRequest::Follow(entries.to_vec()), LONG_TIMEOUT)? {
-        AdminResponse::Position(position) => Ok(position),
-        other => Err(admin::unexpected(other)),
-    }
+/// Whether two sockets cannot listen at both addresses at once.
+fn collide(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (is_any || one.ip() == other.ip())
 }
 
 fn unknown(who: &str, error: &dyn std::fmt::Display) -> DriverError {
     DriverError::Unknown(format!("{who}: {error}"))
 }
 
-fn io(what: &str, error: &std::io::Error) -> DriverError {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull => DriverError::Full(what.to_owned()),
-        std::io::ErrorKind::NotFound => DriverError::Missing { what: what.to_owned() },
-        _ => DriverError::Unknown(format!("{what}: {error}")),
+fn store(error: StoreError) -> DriverError {
+    let text = error.to_string();
+    match error {
+        StoreError::Full { path, .. } => DriverError::Full(path.display().to_string()),
+        StoreError::Missing { path } => DriverError::Missing { what: path.display().to_string() },
+        StoreError::Corrupt { path, reason, .. } => {
+            DriverError::Corrupt { what: path.display().to_string(), reason: reason.to_owned() }
+        }
+        StoreError::Exists { .. }
+        | StoreError::Refused { .. }
+        | StoreError::Locked { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::Unknown { .. }
+        | StoreError::Failed { .. } => DriverError::Unknown(text),
     }
 }
 
 fn bundle(error: BundleError) -> DriverError {
-    let text = error.to_string();
+    let text = with_causes(&error);
     match error {
-        BundleError::Io { source, path } => io(&path.display().to_string(), &source),
+        BundleError::Store(error) => store(error),
         BundleError::NotStaged(_) => DriverError::Missing { what: text },
-        BundleError::Size { .. }
-        | BundleError::Digest { .. }
+        BundleError::Fetch(FetchError::Full { path }) => {
+            DriverError::Full(path.display().to_string())
+        }
+        // Another try may find another mirror, or this one in another mood.
+        BundleError::Fetch(
+            FetchError::Unavailable { .. } | FetchError::Storage { .. } | FetchError::Stopped,
+        ) => DriverError::Refused(text),
+        BundleError::NoThread(_) => DriverError::Unknown(text),
+        BundleError::Fetch(FetchError::TooLarge { .. } | FetchError::Order { .. })
         | BundleError::Files { .. }
+        | BundleError::Kind { .. }
         | BundleError::Measurement { .. }
         | BundleError::Unmeasurable { .. }
         | BundleError::Corrupt { .. } => {
@@ -373,12 +449,55 @@ fn bundle(error: BundleError) -> DriverError {
 fn state(error: StateError) -> DriverError {
     let text = error.to_string();
     match error {
-        StateError::Io { source, path } => io(&path.display().to_string(), &source),
+        StateError::Store(error) => store(error),
         StateError::OtherCode { expected, found } => {
             DriverError::Unexpected { expected: expected.to_string(), found: found.to_string() }
         }
-        StateError::TooMany { .. } => {
+        StateError::TooMany { .. } | StateError::Unclaimed { .. } => {
             DriverError::Corrupt { what: "the sealed state".to_owned(), reason: text }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn each_keeper_takes_the_first_address_that_no_other_has() {
+        let listen = addresses(&["10.0.0.1:70", "10.0.0.1:71", "0.0.0.0:72"]);
+        let free = |before: Option<usize>, taken: &[&str]| {
+            let before = before.map(|at| listen[at]);
+            free_address(before, &listen, &addresses(taken).into_iter().collect())
+        };
+        assert_eq!(free(None, &[]), Some(listen[0]));
+        assert_eq!(free(None, &["10.0.0.1:70"]), Some(listen[1]));
+        assert_eq!(free(None, &["0.0.0.0:70"]), Some(listen[1]), "every address of that port");
+        assert_eq!(free(None, &["127.0.0.1:70"]), Some(listen[0]), "another interface");
+        assert_eq!(free(Some(1), &[]), Some(listen[1]), "what it had before");
+        assert_eq!(free(Some(1), &["10.0.0.1:71"]), Some(listen[0]));
+        assert_eq!(free(None, &["10.0.0.1:70", "10.0.0.1:71", "10.0.0.9:72"]), None);
+        let elsewhere = "10.0.0.2:80".parse().unwrap();
+        let found = free_address(Some(elsewhere), &listen, &BTreeSet::new());
+        assert_eq!(found, Some(listen[0]), "the configuration was changed");
+    }
+
+    #[test]
+    fn a_full_disk_a_bad_bundle_and_a_silent_mirror_are_told_apart() {
+        let path = std::path::PathBuf::from("/data/binary");
+        let full = bundle(BundleError::Fetch(FetchError::Full { path: path.clone() }));
+        assert!(matches!(full, DriverError::Full(_)), "{full}");
+        let full = bundle(StoreError::Full { operation: "write", path: path.clone() }.into());
+        assert!(matches!(full, DriverError::Full(_)), "{full}");
+        let artifact = "binary".parse().unwrap();
+        let silent = FetchError::Unavailable { artifact, failures: Vec::new() };
+        let silent = bundle(BundleError::Fetch(silent));
+        assert!(matches!(silent, DriverError::Refused(_)), "{silent}");
+        let bad = bundle(BundleError::Unmeasurable { path, reason: String::new() });
+        assert!(matches!(bad, DriverError::Corrupt { .. }), "{bad}");
     }
 }

@@ -1,13 +1,15 @@
 //! The agent of one host: untrusted for secrets, executes its own steps of an approved plan.
 //!
 //! Everything that decides is in `heirloom_upgrade`. Here are the ports: the journal file, the
-//! registry client, and the driver of one keeper.
+//! registry client, and the driver of one node.
 //!
 //! Read in this order:
 //!
 //! * [`run`]: the process and its loop.
-//! * [`driver`]: one node: platform daemon, admin channel, bundles, sealed state.
-//! * [`bundles`], [`state_dir`], [`admin`]: what the driver works with.
+//! * [`driver`]: one node: platform daemon, admin channels, bundles, sealed state.
+//! * [`instance`], [`bundles`], [`downloads`], [`state_dir`], [`admin`]: what the driver works with.
+//! * [`attendance`], [`presence`]: what is said again and again, to keepers and about them.
+//! * [`release_watch`], `staging`: which releases are fetched and tried before anybody asks.
 //! * [`config`], [`api`], [`status`], `warnings`: what operators see.
 
 pub mod run;
@@ -16,7 +18,15 @@ pub mod driver;
 
 pub mod admin;
 pub mod bundles;
+pub mod downloads;
+pub mod instance;
 pub mod state_dir;
+
+pub mod attendance;
+pub mod presence;
+
+pub mod release_watch;
+mod staging;
 
 pub mod api;
 pub mod config;

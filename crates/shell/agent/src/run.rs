@@ -3,15 +3,18 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use heirloom_model::causes::with_causes;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::LogPosition;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::policy::Sharing;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
+use heirloom_registry_shell::announcer::Announcer;
 use heirloom_registry_shell::client::RegistryClient;
 use heirloom_store::error::StoreError;
 use heirloom_store::journal_file::JournalFile;
@@ -20,14 +23,17 @@ use heirloom_upgrade::journal::{CorruptJournal, Durable, Progress};
 use heirloom_upgrade::port::{DriverError, JournalError, JournalStore};
 
 use crate::api::{self, Report};
+use crate::attendance::{self, Heartbeat, TICK_MAX};
 use crate::bundles::{BundleError, Bundles};
 use crate::config::{Config, ConfigError};
+use crate::downloads::Downloads;
 use crate::driver::KeeperDriver;
+use crate::instance::Instances;
+use crate::presence::{Presence, address_of};
+use crate::staging::Staging;
 use crate::state_dir::{StateDirectory, StateError};
 use crate::warnings;
 
-/// How long an announced address is believed without being announced again.
-pub const PRESENCE_TTL: Duration = Duration::from_secs(10);
 /// How long an idle agent waits for the log to grow before it looks again.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
 /// The first pause after a refusal or a failure; it doubles up to [`PAUSE_MAX`].
@@ -96,18 +102,45 @@ pub fn run(config: &Path) -> Result<(), AgentRunError> {
         signal_hook::flag::register(signal, Arc::clone(&stopping))
             .map_err(|source| AgentRunError::System { what: "a signal handler", source })?;
     }
-    let mut agent = recover(&config)?;
+    let agent = recover(&config)?;
     let report = Arc::new(Mutex::new(Report::default()));
     api::serve(&config.api, config.data.join("journal"), Arc::clone(&report))
         .map_err(|source| AgentRunError::Api { address: config.api.clone(), source })?;
-    announce_for_ever(&config, &stopping)?;
-    turn(&mut agent, &report, &stopping)
+    let no_thread = |source| AgentRunError::System { what: "a thread", source };
+    let presence = Presence::new(announcer(&config)?);
+    presence.repeat(&stopping).map_err(no_thread)?;
+    let mut turning = Turning {
+        agent,
+        node: config.node,
+        report,
+        presence,
+        heartbeat: Arc::new(Heartbeat::new()),
+        staging: Staging::default(),
+        switch: Switch::default(),
+        old_log: None,
+        pause: PAUSE_MIN,
+    };
+    let driver = turning.agent.driver().clone();
+    attendance::watch_over(driver, Arc::clone(&turning.heartbeat), Arc::clone(&stopping))
+        .map_err(no_thread)?;
+    while !stopping.load(Ordering::Relaxed) {
+        turning.turn()?;
+    }
+    Ok(())
 }
 
-type KeeperAgent = Agent<Journal, Arc<RegistryClient>, KeeperDriver>;
+/// Speaks for this node, with a key of its own: the agent's is not shared between threads.
+fn announcer(config: &Config) -> Result<Announcer, AgentRunError> {
+    let key = heirloom_store::key_file::read(&config.key_file).map_err(AgentRunError::Key)?;
+    let client = RegistryClient::new(&config.registry);
+    Ok(Announcer::new(client, config.network, config.node.clone(), Arc::new(key)))
+}
+
+/// The agent of a keeper's node.
+pub(crate) type KeeperAgent = Agent<Journal, Arc<RegistryClient>, KeeperDriver>;
 
 /// The journal file as the agent's port.
-struct Journal(JournalFile);
+pub(crate) struct Journal(JournalFile);
 
 impl JournalStore for Journal {
     fn append(&mut self, record: &[u8]) -> Result<Durable, JournalError> {
@@ -150,15 +183,19 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
     let progress = Progress::recover(opened.records.iter().map(Vec::as_slice))?;
     let registry = Arc::new(RegistryClient::new(&config.registry));
     let driver = KeeperDriver {
-        node: config.node.clone(),
-        platform: config.platform.clone(),
-        data: data.clone(),
-        artifacts: config.artifacts.clone(),
+        instances: Instances {
+            node: config.node.clone(),
+            platform: config.platform.clone(),
+            data: data.clone(),
+        },
         listen: config.listen.clone(),
         free_bytes_min: config.free_bytes_min,
+        downloads: Downloads::new(bundles.clone(), config.mirrors()?),
         bundles,
         state,
         registry: Arc::clone(&registry),
+        given: Arc::default(),
+        trying: Arc::default(),
     };
     let ports = (Journal(opened.journal), registry, driver);
     Ok(Agent::recover(config.node.clone(), key, NetworkState::new(config.network), progress, ports))
@@ -174,38 +211,119 @@ fn expect_new(data: &Path, journal: &Path, state: &StateDirectory) -> Result<(),
     Ok(())
 }
 
-/// The loop: one tick after the other, with pauses only where there is nothing to do.
-fn turn(
-    agent: &mut KeeperAgent,
-    report: &Mutex<Report>,
-    stopping: &AtomicBool,
-) -> Result<(), AgentRunError> {
-    let mut pause = PAUSE_MIN;
-    let mut old_log = None;
-    while !stopping.load(Ordering::Relaxed) {
-        let ticked = agent.tick(now(), &mut random_nonce);
-        note(agent, report, &ticked);
-        warn(report, warnings::of(agent.state(), agent.observed(), now(), old_log.take()));
+/// The loop's state.
+struct Turning {
+    agent: KeeperAgent,
+    node: NodeId,
+    report: Arc<Mutex<Report>>,
+    presence: Presence,
+    heartbeat: Arc<Heartbeat>,
+    staging: Staging,
+    switch: Switch,
+    old_log: Option<LogPosition>,
+    pause: Duration,
+}
+
+impl Turning {
+    /// One tick, and a pause if there is nothing to do.
+    fn turn(&mut self) -> Result<(), AgentRunError> {
+        let ticked = self.agent.tick(now(), &mut random_nonce);
+        let is_exclusive = is_exclusive(self.agent.state(), &self.node);
+        self.heartbeat.beat(Instant::now(), is_exclusive);
+        self.tell();
+        note(&self.agent, &self.report, &ticked);
+        self.warn();
+        // Nobody in an exclusive domain may wait for longer than its keeper does.
+        let (idle, pause_max) =
+            if is_exclusive { (TICK_MAX / 2, TICK_MAX / 2) } else { (IDLE_WAIT, PAUSE_MAX) };
         match ticked {
-            Ok(Tick::Progressed) => pause = PAUSE_MIN,
+            Ok(Tick::Progressed) => self.pause = PAUSE_MIN,
             Ok(Tick::Idle(_)) => {
-                pause = PAUSE_MIN;
-                old_log = wait_for_log(agent);
+                self.pause = PAUSE_MIN;
+                self.stage()?;
+                self.old_log = wait_for_log(&mut self.agent, idle);
             }
             Ok(Tick::Refused(trouble)) => {
                 tracing::warn!(error = %with_causes(&trouble), "refused");
-                std::thread::sleep(pause);
-                pause = PAUSE_MAX.min(pause * 2);
+                self.rest(pause_max);
             }
             Err(error) if passes(&error) => {
                 tracing::warn!(error = %with_causes(&error), "not now");
-                std::thread::sleep(pause);
-                pause = PAUSE_MAX.min(pause * 2);
+                self.rest(pause_max);
             }
             Err(error) => return Err(AgentRunError::Agent(error)),
         }
+        Ok(())
     }
-    Ok(())
+
+    fn rest(&mut self, pause_max: Duration) {
+        std::thread::sleep(self.pause.min(pause_max));
+        self.pause = PAUSE_MAX.min(self.pause * 2);
+    }
+
+    /// Announces where this node serves, at once if that changed.
+    fn tell(&mut self) {
+        let Some(observed) = self.agent.observed() else { return };
+        let state = self.agent.state();
+        self.presence.say(address_of(state, &self.node, observed));
+        let known = state.node(&self.node).and_then(|known| state.domain(&known.domain));
+        let is_suspended = known.is_some_and(|domain| domain.activity().suspended().is_some());
+        self.switch.saw(is_suspended, observed.serving().is_some(), Instant::now());
+    }
+
+    /// Gets the next release at hand while there is nothing else to do.
+    fn stage(&mut self) -> Result<(), AgentRunError> {
+        let now = Instant::now();
+        match self.staging.advance(&mut self.agent, &self.node, now, &mut random_nonce) {
+            Ok(()) => Ok(()),
+            Err(error) if passes(&error) => {
+                tracing::warn!(error = %with_causes(&error), "nothing was staged");
+                Ok(())
+            }
+            Err(error) => Err(AgentRunError::Agent(error)),
+        }
+    }
+
+    /// Keeps what is wrong and what is on its way, and tells the log when something new is wrong.
+    fn warn(&mut self) {
+        let (state, observed) = (self.agent.state(), self.agent.observed());
+        let found = warnings::of(state, observed, now(), self.old_log.take());
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in found.iter().filter(|warning| !report.warnings.contains(warning)) {
+            tracing::warn!(%warning, "something is wrong");
+        }
+        if let Some(own) = report.status.get_mut("heirloom") {
+            own["warnings"] = found.clone().into();
+            own["staged"] = self.staging.json();
+            own["hint"] = self.staging.hint(state, &self.node).into();
+            own["switch_over_ms"] = self.switch.last_ms.into();
+        }
+        report.warnings = found;
+    }
+}
+
+/// How long nobody served the last time that the active holder was suspended.
+#[derive(Default)]
+struct Switch {
+    suspended: Option<Instant>,
+    last_ms: Option<u64>,
+}
+
+impl Switch {
+    /// What the log and the node show now.
+    fn saw(&mut self, is_suspended: bool, serves: bool, now: Instant) {
+        if is_suspended {
+            self.suspended.get_or_insert(now);
+        } else if serves && let Some(since) = self.suspended.take() {
+            let lasted = now.duration_since(since).as_millis();
+            self.last_ms = Some(u64::try_from(lasted).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+fn is_exclusive(state: &NetworkState, node: &NodeId) -> bool {
+    let policy = state.node(node).and_then(|known| state.policy(&known.domain));
+    policy.is_some_and(|policy| policy.sharing == Sharing::Exclusive)
 }
 
 /// Whether trying again can help. A history that changed or a broken journal never heals.
@@ -224,10 +342,10 @@ fn passes(error: &AgentError) -> bool {
 }
 
 /// Waits for the log to grow, and returns what the registry shows if it is less than before.
-fn wait_for_log(agent: &mut KeeperAgent) -> Option<LogPosition> {
+fn wait_for_log(agent: &mut KeeperAgent, longest: Duration) -> Option<LogPosition> {
     let known = agent.state().position();
     let registry = Arc::clone(&agent.driver().registry);
-    let Ok(shown) = registry.watch(known.length, IDLE_WAIT) else {
+    let Ok(shown) = registry.watch(known.length, longest) else {
         std::thread::sleep(PAUSE_MIN);
         return None;
     };
@@ -235,22 +353,10 @@ fn wait_for_log(agent: &mut KeeperAgent) -> Option<LogPosition> {
     (shown.length <= known.length && !is_same).then_some(shown)
 }
 
-/// Keeps what is wrong, and tells the log when it changes.
-fn warn(report: &Mutex<Report>, found: Vec<String>) {
-    let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    for warning in found.iter().filter(|warning| !report.warnings.contains(warning)) {
-        tracing::warn!(%warning, "something is wrong");
-    }
-    if let Some(own) = report.status.get_mut("heirloom") {
-        own["warnings"] = found.clone().into();
-    }
-    report.warnings = found;
-}
-
 /// Keeps what the interface shows.
 fn note(agent: &KeeperAgent, report: &Mutex<Report>, ticked: &Result<Tick, AgentError>) {
     let status = agent.observed().map(|seen| crate::status::status_json(agent.state(), seen));
-    let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(status) = status {
         report.status = status;
     }
@@ -274,25 +380,6 @@ fn note(agent: &KeeperAgent, report: &Mutex<Report>, ticked: &Result<Tick, Agent
     }
 }
 
-/// Announces where this node's keeper serves, again and again.
-fn announce_for_ever(config: &Config, stopping: &Arc<AtomicBool>) -> Result<(), AgentRunError> {
-    let registry = RegistryClient::new(&config.registry);
-    let (node, address) = (config.node.clone(), config.listen.clone());
-    let stopping = Arc::clone(stopping);
-    std::thread::Builder::new()
-        .name("presence".to_owned())
-        .spawn(move || {
-            while !stopping.load(Ordering::Relaxed) {
-                if let Err(error) = registry.announce(&node, &address, PRESENCE_TTL) {
-                    tracing::debug!(%error, "the address was not announced");
-                }
-                std::thread::sleep(PRESENCE_TTL / 10);
-            }
-        })
-        .map_err(|source| AgentRunError::System { what: "a thread", source })?;
-    Ok(())
-}
-
 /// The host's clock: for journal records and logs, which nothing decides by.
 fn now() -> Time {
     Time(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
@@ -306,7 +393,25 @@ fn random_nonce() -> Nonce {
 
 #[cfg(test)]
 mod tests {
+    use heirloom_model::measurement::{Measurement, MrEnclave};
+
     use super::*;
+
+    #[test]
+    fn a_switch_over_lasts_from_the_suspension_to_the_first_keeper_that_serves() {
+        let mut switch = Switch::default();
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        switch.saw(false, true, at(0));
+        assert_eq!(switch.last_ms, None);
+        switch.saw(true, true, at(10));
+        switch.saw(true, false, at(20));
+        switch.saw(false, false, at(30));
+        switch.saw(false, true, at(45));
+        assert_eq!(switch.last_ms, Some(35));
+        switch.saw(false, true, at(60));
+        assert_eq!(switch.last_ms, Some(35), "until the next one");
+    }
 
     #[test]
     fn a_beginning_that_was_interrupted_may_begin_again_and_a_used_node_may_not() {
@@ -318,7 +423,10 @@ mod tests {
         let mut file = JournalFile::create(&journal).unwrap();
         new().unwrap();
         // What cannot be read was left by somebody all the same.
-        let sealed = state.live_path().join("keyring-0.sealed");
+        let code = Measurement::Sgx(MrEnclave::new([1; 32]));
+        state.make_seat(&code).unwrap();
+        new().unwrap();
+        let sealed = state.seat_path(&code).join("keyring-0.sealed");
         std::fs::write(&sealed, "").unwrap();
         assert!(matches!(new(), Err(AgentRunError::NotNew { .. })));
         std::fs::remove_file(sealed).unwrap();

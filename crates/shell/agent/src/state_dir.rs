@@ -1,22 +1,23 @@
-//! Sealed state on disk: one live directory, and a quarantine that nothing here ever deletes
-//! from.
+//! Sealed state on disk: one live directory for each seat, and a quarantine that nothing here ever
+//! deletes from.
 //!
 //! ```text
-//! state/live/                         what the running keeper reads and writes
-//! state/quarantine/<measurement>.<n>/ what was replaced, newest with the highest n
+//! state/live/<measurement>/           what the instance of this code reads and writes
+//! state/quarantine/<measurement>.<n>/ what was replaced or preserved, newest with the highest n
 //! ```
 //!
 //! Every move is one rename, made durable before it is reported.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use heirloom_model::limit::SEALED_BYTES_MAX;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::sealed::SealedEnvelope;
 use heirloom_model::wire;
+use heirloom_store::atomic;
+use heirloom_store::error::StoreError;
 
 /// Files of one state directory: a keyring of the largest size, one file per generation.
 pub const STATE_FILES_MAX: usize = 1_000_000;
@@ -33,14 +34,8 @@ pub struct StateDirectory {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// A file operation failed.
-    #[error("{} cannot be used", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Live state belongs to other code than expected.
     #[error("the live state was sealed by {found}, not by {expected}")]
     OtherCode {
@@ -48,6 +43,12 @@ pub enum StateError {
         expected: Measurement,
         /// What is there.
         found: Measurement,
+    },
+    /// Files lie outside of every seat, and nothing says to which one they belong.
+    #[error("nothing says whose sealed state the files directly in {} are", path.display())]
+    Unclaimed {
+        /// The directory.
+        path: PathBuf,
     },
     /// More files or quarantines than there can be.
     #[error("{} holds more than {limit} entries", path.display())]
@@ -60,36 +61,46 @@ pub enum StateError {
 }
 
 impl StateDirectory {
-    /// Opens the directory, and makes it if its parent exists and it does not.
+    /// Opens the directory, and makes it if it does not exist.
     pub fn open(root: PathBuf) -> Result<Self, StateError> {
         let state = Self { root };
-        for path in [state.live_path(), state.quarantine_path()] {
-            fs::create_dir_all(&path).map_err(io_error(&path))?;
-            sync_directory(&path)?;
-        }
-        sync_directory(&state.root)?;
+        atomic::create_directory(&state.live_path())?;
+        atomic::create_directory(&state.quarantine_path())?;
+        state.give_seats()?;
         Ok(state)
     }
 
-    /// Where the keeper's files are.
-    pub fn live_path(&self) -> PathBuf {
-        self.root.join("live")
+    /// Where the files of the instance of this code are, or will be.
+    pub fn seat_path(&self, measurement: &Measurement) -> PathBuf {
+        self.live_path().join(measurement.to_string())
     }
 
-    /// The measurements that sealed the live files. A file that does not say is counted for
-    /// nobody: it stays where it is, and the keeper says what is wrong with it.
+    /// Makes the directory of a seat, so that an instance can start there.
+    pub fn make_seat(&self, measurement: &Measurement) -> Result<(), StateError> {
+        Ok(atomic::create_directory(&self.seat_path(measurement))?)
+    }
+
+    /// The code that has live files in its seat. A file that does not say who sealed it is counted
+    /// for nobody: it stays where it is, and the keeper says what is wrong with it.
     pub fn live(&self) -> Result<BTreeSet<Measurement>, StateError> {
-        sealers(&self.live_path())
+        let mut live = BTreeSet::new();
+        for path in entries(&self.live_path(), STATE_FILES_MAX)? {
+            let Some(code) = measurement_of(&path) else { continue };
+            if has_file_of(&path, &code)? {
+                live.insert(code);
+            }
+        }
+        Ok(live)
     }
 
     /// Whether no keeper ever left anything here, not even a file that nobody can read.
     pub fn is_untouched(&self) -> Result<bool, StateError> {
-        for path in [self.live_path(), self.quarantine_path()] {
-            if fs::read_dir(&path).map_err(io_error(&path))?.next().is_some() {
+        for seat in entries(&self.live_path(), STATE_FILES_MAX)? {
+            if !seat.is_dir() || !entries(&seat, STATE_FILES_MAX)?.is_empty() {
                 return Ok(false);
             }
         }
-        Ok(true)
+        Ok(entries(&self.quarantine_path(), QUARANTINES_MAX as usize)?.is_empty())
     }
 
     /// The measurements that have quarantined state.
@@ -98,46 +109,86 @@ impl StateDirectory {
         Ok(named.iter().filter_map(|path| quarantined_by(path)).map(|(by, _)| by).collect())
     }
 
-    /// Moves live state of this measurement into quarantine. State of other code is refused; no
-    /// state of it is nothing to do.
+    /// Moves the live state of this measurement into quarantine. A seat with files of other code
+    /// is refused; no state of it is nothing to do.
     pub fn quarantine(&self, measurement: &Measurement) -> Result<(), StateError> {
-        let live = self.live()?;
-        if !live.contains(measurement) {
+        let seat = self.seat_path(measurement);
+        if !seat.is_dir() || !has_file_of(&seat, measurement)? {
             return Ok(());
         }
-        if let Some(found) = live.iter().find(|found| *found != measurement) {
-            return Err(StateError::OtherCode { expected: *measurement, found: *found });
-        }
-        let taken = self.numbers_of(measurement)?;
-        let number = taken.last().map_or(1, |last| last.saturating_add(1));
-        let target = self.quarantine_path().join(format!("{measurement}.{number}"));
-        rename(&self.live_path(), &target)?;
-        sync_directory(&self.quarantine_path())?;
-        fs::create_dir_all(self.live_path()).map_err(io_error(&self.live_path()))?;
-        sync_directory(&self.root)
+        refuse_others(&seat, measurement)?;
+        Ok(atomic::move_to(&seat, &self.next_quarantine(measurement)?)?)
     }
 
-    /// Moves the newest quarantined state of this measurement back. Live state of other code is
-    /// refused; live state of this code, or no quarantined state, is nothing to do.
-    pub fn restore(&self, measurement: &Measurement) -> Result<(), StateError> {
-        let live = self.live()?;
-        if live.contains(measurement) {
+    /// Copies the live state of this measurement into quarantine, and leaves it in place. No state
+    /// of it is nothing to do.
+    pub fn preserve(&self, measurement: &Measurement) -> Result<(), StateError> {
+        let seat = self.seat_path(measurement);
+        if !seat.is_dir() || !has_file_of(&seat, measurement)? {
             return Ok(());
         }
-        if let Some(found) = live.first() {
-            return Err(StateError::OtherCode { expected: *measurement, found: *found });
+        let target = self.next_quarantine(measurement)?;
+        Ok(atomic::copy_directory(&seat, &target, STATE_FILES_MAX, SEALED_BYTES_MAX)?)
+    }
+
+    /// Moves the newest quarantined state of this measurement back. A seat with files of other
+    /// code is refused; live state of this code, or no quarantined state, is nothing to do.
+    pub fn restore(&self, measurement: &Measurement) -> Result<(), StateError> {
+        let seat = self.seat_path(measurement);
+        if seat.is_dir() {
+            if has_file_of(&seat, measurement)? {
+                return Ok(());
+            }
+            refuse_others(&seat, measurement)?;
         }
-        let taken = self.numbers_of(measurement)?;
-        let Some(number) = taken.last() else { return Ok(()) };
+        let Some(number) = self.numbers_of(measurement)?.pop_last() else { return Ok(()) };
+        if seat.is_dir() {
+            // Fails if there is anything in it: nothing that somebody left is ever replaced.
+            fs::remove_dir(&seat).map_err(|error| failed("make room in", &seat, &error))?;
+        }
         let source = self.quarantine_path().join(format!("{measurement}.{number}"));
-        // The live directory is empty here; a rename replaces an empty directory at once.
-        rename(&source, &self.live_path())?;
-        sync_directory(&self.quarantine_path())?;
-        sync_directory(&self.root)
+        Ok(atomic::move_to(&source, &seat)?)
+    }
+
+    /// Moves files that lie directly in the live directory, as they did when a node had one seat
+    /// only, to the seat of the code that sealed them.
+    fn give_seats(&self) -> Result<(), StateError> {
+        let live = self.live_path();
+        let loose: Vec<PathBuf> =
+            entries(&live, STATE_FILES_MAX)?.into_iter().filter(|path| !path.is_dir()).collect();
+        if loose.is_empty() {
+            return Ok(());
+        }
+        let mut by = BTreeSet::new();
+        for path in &loose {
+            by.extend(sealed_by(path)?);
+        }
+        let (Some(code), 1) = (by.first(), by.len()) else {
+            return Err(StateError::Unclaimed { path: live });
+        };
+        self.make_seat(code)?;
+        // Those without a header first: if this is interrupted, the others still say whose all of
+        // them are.
+        let (sealed, other): (Vec<_>, Vec<_>) =
+            loose.iter().partition(|path| path.extension().is_some_and(|it| it == "sealed"));
+        for path in other.into_iter().chain(sealed) {
+            atomic::move_into(path, &self.seat_path(code))?;
+        }
+        Ok(())
+    }
+
+    fn live_path(&self) -> PathBuf {
+        self.root.join("live")
     }
 
     fn quarantine_path(&self) -> PathBuf {
         self.root.join("quarantine")
+    }
+
+    fn next_quarantine(&self, measurement: &Measurement) -> Result<PathBuf, StateError> {
+        let last = self.numbers_of(measurement)?.pop_last();
+        let number = last.map_or(1, |last| last.saturating_add(1));
+        Ok(self.quarantine_path().join(format!("{measurement}.{number}")))
     }
 
     fn numbers_of(&self, measurement: &Measurement) -> Result<BTreeSet<u32>, StateError> {
@@ -151,21 +202,43 @@ impl StateDirectory {
     }
 }
 
-/// The measurements that sealed the files of a directory.
-fn sealers(directory: &Path) -> Result<BTreeSet<Measurement>, StateError> {
-    let mut found = BTreeSet::new();
+/// Whether a directory has a file that this code sealed. One is enough: this is asked often.
+fn has_file_of(directory: &Path, measurement: &Measurement) -> Result<bool, StateError> {
     for path in entries(directory, STATE_FILES_MAX)? {
-        let sealed = path.extension().is_some_and(|extension| extension == "sealed");
-        let size = fs::metadata(&path).map_err(io_error(&path))?.len();
-        if !sealed || size > SEALED_BYTES_MAX as u64 {
-            continue;
-        }
-        let bytes = fs::read(&path).map_err(io_error(&path))?;
-        if let Ok(envelope) = wire::decode::<SealedEnvelope>(&bytes) {
-            found.insert(envelope.header.measurement);
+        if sealed_by(&path)?.as_ref() == Some(measurement) {
+            return Ok(true);
         }
     }
-    Ok(found)
+    Ok(false)
+}
+
+/// Refuses a directory in which other code sealed a file.
+fn refuse_others(directory: &Path, expected: &Measurement) -> Result<(), StateError> {
+    for path in entries(directory, STATE_FILES_MAX)? {
+        if let Some(found) = sealed_by(&path)?.filter(|found| found != expected) {
+            return Err(StateError::OtherCode { expected: *expected, found });
+        }
+    }
+    Ok(())
+}
+
+/// Who sealed a file, if it says so. One that is gone meanwhile says nothing.
+fn sealed_by(path: &Path) -> Result<Option<Measurement>, StateError> {
+    if path.extension().is_none_or(|extension| extension != "sealed") {
+        return Ok(None);
+    }
+    let bytes = match atomic::read(path, SEALED_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(StoreError::TooLarge { .. } | StoreError::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let envelope = wire::decode::<SealedEnvelope>(&bytes).ok();
+    Ok(envelope.map(|envelope| envelope.header.measurement))
+}
+
+/// The code whose seat a directory is, by its name.
+fn measurement_of(path: &Path) -> Option<Measurement> {
+    path.file_name()?.to_str()?.parse().ok()
 }
 
 /// Who sealed a quarantined directory, and its number, by its name.
@@ -175,9 +248,10 @@ fn quarantined_by(path: &Path) -> Option<(Measurement, u32)> {
 }
 
 fn entries(directory: &Path, limit: usize) -> Result<Vec<PathBuf>, StateError> {
+    let unreadable = |error: std::io::Error| failed("list", directory, &error);
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory).map_err(io_error(directory))? {
-        found.push(entry.map_err(io_error(directory))?.path());
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        found.push(entry.map_err(unreadable)?.path());
         if found.len() > limit {
             return Err(StateError::TooMany { path: directory.to_path_buf(), limit });
         }
@@ -186,96 +260,10 @@ fn entries(directory: &Path, limit: usize) -> Result<Vec<PathBuf>, StateError> {
     Ok(found)
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), StateError> {
-    fs::rename(from, to).map_err(io_error(from))
-}
-
-fn sync_directory(path: &Path) -> Result<(), StateError> {
-    fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(io_error(path))
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StateError {
-    let path = path.to_path_buf();
-    move |source| StateError::Io { path, source }
+fn failed(operation: &'static str, path: &Path, error: &std::io::Error) -> StateError {
+    let (path, message) = (path.to_path_buf(), error.to_string());
+    StateError::Store(StoreError::Failed { operation, path, message })
 }
 
 #[cfg(test)]
-mod tests {
-    use heirloom_model::counter::Generation;
-    use heirloom_model::digest::Nonce;
-    use heirloom_model::identifier::{DomainId, PlatformId};
-    use heirloom_model::measurement::{MrEnclave, MrSigner};
-    use heirloom_model::sealed::{
-        CpuSvn, SEALED_FORMAT, SealPolicy, SealRecipe, SealedHeader, SealedPurpose, SgxSealRecipe,
-    };
-
-    use super::*;
-
-    const OLD: Measurement = Measurement::Sgx(MrEnclave::new([1; 32]));
-    const NEW: Measurement = Measurement::Sgx(MrEnclave::new([2; 32]));
-
-    fn seal_as(state: &StateDirectory, measurement: Measurement, content: u8) {
-        let header = SealedHeader {
-            format: SEALED_FORMAT,
-            purpose: SealedPurpose::Keyring,
-            domain: DomainId::new([4; 32]),
-            first: Generation(0),
-            last: Generation(0),
-            sequence: 0,
-            platform: PlatformId::new([5; 32]),
-            measurement,
-            signer: MrSigner::new([6; 32]),
-            recipe: SealRecipe::Sgx(SgxSealRecipe {
-                policy: SealPolicy::Measurement,
-                isv_svn: 1,
-                cpu_svn: CpuSvn::new([0; 16]),
-                flags_mask: u64::MAX,
-                xfrm_mask: u64::MAX,
-                misc_mask: u32::MAX,
-                key_id: Nonce::new([7; 32]),
-            }),
-            nonce: [8; 12],
-        };
-        let bytes = wire::encode(&SealedEnvelope { header, ciphertext: vec![content] });
-        fs::write(state.live_path().join("keyring-0.sealed"), bytes).unwrap();
-    }
-
-    fn content(state: &StateDirectory) -> Vec<u8> {
-        let bytes = fs::read(state.live_path().join("keyring-0.sealed")).unwrap();
-        wire::decode::<SealedEnvelope>(&bytes).unwrap().ciphertext
-    }
-
-    #[test]
-    fn state_comes_back_from_quarantine_the_newest_first_and_nothing_is_deleted() {
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(directory.path().join("state")).unwrap();
-        seal_as(&state, OLD, 1);
-        state.quarantine(&OLD).unwrap();
-        state.quarantine(&OLD).unwrap();
-        assert!(state.live().unwrap().is_empty());
-        seal_as(&state, OLD, 2);
-        state.quarantine(&OLD).unwrap();
-        seal_as(&state, NEW, 3);
-        assert!(matches!(state.restore(&OLD), Err(StateError::OtherCode { found: NEW, .. })));
-        assert!(matches!(state.quarantine(&OLD), Ok(())), "no live state of the old code");
-        state.quarantine(&NEW).unwrap();
-        state.restore(&OLD).unwrap();
-        state.restore(&OLD).unwrap();
-        assert_eq!(content(&state), [2]);
-        assert_eq!(state.quarantined().unwrap(), BTreeSet::from([OLD, NEW]));
-    }
-
-    #[test]
-    fn state_of_two_sealers_is_not_quarantined_as_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(directory.path().join("state")).unwrap();
-        seal_as(&state, OLD, 1);
-        fs::rename(
-            state.live_path().join("keyring-0.sealed"),
-            state.live_path().join("keyring-9.sealed"),
-        )
-        .unwrap();
-        seal_as(&state, NEW, 3);
-        assert!(matches!(state.quarantine(&OLD), Err(StateError::OtherCode { found: NEW, .. })));
-    }
-}
+mod tests;

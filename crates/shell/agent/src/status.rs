@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use heirloom_model::admin::KeeperStatus;
+use heirloom_model::admin::{KeeperStatus, SealingAge};
 use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
+use heirloom_registry::activity::Activity;
 use heirloom_registry::network::NetworkState;
 use heirloom_upgrade::port::Observation;
 use serde_json::{Value, json};
 
 /// The whole status. What is ours and not Oasis's stands under `heirloom`.
+///
+/// Where one keeper is meant, it is the one that serves, else the installed one, else any.
 pub fn status_json(state: &NetworkState, observed: &Observation) -> Value {
-    let Some(keeper) = observed.running.as_deref() else {
-        let mut own = on_disk(observed);
+    let Some(keeper) = foremost(observed) else {
+        let mut own = on_node(state, observed);
         own["running"] = false.into();
         return json!({ "keymanager": { "status": "stopped" }, "heirloom": own });
     };
@@ -23,6 +27,13 @@ pub fn status_json(state: &NetworkState, observed: &Observation) -> Value {
         "keymanager": key_manager(state, keeper),
         "heirloom": own(state, observed, keeper),
     })
+}
+
+/// The instance that a status is about.
+fn foremost(observed: &Observation) -> Option<&KeeperStatus> {
+    let seats = || observed.seats().map(|(_, status)| status);
+    let keeper = || seats().find(|status| status.role == HolderRole::Keeper);
+    observed.serving().or_else(keeper).or_else(|| seats().next())
 }
 
 fn registration(state: &NetworkState, keeper: &KeeperStatus) -> Value {
@@ -78,13 +89,6 @@ fn key_manager(state: &NetworkState, keeper: &KeeperStatus) -> Value {
 }
 
 fn own(state: &NetworkState, observed: &Observation, keeper: &KeeperStatus) -> Value {
-    let committed = state.domain(&keeper.domain).and_then(|domain| domain.committed());
-    let agrees = match (&keeper.holding, committed) {
-        (Some(holding), Some(committed)) => {
-            holding.generation == committed.generation && holding.checksum == committed.checksum
-        }
-        (Some(_) | None, None) | (None, Some(_)) => false,
-    };
     let running = json!({
         "running": true,
         "state": keeper.state.to_string(),
@@ -95,34 +99,98 @@ fn own(state: &NetworkState, observed: &Observation, keeper: &KeeperStatus) -> V
         "generation": keeper.holding.map(|holding| holding.generation.0),
         "checksum": keeper.holding.map(|holding| holding.checksum.to_string()),
         "origin": keeper.holding.map(|holding| format!("{:?}", holding.origin).to_lowercase()),
-        "agrees_with_log": agrees,
-        "progress": keeper.progress.map(|progress| {
-            json!({ "received": progress.received, "wanted": progress.wanted })
-        }),
+        "agrees_with_log": agrees(state, keeper),
+        "progress": progress(keeper),
         "policy_serial": keeper.policy.map(|policy| policy.serial.0),
         "log_length": keeper.position.length.0,
         "log_behind": state.position().length.0.saturating_sub(keeper.position.length.0),
         "epoch": state.epoch().0,
+        "activity": activity(state, keeper),
         "unreadable": keeper.unreadable.as_ref().map(ToString::to_string),
         "requests_served": keeper.requests_served,
         "requests_refused": keeper.requests_refused,
     });
-    let mut all = on_disk(observed);
+    let mut all = on_node(state, observed);
     if let (Value::Object(all), Value::Object(running)) = (&mut all, running) {
         all.extend(running);
     }
     all
 }
 
+fn agrees(state: &NetworkState, keeper: &KeeperStatus) -> bool {
+    let committed = state.domain(&keeper.domain).and_then(|domain| domain.committed());
+    match (&keeper.holding, committed) {
+        (Some(holding), Some(committed)) => {
+            holding.generation == committed.generation && holding.checksum == committed.checksum
+        }
+        (Some(_) | None, None) | (None, Some(_)) => false,
+    }
+}
+
+fn progress(keeper: &KeeperStatus) -> Option<Value> {
+    let progress = keeper.progress?;
+    Some(json!({ "received": progress.received, "wanted": progress.wanted }))
+}
+
+/// Who answers in an exclusive domain, as the log says; null where everybody may.
+fn activity(state: &NetworkState, keeper: &KeeperStatus) -> Value {
+    match state.domain(&keeper.domain).map(|domain| domain.activity()) {
+        None | Some(Activity::None) => Value::Null,
+        Some(Activity::Active(active)) => json!({
+            "status": "active",
+            "node": active.node().to_string(),
+            "measurement": active.measurement().to_string(),
+            "instance": active.instance().to_string(),
+            "here": *active.instance() == keeper.instance,
+            "since": active.at().0,
+        }),
+        Some(Activity::Suspended(holder)) => json!({
+            "status": "suspended",
+            "node": holder.node().to_string(),
+            "measurement": holder.measurement().to_string(),
+            "instance": holder.instance().to_string(),
+            "here": *holder.instance() == keeper.instance,
+            "since": holder.at().0,
+        }),
+    }
+}
+
 /// What is there whether a keeper runs or not.
-fn on_disk(observed: &Observation) -> Value {
+fn on_node(state: &NetworkState, observed: &Observation) -> Value {
     let texts = |measurements: &BTreeSet<Measurement>| -> Vec<String> {
         measurements.iter().map(ToString::to_string).collect()
     };
+    let seats: Vec<Value> =
+        observed.running.values().map(|status| seat(state, observed, status)).collect();
     json!({
         "installed": text(observed.installed.as_ref()),
         "live_state_of": texts(&observed.live),
         "quarantined_state_of": texts(&observed.quarantined),
+        "silent": texts(&observed.silent),
+        "seats": seats,
+    })
+}
+
+/// One running instance.
+fn seat(state: &NetworkState, observed: &Observation, status: &KeeperStatus) -> Value {
+    let release = state.releases_with(status.measurement).next();
+    json!({
+        "measurement": status.measurement.to_string(),
+        "release": release.map(|release| release.name.to_string()),
+        "role": status.role.name(),
+        "state": status.state.to_string(),
+        "instance": status.instance.to_string(),
+        "address": status.address,
+        "sealing": match status.sealing {
+            SealingAge::Current => "current",
+            SealingAge::Older => "older",
+        },
+        "generation": status.holding.map(|holding| holding.generation.0),
+        "checksum": status.holding.map(|holding| holding.checksum.to_string()),
+        "origin": status.holding.map(|holding| format!("{:?}", holding.origin).to_lowercase()),
+        "requests_served": status.requests_served,
+        "installed": observed.installed == Some(status.measurement),
+        "progress": progress(status),
     })
 }
 
@@ -130,9 +198,16 @@ fn on_disk(observed: &Observation) -> Value {
 fn oasis_word(state: ServingState) -> &'static str {
     match state {
         ServingState::Ready => "ready",
-        ServingState::Starting | ServingState::Empty | ServingState::Replicating => "starting",
-        ServingState::Draining => "stopped",
-        ServingState::Unreadable | ServingState::RolledBack | ServingState::Withdrawn => "disabled",
+        ServingState::Starting
+        | ServingState::Empty
+        | ServingState::Replicating
+        | ServingState::Standby
+        | ServingState::Unattended => "starting",
+        ServingState::Draining | ServingState::Suspended | ServingState::Superseded => "stopped",
+        ServingState::Unreadable
+        | ServingState::RolledBack
+        | ServingState::Withdrawn
+        | ServingState::Carrying => "disabled",
     }
 }
 

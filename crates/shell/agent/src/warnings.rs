@@ -1,7 +1,10 @@
 //! What is wrong with a node although its agent goes on, in sentences for its operator.
 
+use heirloom_model::admin::KeeperStatus;
 use heirloom_model::counter::Time;
 use heirloom_model::domain::LogPosition;
+use heirloom_model::measurement::Measurement;
+use heirloom_model::protocol::ServingState;
 use heirloom_registry::network::NetworkState;
 use heirloom_upgrade::port::Observation;
 
@@ -15,21 +18,38 @@ pub(crate) fn of(
     now: Time,
     old_log: Option<LogPosition>,
 ) -> Vec<String> {
-    let keeper = observed.and_then(|seen| seen.running.as_deref());
-    let unreadable = keeper.and_then(|keeper| keeper.unreadable.as_ref());
-    [
+    let general = [
         old_log.map(|shown| history(state.position(), shown)),
         state.now().and_then(|network| clock(network, now)),
-        unreadable.map(|reason| {
-            format!(
-                "the keeper cannot read its state and keeps it as it is: {reason}; see the \
-                 runbook on unreadable state"
-            )
-        }),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    let of_each = observed.into_iter().flat_map(|seen| {
+        let running = seen.running.values().filter_map(|status| instance(state, status));
+        running.chain(seen.silent.iter().map(silent))
+    });
+    general.into_iter().flatten().chain(of_each).collect()
+}
+
+/// What is wrong with an instance that answers.
+fn instance(state: &NetworkState, status: &KeeperStatus) -> Option<String> {
+    if let Some(reason) = &status.unreadable {
+        let name = status.role.name();
+        return Some(format!(
+            "the {name} cannot read its state and keeps it as it is: {reason}; see the runbook on \
+             unreadable state"
+        ));
+    }
+    let is_planned = state.active_plan(&status.domain).is_some();
+    (status.state == ServingState::Superseded && !is_planned).then(|| {
+        format!(
+            "another instance took the place of {}, which still runs: if nobody planned that, a \
+             copy of its state was started elsewhere",
+            status.instance
+        )
+    })
+}
+
+fn silent(code: &Measurement) -> String {
+    format!("the process of {code} exists and does not answer its agent")
 }
 
 fn history(followed: LogPosition, shown: LogPosition) -> String {
@@ -82,5 +102,16 @@ mod tests {
         assert!(history(at(9), at(7)).contains("an old log: 7 entries, where 9"));
         assert!(history(at(9), at(9)).contains("another history of 9 entries"));
         assert_eq!(of(&state, None, Time(0), Some(at(0))).len(), 1);
+    }
+
+    #[test]
+    fn a_process_that_does_not_answer_is_told() {
+        let state = NetworkState::new(NetworkId::new([1; 32]));
+        let code = Measurement::Sgx(heirloom_model::measurement::MrEnclave::new([7; 32]));
+        let mut observed = Observation::default();
+        assert_eq!(of(&state, Some(&observed), Time(0), None), Vec::<String>::new());
+        observed.silent.insert(code);
+        let told = of(&state, Some(&observed), Time(0), None);
+        assert!(told[0].contains(&code.to_string()), "{told:?}");
     }
 }

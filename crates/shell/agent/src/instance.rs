@@ -1,0 +1,206 @@
+//! Instances of one node: which run, where they are, and how they start and end.
+//!
+//! A seat has its own label at the platform daemon, state directory, socket and log, all named
+//! after its measurement, so that instances of different code run side by side.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use heirloom_emulated::client::LaunchClient;
+use heirloom_emulated::protocol::{
+    InstanceInfo, InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode,
+};
+use heirloom_model::identifier::NodeId;
+use heirloom_model::measurement::Measurement;
+use heirloom_upgrade::port::DriverError;
+
+use crate::admin::{self, SHORT_TIMEOUT};
+
+/// How long an instance may take to open its admin socket.
+pub const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long an instance may take to end in order before it is killed.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait between two looks at a process.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Digits of a measurement in a label: enough to tell the seats of one node apart.
+const LABEL_DIGITS: usize = 8;
+
+/// The instances of one node.
+#[derive(Clone, Debug)]
+pub struct Instances {
+    /// The node.
+    pub node: NodeId,
+    /// Socket of the platform daemon of its host.
+    pub platform: PathBuf,
+    /// Everything that the node keeps.
+    pub data: PathBuf,
+}
+
+/// Where one instance runs and how it is reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    label: String,
+    state: PathBuf,
+    socket: PathBuf,
+}
+
+impl Place {
+    /// The socket on which it answers its agent.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+impl Instances {
+    /// The seat of some code. `state` is where its sealed files are.
+    pub fn seat(&self, code: &Measurement, state: PathBuf) -> Place {
+        let short = short(code);
+        Place {
+            label: format!("{}.{short}", self.node),
+            state,
+            socket: self.data.join(format!("keeper-{short}.sock")),
+        }
+    }
+
+    /// Where some code is tried without keys.
+    pub fn trial(&self, code: &Measurement) -> Place {
+        Place {
+            label: format!("{}.trial", self.node),
+            state: self.data.join("trial").join(code.to_string()),
+            socket: self.data.join("trial.sock"),
+        }
+    }
+
+    /// The socket of the seat of some code.
+    pub fn socket(&self, code: &Measurement) -> PathBuf {
+        self.seat(code, PathBuf::new()).socket
+    }
+
+    /// The code whose process exists in a seat of this node.
+    pub fn running(&self) -> Result<BTreeMap<Measurement, LaunchId>, DriverError> {
+        let mut running = BTreeMap::new();
+        for found in self.list()? {
+            if found.label == format!("{}.{}", self.node, short(&found.measurement)) {
+                running.insert(found.measurement, found.instance);
+            }
+        }
+        Ok(running)
+    }
+
+    /// Starts a bundle, and waits until it answers.
+    pub fn launch(&self, place: &Place, bundle: &Path, listen: &str) -> Result<(), DriverError> {
+        let text = |path: &Path| path.display().to_string();
+        let arguments = [
+            ["--node", self.node.as_str()],
+            ["--state", &text(&place.state)],
+            ["--admin", &text(&place.socket)],
+            ["--listen", listen],
+        ];
+        let request = LaunchRequest {
+            label: place.label.clone(),
+            bundle: text(bundle),
+            arguments: arguments.into_iter().flatten().map(str::to_owned).collect(),
+            log: text(&self.data.join(format!("{}.log", place.label))),
+            mode: WireMode::Production,
+        };
+        let launched = self.launcher()?.launch(request);
+        launched.map_err(|error| DriverError::Refused(format!("the platform: {error}")))?;
+        self.await_answer(place)
+    }
+
+    /// Waits until an instance answers, or its process is gone.
+    pub fn await_answer(&self, place: &Place) -> Result<(), DriverError> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            match admin::status(&place.socket, SHORT_TIMEOUT) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) if self.instance(place)?.is_none() => {
+                    return Err(DriverError::Refused(format!(
+                        "the keeper ended at once; see {}.log",
+                        place.label
+                    )));
+                }
+                Err(_) => std::thread::sleep(LOOK_AGAIN),
+            }
+        }
+    }
+
+    /// Ends the instance of a place, in order if it can, and waits until its process is gone.
+    pub fn end(&self, place: &Place) -> Result<(), DriverError> {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let mut asked = false;
+        while let Some(id) = self.instance(place)? {
+            let late = Instant::now() > deadline;
+            if !asked || late {
+                let signal = if late { StopSignal::Kill } else { StopSignal::Terminate };
+                let stopped = self.launcher()?.stop(id, signal);
+                stopped.map_err(|error| unknown(&error))?;
+                asked = true;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// The instance of a place, if its process exists.
+    fn instance(&self, place: &Place) -> Result<Option<LaunchId>, DriverError> {
+        let found = self.list()?.into_iter().find(|found| found.label == place.label);
+        Ok(found.map(|found| found.instance))
+    }
+
+    fn list(&self) -> Result<Vec<InstanceInfo>, DriverError> {
+        let mut list = self.launcher()?.list().map_err(|error| unknown(&error))?;
+        list.retain(|found| found.state == InstanceState::Running);
+        Ok(list)
+    }
+
+    fn launcher(&self) -> Result<LaunchClient, DriverError> {
+        LaunchClient::connect(&self.platform).map_err(|error| unknown(&error))
+    }
+}
+
+/// The beginning of a measurement, for names.
+fn short(code: &Measurement) -> String {
+    let Measurement::Sgx(digest) = code;
+    digest.to_string().chars().take(LABEL_DIGITS).collect()
+}
+
+fn unknown(error: &dyn std::fmt::Display) -> DriverError {
+    DriverError::Unknown(format!("the platform: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::measurement::MrEnclave;
+
+    use super::*;
+
+    #[test]
+    fn seats_share_nothing_and_a_trial_shares_nothing_with_them() {
+        let instances = Instances {
+            node: "node-1".parse().unwrap(),
+            platform: PathBuf::from("/platform.sock"),
+            data: PathBuf::from("/data"),
+        };
+        let old = Measurement::Sgx(MrEnclave::new([0xab; 32]));
+        let new = Measurement::Sgx(MrEnclave::new([0xcd; 32]));
+        let places = [
+            instances.seat(&old, PathBuf::from("/data/state/live/old")),
+            instances.seat(&new, PathBuf::from("/data/state/live/new")),
+            instances.trial(&old),
+        ];
+        assert_eq!(places[0].label, "node-1.abababab");
+        assert_eq!(places[0].socket, Path::new("/data/keeper-abababab.sock"));
+        assert_eq!(places[0].socket, instances.socket(&old));
+        for (at, one) in places.iter().enumerate() {
+            for other in &places[at + 1..] {
+                assert_ne!(one.label, other.label);
+                assert_ne!(one.socket, other.socket);
+                assert_ne!(one.state, other.state);
+            }
+        }
+        assert_ne!(instances.trial(&old).state, instances.trial(&new).state);
+    }
+}
