@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use heirloom_model::digest::sha256;
-use heirloom_model::evidence::{Evidence, ReportData};
+use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::identifier::{DomainId, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
 use heirloom_model::sealed::{CpuSvn, SealPolicy, SealRecipe};
@@ -36,6 +36,24 @@ impl FakePlatform {
         let mut platform = Self::new();
         change(&mut platform.identity);
         platform
+    }
+}
+
+impl FakePlatform {
+    /// INIT and MODE64BIT, and DEBUG if it is.
+    fn flags(&self) -> u8 {
+        0b101 | u8::from(self.identity.debug) << 1
+    }
+
+    fn code(&self) -> [u8; 32] {
+        let Measurement::Sgx(code) = self.identity.measurement;
+        *code.as_bytes()
+    }
+
+    /// The machine's secret is its name: nobody lies to a fake.
+    fn report_mac(&self, target: &[u8; 32], body: &[u8]) -> [u8; 16] {
+        let mac = sha256(&[b"report", self.identity.platform.as_bytes(), target, body]);
+        *mac.first_chunk().unwrap()
     }
 }
 
@@ -74,6 +92,41 @@ impl Platform for FakePlatform {
         Ok(Evidence::SgxDcap(report_data.as_bytes().to_vec()))
     }
 
+    fn report_target(&self) -> Result<ReportTarget, PlatformError> {
+        let mut target = [0; ReportTarget::BYTES];
+        target[..32].copy_from_slice(&self.code());
+        target[32] = self.flags();
+        Ok(ReportTarget::new(target))
+    }
+
+    fn report(
+        &self,
+        target: &ReportTarget,
+        report_data: &ReportData,
+    ) -> Result<LocalReport, PlatformError> {
+        let own = &self.identity;
+        let mut report = [0; LocalReport::BYTES];
+        let mut put = |at: usize, field: &[u8]| report[at..][..field.len()].copy_from_slice(field);
+        put(0, own.cpu_svn.as_bytes());
+        put(48, &[self.flags()]);
+        put(64, &self.code());
+        put(128, own.signer.as_bytes());
+        put(256, &own.product_id.to_le_bytes());
+        put(258, &own.isv_svn.to_le_bytes());
+        put(320, report_data.as_bytes());
+        let mac = self.report_mac(target.as_bytes().first_chunk().unwrap(), &report[..384]);
+        report[416..].copy_from_slice(&mac);
+        Ok(LocalReport::new(report))
+    }
+
+    fn verify_report(&self, report: &LocalReport) -> Result<(), PlatformError> {
+        let (body, rest) = report.as_bytes().split_at(384);
+        if rest[32..] == self.report_mac(&self.code(), body) {
+            return Ok(());
+        }
+        Err(PlatformError::ReportRefused)
+    }
+
     fn random(&self, bytes: &mut [u8]) -> Result<(), PlatformError> {
         for chunk in bytes.chunks_mut(32) {
             self.counter.set(self.counter.get() + 1);
@@ -89,4 +142,22 @@ pub(crate) fn shared_vector(path: &str) -> Option<serde_json::Value> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3)?;
     let bytes = std::fs::read_to_string(root.join("../shared/vectors").join(path)).ok()?;
     Some(serde_json::from_str(&bytes).unwrap())
+}
+
+#[test]
+fn a_report_is_for_one_enclave_on_one_machine() {
+    let (asker, data) = (FakePlatform::new(), ReportData::new([7; 64]));
+    let other = |number| Measurement::Sgx(MrEnclave::new([number; 32]));
+    let teller = FakePlatform::with(|identity| identity.measurement = other(9));
+    let report = teller.report(&asker.report_target().unwrap(), &data).unwrap();
+    assert_eq!(asker.verify_report(&report), Ok(()));
+    assert_eq!(teller.verify_report(&report), Err(PlatformError::ReportRefused));
+    let elsewhere = FakePlatform::with(|identity| identity.platform = PlatformId::new([4; 32]));
+    assert_eq!(elsewhere.verify_report(&report), Err(PlatformError::ReportRefused));
+    for at in 0..384 {
+        let mut changed = *report.as_bytes();
+        changed[at] ^= 1;
+        let changed = LocalReport::new(changed);
+        assert_eq!(asker.verify_report(&changed), Err(PlatformError::ReportRefused));
+    }
 }

@@ -315,7 +315,8 @@ pub fn authorise(network: &NetworkState, step: PlanStep) -> Result<Authorised, N
     let (plan, id) = (state.plan(), step.step);
     expect_forward(state)?;
     let other_step = NotAuthorised::OtherStep { step: id, expected: "hand-over" };
-    let found = plan.step(id).filter(|_| !plan.is_rollback(id)).ok_or_else(|| other_step.clone())?;
+    let found =
+        plan.step(id).filter(|_| !plan.is_rollback(id)).ok_or_else(|| other_step.clone())?;
     let Action::HandOver { from_node, from, to } = &found.action else { return Err(other_step) };
     if state.done_at(id).is_some() {
         return Err(NotAuthorised::Done { step: id });

@@ -154,8 +154,7 @@ pub fn open(
     content.truncate(size);
     let SealRecipe::Sgx(recipe) = header.recipe;
     // Nothing that was sealed at higher versions opens.
-    let is_current =
-        (recipe.isv_svn, recipe.cpu_svn) == (identity.isv_svn, identity.cpu_svn);
+    let is_current = (recipe.isv_svn, recipe.cpu_svn) == (identity.isv_svn, identity.cpu_svn);
     let age = if is_current { SealingAge::Current } else { SealingAge::Older };
     let SealedHeader { purpose, domain, first, last, sequence, .. } = header;
     Ok(Opened { subject: Subject { purpose, domain, first, last, sequence }, age, content })

@@ -120,8 +120,11 @@ impl Keeper {
         }
         let plan = current_plan(&self.network, &step.plan)?;
         expect_forward(plan)?;
+        let is_forward = !plan.plan().is_rollback(step.step);
         self.expect_own_step(plan, step, "suspend", |action| match action {
-            Action::Suspend(placement) => placement.measurement == self.identity.measurement,
+            Action::Suspend(placement) => {
+                is_forward && placement.measurement == self.identity.measurement
+            }
             _ => false,
         })?;
         let statement = self.attested(
@@ -243,7 +246,8 @@ impl Keeper {
     fn expect_activate(&self, step: PlanStep) -> Result<(), KeeperError> {
         let plan = current_plan(&self.network, &step.plan)?;
         match plan.status() {
-            PlanStatus::RollingBack if plan.plan().is_rollback(step.step) => {}
+            PlanStatus::RollingBack
+                if plan.rollback_needed().any(|needed| needed.id == step.step) => {}
             PlanStatus::Approved | PlanStatus::PastNoReturn
                 if !plan.plan().is_rollback(step.step) => {}
             status => return Err(NotAuthorised::Status { status }.into()),

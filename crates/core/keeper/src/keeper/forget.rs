@@ -51,11 +51,7 @@ impl Keeper {
 
     /// Who must have proven that it holds the keyring, and since when. Before that, the plan must
     /// have come to where the upgrader is not needed any more.
-    fn expect_survivor(
-        &self,
-        plan: &PlanState,
-        step: PlanStep,
-    ) -> Result<Survivor, NotAuthorised> {
+    fn expect_survivor(&self, plan: &PlanState, step: PlanStep) -> Result<Survivor, NotAuthorised> {
         let (status, content) = (plan.status(), plan.plan());
         match (status, content.is_rollback(step.step)) {
             (PlanStatus::PastNoReturn | PlanStatus::Finished, false) => {}

@@ -4,8 +4,8 @@ use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::domain::{GenerationReceipt, PossessionProof, Registration};
 use heirloom_model::envelope::Envelope;
-use heirloom_model::policy::HolderRole;
 use heirloom_model::measurement::Measurement;
+use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::{ReplicatedGeneration, ServingState};
 use heirloom_model::sealed::SealedPurpose;
 use heirloom_model::secret::Secret;
@@ -247,7 +247,11 @@ impl Keeper {
         if state.holds() { Ok(()) } else { Err(KeeperError::State { state }) }
     }
 
-    pub(super) fn reload(&self, platform: &dyn Platform, files: &[StoredFile]) -> Result<Loaded, KeeperError> {
+    pub(super) fn reload(
+        &self,
+        platform: &dyn Platform,
+        files: &[StoredFile],
+    ) -> Result<Loaded, KeeperError> {
         let loaded = load(platform, &self.identity, &self.config.domain, files)?;
         match loaded.unreadable {
             Some(unreadable) => Err(KeeperError::Unreadable(unreadable)),

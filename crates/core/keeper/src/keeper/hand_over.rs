@@ -48,9 +48,9 @@ impl Keeper {
                 })
             }
             PeerRequest::ProveHandover(proof) => match &mut session.challenge {
-                Some(challenge) => self
-                    .hand_over(platform, peer, challenge, proof)
-                    .map(PeerResponse::Generations),
+                Some(challenge) => {
+                    self.hand_over(platform, peer, challenge, proof).map(PeerResponse::Generations)
+                }
                 None => Err(NotAttested::NoChallenge.into()),
             },
             PeerRequest::Key(_)

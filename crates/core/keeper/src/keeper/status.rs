@@ -29,8 +29,7 @@ pub(super) fn status(keeper: &Keeper, now: Moment) -> KeeperStatus {
     let is_first = keeper.committed().is_none();
     let may_generate = keeper.config.role == HolderRole::Keeper
         && (state == ServingState::Ready || (state == ServingState::Empty && is_first));
-    let sealing =
-        if keeper.older.is_empty() { SealingAge::Current } else { SealingAge::Older };
+    let sealing = if keeper.older.is_empty() { SealingAge::Current } else { SealingAge::Older };
     KeeperStatus {
         state,
         node: keeper.config.node.clone(),

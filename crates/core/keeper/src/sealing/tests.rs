@@ -1,5 +1,6 @@
 use super::*;
 use crate::fake::{DOMAIN, FakePlatform};
+use heirloom_model::evidence::{LocalReport, ReportTarget};
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::{Measurement, MrEnclave};
 use heirloom_model::sealed::CpuSvn;
@@ -166,6 +167,19 @@ fn a_file_that_would_not_open_is_not_handed_out() {
         ) -> Result<heirloom_model::evidence::Evidence, PlatformError> {
             self.0.evidence(report_data)
         }
+        fn report_target(&self) -> Result<ReportTarget, PlatformError> {
+            self.0.report_target()
+        }
+        fn report(
+            &self,
+            target: &ReportTarget,
+            report_data: &heirloom_model::evidence::ReportData,
+        ) -> Result<LocalReport, PlatformError> {
+            self.0.report(target, report_data)
+        }
+        fn verify_report(&self, report: &LocalReport) -> Result<(), PlatformError> {
+            self.0.verify_report(report)
+        }
         fn random(&self, bytes: &mut [u8]) -> Result<(), PlatformError> {
             self.0.random(bytes)
         }
@@ -173,6 +187,21 @@ fn a_file_that_would_not_open_is_not_handed_out() {
     let platform = Moody(FakePlatform::new(), std::cell::Cell::new(0));
     let sealed = seal(&platform, &platform.0.identity, &subject(), b"secret");
     assert!(matches!(sealed, Err(PlatformError::Corrupt(_))));
+}
+
+/// A file says with what it was made, so that it can be made again after an update.
+#[test]
+fn a_file_is_older_once_code_or_platform_are_newer() {
+    let file = sealed_by(&FakePlatform::new(), b"secret");
+    let age = |platform: &FakePlatform| match open_with(platform, &file) {
+        Ok(opened) => opened.age,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(age(&FakePlatform::new()), SealingAge::Current);
+    let newer_code = FakePlatform::with(|identity| identity.isv_svn += 1);
+    assert_eq!(age(&newer_code), SealingAge::Older);
+    let newer_firmware = FakePlatform::with(|identity| identity.cpu_svn = CpuSvn::new([8; 16]));
+    assert_eq!(age(&newer_firmware), SealingAge::Older);
 }
 
 #[test]

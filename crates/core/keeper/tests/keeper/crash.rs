@@ -3,6 +3,7 @@
 
 use heirloom_keeper::intent::Intent;
 use heirloom_keeper::keeper::error::KeeperError;
+use heirloom_model::counter::Moment;
 use heirloom_model::domain::LogPosition;
 use heirloom_model::protocol::{PeerRequest, PeerResponse, ServingState};
 
@@ -33,7 +34,7 @@ fn persist<T>(
 fn follow(world: &World, node: &mut Node) {
     let position: LogPosition = persist(world, node, |world, node| {
         let seen = usize::try_from(node.keeper.position().length.0).unwrap();
-        node.keeper.follow(&node.enclave, &world.log[seen..])
+        node.keeper.follow(&node.enclave, &world.log[seen..], None, Moment(0))
     });
     assert_eq!(position, world.state.position());
 }
@@ -53,7 +54,7 @@ fn story(world: &mut World, one: &mut Node, two: &mut Node) {
         let receipt = persist(world, two, |world, node| {
             let (initiator, responder) = world.session(node, one);
             let asked = PeerRequest::ReplicateProposed { order };
-            let PeerResponse::Generations(sent) = one.keeper.serve(&initiator, &asked) else {
+            let PeerResponse::Generations(sent) = one.serve(&initiator, &asked) else {
                 panic!("the holder of the proposal lost it")
             };
             node.keeper.accept_proposed(&node.enclave, &responder, order, &sent[0])
@@ -80,7 +81,7 @@ fn run(victim: usize, at: u32, crash: Crash) -> bool {
         follow(&world, node);
         // Once more, so that what a crash left behind is gone.
         follow(&world, node);
-        let status = node.keeper.status();
+        let status = node.status();
         assert_eq!(status.state, ServingState::Ready, "{crash:?} {at}");
         let holding = status.holding.unwrap();
         assert_eq!(holding.generation, committed.generation);

@@ -1,8 +1,7 @@
 //! From the first generation to the last proof.
 
-use heirloom_keeper::keeper::Keeper;
 use heirloom_keeper::keeper::error::KeeperError;
-use heirloom_model::counter::Generation;
+use heirloom_model::counter::{Generation, Moment};
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::protocol::ServingState;
 use heirloom_registry::domain::Proven;
@@ -14,7 +13,7 @@ fn state(node: &Node) -> ServingState {
 }
 
 fn origin(node: &Node) -> HoldingOrigin {
-    node.keeper.status().holding.unwrap().origin
+    node.status().holding.unwrap().origin
 }
 
 /// Two holders of generation 0 with the old code.
@@ -42,12 +41,12 @@ fn the_first_generation_is_created_by_order_and_survives_a_restart() {
         assert_eq!(origin(node), HoldingOrigin::Received);
         assert_eq!(node.disk.names("keyring").len(), 1);
         assert_eq!(node.disk.names("proposed").len(), 0, "promoted, and then removed");
-        let (before, code) = (node.keeper.status().holding.unwrap(), world.old);
+        let (before, code) = (node.status().holding.unwrap(), world.old);
         world.restart(node, &code);
         assert_eq!(state(node), ServingState::Starting);
         world.feed(node);
         assert_eq!(state(node), ServingState::Ready);
-        let after = node.keeper.status().holding.unwrap();
+        let after = node.status().holding.unwrap();
         assert_eq!((after.generation, after.checksum), (before.generation, before.checksum));
         assert_eq!(after.origin, HoldingOrigin::Recovered);
     }
@@ -115,7 +114,7 @@ fn a_write_that_fails_takes_no_effect() {
     world.accept_bytes(&receipt);
     // The promotion fails; the proposal stays, and the next call promotes it.
     let rest = world.log.last().unwrap().clone();
-    let intent = one.keeper.follow(&one.enclave, &[rest]).unwrap();
+    let intent = one.keeper.follow(&one.enclave, &[rest], None, Moment(0)).unwrap();
     one.disk.failures = 1;
     assert!(intent.persist(&mut one.disk).is_err());
     drop(intent);
@@ -141,7 +140,7 @@ fn a_crash_anywhere_in_a_promotion_loses_nothing() {
         let receipt = world.receive(order, &mut one, &mut two).unwrap();
         world.accept_bytes(&receipt);
         let rest = world.log.last().unwrap().clone();
-        let intent = one.keeper.follow(&one.enclave, &[rest]).unwrap();
+        let intent = one.keeper.follow(&one.enclave, &[rest], None, Moment(0)).unwrap();
         assert_eq!(intent.writes().len(), 2, "a keyring file and a witness");
         for write in intent.writes().iter().take(writes) {
             one.disk.files.insert(write.name.clone(), write.bytes.clone());
@@ -189,7 +188,7 @@ fn new_code_receives_everything_from_old_code_and_recovers_it() {
     let mut three = world.node(3, &world.new);
     world.feed(&mut three);
     assert_eq!(state(&three), ServingState::Empty);
-    assert_eq!(three.keeper.status().progress.unwrap().wanted, 6);
+    assert_eq!(three.status().progress.unwrap().wanted, 6);
     assert_eq!(world.replicate(&mut one, &mut three), 1);
     assert_eq!(state(&three), ServingState::Ready);
     assert_eq!(origin(&three), HoldingOrigin::Received);
@@ -197,7 +196,7 @@ fn new_code_receives_everything_from_old_code_and_recovers_it() {
     world.restart(&mut three, &world.new.clone());
     world.feed(&mut three);
     assert_eq!(origin(&three), HoldingOrigin::Recovered);
-    let (one, three) = (one.keeper.status(), three.keeper.status());
+    let (one, three) = (one.status(), three.status());
     assert_eq!(one.holding.unwrap().checksum, three.holding.unwrap().checksum);
 }
 
@@ -248,6 +247,5 @@ fn instances_do_not_share_identity_keys() {
     let before = one.keeper.instance().public_key();
     world.restart(&mut one, &world.old.clone());
     assert_ne!(one.keeper.instance().public_key(), before);
-    let same: &Keeper = &one.keeper;
-    assert_eq!(same.status().instance, same.instance().public_key());
+    assert_eq!(one.status().instance, one.keeper.instance().public_key());
 }

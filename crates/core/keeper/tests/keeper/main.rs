@@ -3,8 +3,15 @@
 
 #![cfg(test)]
 
+mod attested;
+mod authorised;
 mod crash;
+mod exclusive;
+mod forget;
+mod handover;
 mod handshake;
 mod lifecycle;
 mod refusal;
+mod reseal;
+mod seats;
 mod world;

@@ -4,7 +4,7 @@ use heirloom_emulated::report::LaunchMode;
 use heirloom_keeper::handshake::Peer;
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_model::admin::{AdminRefusal, Unreadable};
-use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial};
+use heirloom_model::counter::{Epoch, Generation, Moment, SecurityVersion, Serial};
 use heirloom_model::digest::Nonce;
 use heirloom_model::policy::KeyScope;
 use heirloom_model::protocol::{
@@ -20,15 +20,17 @@ fn request(kind: KeyKind, period: KeyPeriod, part: KeyPart) -> PeerRequest {
     PeerRequest::Key(KeyRequest { application, key, kind, period, part })
 }
 
-fn newest() -> PeerRequest {
+pub(crate) fn newest() -> PeerRequest {
     request(KeyKind::Ed25519, KeyPeriod::Newest, KeyPart::Private)
 }
 
 fn key(node: &Node, peer: &Peer, request: &PeerRequest) -> Result<KeyAnswer, PeerRefusal> {
-    match node.keeper.serve(peer, request) {
+    match node.serve(peer, request) {
         PeerResponse::Key(answer) => Ok(answer),
         PeerResponse::Refused(refusal) => Err(refusal),
-        PeerResponse::Generations(_) => panic!("another answer"),
+        PeerResponse::Generations(_) | PeerResponse::HandoverChallenge(_) => {
+            panic!("another answer")
+        }
     }
 }
 
@@ -38,9 +40,11 @@ fn secret(node: &Node, peer: &Peer, request: &PeerRequest) -> [u8; 32] {
 }
 
 fn refusal(node: &Node, peer: &Peer, request: &PeerRequest) -> PeerRefusal {
-    match node.keeper.serve(peer, request) {
+    match node.serve(peer, request) {
         PeerResponse::Refused(refusal) => refusal,
-        PeerResponse::Key(_) | PeerResponse::Generations(_) => panic!("it was served"),
+        PeerResponse::Key(_)
+        | PeerResponse::Generations(_)
+        | PeerResponse::HandoverChallenge(_) => panic!("it was served"),
     }
 }
 
@@ -68,7 +72,7 @@ fn every_holder_gives_an_application_the_same_keys() {
     assert_eq!((answer.generation, answer.policy), (Generation(0), Serial(1)));
     let none = request(KeyKind::Symmetric, KeyPeriod::Newest, KeyPart::Public);
     assert_eq!(refusal(&one, &at_one, &none), PeerRefusal::NoPublicPart);
-    let status = one.keeper.status();
+    let status = one.status();
     assert_eq!((status.requests_served, status.requests_refused), (6, 1));
 }
 
@@ -183,7 +187,7 @@ fn a_keyring_goes_only_along_an_edge() {
     let order = Nonce::new([9; 32]);
     let proposed = PeerRequest::ReplicateProposed { order };
     assert_eq!(refusal(&one, &peer, &proposed), PeerRefusal::NotProposed);
-    assert!(matches!(one.keeper.serve(&peer, &all), PeerResponse::Generations(_)));
+    assert!(matches!(one.serve(&peer, &all), PeerResponse::Generations(_)));
 
     let (from, to) = (world.old.measurement, world.new.measurement);
     world.publish(2, |policy| policy.holders.iter_mut().for_each(|rule| rule.gives_to.clear()));
@@ -195,7 +199,7 @@ fn a_keyring_goes_only_along_an_edge() {
     assert_eq!(refusal(&one, &peer, &all), no_edge);
     // The receiver judges backward, whatever the donor would do.
     let (own, _) = world.session(&mut two, &mut one);
-    let PeerResponse::Generations(sent) = one.keeper.serve(&own, &all) else {
+    let PeerResponse::Generations(sent) = one.serve(&own, &all) else {
         panic!("the same code may have it")
     };
     let accepted = three.keeper.accept_generations(&three.enclave, &giver, &sent);
@@ -221,11 +225,10 @@ fn a_keyring_goes_only_along_an_edge() {
 fn the_keyring_of_an_exclusive_domain_is_given_to_nobody() {
     let (mut world, mut one, _) = two_holders();
     let mut three = world.node(3, &world.new);
-    let (from, to) = (world.old.measurement, world.new.measurement);
     let all = PeerRequest::Replicate { newest: Generation(0), count: 1 };
     world.feed(&mut three);
     let (peer, giver) = world.session(&mut three, &mut one);
-    let PeerResponse::Generations(sent) = one.keeper.serve(&peer, &all) else {
+    let PeerResponse::Generations(sent) = one.serve(&peer, &all) else {
         panic!("a replicated domain's keyring is given")
     };
     drop(giver);
@@ -233,10 +236,12 @@ fn the_keyring_of_an_exclusive_domain_is_given_to_nobody() {
     world.feed(&mut one);
     world.feed(&mut three);
     let (peer, giver) = world.session(&mut three, &mut one);
-    let no_edge = PeerRefusal::NoEdge { policy: Serial(2), from, to };
-    assert_eq!(refusal(&one, &peer, &all), no_edge);
+    assert_eq!(refusal(&one, &peer, &all), PeerRefusal::Exclusive);
+    let proposed = PeerRequest::ReplicateProposed { order: Nonce::new([9; 32]) };
+    assert_eq!(refusal(&one, &peer, &proposed), PeerRefusal::Exclusive);
+    assert!(three.keeper.replication_next().is_none());
     let accepted = three.keeper.accept_generations(&three.enclave, &giver, &sent);
-    assert_eq!(accepted.err(), Some(KeeperError::NoEdge { from, to }));
+    assert_eq!(accepted.err(), Some(KeeperError::Exclusive));
 }
 
 #[test]
@@ -261,7 +266,7 @@ fn withdrawn_code_keeps_its_state_and_serves_nobody() {
     let mut late = world.node(2, &world.new);
     world.feed(&mut late);
     let (at_three, _) = world.session(&mut late, &mut three);
-    let PeerResponse::Generations(sent) = three.keeper.serve(&at_three, &all) else {
+    let PeerResponse::Generations(sent) = three.serve(&at_three, &all) else {
         panic!("the new code gives to itself")
     };
     let accepted = late.keeper.accept_generations(&late.enclave, &giver, &sent);
@@ -276,7 +281,7 @@ fn a_shorter_log_or_another_one_is_refused() {
     // Shorter.
     world.restart(&mut one, &world.old.clone());
     let short = &whole[..whole.len() - 1];
-    let intent = one.keeper.follow(&one.enclave, short).unwrap();
+    let intent = one.keeper.follow(&one.enclave, short, None, Moment(0)).unwrap();
     assert!(intent.writes().is_empty());
     one.carry_out(intent);
     assert_eq!(one.keeper.state(), ServingState::RolledBack);
@@ -335,7 +340,7 @@ fn unreadable_state_is_kept_and_nothing_is_written_over_it() {
     assert_eq!(one.keeper.state(), ServingState::Unreadable);
     let (sealed_by, own) = (world.old.measurement, world.new.measurement);
     let reason = Unreadable::WrongMeasurement { file: first.clone(), sealed_by, own };
-    assert_eq!(one.keeper.status().unreadable, Some(reason.clone()));
+    assert_eq!(one.status().unreadable, Some(reason.clone()));
     assert!(one.keeper.replication_next().is_none());
     assert_eq!(
         AdminRefusal::from(one.keeper.probe(&one.enclave, &one.disk.stored()).unwrap_err()),
@@ -358,7 +363,7 @@ fn unreadable_state_is_kept_and_nothing_is_written_over_it() {
     let renamed = "keyring-00000000000000000007-00000000000000000007.sealed".to_owned();
     one.disk.files.insert(renamed.clone(), bytes);
     world.restart(&mut one, &world.old.clone());
-    let found = one.keeper.status().unreadable;
+    let found = one.status().unreadable;
     assert_eq!(found, Some(Unreadable::Corrupt { file: renamed }));
 
     // Only the witness is damaged: that there is none that opens is not that there is none.
@@ -379,7 +384,7 @@ fn state_of_another_machine_is_named_as_such() {
     two.disk = one.disk.clone();
     world.restart(&mut two, &world.old.clone());
     let (sealed_on, own) = (one.identity().platform, two.identity().platform);
-    let found = two.keeper.status().unreadable;
+    let found = two.status().unreadable;
     assert!(matches!(found, Some(Unreadable::OtherPlatform { sealed_on: on, own: of, .. })
             if on == sealed_on && of == own));
 }
@@ -405,7 +410,7 @@ fn a_keyring_of_another_history_is_unreadable() {
     world.restart(&mut one, &world.old.clone());
     world.feed(&mut one);
     let newest = Generation(0);
-    assert_eq!(one.keeper.status().unreadable, Some(Unreadable::BrokenChain { newest }));
+    assert_eq!(one.status().unreadable, Some(Unreadable::BrokenChain { newest }));
     other.feed(&mut liar);
 }
 
@@ -417,8 +422,8 @@ fn debug_code_never_holds_keys() {
     world.restart_as(&mut one, &world.old.clone(), LaunchMode::Debug);
     world.feed(&mut one);
     assert_eq!(one.keeper.state(), ServingState::Withdrawn);
-    assert!(one.keeper.status().holding.is_none());
-    assert!(one.keeper.status().unreadable.is_none(), "its files were not even tried");
+    assert!(one.status().holding.is_none());
+    assert!(one.status().unreadable.is_none(), "its files were not even tried");
     let refused = one.keeper.create_generation(&one.enclave, order).err();
     assert_eq!(refused, Some(KeeperError::Debug));
     assert_eq!(one.keeper.register(&one.enclave), Err(KeeperError::Debug));
@@ -436,7 +441,7 @@ fn a_draining_keeper_gives_its_keyring_and_no_keys() {
     assert_eq!(refusal(&one, &peer, &newest()), PeerRefusal::NotServing { state });
     let (peer, _) = world.session(&mut two, &mut one);
     let all = PeerRequest::Replicate { newest: Generation(0), count: 1 };
-    assert!(matches!(one.keeper.serve(&peer, &all), PeerResponse::Generations(_)));
+    assert!(matches!(one.serve(&peer, &all), PeerResponse::Generations(_)));
     one.keeper.resume();
     assert_eq!(one.keeper.state(), ServingState::Ready);
 }
@@ -463,7 +468,7 @@ fn orders_for_others_and_orders_that_lapsed_are_not_carried_out() {
 #[test]
 fn the_extra_info_of_oasis_names_the_checksum_and_the_policy() {
     let (_, one, _) = two_holders();
-    let status = one.keeper.status();
+    let status = one.status();
     let bytes = status.extra_info.unwrap().0;
     let signed = heirloom_attest::oasis::SignedInitResponse::decode(&bytes).unwrap();
     let verified = signed.verify(&status.instance).unwrap();

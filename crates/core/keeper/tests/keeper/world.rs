@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
 use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_keeper::handover::DonorSession;
 use heirloom_keeper::handshake::{Handshake, Peer};
 use heirloom_keeper::intent::{Intent, StoredFile};
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper::port::{Platform, StateStore, StoreError};
-use heirloom_model::counter::{Epoch, Generation, LogIndex, Serial};
+use heirloom_model::admin::KeeperStatus;
+use heirloom_model::counter::{Epoch, Generation, LogIndex, Moment, Serial};
 use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::domain::{Challenge, LogPosition};
 use heirloom_model::envelope::Envelope;
@@ -17,7 +19,8 @@ use heirloom_model::evidence::SessionRole;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::policy::Policy;
+use heirloom_model::policy::{HolderRole, Policy};
+use heirloom_model::protocol::{PeerRequest, PeerResponse};
 use heirloom_model::wire;
 use heirloom_registry::network::{Applied, NetworkState};
 use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
@@ -26,9 +29,12 @@ pub(crate) struct World {
     pub(crate) ceremony: Ceremony,
     pub(crate) old: Code,
     pub(crate) new: Code,
+    pub(crate) via: Code,
     pub(crate) application: Code,
     pub(crate) log: Vec<LogEntry>,
     pub(crate) state: NetworkState,
+    /// What the clocks of all machines show.
+    pub(crate) now: Moment,
 }
 
 /// A node: a machine, a disk, and what runs there.
@@ -65,14 +71,16 @@ impl World {
         let ceremony = Ceremony::new(&[7; 32]);
         let state = NetworkState::new(ceremony.network);
         let (old, new) = (Code::named("old", 2), Code::named("new", 3));
-        let application = Code::named("wallet", 1);
-        let mut world = Self { ceremony, old, new, application, log: Vec::new(), state };
+        let (via, application) = (Code::upgrader("via", 1), Code::application("wallet", 1));
+        let (log, now) = (Vec::new(), Moment(1_000_000));
+        let mut world = Self { ceremony, old, new, via, application, log, state, now };
         world.accept(&world.ceremony.root());
         world.accept(&world.ceremony.epoch(Epoch(1)));
         world.accept(&world.ceremony.endorsements());
         world.accept(&world.ceremony.fleet(Serial(1), world.ceremony.nodes(3)));
         world.accept(&world.ceremony.release("old-1", &old).0);
         world.accept(&world.ceremony.release("new-1", &new).0);
+        world.accept(&world.ceremony.release("via-1", &via).0);
         world.publish(1, |_| {});
         world
     }
@@ -129,6 +137,7 @@ impl World {
             verifier: verifier.clone(),
             targets,
             step: None,
+            code: None,
         };
         self.accept(&Envelope::signed(&challenge, [&self.ceremony.agent_key(&verifier)]));
         nonce
@@ -138,14 +147,30 @@ impl World {
     pub(crate) fn node(&self, number: u8, code: &Code) -> Node {
         let host = EmulatedHost::from_seed(&self.ceremony.manufacturer, &[number; 32]);
         let name: NodeId = format!("node-{number}").parse().unwrap();
-        let enclave = launch(&host, code, LaunchMode::Production, 0);
-        let keeper = Keeper::start(self.config(&name), &enclave, &[]).unwrap();
-        Node { name, host, enclave, disk: Disk::default(), keeper }
+        self.seat(&name, &host, code, Disk::default(), 0)
     }
 
-    pub(crate) fn config(&self, node: &NodeId) -> KeeperConfig {
+    /// Another seat of a node: its own disk, the same machine. `start` tells starts apart.
+    pub(crate) fn seat(
+        &self,
+        name: &NodeId,
+        host: &EmulatedHost,
+        code: &Code,
+        disk: Disk,
+        start: u64,
+    ) -> Node {
+        let (name, host) = (name.clone(), host.clone());
+        let enclave = launch(&host, code, LaunchMode::Production, start);
+        let config = self.config(&name, code);
+        let keeper = Keeper::start(config, &enclave, &disk.stored()).unwrap();
+        Node { name, host, enclave, disk, keeper }
+    }
+
+    /// An application is started as if it were a keeper: nothing in it holds.
+    pub(crate) fn config(&self, node: &NodeId, code: &Code) -> KeeperConfig {
+        let role = code.kind.role().unwrap_or(HolderRole::Keeper);
         let (network, domain) = (self.ceremony.network, self.ceremony.domain);
-        KeeperConfig { network, domain, node: node.clone() }
+        KeeperConfig { network, domain, node: node.clone(), role }
     }
 
     /// Stops what runs on a node and starts this code with what is on disk.
@@ -156,7 +181,7 @@ impl World {
     pub(crate) fn restart_as(&self, node: &mut Node, code: &Code, mode: LaunchMode) {
         let generation = u64::try_from(self.log.len()).unwrap();
         node.enclave = launch(&node.host, code, mode, generation);
-        let config = self.config(&node.name);
+        let config = self.config(&node.name, code);
         node.keeper = Keeper::start(config, &node.enclave, &node.disk.stored()).unwrap();
     }
 
@@ -164,7 +189,8 @@ impl World {
     pub(crate) fn feed(&self, node: &mut Node) {
         let LogIndex(seen) = node.keeper.position().length;
         let rest = self.log[usize::try_from(seen).unwrap()..].to_vec();
-        let intent = node.keeper.follow(&node.enclave, &rest).unwrap();
+        let ticket = node.keeper.attend(self.now);
+        let intent = node.keeper.follow(&node.enclave, &rest, Some(ticket), self.now).unwrap();
         let position: LogPosition = node.carry_out(intent);
         assert_eq!(position, self.state.position());
     }
@@ -172,6 +198,16 @@ impl World {
     /// A session between two nodes: how the second sees the first, and the first the second.
     pub(crate) fn session(&self, from: &mut Node, to: &mut Node) -> (Peer, Peer) {
         let exporter = sha256(&[from.name.as_str().as_bytes(), to.name.as_str().as_bytes()]);
+        self.session_over(from, to, exporter)
+    }
+
+    /// As [`Self::session`], over a channel of its own.
+    pub(crate) fn session_over(
+        &self,
+        from: &mut Node,
+        to: &mut Node,
+        exporter: [u8; 32],
+    ) -> (Peer, Peer) {
         let side = |node: &Node, role, nonce: u8| {
             let key = node.keeper.instance().public_key();
             let (network, domain) = (self.ceremony.network, self.ceremony.domain);
@@ -216,13 +252,12 @@ impl World {
         from: &mut Node,
         to: &mut Node,
     ) -> Result<Vec<u8>, KeeperError> {
-        use heirloom_model::protocol::{PeerRequest, PeerResponse};
         let (initiator, responder) = self.session(to, from);
         let request = PeerRequest::ReplicateProposed { order };
-        let sent = match from.keeper.serve(&initiator, &request) {
+        let sent = match from.serve(&initiator, &request) {
             PeerResponse::Generations(sent) => sent,
             PeerResponse::Refused(refusal) => panic!("{refusal}"),
-            PeerResponse::Key(_) => panic!("another answer"),
+            PeerResponse::Key(_) | PeerResponse::HandoverChallenge(_) => panic!("another answer"),
         };
         let intent = to.keeper.accept_proposed(&to.enclave, &responder, order, &sent[0])?;
         Ok(to.carry_out(intent))
@@ -231,12 +266,10 @@ impl World {
     /// Node `to` receives everything that it misses from node `from`, and says how often it
     /// asked.
     pub(crate) fn replicate(&self, from: &mut Node, to: &mut Node) -> usize {
-        use heirloom_model::protocol::PeerResponse;
         let (initiator, responder) = self.session(to, from);
         let mut asked = 0;
         while let Some(request) = to.keeper.replication_next() {
-            let PeerResponse::Generations(sent) = from.keeper.serve(&initiator, &request.message())
-            else {
+            let PeerResponse::Generations(sent) = from.serve(&initiator, &request.message()) else {
                 panic!("the donor refuses")
             };
             let intent = to.keeper.accept_generations(&to.enclave, &responder, &sent).unwrap();
@@ -252,6 +285,26 @@ impl Node {
     pub(crate) fn carry_out<T>(&mut self, intent: Intent<T>) -> T {
         let receipt = intent.persist(&mut self.disk).unwrap();
         self.keeper.complete(intent, receipt)
+    }
+
+    /// What it says about itself at the latest moment that it was told.
+    pub(crate) fn status(&self) -> KeeperStatus {
+        self.keeper.status(Moment(0))
+    }
+
+    /// Answers at the latest moment that it was told.
+    pub(crate) fn serve(&self, peer: &Peer, request: &PeerRequest) -> PeerResponse {
+        self.keeper.serve(peer, request, Moment(0))
+    }
+
+    /// Answers in a session that may hand over, at the latest moment that it was told.
+    pub(crate) fn converse(
+        &self,
+        peer: &Peer,
+        session: &mut DonorSession,
+        request: &PeerRequest,
+    ) -> PeerResponse {
+        self.keeper.converse(&self.enclave, peer, session, request, Moment(0))
     }
 
     pub(crate) fn identity(&self) -> heirloom_keeper::port::PlatformIdentity {
