@@ -26,6 +26,10 @@ pub(crate) enum Command {
     /// Show holders, proofs and failure domains, and whether the keyring survives
     Show(Show),
     /// Ask every holder of a domain for a proof now, and show what they answer
+    ///
+    /// A challenge is a statement of one agent: run this where the key of an agent is. Nothing is
+    /// changed on any node. The exit code is that of `custody show`, counting only answers to this
+    /// challenge.
     Prove(custody_prove::Args),
 }
 

@@ -15,10 +15,6 @@ use crate::ledger::{Access, Ledger, LogArgs};
 use crate::output::{self, Report};
 
 /// Who asks, and for how long to wait.
-///
-/// A challenge is a statement of one agent: run this where the key of an agent is. Nothing is
-/// changed on any node. The exit code is that of `heirloom custody show`, counting only answers
-/// to this challenge.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The node whose agent asks

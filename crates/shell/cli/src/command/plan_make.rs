@@ -96,7 +96,7 @@ pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
         ("steps", format!("{}, and {} on the way back", report.steps, report.rollback_steps)),
         ("no return", format!("from step {}", plan.point_of_no_return)),
         ("downtime", report.downtime.to_string()),
-        ("holders", format!("at least {} proven outside every wave", report.need)),
+        ("holders", format!("at least {} proven {}", report.need, outside(report))),
     ]);
     for wave in &waves {
         rows.push(("wave", wave.join(" ")));
@@ -121,6 +121,11 @@ pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
         "notes": report.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     (json, table(&rows))
+}
+
+/// Where the holders are that remain.
+fn outside(report: &PlanReport) -> &'static str {
+    if report.waves.is_empty() { "at every moment" } else { "outside every wave" }
 }
 
 fn refused(error: &PlanError) -> Diagnostic {

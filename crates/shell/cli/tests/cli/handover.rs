@@ -251,6 +251,25 @@ fn suspensions_and_activations_are_shown_with_their_cause() {
 }
 
 #[test]
+fn the_next_policy_of_a_handover_has_no_mistake() {
+    let network = Network::exclusive(1);
+    let (log, policy) = (network.log(), network.policy(2));
+    let (place, ceremony) = network.release();
+    let write = |name: &str, policy| {
+        place.write(name, &heirloom_model::wire::encode(&ceremony.policy(policy)));
+    };
+    write("good", &policy);
+    let linted = place.json(&format!("policy lint good {log}"));
+    assert_eq!(linted["sound"], true, "{linted}");
+    let mut crowded = policy.clone();
+    crowded.holders_min = 2;
+    write("crowded", &crowded);
+    let ended = place.run(&format!("--json policy lint crowded {log}"));
+    assert_eq!(ended.exit, 3, "{}", ended.out);
+    assert!(ended.out.contains("\"L-405\""), "{}", ended.out);
+}
+
+#[test]
 fn a_fleet_that_is_too_small_for_its_policy_is_published_with_a_warning() {
     let network = Network::new();
     let log = network.log();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::world::Place;
+use crate::world::{self, Place};
 
 fn document(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/reference").join(name)
@@ -70,12 +70,9 @@ fn a_wrong_command_line_is_a_usage_error_with_a_suggestion() {
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     use std::process::{Command, Stdio};
-    let mut child = Command::new(env!("CARGO_BIN_EXE_heirloom"))
-        .args(["reference", "cli"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
+    command.args(["reference", "cli"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = world::start(&mut command);
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(0));

@@ -5,10 +5,8 @@ use std::process::{Command, Stdio};
 
 use heirloom_model::plan::{Action, Gate, Plan};
 use heirloom_model::wire;
-use heirloom_registry::port::LogStore as _;
-use heirloom_store::log_file::LogFile;
 
-use crate::world::Network;
+use crate::world::{self, Network};
 
 #[test]
 fn custody_says_whether_the_keyring_survives() {
@@ -111,10 +109,7 @@ fn a_plan_with_faults_is_found_and_not_approved() {
     for step in plan.steps.iter_mut().filter(|step| matches!(step.action, Action::Stop(_))) {
         step.gates.retain(|gate| !matches!(gate, Gate::Proven { .. }));
     }
-    let (file, _) = LogFile::open(&place.path("log")).unwrap();
-    let position = file.head().unwrap().length;
-    file.append(position, &wire::encode(&ceremony.proposal(&plan))).unwrap();
-    drop(file);
+    place.append(&ceremony.proposal(&plan));
     let digest = plan.digest();
     let checked = place.run(&format!("--json plan check {digest} {log}"));
     assert_eq!(checked.exit, 3, "{}{}", checked.out, checked.err);
@@ -148,20 +143,21 @@ fn ctrl_c_detaches_from_an_upgrade_and_stops_nothing() {
     let (place, _) = network.release();
     place.ok(&format!("upgrade start --to keeper-2.0.0 --key operator-1.key {log}"));
     let before = place.read("log");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_heirloom"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
+    command
         .args(format!("upgrade watch {log}").split_whitespace())
         .current_dir(place.path(""))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let mut child = world::start(&mut command);
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     // The first line says what is awaited; from then on Ctrl-C is handled.
     said.read_line(&mut line).unwrap();
     assert!(line.contains("waiting for approval"), "{line}");
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let mut command = Command::new("kill");
+    let sent = world::start(command.args(["-INT", &child.id().to_string()])).wait().unwrap();
     assert!(sent.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut rest = String::new();

@@ -1,9 +1,11 @@
 //! Directories to work in, and a log of a whole network.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock};
 
 use heirloom_emulated::bundle::Bundle;
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
@@ -43,6 +45,16 @@ pub(crate) struct Ended {
     pub(crate) exit: i32,
     pub(crate) out: String,
     pub(crate) err: String,
+}
+
+/// A process that is being started has every open file of this one for a moment, with its locks.
+/// So nobody starts a process while somebody has a log open.
+static OPEN: RwLock<()> = RwLock::new(());
+
+/// Starts a process.
+pub(crate) fn start(command: &mut Command) -> Child {
+    let _alone = OPEN.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap()
 }
 
 /// A directory to work in.
@@ -88,13 +100,15 @@ impl Place {
 
     /// Runs a command; words are separated by blanks.
     pub(crate) fn run(&self, words: &str) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_heirloom"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
+        command
             .args(words.split_whitespace())
             .current_dir(self.0.path())
             .env_clear()
             .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let output = start(&mut command).wait_with_output().unwrap();
         Ended {
             exit: output.status.code().expect("it ended by itself"),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -126,6 +140,20 @@ impl Place {
         assert_eq!(ended.out, "", "{said}");
         assert!(before == self.content(), "something was changed by {said}");
         ended.err
+    }
+
+    /// Begins the log in `log`.
+    fn begin_log(&self) {
+        let _open = OPEN.read().unwrap_or_else(PoisonError::into_inner);
+        LogFile::create(&self.path("log")).unwrap();
+    }
+
+    /// Appends a statement to `log`, whatever it says. Returns the end of the log.
+    pub(crate) fn append(&self, envelope: &Envelope) -> LogPosition {
+        let _open = OPEN.read().unwrap_or_else(PoisonError::into_inner);
+        let (log, _) = LogFile::open(&self.path("log")).unwrap();
+        let end = log.head().unwrap().length;
+        log.append(end, &wire::encode(envelope)).unwrap()
     }
 
     /// Every file and its bytes.
@@ -177,7 +205,7 @@ pub(crate) fn domain() -> String {
 pub(crate) struct Network {
     pub(crate) place: Place,
     pub(crate) ceremony: Ceremony,
-    log: LogFile,
+    end: Cell<LogPosition>,
     old: Code,
     pub(crate) new: Code,
     upgrader: Code,
@@ -231,7 +259,8 @@ impl Network {
     /// Keys, and an empty log.
     fn empty() -> Self {
         let place = Place::new();
-        let log = LogFile::create(&place.path("log")).unwrap();
+        place.begin_log();
+        let end = Cell::new(LogPosition::START);
         let ceremony = Ceremony::new(&[7; 32]);
         for (number, key) in (1..).zip(&ceremony.operator_keys) {
             place.key(&format!("operator-{number}.key"), key);
@@ -241,7 +270,7 @@ impl Network {
         }
         let (old, new) = (Code::named("keeper 1", 1), Code::named("keeper 2", 2));
         let upgrader = Code::upgrader("upgrader 1", 1);
-        let network = Self { place, ceremony, log, old, new, upgrader, size: 4, exclusive: false };
+        let network = Self { place, ceremony, end, old, new, upgrader, size: 4, exclusive: false };
         for node in network.nodes() {
             network.place.key(&format!("{node}.key"), &network.ceremony.agent_key(&node));
         }
@@ -349,11 +378,11 @@ impl Network {
     }
 
     fn position(&self) -> LogPosition {
-        self.log.head().unwrap()
+        self.end.get()
     }
 
     fn append(&self, envelope: &Envelope) {
-        self.log.append(self.position().length, &wire::encode(envelope)).unwrap();
+        self.end.set(self.place.append(envelope));
     }
 
     /// Appends a statement of the keeper on a node, with evidence.
