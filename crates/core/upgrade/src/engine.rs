@@ -133,14 +133,15 @@ pub fn is_done(
         Action::Activate(placement) => {
             status(placement).is_some_and(|status| is_active(situation, plan, step, status))
         }
-        Action::Forget(placement) => match status(placement) {
-            Some(status) => guard::gave_up(status),
-            // A seat without a process and without a file has nothing to give up.
-            None => {
-                !observed.exists(&placement.measurement)
-                    && !observed.live.contains(&placement.measurement)
+        Action::Forget(placement) => {
+            // What has no file and holds nothing has nothing to give up.
+            let code = &placement.measurement;
+            let sealed = observed.live.contains(code);
+            match status(placement) {
+                Some(status) => guard::gave_up(status) || (status.holding.is_none() && !sealed),
+                None => !observed.exists(code) && !sealed,
             }
-        },
+        }
         Action::Preserve(measurement) => observed.quarantined.contains(measurement),
         Action::Reseal(placement) => {
             status(placement).is_some_and(|status| status.sealing == SealingAge::Current)
