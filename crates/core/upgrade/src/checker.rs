@@ -273,7 +273,7 @@ faults! {
     ForgottenEarly { needed: u32 = "What the policy demands.", };
     "F-707" "an activation has to follow a suspension at once, with nothing in between"
     Interposed;
-    "F-708" "{node} is left with live state or a process of {code}"
+    "F-708" "{node} is left with a process, live state or a carried copy of {code}"
     LeftBehind { node: NodeId = "The node.", code: Measurement = "The code.", };
     "F-709" "the point of no return is step {found}, and the way back is open until step {expected}"
     WrongNoReturn {

@@ -268,7 +268,7 @@ fn a_stop_without_fresh_proofs_of_others_is_found() {
             Gate::Proven { since, .. } => Some(since.0 as usize),
             _ => None,
         });
-        let Action::Verify { targets, need } = &mut plan.steps[asked.unwrap()].action else {
+        let Action::Verify { targets, need, .. } = &mut plan.steps[asked.unwrap()].action else {
             panic!()
         };
         targets.remove(0);
@@ -351,7 +351,7 @@ fn steps_out_of_order_are_found() {
     // Started over sealed state of other code.
     assert_found("F-301", |plan| {
         let place = in_wave(plan, 1, "quarantine")[0];
-        plan.steps[place].action = Action::Drain;
+        plan.steps[place].action = Action::Drain(plan.from);
     });
     assert_found("F-304", |plan| {
         let place = in_wave(plan, 1, "start")[0];
@@ -418,7 +418,7 @@ fn two_verifiers_of_one_operator_are_a_warning_where_the_fleet_has_others() {
         .enumerate()
         .filter(|(_, step)| step.wave == 1)
         .filter(|(_, step)| {
-            matches!(&step.action, Action::Verify { need, targets }
+            matches!(&step.action, Action::Verify { need, targets, .. }
                 if *need == 3 && targets.len() == 3)
         })
         .map(|(place, _)| place)

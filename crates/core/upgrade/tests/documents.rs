@@ -4,14 +4,17 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{NEW, OLD, apart, policy, release, request};
+use common::{
+    NEW, OLD, VIA, apart, carried, handover, policy, release, relocation, request, resealing, rule,
+    upgrader,
+};
 use heirloom_attest::result::AnchorClass;
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{AnchorId, PlanDigest};
 use heirloom_model::identifier::{FailureDomain, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave};
 use heirloom_model::policy::{
-    ApplicationRule, HolderRule, KeyScope, PlatformRule, Policy, TcbLevel,
+    ApplicationRule, HolderRole, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
 };
 use heirloom_upgrade::calendar::{Expiring, Verdict, calendar_from};
 use heirloom_upgrade::checker::Severity;
@@ -30,9 +33,9 @@ fn every_step_says_which_copies_exist() {
     assert_eq!(told.steps[0].before, all_old);
     // In the middle: two new holders, two old ones, and two quarantined copies.
     let second = told.steps.iter().find(|row| row.wave == 2).unwrap();
-    let middle = Copies { old: 2, new: 2, unproven: 0, sealed: 2, failure_domains: 4 };
+    let middle = Copies { old: 2, new: 2, sealed: 2, failure_domains: 4, ..Copies::default() };
     assert_eq!(second.before, middle);
-    let end = Copies { old: 0, new: 4, unproven: 0, sealed: 4, failure_domains: 4 };
+    let end = Copies { new: 4, sealed: 4, failure_domains: 4, ..Copies::default() };
     assert_eq!(told.steps.last().unwrap().after, end);
     // Never fewer failure domains than promised, and each row continues the one before.
     for pair in told.steps.windows(2) {
@@ -117,10 +120,6 @@ fn the_calendar_finds_what_ends_before_the_plan() {
 
 const APPLICATION: Measurement = Measurement::Sgx(MrEnclave::new([7; 32]));
 
-fn rule(measurement: Measurement, gives_to: &[Measurement]) -> HolderRule {
-    HolderRule { measurement, security_version: SecurityVersion(1), gives_to: gives_to.to_vec() }
-}
-
 fn application(measurement: Measurement) -> ApplicationRule {
     ApplicationRule {
         application: "wallet".parse().expect("a name"),
@@ -153,6 +152,7 @@ fn judge(policy: &Policy) -> Vec<LintFinding> {
     let releases = [
         release("keeper-1.0.0", OLD, 1),
         release("keeper-2.0.0", NEW, 2),
+        upgrader(),
         release("wallet-1.0.0", APPLICATION, 1),
     ];
     let domains: Vec<FailureDomain> =
@@ -227,4 +227,128 @@ fn a_policy_that_completes_a_plan_may_withdraw_the_old_code() {
     policy.completes = Some(PlanDigest::new([1; 32]));
     let found = judge(&policy);
     assert!(!found.iter().any(|found| matches!(found, LintFinding::WithdrawnWithoutPlan(_))));
+}
+
+/// A sound policy for a handover.
+fn carrying() -> Policy {
+    let mut policy = before();
+    policy.serial = Serial(4);
+    policy.holders = vec![rule(OLD, &[VIA]), rule(NEW, &[]), rule(VIA, &[NEW])];
+    policy
+}
+
+/// As above, for what only a handover needs. Each row names everything that is found.
+#[test]
+fn each_mistake_about_upgraders_is_found_by_its_code() {
+    assert_eq!(judge(&carrying()), Vec::new());
+    let rows: Vec<(&[&str], Change)> = vec![
+        (&["L-210"], |policy| policy.holders[0].gives_to = vec![NEW]),
+        (&["L-210"], |policy| policy.holders[2].gives_to.clear()),
+        (&["L-211"], |policy| {
+            policy.holders[0].gives_to = vec![NEW, VIA];
+            policy.holders[1].gives_to = vec![OLD];
+        }),
+        (&["L-209"], |policy| policy.holders[2].role = HolderRole::Keeper),
+        (&["L-405"], |policy| policy.sharing = Sharing::Exclusive),
+        (&["L-406"], |policy| policy.forget_after_epochs = 0),
+    ];
+    for (expected, change) in rows {
+        let mut policy = carrying();
+        change(&mut policy);
+        let codes: BTreeSet<&str> = judge(&policy).iter().map(LintFinding::code).collect();
+        let missing: Vec<_> = expected.iter().filter(|code| !codes.contains(*code)).collect();
+        assert!(missing.is_empty(), "expected {expected:?}, found {codes:?}");
+    }
+    // One holder is what an exclusive domain has.
+    let mut alone = carrying();
+    (alone.sharing, alone.holders_min) = (Sharing::Exclusive, 1);
+    let codes: Vec<&str> = judge(&alone).iter().map(LintFinding::code).collect();
+    assert_eq!(codes, ["L-403"]);
+    let severe = |finding: &LintFinding| finding.severity() == Severity::Error;
+    let mut policy = carrying();
+    policy.forget_after_epochs = 0;
+    assert!(!judge(&policy).iter().any(severe), "a short delay is weak, and works");
+}
+
+#[test]
+fn every_copy_of_a_handover_is_told() {
+    let fleet = carried(1, Sharing::Exclusive, 1);
+    let (plan, _) = plan_from(&handover(None), &fleet).unwrap();
+    let told = explain_from(&plan, &fleet, Some(600));
+    let one = Copies { failure_domains: 1, ..Copies::default() };
+    let after = |step: usize| told.steps[step].after;
+    assert_eq!(told.steps[0].before, Copies { old: 1, ..one });
+    // Received, then unsealed, by the upgrader and by the new keeper.
+    assert_eq!(after(4), Copies { old: 1, unproven: 1, ..one });
+    assert_eq!(after(5), Copies { old: 1, carried: 1, ..one });
+    assert_eq!(after(8), Copies { old: 1, carried: 1, unproven: 1, ..one });
+    assert_eq!(after(9), Copies { old: 1, carried: 1, new: 1, ..one });
+    assert_eq!(after(13), Copies { carried: 1, new: 1, sealed: 1, ..one });
+    assert_eq!(after(17), Copies { new: 1, sealed: 1, ..one });
+    assert_eq!(told.steps.last().unwrap().after, Copies { new: 1, sealed: 1, ..one });
+    assert!(told.waves.is_empty());
+    for detail in [Detail::Outline, Detail::Everything] {
+        let text = render(&told, detail, |time| format!("second {time}"));
+        for expected in [
+            "handover upgrade of domain",
+            "by way of upgrader-1.0.0",
+            "whichever copy is given up",
+            "nobody answers from step 11 to step 12",
+            "the old keeper on node-00000 hands the keyring over to the upgrader here",
+            "the upgrader on node-00000 hands the keyring over to the new keeper here",
+            "the old keeper says that it serves no more",
+            "the new keeper says that it is the active holder from now on",
+            "the upgrader gives up its copy",
+            "2 epochs passed since step 12 was done",
+            "ask for proof by the upgrader, 1 of: node-00000",
+            "release upgrader-1.0.0",
+            "1 old + 1 carried + 1 new proven in 1 domains",
+            "! one proven holder in another seat is enough for this plan",
+            "! all holders share one host",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+        assert!(!text.contains("wave"), "nothing changes in waves:\n{text}");
+    }
+}
+
+#[test]
+fn a_move_and_a_reseal_are_told_as_what_they_are() {
+    let fleet = carried(2, Sharing::Exclusive, 1);
+    let (plan, _) = plan_from(&relocation(), &fleet).unwrap();
+    let told = explain_from(&plan, &fleet, None);
+    assert!(told.summary[0].starts_with("move of domain"), "{:?}", told.summary);
+    let one = Copies { failure_domains: 1, ..Copies::default() };
+    assert_eq!(told.steps[0].before, Copies { old: 1, ..one });
+    assert_eq!(told.steps[2].after, Copies { old: 1, new: 1, failure_domains: 2, ..one });
+    assert_eq!(told.steps.last().unwrap().after, Copies { new: 1, sealed: 1, ..one });
+    let (plan, _) = plan_from(&resealing(), &fleet).unwrap();
+    let told = explain_from(&plan, &fleet, None);
+    assert!(told.summary[0].contains("again on node-00000"), "{:?}", told.summary);
+    assert_eq!(told.steps.last().unwrap().after, Copies { old: 1, sealed: 1, ..one });
+    assert_eq!(told.diversity.nodes, 1, "the other node has nothing to do with it");
+}
+
+#[test]
+fn the_calendar_of_a_handover_has_the_upgraders_release() {
+    let mut fleet = carried(1, Sharing::Exclusive, 1);
+    let (plan, _) = plan_from(&handover(None), &fleet).unwrap();
+    let release = |name: &str, fleet: &heirloom_upgrade::inventory::Inventory| {
+        let entries = calendar_from(&plan, fleet, Some(600));
+        let named = |entry: &&heirloom_upgrade::calendar::Entry| {
+            matches!(&entry.what, Expiring::Release(found, _) if found.as_str() == name)
+        };
+        entries.iter().find(named).map(|entry| entry.verdict)
+    };
+    for name in ["keeper-1.0.0", "upgrader-1.0.0", "keeper-2.0.0"] {
+        assert_eq!(release(name, &fleet), Some(Verdict::Outlives), "{name}");
+    }
+    let carrier = plan.via.unwrap().release;
+    fleet.releases.get_mut(&carrier).unwrap().not_after = Time(7_599);
+    assert_eq!(release("upgrader-1.0.0", &fleet), Some(Verdict::TooEarly));
+    // A reseal names one release, once.
+    let (plan, _) = plan_from(&resealing(), &fleet).unwrap();
+    let entries = calendar_from(&plan, &fleet, None);
+    let releases = entries.iter().filter(|entry| matches!(entry.what, Expiring::Release(..)));
+    assert_eq!(releases.count(), 1);
 }

@@ -195,13 +195,13 @@ fn walk(line: &Line<'_>, report: &mut Report) -> Option<Vec<World>> {
         check_switch(step, before, report);
         check_given_up(line, step, (&world, &standing), taken, report);
         check_donor(step, &standing, report);
+        if stops_holder(step, &world) {
+            taken = Some(step.id);
+        }
         if let Err(needed) = world.run(step) {
             let node = step.node.clone();
             report.step(step.id, Fault::Unexpected { node, needed });
             return None;
-        }
-        if matches!(step.action, Action::Stop(_)) {
-            taken = Some(step.id);
         }
         standing.follow(step, &world);
         worlds.push(world.clone());
@@ -209,6 +209,12 @@ fn walk(line: &Line<'_>, report: &mut Report) -> Option<Vec<World>> {
     }
     check_end(line, &world, &standing, taken, report);
     Some(worlds)
+}
+
+/// Whether a step stops an instance that has the keyring.
+fn stops_holder(step: &Step, world: &World) -> bool {
+    matches!(&step.action, Action::Stop(at)
+        if world.has_keys(&Seat::new(&step.node, &at.measurement)))
 }
 
 /// Between the two statements nobody answers, so nothing else happens in between.
@@ -301,7 +307,8 @@ fn check_end(
     if !late || !world.is_installed(heir) || !world.answers(heir) || !resealed {
         report.plan(Fault::NotUpgraded { node });
     }
-    for seat in world.seats().filter(|seat| seat != heir) {
+    let others = world.seats().filter(|seat| seat != heir);
+    for seat in others.chain(world.carried()).collect::<BTreeSet<_>>() {
         report.plan(Fault::LeftBehind { node: seat.node, code: seat.measurement });
     }
     let names = plan.steps.iter().filter(|step| matches!(step.action, Action::HandOver { .. }));

@@ -1,5 +1,7 @@
 //! Aborts a plan in one line at every step before its point of no return, and walks back.
 
+use std::collections::BTreeSet;
+
 use heirloom_custody::holding::Seat;
 use heirloom_model::plan::{Action, Placement, RollbackStep, Step, StepId};
 
@@ -71,8 +73,17 @@ fn walk(line: &Line<'_>, aborted_at: StepId, mut world: World, report: &mut Repo
         report.step(aborted_at, Fault::NoWayBack { node: old.node.clone() });
         return false;
     }
-    if let Some(seat) = world.holders().into_iter().find(|seat| seat != old) {
-        let (node, code) = (seat.node, seat.measurement);
+    // Beside the old one every seat is as it was: those of the plan are gone, and a target that
+    // runs, runs without the keyring again.
+    let (found, expected): (BTreeSet<Seat>, BTreeSet<Seat>) =
+        (world.seats().collect(), line.before.seats().collect());
+    if let Some(seat) = expected.difference(&found).next() {
+        report.step(aborted_at, Fault::NoWayBack { node: seat.node.clone() });
+        return false;
+    }
+    let extra = found.difference(&expected).next().cloned();
+    let holder = || world.holders().into_iter().find(|seat| seat != old);
+    if let Some(Seat { node, measurement: code }) = extra.or_else(holder).or_else(|| world.carried()) {
         report.step(aborted_at, Fault::LeftBehind { node, code });
         return false;
     }

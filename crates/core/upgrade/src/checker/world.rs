@@ -116,6 +116,15 @@ impl World {
         self.seats().filter(|seat| self.has_keys(seat)).collect()
     }
 
+    /// A copy that an upgrader still has, in whatever form.
+    pub(super) fn carried(&self) -> Option<Seat> {
+        let carrier = self.carrier?;
+        let kept = |site: &Site| site.quarantined.get(&carrier) == Some(&Keys::Present);
+        let site = self.sites.iter().find(|(_, site)| kept(site));
+        let quarantined = site.map(|(node, _)| Seat::new(node, &carrier));
+        quarantined.or_else(|| self.holders().into_iter().find(|seat| seat.measurement == carrier))
+    }
+
     /// Seats with a process or live state.
     pub(super) fn seats(&self) -> impl Iterator<Item = Seat> {
         self.sites.iter().flat_map(|(node, site)| {

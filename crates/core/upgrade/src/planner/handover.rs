@@ -312,7 +312,8 @@ impl<'i> Line<'i> {
     ) {
         let Ground { from, to, .. } = self.ground;
         let again = self.ask(node, node, &to);
-        let proof = self.proofs(&[&again]);
+        let mut proof = self.proofs(&[&again]);
+        proof.extend(self.ask_beside(node));
         self.step(node, Action::Quarantine(from.measurement), proof.clone());
         let mut gates = proof.clone();
         let epochs = self.inventory.policy.forget_after_epochs;
@@ -333,8 +334,8 @@ impl<'i> Line<'i> {
         let proofs = self.ask_back(node, undo.carrier);
         self.back(node, undo.newcomer, Action::Stop(to), proofs.clone());
         self.back(node, undo.newcomer, Action::Quarantine(to.measurement), Vec::new());
-        self.back(node, undo.taken, Action::Forget(via), proofs.clone());
-        self.back(node, undo.carrier, Action::Stop(via), proofs);
+        self.back(node, undo.taken, Action::Forget(via), proofs);
+        self.back(node, undo.carrier, Action::Stop(via), Vec::new());
         self.back(node, undo.carrier, Action::Quarantine(via.measurement), Vec::new());
     }
 
@@ -382,7 +383,8 @@ impl<'i> Line<'i> {
         proofs.extend(beside);
         let switch = self.switch((old, new), proofs);
         let again = self.ask(old, new, &at);
-        let proof = self.proofs(&[&again]);
+        let mut proof = self.proofs(&[&again]);
+        proof.extend(self.ask_beside(old));
         self.step(old, Action::Quarantine(at.measurement), proof);
 
         self.switch_back(old, &switch);
