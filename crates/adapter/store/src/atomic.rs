@@ -1,7 +1,7 @@
 //! Files that are replaced as a whole, and moves that never overwrite.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -135,17 +135,6 @@ pub fn copy_directory(
     Ok(())
 }
 
-/// Removes a file, if it is there, so that it does not come back after a power failure.
-pub fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(StoreError::from_io("remove", path, &error))
-        }
-        // One that is gone may have gone a moment before the power did.
-        Ok(()) | Err(_) => sync_parent(path),
-    }
-}
-
 /// Makes the names in a directory durable: what was created, moved and removed in it.
 pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     let opened = File::open(directory).context("open", directory)?;
@@ -264,18 +253,18 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_and_a_move_may_be_repeated_or_say_why_not() {
+    fn a_move_never_overwrites_and_says_why_it_did_not_happen() {
         let directory = tempfile::tempdir().unwrap();
         let (one, two) = (directory.path().join("one"), directory.path().join("two"));
         write(&one, b"1").unwrap();
         write(&two, b"2").unwrap();
         assert_eq!(move_to(&one, &two), Err(StoreError::Exists { path: two.clone() }));
-        remove(&two).unwrap();
-        remove(&two).unwrap();
+        fs::remove_file(&two).unwrap();
+        sync_directory(directory.path()).unwrap();
         move_to(&one, &two).unwrap();
         assert_eq!(move_to(&one, &two), Err(StoreError::Missing { path: one.clone() }));
         assert_eq!(read(&two, 1), Ok(b"1".to_vec()));
-        assert!(remove(&directory.path().join("absent/one")).is_err());
+        assert!(sync_directory(&directory.path().join("absent")).is_err());
     }
 
     #[test]

@@ -27,7 +27,9 @@ impl Service {
 
     /// Whether everything is held, or why nothing can be received.
     fn is_received(&self) -> Result<Option<()>, AdminRefusal> {
-        match self.keeper().state_at(clock::now()) {
+        // The lock is not held any longer than for this look.
+        let state = self.keeper().state_at(clock::now());
+        match state {
             state if state.holds() => Ok(Some(())),
             ServingState::Empty | ServingState::Replicating => Ok(None),
             state => Err(self.stuck(state)),

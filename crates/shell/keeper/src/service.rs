@@ -111,7 +111,7 @@ impl Service {
     /// Whether keys that were derived a moment ago may still leave. In an exclusive domain they
     /// may not once this instance has suspended itself, or has not been attended for too long:
     /// another one may be serving.
-    pub(crate) fn may_send_keys(&self) -> bool {
+    pub fn may_send_keys(&self) -> bool {
         let keeper = self.keeper();
         let domain = keeper.config().domain;
         let policy = keeper.network().policy(&domain);

@@ -254,8 +254,11 @@ fn a_keyring_goes_from_old_by_way_of_an_upgrader_to_new() {
     assert_eq!(scene.refusal(&scene.via), format!("{refused}carrying"));
     assert_eq!(scene.refusal(&scene.new), format!("{refused}standby"));
 
+    let may_send = |seat: &Node| seat.running.as_ref().unwrap().service().may_send_keys();
+    assert!(may_send(&scene.old) && !may_send(&scene.via) && !may_send(&scene.new));
     let suspension = scene.old.statement(&AdminRequest::Suspend(scene.at(SUSPEND)));
     // From this moment on, although the log knows nothing of it.
+    assert!(!may_send(&scene.old), "not even what was derived before");
     assert_eq!(scene.refusal(&scene.old), format!("{refused}suspended"));
     scene.world.accept_bytes(&suspension);
     scene.finish(SUSPEND);
