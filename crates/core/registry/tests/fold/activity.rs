@@ -567,3 +567,42 @@ fn a_node_that_left_the_fleet_activates_nobody() {
     left(&mut world, &second(), &activation);
     left(&mut world, &first(), &suspension);
 }
+
+/// The same code on another machine: the log, not the machine, says which one is active.
+#[test]
+fn a_move_activates_the_same_code_on_another_node() {
+    let mut world = World::served();
+    let mut plan = world.handover();
+    (plan.to, plan.via) = (plan.from, None);
+    plan.nodes = vec![name("n1"), name("n2")];
+    let from = plan.from;
+    plan.steps.truncate(4);
+    plan.steps[0].node = name("n2");
+    plan.steps[0].action = Action::HandOver { from_node: name("n1"), from, to: from };
+    plan.steps[1].action = Action::Suspend(from);
+    plan.steps[2].node = name("n2");
+    plan.steps[2].action = Action::Activate(from);
+    plan.steps[3].action = Action::Stop(from);
+    for (step, before) in [(2, 1), (3, 2)] {
+        plan.steps[step].gates = vec![Gate::Done(StepId(before))];
+    }
+    plan.rollback.clear();
+    plan.point_of_no_return = StepId(2);
+    world.accept(&world.proposal(&plan));
+    world.accept(&signed(&world.approval(&plan), Role::Operator));
+    world.finish_of(&plan, 0, "n2");
+    let at = |step| PlanStep { plan: plan.digest(), step: StepId(step) };
+    let mut suspension = world.suspension("n1");
+    suspension.step = at(1);
+    world.accept(&first().attest(&suspension));
+    world.finish_of(&plan, 1, "n1");
+    let activation = world.activation("n2", ActivationCause::Planned(at(2)));
+    let back = world.activation("n1", ActivationCause::Planned(at(2)));
+    assert_eq!(world.code(&second().attest(&back)), "wrong-step", "the old node");
+    let moved = Instance::new("n2", OLD);
+    world.accept(&moved.attest(&activation));
+    world.finish_of(&plan, 2, "n2");
+    assert!(world.is_active(&moved));
+    let old = world.activation("n1", ActivationCause::Restarted);
+    assert_eq!(world.code(&second().attest(&old)), "other-seat", "the old node comes back");
+}
