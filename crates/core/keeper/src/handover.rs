@@ -16,7 +16,7 @@
 use std::ops::Deref;
 
 use heirloom_attest::local::{LocalError, appraise_local};
-use heirloom_model::counter::{Epoch, SecurityVersion, Time};
+use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Time};
 use heirloom_model::digest::{AuthorisationDigest, ChannelDigest, PlanDigest, ReleaseDigest};
 use heirloom_model::domain::PlanStep;
 use heirloom_model::evidence::{LocalReport, ReportData, SessionRole};
@@ -298,7 +298,7 @@ pub(crate) enum Answer {
     /// Nobody answered yet.
     Awaited,
     /// The receiver answered with this, and it was verified.
-    Given(Option<LocalReport>),
+    Given(Option<Box<LocalReport>>),
     /// Somebody answered with something else: whatever comes now is no answer any more.
     Spent,
 }
@@ -529,11 +529,7 @@ pub(crate) fn expect_report(
 
 impl Donor {
     /// What to ask the donor for.
-    pub(crate) fn ask(
-        &self,
-        newest: heirloom_model::counter::Generation,
-        count: u32,
-    ) -> HandoverProof {
+    pub(crate) fn ask(&self, newest: Generation, count: u32) -> HandoverProof {
         HandoverProof { report: self.report, newest, count }
     }
 }

@@ -3,8 +3,11 @@
 //! This is the one thing that a keeper does which cannot be undone. So it reads in its own log
 //! that the keyring survives without this copy, whatever the plan's gates or its agent say.
 
+use std::collections::BTreeSet;
+
 use heirloom_model::counter::LogIndex;
 use heirloom_model::domain::PlanStep;
+use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Gate, Step, StepId};
 use heirloom_model::policy::HolderRole;
@@ -119,19 +122,14 @@ impl Keeper {
     }
 
     /// In how many distinct failure domains these nodes have answered a step's challenge.
-    fn proven_failure_domains(
-        &self,
-        plan: &PlanState,
-        holders: &[heirloom_model::identifier::NodeId],
-        since: StepId,
-    ) -> usize {
+    fn proven_failure_domains(&self, plan: &PlanState, holders: &[NodeId], since: StepId) -> usize {
         let Some(domain) = self.domain_state() else { return 0 };
         let content = plan.plan();
         let asked = PlanStep { plan: *plan.digest(), step: since };
         let proven = domain.proven_since(asked, content.generation, &content.checksum);
         let nodes = holders.iter().filter(|holder| proven.contains(holder));
         let domains = nodes.filter_map(|node| self.network.node(node));
-        domains.map(|node| &node.failure_domain).collect::<std::collections::BTreeSet<_>>().len()
+        domains.map(|node| &node.failure_domain).collect::<BTreeSet<_>>().len()
     }
 }
 

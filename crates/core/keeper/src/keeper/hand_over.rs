@@ -5,7 +5,7 @@
 
 use heirloom_model::admin::Progress;
 use heirloom_model::counter::Moment;
-use heirloom_model::digest::Nonce;
+use heirloom_model::digest::{AuthorisationDigest, Nonce};
 use heirloom_model::domain::PlanStep;
 use heirloom_model::evidence::ReportData;
 use heirloom_model::handover::{
@@ -69,7 +69,7 @@ impl Keeper {
     ) -> Result<(DonorChallenge, HandoverChallenge), PeerRefusal> {
         let authorised = self.expect_donor(peer, request.step)?;
         expect_target(&request.question, &authorised)?;
-        let question = question(platform, &authorised).map_err(not_attested)?;
+        let question = question(platform, &authorised).map_err(|error| own_platform(&error))?;
         let authorisation = authorised.digest();
         let data = ReportData::for_handover(
             HandoverRole::Donor,
@@ -79,7 +79,7 @@ impl Keeper {
             &authorisation,
         );
         let report = request.question.target.map(|target| platform.report(&target, &data));
-        let report = report.transpose().map_err(not_attested)?;
+        let report = report.transpose().map_err(|error| own_platform(&error))?;
         let kept = DonorChallenge {
             request: request.clone(),
             question: question.clone(),
@@ -110,7 +110,7 @@ impl Keeper {
         }
         match std::mem::replace(&mut challenge.answer, Answer::Spent) {
             Answer::Spent => return Err(NotAttested::NoChallenge.into()),
-            Answer::Given(given) if given != proof.report => {
+            Answer::Given(given) if given.as_deref() != proof.report.as_ref() => {
                 return Err(NotAttested::OtherAnswer.into());
             }
             Answer::Given(_) => {}
@@ -126,7 +126,7 @@ impl Keeper {
                 expect_report(platform, peer, report, &expected, &authorised)?;
             }
         }
-        challenge.answer = Answer::Given(proof.report);
+        challenge.answer = Answer::Given(proof.report.map(Box::new));
         let count = usize::try_from(proof.count).unwrap_or(usize::MAX);
         if count == 0 || count > REPLICATION_BATCH_MAX {
             return Err(PeerRefusal::OutOfLimits);
@@ -233,7 +233,7 @@ impl Keeper {
         &self,
         peer: &Peer,
         step: PlanStep,
-        asked: &heirloom_model::digest::AuthorisationDigest,
+        asked: &AuthorisationDigest,
     ) -> Result<Authorised, KeeperError> {
         let authorised = self.expect_receiving(step)?;
         expect_holder(peer, &self.network, &self.config.domain)?;
@@ -310,7 +310,7 @@ fn question(
     Ok(HandoverQuestion { nonce: Nonce::new(nonce), target })
 }
 
-fn not_attested(error: PlatformError) -> PeerRefusal {
+fn own_platform(error: &PlatformError) -> PeerRefusal {
     PeerRefusal::NotAttested { reason: error.to_string() }
 }
 

@@ -187,11 +187,11 @@ impl Keeper {
         }
         match permit_holder(policy, &to, peer.result().security_version()) {
             Ok(receiver) if receiver.role() == HolderRole::Keeper => Ok(()),
-            Ok(_) => Err(no_edge),
             Err(NotAHolder::SecurityVersionTooLow { policy, measurement, required }) => {
                 Err(PeerRefusal::SecurityVersionTooLow { policy, measurement, required })
             }
-            Err(
+            Ok(_)
+            | Err(
                 NotAHolder::OtherDomain { .. }
                 | NotAHolder::EvidenceTooOld
                 | NotAHolder::NoPolicy

@@ -356,8 +356,7 @@ enum NotAttestedOr {
 #[test]
 fn every_field_of_an_enclaves_identity_is_judged_in_both_roles() {
     let is_attested = |judged: &NotAttestedOr, what: &str| matches!(judged, NotAttestedOr::NotAttested(reason) if reason.contains(what));
-    let other_code =
-        judged(|code| Code { measurement: Code::named("new", 3).measurement, ..*code }, None);
+    let other_code = judged(|_| Code::named("new", 3), None);
     assert!(other_code.iter().all(|it| is_attested(it, "the plan names")), "{other_code:?}");
     let lower = |code: &Code| Code {
         security_version: SecurityVersion(code.security_version.0 - 1),

@@ -4,7 +4,7 @@ use heirloom_keeper::handover::NotAuthorised;
 use heirloom_keeper::handshake::{NotAHolder, expect_holder, expect_server};
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_model::admin::Ticket;
-use heirloom_model::counter::Moment;
+use heirloom_model::counter::{Generation, Moment};
 use heirloom_model::domain::ActivationCause;
 use heirloom_model::limit::ATTENDANCE_MILLISECONDS;
 use heirloom_model::policy::{HolderRole, Sharing};
@@ -12,7 +12,7 @@ use heirloom_model::protocol::{PeerRefusal, PeerResponse, ServingState};
 use heirloom_registry::plan::PlanStatus;
 
 use crate::refusal::newest;
-use crate::seats::{ACTIVATE, ACTIVATE_BACK, ASK_NEW, FORGET, Play, SUSPEND};
+use crate::seats::{ACTIVATE, ACTIVATE_BACK, ASK_NEW, Play, SUSPEND};
 use crate::world::{Node, World};
 
 const RESTARTED: ActivationCause = ActivationCause::Restarted;
@@ -208,7 +208,6 @@ fn a_restarted_holder_of_another_seat_gets_nothing() {
     assert_eq!(refused, Err(KeeperError::Role { role }));
     let refused = play.via.keeper.suspend(&play.via.enclave, play.step(SUSPEND));
     assert_eq!(refused, Err(KeeperError::Role { role }));
-    // The same code on another machine that has the keyring's name in its manifest.
     let refused = play.old.keeper.activate(&play.old.enclave, RESTARTED);
     let state = ServingState::Ready;
     assert_eq!(refused, Err(KeeperError::State { state }), "it is the active one");
@@ -361,6 +360,29 @@ fn an_abort_puts_a_new_instance_of_the_old_seat_back() {
     assert_eq!(play.new.keeper.state(), ServingState::Standby);
 }
 
+/// Another generation of the same number would be one too many.
+#[test]
+fn only_the_active_holder_creates_generations() {
+    let (mut world, mut node) = active();
+    let mut clone = clone_of(&world, &node);
+    let order = world.order(1, &node);
+    world.feed(&mut node);
+    world.feed(&mut clone);
+    let state = ServingState::Standby;
+    assert!(!clone.status().may_generate);
+    let refused = clone.keeper.create_generation(&clone.enclave, order).err();
+    assert_eq!(refused, Some(KeeperError::State { state }));
+    let intent = node.keeper.create_generation(&node.enclave, order).unwrap();
+    let receipt = node.carry_out(intent);
+    world.accept_bytes(&receipt);
+    world.feed(&mut node);
+    assert_eq!(node.keeper.state(), ServingState::Ready);
+    assert_eq!(node.status().holding.unwrap().generation, Generation(1));
+    world.feed(&mut clone);
+    assert_eq!(clone.keeper.state(), ServingState::Replicating);
+    assert!(clone.keeper.replication_next().is_none(), "a copy is made by a plan only");
+}
+
 #[test]
 fn a_challenge_for_one_seat_is_not_answered_by_another() {
     let mut play = Play::prepared();
@@ -410,6 +432,4 @@ fn an_application_accepts_only_the_active_holder() {
     let state = play.world.state.clone();
     let instance = play.old.keeper.instance().public_key();
     assert_eq!(expect_server(&old, &state, &domain), Err(NotAHolder::NotActive { instance }));
-    let step = FORGET;
-    assert!(play.old.keeper.forget(play.step(step), &[]).is_err());
 }

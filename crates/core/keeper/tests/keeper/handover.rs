@@ -2,16 +2,19 @@
 //! part in it.
 
 use heirloom_keeper::keeper::error::KeeperError;
+use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper::keyring::BadGenerations;
 use heirloom_model::admin::AdminRefusal;
 use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Checksum, Nonce};
-use heirloom_model::domain::HoldingOrigin;
+use heirloom_model::domain::{HoldingOrigin, PlanStep};
+use heirloom_model::plan::StepId;
+use heirloom_model::policy::{HolderRole, Sharing};
 use heirloom_model::protocol::{
     PeerRefusal, PeerRequest, PeerResponse, ReplicatedGeneration, ServingState, WireSecret,
 };
 
-use crate::seats::{Answered, Play, Stopped, TO_NEW, TO_VIA, hand_over};
+use crate::seats::{Answered, Play, Stopped, TO_NEW, TO_VIA, hand_over, plan};
 use crate::world::World;
 
 #[test]
@@ -34,31 +37,48 @@ fn a_keyring_moves_over_the_upgrader_and_each_copy_is_recovered() {
     assert_eq!(play.old.keeper.state(), ServingState::Ready);
 }
 
-/// In a replicated domain the same words move the keyring, and replication goes on beside them.
+/// In a replicated domain the same words move the keyring, and replication goes on beside them:
+/// but not to an upgrader, which has a copy only by a plan.
 #[test]
 fn a_replicated_domain_hands_over_as_well() {
-    let mut play = Play::new();
-    let serial = 3;
-    play.world.publish_handover(serial, |policy| {
-        policy.sharing = heirloom_model::policy::Sharing::Replicated;
-    });
-    // The plan was made for another policy, and no part of it asks which: the log still names it.
-    play.world.register(&mut play.old);
-    play.world.register(&mut play.via);
-    play.feed();
-    assert_eq!(play.old.keeper.state(), ServingState::Ready);
-    let (peer, _) = play.world.session(&mut play.via, &mut play.old);
+    let mut world = World::new();
+    world.publish_handover(2, |policy| policy.sharing = Sharing::Replicated);
+    let (mut one, mut two) = (world.node(1, &world.old), world.node(2, &world.old));
+    world.feed(&mut one);
+    world.feed(&mut two);
+    world.rotate(0, &mut one, &mut two);
+    world.register(&mut one);
+    let code = world.via;
+    let mut via = world.beside(&one, &code);
+    let (peer, donor) = world.session(&mut via, &mut one);
     let all = PeerRequest::Replicate { newest: Generation(0), count: 1 };
-    let refused = play.old.serve(&peer, &all);
-    let PeerResponse::Refused(PeerRefusal::NoEdge { .. }) = refused else {
+    let PeerResponse::Refused(PeerRefusal::NoEdge { .. }) = one.serve(&peer, &all) else {
         panic!("an upgrader has a copy only by a plan")
     };
-    assert!(play.via.keeper.replication_next().is_none());
-    assert_eq!(play.hand_over(TO_VIA), Ok(1));
-    assert_eq!(play.via.keeper.state(), ServingState::Carrying);
-    let mut two = play.world.node(2, &play.world.old);
-    play.world.feed(&mut two);
-    assert_eq!(play.world.replicate(&mut play.old, &mut two), 1);
+    assert!(via.keeper.replication_next().is_none());
+    let accepted = via.keeper.accept_generations(&via.enclave, &donor, &[]);
+    assert_eq!(accepted.err(), Some(KeeperError::Role { role: HolderRole::Upgrader }));
+
+    let mut made = plan(&world, &one);
+    made.rollback.clear();
+    made.steps.truncate(3);
+    made.steps[1].gates.clear();
+    made.point_of_no_return = StepId(0);
+    let step = PlanStep { plan: world.propose(&made), step: StepId(TO_VIA) };
+    world.feed(&mut one);
+    world.feed(&mut via);
+    assert_eq!(hand_over(&world, step, &mut one, &mut via), Ok(1));
+    assert_eq!(via.keeper.state(), ServingState::Carrying);
+    let mut three = world.node(3, &world.old);
+    world.feed(&mut three);
+    // Nor does an upgrader give anything away without a plan.
+    let (peer, donor) = world.session(&mut three, &mut via);
+    let state = ServingState::Carrying;
+    let PeerResponse::Refused(refusal) = via.serve(&peer, &all) else { panic!("it was served") };
+    assert_eq!(refusal, PeerRefusal::NotServing { state });
+    let accepted = three.keeper.accept_generations(&three.enclave, &donor, &[]);
+    assert!(matches!(accepted.err(), Some(KeeperError::NoEdge { .. })));
+    assert_eq!(world.replicate(&mut one, &mut three), 1);
 }
 
 #[test]
@@ -74,7 +94,7 @@ fn an_upgrader_serves_nobody_and_creates_nothing() {
     };
     assert_eq!(refusal, PeerRefusal::NotServing { state });
     assert!(!play.via.status().may_generate);
-    let role = heirloom_model::policy::HolderRole::Upgrader;
+    let role = HolderRole::Upgrader;
     let order = Nonce::new([9; 32]);
     let refused = play.via.keeper.create_generation(&play.via.enclave, order).err();
     assert_eq!(refused, Some(KeeperError::Role { role }));
@@ -96,20 +116,25 @@ fn an_upgrader_never_makes_the_first_generation() {
     assert_eq!(via.keeper.state(), ServingState::Empty);
     assert!(!via.status().may_generate);
     let refused = via.keeper.create_generation(&via.enclave, order).err();
-    let role = heirloom_model::policy::HolderRole::Upgrader;
+    let role = HolderRole::Upgrader;
     assert_eq!(refused, Some(KeeperError::Role { role }));
 }
 
 /// Code that was measured for another role than the policy gives it holds nothing.
 #[test]
 fn policy_and_manifest_must_name_the_same_role() {
+    let (world, mut one, _) = crate::lifecycle::two_holders();
+    let config = world.config(&one.name, &world.old);
+    let config = KeeperConfig { role: HolderRole::Upgrader, ..config };
+    one.keeper = Keeper::start(config, &one.enclave, &one.disk.stored()).unwrap();
+    world.feed(&mut one);
+    assert_eq!(one.keeper.state(), ServingState::Withdrawn);
+    assert_eq!(one.status().role, HolderRole::Upgrader);
     let mut play = Play::carried();
-    let via = play.world.via.measurement;
-    play.world.publish_handover(3, |policy| {
-        for rule in policy.holders.iter_mut().filter(|rule| rule.measurement == via) {
-            rule.role = heirloom_model::policy::HolderRole::Keeper;
-        }
-    });
+    let config = play.world.config(&play.via.name, &play.world.via);
+    let config = KeeperConfig { role: HolderRole::Keeper, ..config };
+    let files = play.via.disk.stored();
+    play.via.keeper = Keeper::start(config, &play.via.enclave, &files).unwrap();
     play.feed();
     assert_eq!(play.via.keeper.state(), ServingState::Withdrawn);
 }
