@@ -102,6 +102,7 @@ pub(crate) fn show(args: &Show) -> Result<Report, Diagnostic> {
         "asked_agent": told.is_some(),
         "activity": seat::activity_json(domain.activity()),
         "seats": seats,
+        "quarantined": field("quarantined_state_of"),
         "staged": field("staged"),
         "hint": field("hint"),
         "warnings": field("warnings"),
@@ -130,7 +131,9 @@ fn seats(
     // What the policy does not name any more, and what does not run, is history.
     let registered = domain.registrations().filter(|found| found.statement().node == node.node);
     let known = registered.map(|found| found.result().measurement()).filter(named);
-    let known: BTreeSet<Measurement> = known.chain(running.keys().copied()).collect();
+    let silent = codes(own, "silent");
+    let known = known.chain(running.keys().copied()).chain(silent.iter().copied());
+    let known: BTreeSet<Measurement> = known.collect();
     let seat = |code: &Measurement| {
         let proven = of_node.and_then(|of_node| of_node.get(code));
         let registered = domain.registration_with(&node.node, code);
@@ -145,8 +148,8 @@ fn seats(
             "registered": registered.map(|found| found.at().0),
             "proof": proven.map(|proven| seat::judged(domain, proven)),
             "proof_index": proven.map(|proven| proven.at().0),
-            "running": own.map(|_| now.is_some()),
-            "state": field("state"),
+            "running": own.map(|_| now.is_some() || silent.contains(code)),
+            "state": if silent.contains(code) { "silent".into() } else { field("state") },
             "instance": field("instance"),
             "address": field("address"),
             "sealing": field("sealing"),
@@ -155,6 +158,12 @@ fn seats(
         })
     };
     known.iter().map(seat).collect()
+}
+
+/// Measurements that the agent lists under a name.
+fn codes(own: Option<&Value>, name: &str) -> BTreeSet<Measurement> {
+    let listed = own.and_then(|own| own.get(name)).and_then(Value::as_array);
+    listed.into_iter().flatten().filter_map(|code| code.as_str()?.parse().ok()).collect()
 }
 
 /// What the agent says of each instance that runs.
@@ -176,6 +185,11 @@ fn text(node: &Node, domain: &DomainState, seats: &[Value], own: Option<&Value>)
     ];
     if domain.activity().at().is_some() {
         rows.push(("active", seat::activity_text(domain.activity())));
+    }
+    let quarantined = codes(own, "quarantined_state_of");
+    if !quarantined.is_empty() {
+        let shown: Vec<String> = quarantined.iter().map(ToString::to_string).collect();
+        rows.push(("quarantine", shown.join(" ")));
     }
     if let Some(hint) = own.and_then(|own| own.get("hint")).and_then(Value::as_str) {
         rows.push(("next", hint.to_owned()));

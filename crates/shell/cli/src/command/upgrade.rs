@@ -102,7 +102,7 @@ fn status(args: &Status) -> Result<Report, Diagnostic> {
     let mut view = View::of(found, &ledger.state);
     if let Some(agent) = &args.agent {
         let status = node::status(agent)?;
-        view.milliseconds = status.pointer("/heirloom/switch_over_ms").and_then(Value::as_f64);
+        view.milliseconds = status.pointer("/heirloom/switch_over_ms").and_then(Value::as_u64);
     }
     let text = view.text();
     Ok(Report::new("upgrade.status", view.json(), text))
@@ -159,7 +159,7 @@ pub(crate) struct View {
     /// When an exclusive domain changes its active holder.
     switch: Option<Switch>,
     /// How long nobody was active, as the agent measured it.
-    milliseconds: Option<f64>,
+    milliseconds: Option<u64>,
 }
 
 /// The entries with which the old holder said that it stops, and the new one that it begins.
@@ -183,7 +183,7 @@ impl Switch {
     }
 
     /// For people. The log has no clock: milliseconds are the agent's.
-    fn text(&self, milliseconds: Option<f64>) -> String {
+    fn text(&self, milliseconds: Option<u64>) -> String {
         match (self.suspended, self.activated) {
             (None, _) => "not yet: the old holder is active".to_owned(),
             (Some(suspended), None) => {
@@ -193,7 +193,7 @@ impl Switch {
                 let entries = activated.0.saturating_sub(suspended.0);
                 let measured = milliseconds.map_or_else(
                     || "ask the agent how long it took, with --agent".to_owned(),
-                    |milliseconds| format!("{milliseconds:.1} ms by the agent's clock"),
+                    |milliseconds| format!("{milliseconds} ms by the agent's clock"),
                 );
                 format!("over, within {entries} log entries; {measured}")
             }
