@@ -236,3 +236,6 @@ fn verified(directory: &Path) -> Result<VerifiedBundle, BundleError> {
 fn unmeasurable(path: &Path, error: &dyn std::error::Error) -> BundleError {
     BundleError::Unmeasurable { path: path.to_path_buf(), reason: with_causes(error) }
 }
+
+#[cfg(test)]
+mod tests;

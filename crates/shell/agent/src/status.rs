@@ -9,6 +9,7 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
 use heirloom_registry::activity::Activity;
+use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::NetworkState;
 use heirloom_upgrade::port::Observation;
 use serde_json::{Value, json};
@@ -134,7 +135,7 @@ fn progress(keeper: &KeeperStatus) -> Option<Value> {
 
 /// Who answers in an exclusive domain, as the log says; null where everybody may.
 fn activity(state: &NetworkState, keeper: &KeeperStatus) -> Value {
-    match state.domain(&keeper.domain).map(|domain| domain.activity()) {
+    match state.domain(&keeper.domain).map(DomainState::activity) {
         None | Some(Activity::None) => Value::Null,
         Some(Activity::Active(active)) => json!({
             "status": "active",
