@@ -109,7 +109,7 @@ impl Lab {
         ];
         match role {
             "application" => words.extend(["--application", APPLICATION]),
-            "upgrader" => words.push("--upgrader"),
+            "upgrader" => words.extend(["--kind", "upgrader"]),
             _ => {}
         }
         let signed = self.platformd(&words)?;
