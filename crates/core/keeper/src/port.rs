@@ -105,8 +105,10 @@ pub trait StateStore {
     /// may not be there, but nothing else is under its name.
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Removes a file, if it is there. The keeper asks this only for files that newer durable
-    /// files have made worthless.
+    /// Removes a file, if it is there. When this returns, it stays away after a power failure.
+    ///
+    /// A keeper asks this only for files that newer durable files have made worthless; an
+    /// upgrader also for its copy, when the log shows that it is not needed any more.
     fn remove(&mut self, name: &str) -> Result<(), StoreError>;
 }
 

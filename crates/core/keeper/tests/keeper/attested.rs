@@ -45,6 +45,9 @@ fn believes(
     play.via.keeper.prove_to_donor(&play.via.enclave, donor, ask, challenge).map(|_| ())
 }
 
+/// Makes one thing another one.
+type Change<T> = dyn Fn(&mut T);
+
 /// What a side attests if it is honest.
 #[derive(Clone)]
 struct Claim {
@@ -86,20 +89,18 @@ impl Claim {
     }
 }
 
-fn proof(report: Option<LocalReport>) -> HandoverProof {
-    HandoverProof { report, newest: Generation(0), count: 1 }
+fn proof(report: Option<&LocalReport>) -> HandoverProof {
+    HandoverProof { report: report.copied(), newest: Generation(0), count: 1 }
 }
 
 /// The donor is shown a receiver that attested this, the receiver a donor that attested that.
-fn in_both_roles(
-    change: &dyn Fn(&mut Claim),
-) -> (Result<usize, PeerRefusal>, Result<(), KeeperError>) {
+fn in_both_roles(change: &Change<Claim>) -> (Result<usize, PeerRefusal>, Result<(), KeeperError>) {
     let mut play = Play::new();
     let mut answered = play.answered(TO_VIA).unwrap();
     let mut claim = Claim::of_receiver(&play, &answered);
     change(&mut claim);
     let report = claim.by(&play.via.enclave);
-    let by_donor = asks(&mut answered, &play, proof(Some(report)));
+    let by_donor = asks(&mut answered, &play, proof(Some(&report)));
     let mut claim = Claim::of_donor(&play, &answered);
     change(&mut claim);
     let report = Some(claim.by(&play.old.enclave));
@@ -107,7 +108,7 @@ fn in_both_roles(
     (by_donor, believes(&play, &answered, &challenge))
 }
 
-fn expect_refused_in_both_roles(what: &str, change: &dyn Fn(&mut Claim)) {
+fn expect_refused_in_both_roles(what: &str, change: &Change<Claim>) {
     let (by_donor, by_receiver) = in_both_roles(change);
     assert!(matches!(by_donor, Err(PeerRefusal::NotAttested { .. })), "{what}: {by_donor:?}");
     let mismatch = matches!(
@@ -126,7 +127,7 @@ fn an_honest_answer_is_believed_in_both_roles() {
 /// An answer is bound to one session and one pair of questions, and says who gives.
 #[test]
 fn an_answer_for_another_session_is_refused() {
-    let cases: &[(&str, &dyn Fn(&mut Claim))] = &[
+    let cases: &[(&str, &Change<Claim>)] = &[
         ("another channel", &|claim| claim.channel = ChannelDigest::new([9; 32])),
         ("an older question", &|claim| claim.answered.nonce = Nonce::new([9; 32])),
         ("another question of its own", &|claim| claim.own.nonce = Nonce::new([9; 32])),
@@ -150,7 +151,7 @@ fn an_answer_for_another_session_is_refused() {
 /// this epoch. An answer that was made for any other one is worthless.
 #[test]
 fn an_answer_for_another_permission_is_refused() {
-    let cases: &[(&str, &dyn Fn(&mut Authorisation))] = &[
+    let cases: &[(&str, &Change<Authorisation>)] = &[
         ("network", &|it| it.network = NetworkId::new([9; 32])),
         ("domain", &|it| it.domain = DomainId::new([9; 32])),
         ("plan", &|it| it.plan = PlanDigest::new([9; 32])),
@@ -242,7 +243,7 @@ fn a_proof_that_was_changed_on_the_way_gets_nothing() {
         let mut play = Play::new();
         let mut answered = play.answered(TO_VIA).unwrap();
         let report = Claim::of_receiver(&play, &answered).by(&play.via.enclave);
-        let mut sent = proof(Some(report));
+        let mut sent = proof(Some(&report));
         change(&mut sent);
         asks(&mut answered, &play, sent)
     };
@@ -270,7 +271,7 @@ fn a_proof_that_was_changed_on_the_way_gets_nothing() {
 fn nothing_is_sent_before_the_donor_has_verified_the_receiver() {
     let mut play = Play::new();
     let mut answered = play.answered(TO_VIA).unwrap();
-    let honest = proof(Some(Claim::of_receiver(&play, &answered).by(&play.via.enclave)));
+    let honest = proof(Some(&Claim::of_receiver(&play, &answered).by(&play.via.enclave)));
     let unasked = PeerRequest::ProveHandover(honest.clone());
     let refused = play.old.serve(&answered.receiver, &unasked);
     assert!(matches!(refused, PeerResponse::Refused(PeerRefusal::NotAttested { .. })));
@@ -285,7 +286,7 @@ fn nothing_is_sent_before_the_donor_has_verified_the_receiver() {
     assert!(asks(&mut answered, &play, honest).is_err(), "it is used up");
 
     let mut answered = play.answered(TO_VIA).unwrap();
-    let honest = proof(Some(Claim::of_receiver(&play, &answered).by(&play.via.enclave)));
+    let honest = proof(Some(&Claim::of_receiver(&play, &answered).by(&play.via.enclave)));
     assert!(asks(&mut answered, &play, proof(None)).is_err());
     assert!(asks(&mut answered, &play, honest).is_err(), "the first answer decides");
 }
@@ -295,7 +296,7 @@ fn nothing_is_sent_before_the_donor_has_verified_the_receiver() {
 fn a_challenge_is_good_for_one_receiver_in_one_session() {
     let mut play = Play::new();
     let mut answered = play.answered(TO_VIA).unwrap();
-    let honest = proof(Some(Claim::of_receiver(&play, &answered).by(&play.via.enclave)));
+    let honest = proof(Some(&Claim::of_receiver(&play, &answered).by(&play.via.enclave)));
     let (other, _) = play.world.session_over(&mut play.via, &mut play.old, [9; 32]);
     assert_ne!(other.channel(), answered.receiver.channel());
     let first = std::mem::replace(&mut answered.receiver, other);
@@ -378,7 +379,7 @@ fn a_debug_twin_does_not_attest_for_the_real_one() {
     let debug = |node: &Node, code: &Code| launch(&node.host, code, LaunchMode::Debug, 5);
     let twin = debug(&play.via, &play.world.via);
     let report = Claim::of_receiver(&play, &answered).by(&twin);
-    assert!(asks(&mut answered, &play, proof(Some(report))).is_err());
+    assert!(asks(&mut answered, &play, proof(Some(&report))).is_err());
     let twin = debug(&play.old, &play.world.old);
     let report = Some(Claim::of_donor(&play, &answered).by(&twin));
     let challenge = HandoverChallenge { report, ..answered.challenge.clone() };
@@ -399,7 +400,7 @@ fn another_enclave_of_the_machine_does_not_attest_for_the_real_one() {
         let enclave = launch(&play.via.host, &via, LaunchMode::Production, 5);
         let report = Claim::of_receiver(&play, &answered).by(&enclave);
         let reason = NotAttested::TwoEnclaves.to_string();
-        let refused = asks(&mut answered, &play, proof(Some(report)));
+        let refused = asks(&mut answered, &play, proof(Some(&report)));
         assert_eq!(refused, Err(PeerRefusal::NotAttested { reason }), "{what}");
         let enclave = launch(&play.old.host, &old, LaunchMode::Production, 5);
         let report = Some(Claim::of_donor(&play, &answered).by(&enclave));
@@ -416,7 +417,7 @@ fn a_report_from_another_machine_is_refused() {
     let mut answered = play.answered(TO_VIA).unwrap();
     let elsewhere = play.world.node(2, &play.world.via);
     let report = Claim::of_receiver(&play, &answered).by(&elsewhere.enclave);
-    assert!(asks(&mut answered, &play, proof(Some(report))).is_err());
+    assert!(asks(&mut answered, &play, proof(Some(&report))).is_err());
     let elsewhere = play.world.node(2, &play.world.old);
     let report = Some(Claim::of_donor(&play, &answered).by(&elsewhere.enclave));
     let challenge = HandoverChallenge { report, ..answered.challenge.clone() };

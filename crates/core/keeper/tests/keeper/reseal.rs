@@ -137,7 +137,7 @@ fn what_cannot_be_opened_is_not_sealed_again() {
     *file.bytes.last_mut().unwrap() ^= 1;
     let refused = one.keeper.reseal(&one.enclave, &damaged).err();
     assert!(matches!(refused, Some(KeeperError::Unreadable(_))));
-    let mut torn = one.disk.files.get(&name).unwrap().clone();
+    let mut torn = one.disk.files[&name].clone();
     torn.pop();
     one.disk.files.insert(name, torn);
     restart(&world, &mut one, &world.old);
