@@ -105,10 +105,12 @@ pub trait StateStore {
     /// may not be there, but nothing else is under its name.
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Removes a file, if it is there. When this returns, it stays away after a power failure.
+    /// Removes a file, if it is there. It may come back after a power failure until the directory
+    /// is flushed.
     ///
-    /// A keeper asks this only for files that newer durable files have made worthless; an
-    /// upgrader also for its copy, when the log shows that it is not needed any more.
+    /// A keeper asks this only for files that newer durable files have made worthless, and asks
+    /// again for one that came back. An upgrader also asks it for its copy, when the log shows that
+    /// it is not needed any more: whoever carries that out flushes before completing the intent.
     fn remove(&mut self, name: &str) -> Result<(), StoreError>;
 }
 
