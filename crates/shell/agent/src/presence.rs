@@ -2,7 +2,7 @@
 //! changes and again before it is forgotten.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use heirloom_model::identifier::NodeId;
@@ -31,13 +31,11 @@ impl Presence {
     /// announced is forgotten in time.
     pub fn say(&self, address: Option<&str>) {
         let Some(address) = address else { return };
-        let mut said = self.address.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.as_deref() == Some(address) {
-            return;
+        let mut said = self.lock();
+        if said.as_deref() != Some(address) {
+            *said = Some(address.to_owned());
+            self.announce(&said);
         }
-        *said = Some(address.to_owned());
-        drop(said);
-        self.announce(address);
     }
 
     /// Announces what was said last again and again, on a thread.
@@ -46,16 +44,20 @@ impl Presence {
         let repeat = move || {
             while !stopping.load(Ordering::Relaxed) {
                 std::thread::sleep(PRESENCE_TTL / 10);
-                let said = presence.address.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                if let Some(address) = said {
-                    presence.announce(&address);
-                }
+                presence.announce(&presence.lock());
             }
         };
         std::thread::Builder::new().name("presence".to_owned()).spawn(repeat).map(drop)
     }
 
-    fn announce(&self, address: &str) {
+    /// Takes what was said. Whoever announces holds it meanwhile: an old address must never be
+    /// announced after a new one.
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce(&self, said: &MutexGuard<'_, Option<String>>) {
+        let Some(address) = said.as_deref() else { return };
         if let Err(error) = self.announcer.announce(address, PRESENCE_TTL) {
             tracing::debug!(%error, "the address was not announced");
         }
