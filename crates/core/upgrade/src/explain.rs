@@ -198,7 +198,8 @@ fn summary(plan: &Plan, inventory: &Inventory) -> Vec<String> {
         let name = release_name(&via.release, inventory);
         format!("by way of {name}, {}: it carries the keyring and never serves", via.measurement)
     }));
-    let where_kept = if has_waves(plan) { "outside every wave" } else { "whichever copy is given up" };
+    let where_kept =
+        if has_waves(plan) { "outside every wave" } else { "whichever copy is given up" };
     told.push(format!(
         "the keyring up to generation {} (checksum {}) must survive: {} failure domains keep \
          a proven holder {where_kept}",
@@ -225,7 +226,9 @@ fn subject(plan: &Plan, inventory: &Inventory) -> String {
     let from = release_name(&plan.from.release, inventory);
     if plan.from != plan.to {
         let (strategy, to) = (plan.strategy.name(), release_name(&plan.to.release, inventory));
-        return format!("{strategy} upgrade of domain {domain} from {from} to {to}, plan number {number}");
+        return format!(
+            "{strategy} upgrade of domain {domain} from {from} to {to}, plan number {number}"
+        );
     }
     let moved = plan.steps.iter().find_map(|step| match &step.action {
         Action::HandOver { from_node, .. } => Some((from_node, &step.node)),

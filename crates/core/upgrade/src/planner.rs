@@ -225,6 +225,20 @@ pub enum Note {
     DevelopmentRoot,
 }
 
+/// A way of the keyring from one seat to another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Hop {
+    /// From the old keeper to the upgrader.
+    #[error("the old keeper give to the upgrader")]
+    ToUpgrader,
+    /// From the upgrader to the new keeper.
+    #[error("the upgrader give to the new keeper")]
+    FromUpgrader,
+    /// From a keeper to the same code on another node.
+    #[error("a keeper give to the same code on another node")]
+    Itself,
+}
+
 /// Why there is no plan. Each says which rule stands in the way; [`PlanError::hint`] says what to
 /// do.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -287,15 +301,13 @@ pub enum PlanError {
         /// The role that it would play.
         expected: HolderRole,
     },
-    /// The policy does not let the keyring go to the upgrader, or on from it.
-    #[error("policy serial {policy} does not let {from} give to {to}")]
+    /// The policy does not let the keyring go from seat to seat.
+    #[error("policy serial {policy} does not let {hop}")]
     NoHop {
         /// The policy in force.
         policy: Serial,
-        /// The giver.
-        from: Measurement,
-        /// The receiver.
-        to: Measurement,
+        /// From which seat to which.
+        hop: Hop,
         /// What is missing.
         #[source]
         risk: LeakRisk,

@@ -85,7 +85,10 @@ fn no_gate_can_be_left_out() {
                     Gate::Epoch(_) => true,
                     // The last proofs are asked for, and their step must be done, besides.
                     Gate::Proven { .. } => matches!(step.action, Action::Withdraw(_)),
-                    Gate::Done(_) | Gate::Waited { .. } | Gate::Registered { .. } | Gate::PolicyPublished(_) => false,
+                    Gate::Done(_)
+                    | Gate::Waited { .. }
+                    | Gate::Registered { .. }
+                    | Gate::PolicyPublished(_) => false,
                 };
                 let found = !check_from(&spoilt, &fleet).is_empty();
                 assert!(found || is_extra, "{count} nodes: without {gate:?} of {step:?}");

@@ -299,7 +299,7 @@ fn every_copy_of_a_handover_is_told() {
             "the old keeper says that it serves no more",
             "the new keeper says that it is the active holder from now on",
             "the upgrader gives up its copy",
-            "2 epochs passed since step 12 was done",
+            "2 epochs since the result of step 12",
             "ask for proof by the upgrader, 1 of: node-00000",
             "release upgrader-1.0.0",
             "1 old + 1 carried + 1 new proven in 1 domains",
@@ -335,9 +335,7 @@ fn the_calendar_of_a_handover_has_the_upgraders_release() {
     let (plan, _) = plan_from(&handover(None), &fleet).unwrap();
     let release = |name: &str, fleet: &heirloom_upgrade::inventory::Inventory| {
         let entries = calendar_from(&plan, fleet, Some(600));
-        let named = |entry: &&heirloom_upgrade::calendar::Entry| {
-            matches!(&entry.what, Expiring::Release(found, _) if found.as_str() == name)
-        };
+        let named = |entry: &&heirloom_upgrade::calendar::Entry| matches!(&entry.what, Expiring::Release(found, _) if found.as_str() == name);
         entries.iter().find(named).map(|entry| entry.verdict)
     };
     for name in ["keeper-1.0.0", "upgrader-1.0.0", "keeper-2.0.0"] {

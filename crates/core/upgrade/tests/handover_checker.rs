@@ -271,9 +271,13 @@ fn each_fault_is_found_by_its_code() {
         ("F-704", |plan, _| plan.steps[2].action = Action::Drain(plan.from)),
         ("F-704", |plan, _| plan.steps[6].action = Action::Drain(plan.from)),
         ("F-705", |plan, _| plan.steps[11].gates.truncate(1)),
-        ("F-705", |plan, _| plan.steps[17].gates.retain(|gate| !matches!(gate, Gate::Proven { .. }))),
+        ("F-705", |plan, _| {
+            plan.steps[17].gates.retain(|gate| !matches!(gate, Gate::Proven { .. }))
+        }),
         ("F-706", |_, fleet| fleet.policy.forget_after_epochs = 3),
-        ("F-706", |plan, _| plan.steps[17].gates.retain(|gate| !matches!(gate, Gate::Waited { .. }))),
+        ("F-706", |plan, _| {
+            plan.steps[17].gates.retain(|gate| !matches!(gate, Gate::Waited { .. }))
+        }),
         ("F-707", |plan, _| plan.steps.swap_actions(12, 13)),
         ("F-708", |plan, _| plan.steps[19].action = ask(NEW, 1)),
         ("F-709", |plan, _| plan.point_of_no_return = StepId(11)),

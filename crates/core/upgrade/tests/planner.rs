@@ -14,7 +14,8 @@ use heirloom_model::wire;
 use heirloom_upgrade::checker::check_from;
 use heirloom_upgrade::inventory::Inventory;
 use heirloom_upgrade::planner::{
-    Arrangement, Note, PlanError, PlanReport, PlanRequest, SOURCES_MAX, WITNESS_SPARE, WaveSize, plan_from,
+    Arrangement, Note, PlanError, PlanReport, PlanRequest, SOURCES_MAX, WITNESS_SPARE, WaveSize,
+    plan_from,
 };
 
 fn planned(request: &PlanRequest, inventory: &Inventory) -> (Plan, PlanReport) {

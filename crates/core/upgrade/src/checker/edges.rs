@@ -51,8 +51,8 @@ fn check_placement(
     report: &mut Report,
 ) {
     let Placement { release, measurement } = *at;
-    let fits = |found: &&Release| found.kind == kind && found.measurements.contains(&measurement);
-    if inventory.releases.get(&release).filter(fits).is_none() {
+    let fits = |found: &Release| found.kind == kind && found.measurements.contains(&measurement);
+    if !inventory.releases.get(&release).is_some_and(fits) {
         report.plan(Fault::WrongPlacement { release, measurement, role });
     }
     if inventory.policy.holder(&measurement).is_none_or(|rule| rule.role != role) {

@@ -83,7 +83,9 @@ fn walk(line: &Line<'_>, aborted_at: StepId, mut world: World, report: &mut Repo
     }
     let extra = found.difference(&expected).next().cloned();
     let holder = || world.holders().into_iter().find(|seat| seat != old);
-    if let Some(Seat { node, measurement: code }) = extra.or_else(holder).or_else(|| world.carried()) {
+    if let Some(Seat { node, measurement: code }) =
+        extra.or_else(holder).or_else(|| world.carried())
+    {
         report.step(aborted_at, Fault::LeftBehind { node, code });
         return false;
     }

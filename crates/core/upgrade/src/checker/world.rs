@@ -186,7 +186,10 @@ impl World {
                 Ok(())
             }
             Action::Verify { targets, code, .. } => self.verify(targets, code.as_ref()),
-            Action::Drain(placement) => self.drain(&at(placement)),
+            Action::Drain(placement) => {
+                self.drain(&at(placement));
+                Ok(())
+            }
             Action::Stop(placement) => self.stop(&at(placement)),
             Action::Quarantine(code) => self.quarantine(&Seat::new(&step.node, code)),
             Action::Install { expect, install } => {
@@ -217,13 +220,12 @@ impl World {
         Ok(())
     }
 
-    fn drain(&mut self, seat: &Seat) -> Result<(), Misfit> {
+    fn drain(&mut self, seat: &Seat) {
         if let Some(process) = self.place_mut(seat).and_then(|place| place.process.as_mut())
             && process.service == Service::Open
         {
             process.service = Service::Draining;
         }
-        Ok(())
     }
 
     fn stop(&mut self, seat: &Seat) -> Result<(), Misfit> {

@@ -109,7 +109,8 @@ fn every_step(text: &mut String, explanation: &Explanation) {
     for row in &explanation.steps {
         point_of_no_return(text, row, explanation);
         let Row { step, wave, node, action, gates, before, after } = row;
-        let group = if explanation.waves.is_empty() { String::new() } else { format!("wave {wave}  ") };
+        let group =
+            if explanation.waves.is_empty() { String::new() } else { format!("wave {wave}  ") };
         line(text, format_args!("  {step:>5}  {group}{node}  {action}"));
         for gate in gates {
             line(text, format_args!("         needs  {gate}"));

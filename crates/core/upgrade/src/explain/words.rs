@@ -141,7 +141,7 @@ pub(super) fn gates(plan: &Plan, step: &Step) -> Vec<String> {
             Gate::Epoch(epoch) => told.push(format!("epoch {epoch} reached")),
             Gate::PolicyPublished(serial) => told.push(format!("policy serial {serial} published")),
             Gate::Waited { since, epochs } => {
-                told.push(format!("{epochs} epochs passed since step {since} was done"));
+                told.push(format!("{epochs} epochs since the result of step {since}"));
             }
         }
     }

@@ -10,7 +10,7 @@ use heirloom_model::plan::Placement;
 use heirloom_model::policy::{HolderRole, Sharing};
 use heirloom_model::release::{Release, ReleaseKind};
 
-use super::{PlanError, PlanRequest};
+use super::{Hop, PlanError, PlanRequest};
 use crate::inventory::Inventory;
 
 /// What is settled before anything is arranged.
@@ -94,7 +94,8 @@ fn released(
 ) -> Result<Option<(&Release, Placement)>, PlanError> {
     let release = inventory.releases.get(&digest).ok_or(PlanError::UnknownRelease(digest))?;
     let measurement = release.measurements.first().filter(|_| release.kind == kind);
-    let placed = |measurement: &Measurement| Placement { release: digest, measurement: *measurement };
+    let placed =
+        |measurement: &Measurement| Placement { release: digest, measurement: *measurement };
     Ok(measurement.map(|measurement| (release, placed(measurement))))
 }
 
@@ -167,7 +168,10 @@ pub(super) fn rolling(
     if let Some(node) = inventory.strangers.first() {
         return Err(PlanError::NotInFleet { node: node.clone() });
     }
-    inventory.nodes.iter().try_for_each(|node| check_registered(&node.node, &ground.from, inventory))
+    inventory
+        .nodes
+        .iter()
+        .try_for_each(|node| check_registered(&node.node, &ground.from, inventory))
 }
 
 /// The new instance of one node needs a holder on another one.
@@ -221,9 +225,16 @@ pub(super) fn handing(
 }
 
 /// The policy lets the keyring go along one hop of a handover.
-pub(super) fn check_hop(from: &Party, to: &Party, inventory: &Inventory) -> Result<(), PlanError> {
+pub(super) fn check_hop(
+    hop: Hop,
+    from: &Party,
+    to: &Party,
+    inventory: &Inventory,
+) -> Result<(), PlanError> {
     let policy = inventory.policy.serial;
-    no_leak(&inventory.policy, inventory.now, from, to).map(drop).map_err(|risk| {
-        PlanError::NoHop { policy, from: from.measurement, to: to.measurement, risk }
+    no_leak(&inventory.policy, inventory.now, from, to).map(drop).map_err(|risk| PlanError::NoHop {
+        policy,
+        hop,
+        risk,
     })
 }

@@ -7,16 +7,16 @@
 //! an abort can come, and nothing happens at the same time as something else. Before a seat stops
 //! answering, or gives up what it has, the others have proven theirs.
 
+use heirloom_model::counter::{Epoch, Serial};
 use heirloom_model::digest::ReleaseDigest;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Gate, Placement, Plan, StepId, Strategy};
-use heirloom_model::counter::{Epoch, Serial};
 use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::{Action, Gate, Placement, Plan, StepId, Strategy};
 use heirloom_model::policy::Sharing;
 
 use super::draft::{self, Draft, Frame};
 use super::eligible::{self, Ground};
-use super::{Downtime, Lease, Note, PlanError, PlanReport, PlanRequest, witness};
+use super::{Downtime, Hop, Lease, Note, PlanError, PlanReport, PlanRequest, witness};
 use crate::inventory::Inventory;
 
 /// Entries that the log takes between the suspension of one holder and the moment at which the
@@ -40,8 +40,10 @@ pub(super) fn upgrade(
         }
     }
     eligible::handing(&ground, node, inventory)?;
-    eligible::check_hop(&eligible::party(&ground.from, inventory)?, &carrier, inventory)?;
-    eligible::check_hop(&carrier, &eligible::party(&ground.to, inventory)?, inventory)?;
+    let (old, new) =
+        (eligible::party(&ground.from, inventory)?, eligible::party(&ground.to, inventory)?);
+    eligible::check_hop(Hop::ToUpgrader, &old, &carrier, inventory)?;
+    eligible::check_hop(Hop::FromUpgrader, &carrier, &new, inventory)?;
     if let Some(withdraw) = withdraw {
         eligible::check_withdrawal(withdraw, inventory)?;
     }
@@ -63,7 +65,7 @@ pub(super) fn relocate(
     eligible::handing(&ground, from_node, inventory)?;
     check_target(from_node, to_node, &ground.from, inventory)?;
     let party = eligible::party(&ground.from, inventory)?;
-    eligible::check_hop(&party, &party, inventory)?;
+    eligible::check_hop(Hop::Itself, &party, &party, inventory)?;
     let mut line = Line::new(&ground, &[from_node, to_node], inventory)?;
     let switch = line.relocate(from_node, to_node);
     line.finish(request, None, switch.no_return, switch.downtime)

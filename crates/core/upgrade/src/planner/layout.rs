@@ -144,9 +144,7 @@ impl<'a> Layout<'a> {
         for (wave, range) in self.waves.iter().enumerate() {
             let witnesses = self.witnesses(wave, range.start);
             let witnesses = witnesses.iter().map(|position| self.node(*position));
-            if let Err(risk) =
-                witness::enough(self.inventory, (need, keyring), holds, witnesses)
-            {
+            if let Err(risk) = witness::enough(self.inventory, (need, keyring), holds, witnesses) {
                 let node = self.node(range.start).node.clone();
                 return Err(PlanError::TooFewOutside { node, needed: need, risk });
             }
