@@ -146,7 +146,7 @@ pub enum Downtime {
         entries: u32,
     },
     /// The only keeper that answers starts again.
-    #[error("step {restart}: one start of the keeper's process{}", lease_words(.lease))]
+    #[error("step {restart}: one start of the keeper's process{}", lease_words(*.lease))]
     Restart {
         /// The step.
         restart: StepId,
@@ -165,7 +165,7 @@ pub enum Lease {
     Attendance,
 }
 
-fn lease_words(lease: &Lease) -> &'static str {
+fn lease_words(lease: Lease) -> &'static str {
     match lease {
         Lease::None => "",
         Lease::Attendance => {
@@ -485,12 +485,9 @@ impl PlanError {
                  what carries the keyring, `keeper` for what serves it"
             }
             Self::NoHop { .. } => {
-                "publish a policy in which the giver's rule names the receiver in gives_to, and \
-                 both have a rule"
+                "publish a policy whose rule for the giver names the receiver, which has a rule too"
             }
-            Self::ReleaseChanges { .. } => {
-                "name the release that runs; to change it use --strategy handover or rolling"
-            }
+            Self::ReleaseChanges { .. } => "name the release that runs, or use --strategy handover",
             Self::SameNode(_) => "name another node; to change the release use --strategy handover",
             Self::SameHost { .. } => {
                 "move to a node on another host; to change what runs on this host use \

@@ -24,7 +24,7 @@ const REPLICATED: Sharing = Sharing::Replicated;
 fn planned(request: &PlanRequest, fleet: &Inventory) -> (Plan, PlanReport) {
     let (plan, report) = plan_from(request, fleet).expect("the fleet is sound");
     assert_eq!(check_from(&plan, fleet), Vec::new());
-    assert_eq!(wire::decode::<Plan>(&wire::encode(&plan)).unwrap(), plan);
+    assert_eq!(wire::decode::<Plan>(&wire::encode(&plan)).as_ref(), Ok(&plan));
     assert_eq!(plan.strategy, Strategy::Handover);
     assert_eq!(report.point_of_no_return, plan.point_of_no_return);
     assert_eq!((report.steps, report.rollback_steps), (plan.steps.len(), plan.rollback.len()));
@@ -67,7 +67,7 @@ fn word(plan: &Plan, action: &Action) -> String {
 
 fn at(plan: &Plan, name: &str) -> StepId {
     let place = told(plan).iter().position(|told| told == name);
-    StepId(u32::try_from(place.expect(name)).unwrap())
+    StepId(u32::try_from(place.expect(name)).expect("plans are short"))
 }
 
 /// Steps stand in one line, forward and back.

@@ -451,7 +451,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
 }
 
 fn id_of(index: prop::sample::Index, count: usize) -> StepId {
-    StepId(u32::try_from(index.index(count)).unwrap())
+    StepId(u32::try_from(index.index(count)).expect("plans are short"))
 }
 
 fn mutate(plan: &mut Plan, fleet: &Inventory, mutation: &Mutation) {
