@@ -1,7 +1,7 @@
 //! One agent, carrying out a handover of an exclusive domain: in peace, killed at every point, and
 //! where its keepers, the log or the operators do not go along.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod done;
 mod duties;
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use heirloom_model::counter::{Epoch, Time};
-use heirloom_model::digest::{Nonce, PlanDigest};
+use heirloom_model::digest::{Nonce, PlanDigest, sha256};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 use heirloom_model::statement::StatementKind;
@@ -50,13 +50,11 @@ pub(crate) fn agent(world: &Shared) -> TestAgent {
 }
 
 pub(crate) fn tick(agent: &mut TestAgent) -> Result<Tick, AgentError> {
-    let mut number = agent.progress().length() as u8;
-    let position = agent.state().position().length.0 as u8;
+    let mut number = agent.progress().length();
+    let position = agent.state().position().length.0;
     let ticked = agent.tick(Time(0), &mut || {
         number = number.wrapping_add(1);
-        let mut nonce = [number; 32];
-        nonce[0] = position;
-        Nonce::new(nonce)
+        Nonce::new(sha256(&[&number.to_be_bytes(), &position.to_be_bytes()]))
     });
     let serving = lock(&agent.driver().0).serve();
     assert!(serving.len() <= 1, "two serve at the same time: {serving:?}");
