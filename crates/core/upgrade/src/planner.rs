@@ -10,6 +10,10 @@
 //! chosen deterministically and spread over the fleet. What bounds a plan in the end are
 //! `STEPS_MAX` and `PLAN_BYTES_MAX` of `heirloom_model::limit`.
 //!
+//! **Seats.** A handover, a move and a reseal change one seat after the other, so their steps stand
+//! in one line. They name few nodes: those that they change, and, where the policy wants several
+//! holders, all of the domain's, because copies are counted over the nodes of a plan.
+//!
 //! **The way back.** Rollback steps of one node stand in the order in which they run. Each
 //! undoes a forward step of the same node; those that undo later steps come first, so what has
 //! to run after an abort is always the tail of the node's list.
