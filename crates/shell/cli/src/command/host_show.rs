@@ -7,6 +7,7 @@ use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::Measurement;
 use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::NetworkState;
+use heirloom_registry::plan::PlanState;
 use serde_json::{Value, json};
 
 use crate::code::Code;
@@ -126,7 +127,7 @@ fn seats(
     let running = running(own);
     let proofs = seat::proofs(domain);
     let of_node = proofs.get(&node.node);
-    let plan = state.active_plan(&node.domain).map(|plan| plan.plan());
+    let plan = state.active_plan(&node.domain).map(PlanState::plan);
     let named = |code: &Measurement| domain.policy().is_some_and(|it| it.holder(code).is_some());
     // What the policy does not name any more, and what does not run, is history.
     let registered = domain.registrations().filter(|found| found.statement().node == node.node);

@@ -9,7 +9,7 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Plan};
 use heirloom_model::release::ReleaseKind;
 use heirloom_registry::activity::Activity;
-use heirloom_registry::domain::{DomainState, Proven};
+use heirloom_registry::domain::{Challenged, DomainState, Proven};
 use heirloom_registry::network::NetworkState;
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ pub(crate) type Proofs<'d> = BTreeMap<&'d NodeId, BTreeMap<Measurement, &'d Prov
 /// The newest proof of each seat. Looks at every challenge once.
 pub(crate) fn proofs(domain: &DomainState) -> Proofs<'_> {
     let mut newest: Proofs<'_> = BTreeMap::new();
-    let answers = domain.challenges().flat_map(|asked| asked.proofs());
+    let answers = domain.challenges().flat_map(Challenged::proofs);
     for (node, proven) in answers {
         let of_node = newest.entry(node).or_default();
         let seat = of_node.entry(proven.result().measurement()).or_insert(proven);

@@ -184,7 +184,8 @@ fn a_root_is_followed_by_the_next_one_only_with_both_thresholds() {
         }
         let (name, threshold) = (&role["role"], &role["threshold"]);
         let keys = serde_json::Value::from(keys);
-        input += &format!("[[role]]\nrole = {name}\nthreshold = {threshold}\nkeys = {keys}\n");
+        let table = format!("[[role]]\nrole = {name}\nthreshold = {threshold}\nkeys = {keys}\n");
+        input.push_str(&table);
     }
     place.write("root.toml", input.as_bytes());
     place.write("short.toml", input.split("[[role]]").next().unwrap().as_bytes());
