@@ -40,6 +40,8 @@ const PROGRAMS: [(&str, &str); 4] = [
 ];
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// Where servers listen.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// How long to wait between two looks.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -355,11 +357,22 @@ pub(crate) fn get(port: u16, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// Ports that nobody uses now.
+/// Ports that nobody uses now. They lie below those that the system gives to outgoing
+/// connections, so that none is taken while its server is down, and laboratories at the same time
+/// begin at different places.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let held =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
-    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    let first = std::process::id().wrapping_mul(97) % u32::from(PORTS.end - PORTS.start);
+    let first = PORTS.start + u16::try_from(first)?;
+    let mut free = Vec::new();
+    for port in (first..PORTS.end).chain(PORTS.start..first) {
+        if free.len() == count {
+            return Ok(free);
+        }
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            free.push(port);
+        }
+    }
+    bail!("there are no {count} free ports")
 }
 
 /// Text of a JSON answer.

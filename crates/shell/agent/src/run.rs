@@ -233,9 +233,8 @@ impl Turning {
         self.tell();
         note(&self.agent, &self.report, &ticked);
         self.warn();
-        // Nobody in an exclusive domain may wait for longer than its keeper does.
-        let (idle, pause_max) =
-            if is_exclusive { (TICK_MAX / 2, TICK_MAX / 2) } else { (IDLE_WAIT, PAUSE_MAX) };
+        // While this thread pauses, the heartbeat looks after an active keeper.
+        let idle = if is_exclusive { TICK_MAX / 2 } else { IDLE_WAIT };
         match ticked {
             Ok(Tick::Progressed) => self.pause = PAUSE_MIN,
             Ok(Tick::Idle(_)) => {
@@ -245,19 +244,19 @@ impl Turning {
             }
             Ok(Tick::Refused(trouble)) => {
                 tracing::warn!(error = %with_causes(&trouble), "refused");
-                self.rest(pause_max);
+                self.rest();
             }
             Err(error) if passes(&error) => {
                 tracing::warn!(error = %with_causes(&error), "not now");
-                self.rest(pause_max);
+                self.rest();
             }
             Err(error) => return Err(AgentRunError::Agent(error)),
         }
         Ok(())
     }
 
-    fn rest(&mut self, pause_max: Duration) {
-        std::thread::sleep(self.pause.min(pause_max));
+    fn rest(&mut self) {
+        std::thread::sleep(self.pause);
         self.pause = PAUSE_MAX.min(self.pause * 2);
     }
 
