@@ -106,6 +106,13 @@ impl Bundles {
         self.path(measurement).is_dir()
     }
 
+    /// Bytes of a release that are there already, although it is not complete.
+    pub fn begun(&self, measurement: &Measurement) -> u64 {
+        let Ok(listed) = fs::read_dir(self.staging(measurement)) else { return 0 };
+        let sizes = listed.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len()));
+        sizes.sum()
+    }
+
     /// What is installed; none if nothing ever was.
     pub fn installed(&self) -> Result<Option<Measurement>, BundleError> {
         let path = self.root.join("installed");

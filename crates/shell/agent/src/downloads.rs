@@ -74,6 +74,8 @@ impl Downloads {
         let wanted = release.artifacts.iter().map(|artifact| artifact.size).sum();
         let mut under_way = self.shared.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if !under_way.contains_key(measurement) {
+            // What ended and was never asked for again must not keep others out.
+            under_way.retain(|_, download| matches!(download, Download::Running(_)));
             if under_way.len() >= DOWNLOADS_MAX {
                 return Fetching::UnderWay(Received { received: 0, wanted });
             }
@@ -199,6 +201,29 @@ mod tests {
         let is_refused = matches!(ended, Fetching::Failed(BundleError::Unmeasurable { .. }));
         assert!(is_refused, "{ended:?}");
         assert!(!directory.path().join("data/bundles").join(CODE.to_string()).exists());
+    }
+
+    #[test]
+    fn downloads_that_nobody_asks_for_again_keep_no_other_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let bundles = Bundles::open(directory.path().join("data")).unwrap();
+        let downloads = Downloads::new(bundles, Vec::new());
+        let release = release(b"a file");
+        let all_ended = || {
+            let under_way = downloads.shared.under_way.lock().unwrap();
+            under_way.values().all(|download| matches!(download, Download::Ended(_)))
+        };
+        for number in 0..2 * DOWNLOADS_MAX {
+            let code = Measurement::Sgx(MrEnclave::new([u8::try_from(number).unwrap(); 32]));
+            let begun = downloads.fetch(&release, &code, Duration::ZERO);
+            assert!(matches!(begun, Fetching::UnderWay(_) | Fetching::Failed(_)), "{begun:?}");
+            while !all_ended() {
+                std::thread::yield_now();
+            }
+            assert!(downloads.shared.under_way.lock().unwrap().len() <= DOWNLOADS_MAX);
+        }
+        let ended = downloads.fetch(&release, &CODE, Duration::from_mins(1));
+        assert!(matches!(ended, Fetching::Failed(_)), "{ended:?}");
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl KeeperDriver {
     /// Whether a release is staged. Fetches it beside everything else if it is not.
     fn fetched(&self, release: &Release, code: &Measurement) -> Result<(), DriverError> {
         if !self.bundles.is_staged(code) {
-            self.check_space(release)?;
+            self.check_space(release, code)?;
         }
         match self.downloads.fetch(release, code, DOWNLOAD_WAIT) {
             Fetching::Staged => Ok(()),
@@ -201,10 +201,11 @@ impl KeeperDriver {
         }
     }
 
-    /// Whether the disk has room for a release.
-    pub fn check_space(&self, release: &Release) -> Result<(), DriverError> {
-        let needed: u64 = release.artifacts.iter().map(|artifact| artifact.size).sum();
-        let needed = needed.saturating_add(self.free_bytes_min);
+    /// Whether the disk has room for what is missing of a release.
+    pub fn check_space(&self, release: &Release, code: &Measurement) -> Result<(), DriverError> {
+        let whole: u64 = release.artifacts.iter().map(|artifact| artifact.size).sum();
+        let missing = whole.saturating_sub(self.bundles.begun(code));
+        let needed = missing.saturating_add(self.free_bytes_min);
         let disk = nix::sys::statvfs::statvfs(&self.instances.data)
             .map_err(|error| unknown("the data directory", &error))?;
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());

@@ -109,7 +109,8 @@ impl Staging {
                 return self.get(agent, node, candidate, now);
             }
         }
-        if offer.update == UpdateMode::Auto && self.plan.is_due(now) {
+        let may_propose = offer.update == UpdateMode::Auto && !is_planned(agent.state(), node);
+        if may_propose && self.plan.is_due(now) {
             return self.propose(agent, node, &offer, now, random);
         }
         Ok(())
@@ -145,7 +146,7 @@ impl Staging {
         };
         let driver = agent.driver();
         if !driver.bundles.is_staged(code)
-            && let Err(full) = driver.check_space(&release)
+            && let Err(full) = driver.check_space(&release, code)
         {
             stage.retry.failed(now, full.to_string());
             return Ok(());
@@ -235,7 +236,7 @@ impl Staging {
     pub(crate) fn hint(&self, state: &NetworkState, node: &NodeId) -> Option<String> {
         let offer = self.offer.as_ref()?;
         let is_ready = offer.candidates().all(|candidate| self.is_tried(candidate));
-        if !is_ready || is_changing(state, node) {
+        if !is_ready || is_planned(state, node) {
             return None;
         }
         let name = &offer.to.name;
@@ -295,6 +296,12 @@ fn was_tried(agent: &mut KeeperAgent, node: &NodeId, code: &Measurement) -> bool
 
 /// Whether a plan may be at work here: then nothing else is started.
 fn is_changing(state: &NetworkState, node: &NodeId) -> bool {
+    let domain = state.node(node).map(|known| known.domain);
+    domain.is_some_and(|domain| state.plan_under_way(&domain).is_some())
+}
+
+/// Whether somebody has put a plan forward, approved or not: an agent does not interfere.
+fn is_planned(state: &NetworkState, node: &NodeId) -> bool {
     let domain = state.node(node).map(|known| known.domain);
     domain.is_some_and(|domain| state.active_plan(&domain).is_some())
 }
