@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
 
+use heirloom_model::plan::{Action, Plan};
+use heirloom_model::wire;
 use serde_json::{Value, json};
 
 use crate::world::Network;
@@ -76,6 +78,63 @@ fn a_handover_of_an_exclusive_domain_is_planned_explained_and_approved() {
     assert_eq!(domain["activity"]["cause"], "first");
     assert_eq!(domain["holders"][0]["part"], "old");
     assert_eq!(domain["holders"][0]["active"], true);
+}
+
+#[test]
+fn a_switch_over_is_told_from_one_side_of_the_point_of_no_return_to_the_other() {
+    let network = Network::exclusive(1);
+    let log = network.log();
+    let place = &network.place;
+    let started =
+        place.json(&format!("upgrade start {HANDOVER} --key operator-1.key --out plan {log}"));
+    let digest = started["plan"].as_str().unwrap();
+    for operator in [1, 2] {
+        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
+    }
+    let plan: Plan = wire::decode(&place.read("plan")).unwrap();
+    let status = || place.json(&format!("upgrade status {log}"));
+    let custody = || place.json(&format!("custody show {log}"))["domains"][0].clone();
+    let step =
+        |wanted: fn(&Action) -> bool| plan.steps.iter().find(|step| wanted(&step.action)).unwrap();
+    let suspend = step(|action| matches!(action, Action::Suspend(_)));
+    let activate = step(|action| matches!(action, Action::Activate(_)));
+
+    network.carry_out(&plan, |action| *action == suspend.action);
+    let holders = custody()["holders"].clone();
+    let parts: Vec<&str> =
+        holders.as_array().unwrap().iter().map(|seat| seat["part"].as_str().unwrap()).collect();
+    assert_eq!(parts, ["old", "upgrader", "new"]);
+    assert!(holders.as_array().unwrap().iter().all(|seat| seat["proof"] == "proven"), "{holders}");
+    assert_eq!(status()["point_of_no_return"], "before: an abort goes back");
+
+    network.carry_out_step(&plan, suspend);
+    assert_eq!(custody()["activity"]["state"], "suspended");
+    assert_eq!(custody()["activity"]["step"]["step"], suspend.id.0);
+    let told = place.ok(&format!("custody show {log}"));
+    assert!(told.contains("nobody: node-1 is suspended"), "{told}");
+    let told = place.ok(&format!("upgrade status {log}"));
+    assert!(told.contains("nobody is active"), "{told}");
+    assert_eq!(status()["point_of_no_return"], "before: an abort goes back");
+
+    network.carry_out_step(&plan, activate);
+    let now = status();
+    assert_eq!(now["point_of_no_return"], "after: only forward");
+    let at = |name: &str| now["switch_over"][name].as_u64().unwrap();
+    assert!(at("suspended") < at("activated"), "{now}");
+    assert_eq!(custody()["activity"]["cause"], "planned");
+    assert_eq!(custody()["activity"]["measurement"], started["to"]);
+    let told = place.ok(&format!("upgrade status {log}"));
+    assert!(told.contains("over, within 2 log entries"), "{told}");
+    place.fails(
+        &format!("upgrade abort --plan {digest} --key operator-1.key {log}"),
+        3,
+        "E-STATEMENT-004",
+    );
+    let entries = place.json(&format!("registry show {log}"));
+    let entries = entries["entries"].as_array().unwrap();
+    let suspension = entries.iter().find(|entry| entry["kind"] == "suspension").unwrap();
+    assert_eq!(suspension["counts"], true);
+    assert_eq!(suspension["statement"]["content"]["step"]["plan"], digest);
 }
 
 #[test]

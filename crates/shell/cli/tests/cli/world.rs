@@ -18,11 +18,12 @@ use heirloom_model::counter::{Epoch, Generation, Serial, Time};
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::domain::{
     Activation, ActivationCause, Challenge, GenerationOrder, GenerationReceipt, HoldingOrigin,
-    LogPosition, PossessionProof, Registration,
+    LogPosition, PlanStep, PossessionProof, Registration, Suspension,
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::{Action, Plan, Step};
 use heirloom_model::policy::Policy;
 use heirloom_model::release::ReleaseKind;
 use heirloom_model::signature::SigningKey;
@@ -295,7 +296,7 @@ impl Network {
         }
         let edges = [(old, via), (via, new), (new, via), (via, old)];
         let mut policy = self.ceremony.policy_of(Serial(serial), &[old, new, via], &edges);
-        let platform = |node: &NodeId| self.enclave(number(node)).identity().unwrap().platform;
+        let platform = |node: &NodeId| self.enclave(number(node), old).identity().unwrap().platform;
         let platforms = self.nodes().iter().map(platform).collect();
         Ceremony::make_exclusive(&mut policy, platforms);
         policy
@@ -385,25 +386,103 @@ impl Network {
         self.end.set(self.place.append(envelope));
     }
 
+    /// Carries out the forward steps of a plan up to the first one of this kind.
+    pub(crate) fn carry_out(&self, plan: &Plan, until: impl Fn(&Action) -> bool) {
+        for step in plan.steps.iter().take_while(|step| !until(&step.action)) {
+            self.carry_out_step(plan, step);
+        }
+    }
+
+    /// Lets the instances and the agent of a step say what they say when it is carried out.
+    pub(crate) fn carry_out_step(&self, plan: &Plan, step: &Step) {
+        let (network, domain) = (self.ceremony.network, self.ceremony.domain);
+        let (node, as_of) = (step.node.clone(), self.position());
+        let (generation, checksum) = (Generation(0), CHECKSUM);
+        let origin = HoldingOrigin::Recovered;
+        let this = PlanStep { plan: plan.digest(), step: step.id };
+        match &step.action {
+            Action::Prepare(placement) => {
+                let code = self.code(placement.measurement);
+                let policy = Serial(1);
+                let said = Registration { network, domain, node, as_of, policy };
+                self.attest_as(&step.node, code, &said);
+            }
+            Action::Verify { code: Some(code), .. } => {
+                let challenge = Nonce::new([u8::try_from(step.id.0).unwrap(); 32]);
+                self.append(&self.ceremony.challenge(plan, step.id, challenge));
+                let (as_of, policy, measurement) = (self.position(), Serial(1), *code);
+                let said = PossessionProof {
+                    network,
+                    domain,
+                    node,
+                    challenge,
+                    generation,
+                    checksum,
+                    origin,
+                    as_of,
+                    policy,
+                    measurement,
+                };
+                self.attest_as(&step.node, self.code(*code), &said);
+            }
+            Action::Suspend(placement) => {
+                let step = this;
+                let said = Suspension { network, domain, node, step, generation, checksum, as_of };
+                self.attest_as(&said.node, self.code(placement.measurement), &said);
+            }
+            Action::Activate(placement) => {
+                let cause = ActivationCause::Planned(this);
+                let said = Activation {
+                    network,
+                    domain,
+                    node,
+                    cause,
+                    generation,
+                    checksum,
+                    origin,
+                    as_of,
+                };
+                self.attest_as(&said.node, self.code(placement.measurement), &said);
+            }
+            _ => {}
+        }
+        self.append(&self.ceremony.result(plan, step.id));
+    }
+
+    fn code(&self, measurement: Measurement) -> Code {
+        let known = [self.old, self.upgrader, self.new];
+        known.into_iter().find(|code| code.measurement == measurement).unwrap()
+    }
+
     /// Appends a statement of the keeper on a node, with evidence.
     fn attest<T: AttestedStatement>(&self, node: &NodeId, statement: &T) {
+        self.attest_as(node, self.old, statement);
+    }
+
+    /// Appends a statement of the instance of some code on a node, with evidence.
+    fn attest_as<T: AttestedStatement>(&self, node: &NodeId, code: Code, statement: &T) {
         let number = number(node);
-        let key = SigningKey::generate(&mut |bytes| bytes.fill(number));
+        let seat = match code {
+            _ if code == self.old => number,
+            _ if code == self.new => number | 0x80,
+            _ => number | 0x40,
+        };
+        let key = SigningKey::generate(&mut |bytes| bytes.fill(seat));
         let mut envelope = Envelope::signed(statement, [&key]);
         let report_data = envelope.report_data(&key.public_key());
-        envelope.evidence = Some(self.enclave(number).evidence(&report_data).unwrap());
+        envelope.evidence = Some(self.enclave(number, code).evidence(&report_data).unwrap());
         envelope.sign(&self.ceremony.agent_key(node));
         self.append(&envelope);
     }
 
-    fn enclave(&self, number: u8) -> EmulatedEnclave {
-        let Measurement::Sgx(measurement) = self.old.measurement;
+    fn enclave(&self, number: u8, code: Code) -> EmulatedEnclave {
+        let Measurement::Sgx(measurement) = code.measurement;
         let host = EmulatedHost::from_seed(&self.ceremony.manufacturer, &[number; 32]);
         let secs = Secs {
             measurement,
             signer: CODE_SIGNER,
             product_id: 1,
-            isv_svn: u16::try_from(self.old.security_version.0).unwrap(),
+            isv_svn: u16::try_from(code.security_version.0).unwrap(),
             attributes: LaunchMode::Production.attributes(),
             misc_select: 0,
         };
