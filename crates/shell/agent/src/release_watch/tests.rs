@@ -21,7 +21,7 @@ impl World {
     fn new() -> Self {
         let ceremony = Ceremony::new(&[7; 32]);
         let state = NetworkState::new(ceremony.network);
-        let (old, new) = (Code::named("old", 1), Code::named("new", 2));
+        let (old, new) = (Code::named("old", 2), Code::named("new", 2));
         let via = Code::upgrader("via", 1);
         let mut world = Self { ceremony, state, old, new, via };
         world.append(&world.ceremony.root());
@@ -144,10 +144,12 @@ fn a_direct_way_needs_no_upgrader() {
 #[test]
 fn code_is_offered_only_in_the_role_that_the_policy_gives_it() {
     let mut world = World::new();
-    let disguised = Code { kind: ReleaseKind::Upgrader, ..world.new };
-    world.policy(|_| {});
+    let (old, carrier) = (world.old, Code::upgrader("new", 2));
+    let policy = world.ceremony.policy_of(Serial(1), &[old, carrier], &[(old, carrier)]);
+    world.append(&world.ceremony.policy(&policy));
+    let disguised = Code { kind: ReleaseKind::Keeper, ..carrier };
     world.publish("keeper-2.0.0", &disguised);
-    assert_eq!(world.offer(&world.old), None);
+    assert_eq!(world.offer(&old), None);
 }
 
 #[test]
