@@ -244,9 +244,11 @@ impl PlanState {
         })
     }
 
-    /// Whether a step has a result, or is a rollback step that needs none.
+    /// Whether a step has a result, or the statement of a holder that is as good as one, or is a
+    /// rollback step that needs none.
     fn is_settled(&self, step: StepId) -> bool {
         self.results.contains_key(&step)
+            || self.witnessed.contains_key(&step)
             || (self.plan.is_rollback(step)
                 && self.rollback_needed().all(|needed| needed.id != step))
     }

@@ -221,23 +221,38 @@ fn walk<'p>(
     plan: &PlanState,
     steps: impl Iterator<Item = &'p Step>,
 ) -> Directive {
+    let mut unreported = None;
     for step in steps {
-        match situation.progress.step(step.id) {
+        let directive = match situation.progress.step(step.id) {
+            Some(StepProgress::Succeeded(_)) if plan.done_at(step.id).is_some() => continue,
             Some(StepProgress::Succeeded(how)) => {
-                if plan.done_at(step.id).is_none() {
-                    return Directive::Report(result(situation, plan, step.id, how));
+                let report = Directive::Report(result(situation, plan, step.id, how));
+                if unreported.is_none() && may_be_reported_later(plan, step) {
+                    unreported = Some(report);
+                    continue;
                 }
+                report
             }
-            Some(StepProgress::Interrupted) => {
-                return match effect(situation, plan, step) {
-                    Ok(effect) => Directive::Resolve(effect),
-                    Err(waiting) => Directive::Wait(vec![waiting]),
-                };
+            Some(StepProgress::Interrupted) => match effect(situation, plan, step) {
+                Ok(effect) => Directive::Resolve(effect),
+                Err(waiting) => Directive::Wait(vec![waiting]),
+            },
+            Some(StepProgress::Refused) | None => start(situation, plan, step),
+        };
+        return match directive {
+            Directive::Wait(_) | Directive::Report(_) | Directive::Rest => {
+                unreported.unwrap_or(directive)
             }
-            Some(StepProgress::Refused) | None => return start(situation, plan, step),
-        }
+            Directive::Journal(_) | Directive::Resolve(_) => directive,
+        };
     }
-    Directive::Rest
+    unreported.unwrap_or(Directive::Rest)
+}
+
+/// Whether the step after this one need not wait for its result: nobody answers between a
+/// suspension and the activation after it, and the log already has the holder's own statement.
+fn may_be_reported_later(plan: &PlanState, step: &Step) -> bool {
+    matches!(step.action, Action::Suspend(_)) && plan.witnessed_at(step.id).is_some()
 }
 
 /// Starts a step whose gates hold, or says what they wait for.

@@ -215,7 +215,8 @@ impl Facts for Log<'_> {
     }
 
     fn is_settled(&self, step: StepId) -> bool {
-        if self.plan.done_at(step).is_some() {
+        // What a holder stated in the log needs no agent's word.
+        if self.plan.done_at(step).or(self.plan.witnessed_at(step)).is_some() {
             return true;
         }
         // A rollback step of something that was never begun has nothing to wait for.
