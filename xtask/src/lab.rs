@@ -16,7 +16,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ pub(crate) struct Lab {
     processes: Mutex<BTreeMap<String, Child>>,
     /// Set when the fleet ends: nobody starts again what is stopped.
     ending: AtomicBool,
+    /// How many applications were started.
+    pub(crate) clients: AtomicUsize,
     /// Servers that run under the crash supervisor, with the words for it.
     supervised: Mutex<BTreeMap<String, Vec<String>>>,
     /// Where lines for people go.
@@ -135,6 +137,7 @@ impl Lab {
             nodes,
             processes: Mutex::default(),
             ending: AtomicBool::new(false),
+            clients: AtomicUsize::new(0),
             supervised: Mutex::default(),
             out,
         })

@@ -193,7 +193,7 @@ impl Phase {
             .and_then(|()| fleet.everybody_serves());
         progress.finish();
         if self.is_handover() {
-            clients::finish_clients(&lab, 1)?;
+            clients::finish_clients(&lab)?;
         }
         let alone = self.victims().iter().try_for_each(|victim| victim.leave_alone(&lab));
         done.and(alone)?;
@@ -383,7 +383,7 @@ impl Fleet {
     /// Whether the application of the phase was answered by two instances at the same time.
     fn two_answered(&self, phase: Phase) -> bool {
         phase.is_handover()
-            && clients::read(&self.lab, 1).is_ok_and(|clients| clients.most_at_once() > 1)
+            && clients::read(&self.lab).is_ok_and(|clients| clients.most_at_once() > 1)
     }
 
     fn next_release(&mut self) -> Result<Code> {

@@ -1,6 +1,7 @@
 //! Applications that ask for keys all the time, and what they came to.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -63,9 +64,10 @@ pub(crate) fn first_answers(lab: &Lab) -> Result<Digests> {
     Ok(clients.digests)
 }
 
-/// Starts this many applications, one host after the other.
+/// Starts this many more applications, one host after the other.
 pub(crate) fn start_clients(lab: &Lab, count: usize) -> Result<()> {
-    for (index, node) in (0..count).zip(lab.nodes.iter().cycle()) {
+    for (_, node) in (0..count).zip(lab.nodes.iter().cycle()) {
+        let index = lab.clients.fetch_add(1, Ordering::Relaxed);
         let report = lab.path(&format!("client-{index}.json")).display().to_string();
         let end = lab.path(END).display().to_string();
         let label = format!("client-{index}");
@@ -100,18 +102,22 @@ fn launch(lab: &Lab, node: &str, label: &str, arguments: &[&str]) -> Result<()> 
 }
 
 /// Ends the applications, and adds up what they say.
-pub(crate) fn finish_clients(lab: &Lab, count: usize) -> Result<Clients> {
+pub(crate) fn finish_clients(lab: &Lab) -> Result<Clients> {
     write(&lab.path(END), "")?;
     // A killed host takes its applications with it: their last report stands.
     std::thread::sleep(Duration::from_secs(2));
-    read(lab, count)
+    read(lab)
 }
 
-/// Adds up what this many applications have said so far.
-pub(crate) fn read(lab: &Lab, count: usize) -> Result<Clients> {
+/// Adds up what all applications have said so far. Who was killed before it said anything says
+/// nothing.
+pub(crate) fn read(lab: &Lab) -> Result<Clients> {
     let mut clients = Clients::default();
-    for index in 0..count {
-        let path = lab.path(&format!("client-{index}.json"));
+    let paths = (0..lab.clients.load(Ordering::Relaxed))
+        .map(|index| lab.path(&format!("client-{index}.json")));
+    let mut written = paths.filter(|path| path.exists()).peekable();
+    ensure!(written.peek().is_some(), "no application has said anything");
+    for path in written {
         add(&mut clients, &read_report(&path)?)?;
     }
     Ok(clients)

@@ -61,7 +61,11 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
     say("\n5. An operator plans, two approve.");
     let begun = Instant::now();
     let plan = propose(lab, &cast)?;
-    let chaos = if kill { Some(Chaos::start(Arc::clone(lab), Pace::Slow)?) } else { None };
+    let chaos = if kill {
+        Some(Chaos::start(Arc::clone(lab), Pace::Slow, |lab| start_clients(lab, CLIENTS))?)
+    } else {
+        None
+    };
     await_upgrade(lab, &plan)?;
     let wall_seconds = begun.elapsed().as_secs_f64();
     let kills = chaos.map(Chaos::finish).transpose()?;
@@ -73,7 +77,7 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
     say("\n6. Compare every key before and after, and look at who answered when.");
     // Applications reach the new keeper also after the last kill.
     std::thread::sleep(Duration::from_secs(3));
-    let clients = finish_clients(lab, CLIENTS)?;
+    let clients = finish_clients(lab)?;
     let after = first_answers(lab)?;
     let identical = contains(&after, &before)
         && contains(&clients.digests, &before)

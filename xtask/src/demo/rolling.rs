@@ -44,7 +44,8 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
     let watcher = Watcher::start(Arc::clone(lab), &new.measurement)?;
     let begun = Instant::now();
     let plan = propose(lab, &network, &old, &new)?;
-    let chaos = if kill { Some(Chaos::start(Arc::clone(lab), Pace::Quick)?) } else { None };
+    let chaos =
+        if kill { Some(Chaos::start(Arc::clone(lab), Pace::Quick, |_| Ok(()))?) } else { None };
 
     say("\n5. Half of the fleet, then the other half; verified, and verified again.");
     await_upgrade(lab, &plan)?;
@@ -56,7 +57,7 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
         "\n6. Compare every key before and after, also through an application that starts only now.",
     );
     let seen = watcher.finish();
-    let clients = finish_clients(lab, CLIENTS)?;
+    let clients = finish_clients(lab)?;
     let after = first_answers(lab)?;
     let identical = contains(&after, &before)
         && contains(&clients.digests, &before)

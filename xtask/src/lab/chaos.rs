@@ -19,7 +19,7 @@ pub(crate) struct Chaos {
 
 impl Chaos {
     /// Begins.
-    pub(crate) fn start(lab: SharedLab, pace: Pace) -> Result<Self> {
+    pub(crate) fn start(lab: SharedLab, pace: Pace, after_host: AfterHost) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
@@ -28,7 +28,7 @@ impl Chaos {
                 let mut dice = Dice::new();
                 let mut kills = 0;
                 while !stopping.load(Ordering::Relaxed) {
-                    strike(&lab, &mut dice)?;
+                    strike(&lab, &mut dice, after_host)?;
                     kills += 1;
                     let pause = pace.pause(&mut dice);
                     std::thread::sleep(pause);
@@ -46,7 +46,7 @@ impl Chaos {
     }
 }
 
-fn strike(lab: &Lab, dice: &mut Dice) -> Result<()> {
+fn strike(lab: &Lab, dice: &mut Dice, after_host: AfterHost) -> Result<()> {
     let index = usize::try_from(dice.below(lab.nodes.len() as u64)).unwrap_or(0);
     let node = lab.nodes.get(index).context("a fleet has nodes")?;
     match dice.below(10) {
@@ -60,7 +60,8 @@ fn strike(lab: &Lab, dice: &mut Dice) -> Result<()> {
             lab.kill(&agent(node))?;
             lab.kill(&format!("platform-{}", node.name))?;
             lab.start_platform(node)?;
-            lab.start_agent(node)
+            lab.start_agent(node)?;
+            after_host(lab)
         }
         2..=5 => {
             lab.say(&format!("  kill: the agent of {}", node.name));
@@ -75,6 +76,9 @@ fn agent(node: &Node) -> String {
     format!("agent-{}", node.name)
 }
 
+/// What to start again after a host was killed, besides what belongs to the fleet.
+pub(crate) type AfterHost = fn(&Lab) -> Result<()>;
+
 /// How soon one kill follows the other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pace {
@@ -88,7 +92,7 @@ impl Pace {
     fn pause(self, dice: &mut Dice) -> Duration {
         Duration::from_millis(match self {
             Self::Quick => 200 + dice.below(900),
-            Self::Slow => 400 + dice.below(2_600),
+            Self::Slow => 200 + dice.below(1_800),
         })
     }
 }
