@@ -65,10 +65,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ] {
         let chosen = phases.iter().filter(|phase| arguments.plays(**phase)).copied();
         let phases: Vec<Phase> = chosen.collect();
-        if phases.is_empty() || played.is_err() {
+        let keys_only = phases.iter().all(|phase| phase.makes_keys());
+        if keys_only || played.is_err() {
             continue;
         }
-        let lab = Arc::new(Lab::new("crash", nodes, say)?);
+        let lab = Arc::new(Lab::new(&format!("crash-{nodes}"), nodes, say)?);
         let directory = lab.directory.clone();
         played = play(&lab, shape, &phases, &mut table)
             .with_context(|| format!("look into {}", directory.display()));
