@@ -12,8 +12,9 @@ use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper::keyring::{checksum_before_first, extend};
 use heirloom_keeper::port::{StateStore, StoreError};
 use heirloom_model::admin::{AdminRequest, Source};
-use heirloom_model::counter::Generation;
+use heirloom_model::counter::{Generation, Moment};
 use heirloom_model::identifier::DomainId;
+use heirloom_model::policy::HolderRole;
 
 use crate::disk;
 use crate::figure::{Better, Figure};
@@ -98,7 +99,7 @@ fn create(network: &mut Network, enclave: &EmulatedEnclave, directory: &Path) {
     let mut files = Unflushed(directory);
     let node = node_name(1);
     let (id, domain) = (network.ceremony.network, network.ceremony.domain);
-    let config = KeeperConfig { network: id, domain, node: node.clone() };
+    let config = KeeperConfig { network: id, domain, node: node.clone(), role: HolderRole::Keeper };
     let mut keeper = Keeper::start(config, enclave, &[]).expect("there is nothing to open");
     let mut fed = 0;
     for generation in 0..GENERATIONS {
@@ -119,7 +120,7 @@ fn follow(
     fed: usize,
 ) -> usize {
     let entries = network.log.get(fed..).expect("a log only grows");
-    let intent = keeper.follow(enclave, entries).expect("the log is one chain");
+    let intent = keeper.follow(enclave, entries, None, Moment(0)).expect("the log is one chain");
     carry_out(keeper, files, intent);
     network.log.len()
 }

@@ -10,6 +10,7 @@ use heirloom_keeper_shell::service::SharedPlatform;
 use heirloom_model::admin::{AdminRequest, AdminResponse};
 use heirloom_model::domain::LogPosition;
 use heirloom_model::log::LogEntry;
+use heirloom_model::policy::HolderRole;
 
 use crate::network::{Network, node_name};
 
@@ -26,7 +27,7 @@ pub(crate) fn run(
 ) -> Running {
     let (network, domain) = (network.ceremony.network, network.ceremony.domain);
     let settings = Settings {
-        config: KeeperConfig { network, domain, node: node_name(number) },
+        config: KeeperConfig { network, domain, node: node_name(number), role: HolderRole::Keeper },
         state: state.to_owned(),
         admin: admin.to_owned(),
         listen: "127.0.0.1:0".parse().expect("it is an address"),
@@ -61,7 +62,7 @@ impl Agent {
     pub(crate) fn feed(&mut self, entries: &[LogEntry]) {
         let mut reached = LogPosition::START;
         for some in entries.chunks(ENTRIES_PER_MESSAGE) {
-            match self.ask(&AdminRequest::Follow(some.to_vec())) {
+            match self.ask(&AdminRequest::Follow { entries: some.to_vec(), attended: None }) {
                 AdminResponse::Position(position) => reached = position,
                 other => panic!("{other:?} is no position"),
             }

@@ -80,8 +80,7 @@ pub fn check(world: &World, ledger: &mut Ledger) -> Result<(), Violation> {
 
 /// An exclusive domain never has two instances that would answer, whoever started them.
 fn one_active(world: &World, ledger: &mut Ledger) -> Result<(), Violation> {
-    let answers =
-        |process: &&Process| process.keeper.state_at(world.now) == ServingState::Ready;
+    let answers = |process: &&Process| process.keeper.state_at(world.now) == ServingState::Ready;
     let known = world.nodes.values().flat_map(|node| node.processes.values());
     let who: Vec<String> = known
         .chain(&world.clones)
@@ -117,8 +116,8 @@ fn no_loss(world: &World, ledger: &mut Ledger) -> Result<(), Violation> {
 
 /// Whether code on this node that may hold could unseal every generation up to this one.
 pub fn recovers(policy: &Policy, disk: &Disk, newest: Generation) -> bool {
-    let permitted = disk.live.iter().filter(|(code, _)| policy.holder(code).is_some());
-    permitted.map(|(code, files)| covers(code, files, newest)).any(|whole| whole)
+    let mut permitted = disk.live.iter().filter(|(code, _)| policy.holder(code).is_some());
+    permitted.any(|(code, files)| covers(code, files, newest))
 }
 
 fn covers(code: &Measurement, files: &Files, newest: Generation) -> bool {
@@ -134,9 +133,9 @@ fn covers(code: &Measurement, files: &Files, newest: Generation) -> bool {
 }
 
 fn no_leak(world: &World, node: &NodeId, disk: &Disk) -> Result<(), Violation> {
-    for (_, header) in directories(disk).flat_map(|(code, files)| {
-        headers(files).map(move |header| (code, header))
-    }) {
+    for (_, header) in
+        directories(disk).flat_map(|(code, files)| headers(files).map(move |header| (code, header)))
+    {
         if !is_named(world, &header.measurement) {
             let measurement = header.measurement;
             return Err(Violation::Leak { node: node.clone(), measurement });
@@ -162,11 +161,7 @@ fn directories(disk: &Disk) -> impl Iterator<Item = (&Measurement, &Files)> {
 }
 
 /// No keyring file vanishes, but those that an upgrader gives up.
-fn nothing_deleted(
-    world: &World,
-    node: &NodeId,
-    ledger: &mut Ledger,
-) -> Result<(), Violation> {
+fn nothing_deleted(world: &World, node: &NodeId, ledger: &mut Ledger) -> Result<(), Violation> {
     let Some(sim) = world.nodes.get(node) else { return Ok(()) };
     let keepers = directories(&sim.disk).filter(|(code, _)| !world.is_upgrader(code));
     let now: BTreeSet<[u8; 32]> = keepers
@@ -200,9 +195,7 @@ fn agrees(
     }
 }
 
-fn headers(
-    files: &Files,
-) -> impl Iterator<Item = heirloom_model::sealed::SealedHeader> {
+fn headers(files: &Files) -> impl Iterator<Item = heirloom_model::sealed::SealedHeader> {
     files
         .values()
         .filter_map(|bytes| wire::decode::<SealedEnvelope>(bytes).ok())

@@ -410,9 +410,8 @@ impl SimDriver {
         step: PlanStep,
         (from_node, from): (&NodeId, &Measurement),
     ) -> Result<Option<()>, DriverError> {
-        let holds = |world: &mut World, process: &mut Process| {
-            process.keeper.state_at(world.now).holds()
-        };
+        let holds =
+            |world: &mut World, process: &mut Process| process.keeper.state_at(world.now).holds();
         if self.with_keeper("ask", to, |world, process| Ok(holds(world.0, process)))? {
             return Ok(None);
         }
@@ -456,10 +455,8 @@ fn receive(
 ) -> Result<(heirloom_keeper::handover::Donor, Vec<ReplicatedGeneration>), String> {
     let (seen_donor, seen_receiver) = world.session(receiver, donor)?;
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let (asked, request) = receiver
-        .keeper
-        .request_handover(&receiver.enclave, step)
-        .map_err(|error| text(&error))?;
+    let (asked, request) =
+        receiver.keeper.request_handover(&receiver.enclave, step).map_err(|error| text(&error))?;
     let (mut pending, challenge) = donor
         .keeper
         .challenge_receiver(&donor.enclave, &seen_receiver, &request)

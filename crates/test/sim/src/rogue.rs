@@ -26,7 +26,13 @@ pub fn tries(world: &mut World) -> Result<(), Failure> {
     }
     let names: Vec<NodeId> = world.nodes.keys().cloned().collect();
     let seats = names.into_iter().flat_map(|holder| {
-        let codes: Vec<_> = world.nodes.get(&holder).into_iter().flat_map(|node| node.processes.keys()).copied().collect();
+        let codes: Vec<_> = world
+            .nodes
+            .get(&holder)
+            .into_iter()
+            .flat_map(|node| node.processes.keys())
+            .copied()
+            .collect();
         codes.into_iter().map(move |code| (holder.clone(), code))
     });
     for (holder, code) in seats.collect::<Vec<_>>() {

@@ -76,8 +76,7 @@ impl Run {
         let mut status = self.settle(there)?;
         let mut expected = if status == PlanStatus::Finished { cast.new } else { cast.old };
         if scenario == Scenario::HandoverThereAndBack && status == PlanStatus::Finished {
-            let back =
-                self.hand_over((releases.new, releases.second_upgrader, releases.old))?;
+            let back = self.hand_over((releases.new, releases.second_upgrader, releases.old))?;
             self.faulty()?;
             status = self.settle(back)?;
             expected = if status == PlanStatus::Finished { cast.old } else { cast.new };
@@ -93,9 +92,9 @@ impl Run {
             let serves = {
                 let world = lock(&self.world);
                 let first = world.nodes.values().next();
-                first.and_then(|node| node.processes.get(&code.measurement)).is_some_and(|it| {
-                    it.keeper.state_at(world.now) == ServingState::Ready
-                })
+                first
+                    .and_then(|node| node.processes.get(&code.measurement))
+                    .is_some_and(|it| it.keeper.state_at(world.now) == ServingState::Ready)
             };
             if serves {
                 return Ok(());
@@ -345,4 +344,3 @@ impl StateStore for Elsewhere {
         Ok(())
     }
 }
-
