@@ -1,6 +1,7 @@
 //! Why an application did not get its key.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use heirloom_keeper::handshake::NotAHolder;
 use heirloom_keeper::port::PlatformError;
@@ -39,7 +40,8 @@ pub struct Refused {
 pub struct Unanswered {
     /// What would have been needed next.
     pub waiting_for: WaitingFor,
-    /// What last went wrong with each holder.
+    /// What last went wrong with each holder. That the time ran out while it was asked again does
+    /// not replace an earlier reason.
     pub failures: BTreeMap<NodeId, AttemptError>,
     /// What last went wrong with the registry, if it is not well now.
     pub registry: Option<FollowError>,
@@ -76,6 +78,11 @@ pub enum AttemptError {
 }
 
 impl AttemptError {
+    /// Whether nothing is known but that the caller's own time was over.
+    pub(crate) fn is_our_deadline(&self, deadline: Instant) -> bool {
+        matches!(self, Self::Session(SessionError::Timeout)) && Instant::now() >= deadline
+    }
+
     /// Whether the session is as good as before: the holder may serve in a moment.
     pub(crate) fn leaves_session(&self) -> bool {
         match self {

@@ -81,7 +81,12 @@ impl Holders {
                         if !failure.leaves_session() {
                             self.sessions.remove(&source.node);
                         }
-                        failures.insert(source.node, failure);
+                        // That our own time ran out says less than what was wrong before.
+                        if !(failure.is_our_deadline(round.deadline)
+                            && failures.contains_key(&source.node))
+                        {
+                            failures.insert(source.node, failure);
+                        }
                     }
                 }
             }
