@@ -49,6 +49,8 @@ pub enum Scenario {
     HandoverAbort,
     /// A handover, and another one back, through another upgrader.
     HandoverThereAndBack,
+    /// A handover that an agent proposes by itself, because the policy says that it may.
+    Auto,
     /// A handover while somebody starts copies of the sealed state.
     Clones,
     /// A handover in a domain with many holders.
@@ -61,13 +63,14 @@ pub enum Scenario {
 
 impl Scenario {
     /// Every scenario, and its name.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Upgrade, "upgrade"),
         (Self::Abort, "abort"),
         (Self::ThereAndBack, "there-and-back"),
         (Self::Handover, "handover"),
         (Self::HandoverAbort, "handover-abort"),
         (Self::HandoverThereAndBack, "handover-there-and-back"),
+        (Self::Auto, "auto"),
         (Self::Clones, "clones"),
         (Self::HandoverReplicated, "handover-replicated"),
         (Self::Move, "move"),
@@ -82,6 +85,7 @@ impl Scenario {
             Self::Handover
             | Self::HandoverAbort
             | Self::HandoverThereAndBack
+            | Self::Auto
             | Self::Clones
             | Self::Move
             | Self::Reseal => Sharing::Exclusive,
@@ -96,6 +100,7 @@ impl Scenario {
             Self::Handover
             | Self::HandoverAbort
             | Self::HandoverThereAndBack
+            | Self::Auto
             | Self::Clones
             | Self::Reseal => 1,
         }
@@ -148,6 +153,20 @@ pub enum Failure {
     /// The registry refuses an operator's statement that must be possible.
     #[error("the registry refuses: {0}")]
     Refused(String),
+}
+
+/// How often nodes are cut off and joined again, in thousandths of a round.
+#[derive(Clone, Copy)]
+struct Weather {
+    leaves: u32,
+    returns: u32,
+}
+
+impl Weather {
+    /// Often, and not for long.
+    const CHANGING: Self = Self { leaves: 5, returns: 60 };
+    /// For longer than an active holder may go without the log.
+    const ROUGH: Self = Self { leaves: 20, returns: 8 };
 }
 
 /// Nodes of a simulated fleet.
@@ -234,6 +253,7 @@ impl Run {
             Scenario::Handover
             | Scenario::HandoverAbort
             | Scenario::HandoverThereAndBack
+            | Scenario::Auto
             | Scenario::Clones
             | Scenario::HandoverReplicated => self.play_handover(scenario)?,
             Scenario::Move => self.play_move()?,
@@ -372,15 +392,19 @@ impl Run {
         Ok(digest)
     }
 
-    /// Plans, checks, proposes.
-    fn put_forward(&self, request: &PlanRequest) -> Result<Plan, Failure> {
-        let mut world = lock(&self.world);
+    /// Plans and checks.
+    fn draw_up(&self, request: &PlanRequest) -> Result<Plan, Failure> {
+        let world = lock(&self.world);
         let (plan, _report) = planner::plan(request, &world.judge)
             .map_err(|error| Failure::Plan(error.to_string()))?;
         let findings = checker::check(&plan, &world.judge);
-        if !findings.is_empty() {
-            return Err(Failure::Plan(format!("{findings:?}")));
-        }
+        if findings.is_empty() { Ok(plan) } else { Err(Failure::Plan(format!("{findings:?}"))) }
+    }
+
+    /// Plans, checks, proposes.
+    fn put_forward(&self, request: &PlanRequest) -> Result<Plan, Failure> {
+        let plan = self.draw_up(request)?;
+        let mut world = lock(&self.world);
         let proposal = world.ceremony.proposal(&plan);
         publish(&mut world, &proposal)?;
         Ok(plan)
@@ -409,7 +433,7 @@ impl Run {
         let faults = Faults::draw(&mut lock(&self.world));
         lock(&self.world).faults = faults;
         for _ in 0..FAULTY_ROUNDS {
-            self.disturb();
+            self.disturb(Weather::CHANGING);
             self.round()?;
         }
         lock(&self.world).faults = Faults::NONE;
@@ -420,11 +444,11 @@ impl Run {
     }
 
     /// Cuts nodes off, and joins them again.
-    fn disturb(&self) {
+    fn disturb(&self, weather: Weather) {
         let mut world = lock(&self.world);
         let names: Vec<NodeId> = world.nodes.keys().cloned().collect();
         for name in names {
-            let (leaves, returns) = (world.chance(5), world.chance(60));
+            let (leaves, returns) = (world.chance(weather.leaves), world.chance(weather.returns));
             let node = world.node(&name);
             node.partitioned = if node.partitioned { !returns } else { leaves };
         }

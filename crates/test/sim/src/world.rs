@@ -438,8 +438,18 @@ impl StateStore for SimStore<'_> {
     }
 
     fn remove(&mut self, name: &str) -> Result<(), StoreError> {
-        self.files.remove(name);
-        Ok(())
+        let died = || StoreError::Failed { file: name.to_owned(), reason: "died".to_owned() };
+        match self.fate {
+            Fate::DiesBefore => Err(died()),
+            Fate::Full | Fate::Lives => {
+                self.files.remove(name);
+                Ok(())
+            }
+            Fate::DiesAfter => {
+                self.files.remove(name);
+                Err(died())
+            }
+        }
     }
 }
 

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use heirloom_keeper::intent::Intent;
 use heirloom_keeper::port::{StateStore, StoreError};
 use heirloom_model::counter::{Epoch, Serial};
-use heirloom_model::digest::ReleaseDigest;
-use heirloom_model::domain::ActivationCause;
+use heirloom_model::digest::{PlanDigest, ReleaseDigest};
+use heirloom_model::domain::{ActivationCause, PlanStep};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::policy::{Policy, Sharing};
+use heirloom_model::plan::Action;
+use heirloom_model::policy::{Policy, Sharing, UpdateMode};
 use heirloom_model::protocol::ServingState;
-use heirloom_registry::plan::PlanStatus;
+use heirloom_registry::plan::{PlanState, PlanStatus};
 use heirloom_testkit::ceremony::{Ceremony, Code};
 use heirloom_upgrade::planner::{Arrangement, PlanRequest};
 
-use super::{FAULTY_ROUNDS, Failure, Run, Scenario, publish};
+use super::{FAULTY_ROUNDS, Failure, Run, Scenario, Weather, publish};
 use crate::world::{Process, World, lock};
 
 /// The code of these scenarios.
@@ -61,12 +62,16 @@ impl Run {
         let cast = Cast::new();
         let releases = self.found_handover(&cast)?;
         self.genesis()?;
-        self.allow(&cast)?;
-        let there = self.hand_over((releases.old, releases.upgrader, releases.new))?;
+        let update = if scenario == Scenario::Auto { UpdateMode::Auto } else { UpdateMode::Ask };
+        self.allow(&cast, update)?;
+        let way = (releases.old, releases.upgrader, releases.new);
+        let there = if scenario == Scenario::Auto {
+            self.hand_over_by_itself(way)?
+        } else {
+            self.hand_over(way)?
+        };
         if scenario == Scenario::HandoverAbort {
-            let at = lock(&self.world).below(FAULTY_ROUNDS);
-            let abort = lock(&self.world).ceremony.abort(there);
-            self.pending.push_back((self.rounds.saturating_add(at), abort));
+            self.call_off(there);
         }
         if scenario == Scenario::Clones {
             self.faulty_with_clones()?;
@@ -83,6 +88,37 @@ impl Run {
         }
         self.node_serves(expected)?;
         Ok(status)
+    }
+
+    /// An operator will call a plan off, at any moment of the faulty phase.
+    fn call_off(&mut self, plan: PlanDigest) {
+        let at = lock(&self.world).below(FAULTY_ROUNDS);
+        let abort = lock(&self.world).ceremony.abort(plan);
+        self.pending.push_back((self.rounds.saturating_add(at), abort));
+    }
+
+    /// As [`Self::call_off`], in some of the runs.
+    fn maybe_call_off(&mut self, plan: PlanDigest) {
+        if lock(&self.world).chance(400) {
+            self.call_off(plan);
+        }
+    }
+
+    /// The node's own agent plans and proposes, and nobody approves.
+    fn hand_over_by_itself(
+        &mut self,
+        (from, via, to): (ReleaseDigest, ReleaseDigest, ReleaseDigest),
+    ) -> Result<PlanDigest, Failure> {
+        let node = lock(&self.world).nodes.keys().next().cloned().expect("there is one");
+        let arrangement = Arrangement::Handover { node: node.clone(), via, withdraw: None };
+        let plan = self.draw_up(&self.request((from, to), arrangement))?;
+        let agent = self.agents.get_mut(&node).expect("it ran through genesis");
+        let proposed = agent.propose(&plan).map_err(|error| Failure::Plan(error.to_string()))?;
+        let status = lock(&self.world).judge.plan(&plan.digest()).map(PlanState::status);
+        if status != Some(PlanStatus::Approved) {
+            return Err(Failure::Plan(format!("{proposed:?}, and it is {status:?}")));
+        }
+        Ok(plan.digest())
     }
 
     /// The node that was handed over comes to serve; others keep the code that they have.
@@ -121,6 +157,7 @@ impl Run {
         );
         let plan = self.put_forward(&request)?;
         self.approve(&plan)?;
+        self.maybe_call_off(plan.digest());
         self.faulty()?;
         let status = self.settle(plan.digest())?;
         self.everybody_serves(cast.old)?;
@@ -153,6 +190,7 @@ impl Run {
             self.request((releases.old, releases.old), Arrangement::Reseal { node: node.clone() });
         let plan = self.put_forward(&request)?;
         self.approve(&plan)?;
+        self.maybe_call_off(plan.digest());
         self.faulty()?;
         let status = self.settle(plan.digest())?;
         self.everybody_serves(cast.old)?;
@@ -217,11 +255,11 @@ impl Run {
     }
 
     /// Publishes the policy that names the edges.
-    fn allow(&self, cast: &Cast) -> Result<(), Failure> {
+    fn allow(&self, cast: &Cast, update: UpdateMode) -> Result<(), Failure> {
         let mut world = lock(&self.world);
         let ceremony = Arc::clone(&world.ceremony);
         let code = [cast.old, cast.new, cast.upgrader, cast.second_upgrader];
-        let policy = self.policy(&ceremony, 2, &code, &cast.edges());
+        let policy = Policy { update, ..self.policy(&ceremony, 2, &code, &cast.edges()) };
         publish(&mut world, &ceremony.policy(&policy))
     }
 
@@ -245,7 +283,7 @@ impl Run {
     fn hand_over(
         &mut self,
         (from, via, to): (ReleaseDigest, ReleaseDigest, ReleaseDigest),
-    ) -> Result<heirloom_model::digest::PlanDigest, Failure> {
+    ) -> Result<PlanDigest, Failure> {
         let node = lock(&self.world).nodes.keys().next().cloned().expect("there is one");
         let arrangement = Arrangement::Handover { node, via, withdraw: None };
         let plan = self.put_forward(&self.request((from, to), arrangement))?;
@@ -259,7 +297,7 @@ impl Run {
         let faults = crate::world::Faults::draw(&mut lock(&self.world));
         lock(&self.world).faults = faults;
         for _ in 0..FAULTY_ROUNDS {
-            self.disturb();
+            self.disturb(Weather::ROUGH);
             play_clones(&mut lock(&self.world));
             self.round()?;
         }
@@ -293,11 +331,12 @@ fn play_clones(world: &mut World) {
 
 fn start_clone(world: &mut World) {
     let Some(home) = world.nodes.keys().next().cloned() else { return };
-    let seats: Vec<_> = world.node(&home).disk.live.keys().copied().collect();
+    // Whatever lies on the disk: what is live, and what was put into quarantine long ago.
+    let disk = world.node(&home).disk.clone();
+    let seats: Vec<_> = disk.live.into_iter().chain(disk.quarantine).collect();
     let count = u32::try_from(seats.len()).unwrap_or(u32::MAX);
     let index = usize::try_from(world.below(count)).unwrap_or(0);
-    let Some(code) = seats.get(index).copied() else { return };
-    let files = world.node(&home).disk.seat(&code);
+    let Some((code, files)) = seats.into_iter().nth(index) else { return };
     if let Ok(clone) = world.launch(&home, &code, &files) {
         world.note(|| format!("{home}: somebody starts a copy of {code}"));
         world.clones.push(clone);
@@ -320,7 +359,8 @@ fn live(world: &mut World, clone: &mut Process) {
         return;
     }
     let registered = clone.keeper.register(&clone.enclave).ok();
-    let active = clone.keeper.activate(&clone.enclave, ActivationCause::Restarted).ok();
+    let cause = any_cause(world);
+    let active = clone.keeper.activate(&clone.enclave, cause).ok();
     for statement in [registered, active].into_iter().flatten() {
         let signed = world.ceremony.countersigned(&statement);
         let head = world.judge.position().length;
@@ -328,6 +368,21 @@ fn live(world: &mut World, clone: &mut Process) {
             let node: NodeId = clone.keeper.config().node.clone();
             world.note(|| format!("{node}: a copy is believed"));
         }
+    }
+}
+
+/// What somebody who wants to be active could claim.
+fn any_cause(world: &mut World) -> ActivationCause {
+    let plan = world.judge.active_plan(&world.ceremony.domain);
+    let planned = plan.and_then(|plan| {
+        let activates = |action: &Action| matches!(action, Action::Activate(_));
+        let step = plan.plan().steps.iter().find(|step| activates(&step.action))?;
+        Some(ActivationCause::Planned(PlanStep { plan: *plan.digest(), step: step.id }))
+    });
+    match world.below(4) {
+        0 => ActivationCause::First,
+        1 => planned.unwrap_or(ActivationCause::Restarted),
+        _ => ActivationCause::Restarted,
     }
 }
 
