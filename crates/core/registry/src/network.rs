@@ -200,10 +200,18 @@ impl NetworkState {
         (!plan.is_over()).then_some(plan)
     }
 
-    /// The plan that waits in front of the point of no return or runs, if it was ever approved.
-    /// While there is one, its domain takes no other plan, rotation or policy.
+    /// The latest plan of a domain, while its domain takes no other plan. Its last epoch ends that
+    /// in any case, also after the point of no return and on the way back, so that a host which is
+    /// gone for good cannot block its domain for ever: operators approve a new plan, and its number
+    /// fences this one.
+    pub fn holding_plan(&self, domain: &DomainId) -> Option<&PlanState> {
+        self.active_plan(domain).filter(|plan| self.epoch <= plan.plan.not_after)
+    }
+
+    /// As [`Self::holding_plan`], if it was ever approved, so that its steps may be running. While
+    /// there is one, its domain takes no rotation or policy either.
     pub fn plan_under_way(&self, domain: &DomainId) -> Option<&PlanState> {
-        self.active_plan(domain).filter(|plan| plan.is_under_way(self.epoch))
+        self.holding_plan(domain).filter(|plan| plan.approved_at.is_some())
     }
 
     /// Appraises evidence with this network's anchors and endorsements, at this network's time.

@@ -202,19 +202,6 @@ impl PlanState {
         matches!(self.status, PlanStatus::Finished | PlanStatus::RolledBack)
     }
 
-    /// Whether the plan keeps other plans and rotations out of its domain.
-    ///
-    /// Its last epoch ends that in any case, so that a host which is gone for good cannot block
-    /// its domain for ever: operators approve a new plan, and its number fences this one.
-    pub(crate) fn holds_domain(&self, epoch: Epoch) -> bool {
-        !self.is_over() && epoch <= self.plan.not_after
-    }
-
-    /// As [`Self::holds_domain`], for a plan whose steps may be running.
-    pub(crate) fn is_under_way(&self, epoch: Epoch) -> bool {
-        self.approved_at.is_some() && self.holds_domain(epoch)
-    }
-
     /// The first `Done` gate of a step that is closed.
     pub(crate) fn missing_before(&self, step: &Step) -> Option<StepId> {
         step.gates.iter().find_map(|gate| match gate {

@@ -136,7 +136,7 @@ refusals! {
     "no-policy" "domain {domain} has no policy in force"
     NoPolicy { domain: DomainId = "The domain.", };
     /// A plan is under way; what is asked would change the ground under it.
-    "plan-under-way" "plan {plan} is under way in this domain: finish or abort it first"
+    "plan-under-way" "plan {plan} is under way in this domain: finish it, abort it, or let its last epoch pass"
     PlanUnderWay { plan: PlanDigest = "The plan.", };
     /// A generation is ordered and not committed; a plan would lose it or stop it.
     "rotation-under-way" "generation {generation} is ordered and not committed yet"

@@ -49,8 +49,9 @@ pub struct Inventory {
     pub strangers: BTreeSet<NodeId>,
     /// The number of the latest plan; 0 before the first.
     pub plan_number: PlanNumber,
-    /// The latest plan, if it still keeps others out.
-    pub active_plan: Option<PlanDigest>,
+    /// The latest plan, while it keeps others out: it is not over, and its last epoch has not
+    /// passed.
+    pub holding_plan: Option<PlanDigest>,
     /// Until when each operator's approval of that plan counts.
     pub approvals: Vec<Epoch>,
     /// The roots of trust, and whether each is a manufacturer's.
@@ -120,7 +121,7 @@ impl Inventory {
             *latest = proof.asked_at.max(*latest);
         }
         let holder = known.activity().active();
-        let active = state.active_plan(domain);
+        let holding = state.holding_plan(domain);
         let order = known.order().filter(|order| order.is_open(state.epoch()));
         let anchor = |id: AnchorId| (id, AnchorClass::of(&id));
         Ok(Self {
@@ -139,8 +140,8 @@ impl Inventory {
             active: holder.map(|holder| (holder.node().clone(), holder.measurement())),
             strangers,
             plan_number: known.plan_number(),
-            active_plan: active.map(|plan| *plan.digest()),
-            approvals: active
+            holding_plan: holding.map(|plan| *plan.digest()),
+            approvals: holding
                 .map(|plan| plan.approvals().values().copied().collect())
                 .unwrap_or_default(),
             anchors: root.anchors.iter().map(|found| anchor(found.id())).collect(),

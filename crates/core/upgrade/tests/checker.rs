@@ -214,7 +214,7 @@ fn a_world_that_moved_on_is_found() {
         change(&mut fleet);
         codes(&plan, &fleet)
     };
-    let other_plan = |fleet: &mut Inventory| fleet.active_plan = Some(PlanDigest::new([1; 32]));
+    let other_plan = |fleet: &mut Inventory| fleet.holding_plan = Some(PlanDigest::new([1; 32]));
     assert!(moved(&other_plan).contains("F-103"));
     assert!(moved(&|fleet| fleet.now = Time(10_001)).contains("F-109"));
     assert!(moved(&|fleet| fleet.now = Time(20_001)).contains("F-111"));
@@ -225,7 +225,7 @@ fn a_world_that_moved_on_is_found() {
     assert!(moved(&|fleet| drop(fleet.nodes.remove(0))).contains("F-107"));
     // The proposed plan itself is no other plan.
     let (plan, mut fleet) = sound(4);
-    (fleet.active_plan, fleet.plan_number) = (Some(plan.digest()), plan.number);
+    (fleet.holding_plan, fleet.plan_number) = (Some(plan.digest()), plan.number);
     assert_eq!(check_from(&plan, &fleet), Vec::new());
     fleet.published = Serial(5);
     assert_eq!(check_from(&plan, &fleet), Vec::new());

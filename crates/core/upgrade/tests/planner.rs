@@ -165,7 +165,7 @@ fn what_must_not_be_planned_is_refused_with_the_rule_and_a_hint() {
     assert!(matches!(refused("back", half(), &fleet), PlanError::NoWayBack { .. }));
     let fleet = with(&|fleet| fleet.rotation = Some(Generation(4)));
     assert!(matches!(refused("rotation", half(), &fleet), PlanError::RotationPending(_)));
-    let fleet = with(&|fleet| fleet.active_plan = Some(PlanDigest::new([1; 32])));
+    let fleet = with(&|fleet| fleet.holding_plan = Some(PlanDigest::new([1; 32])));
     assert!(matches!(refused("active", half(), &fleet), PlanError::PlanActive(_)));
     let (wave_size, upgrade_epoch) = (WaveSize::Half, None);
     let arrangement = Arrangement::Rolling { wave_size, upgrade_epoch, withdraw: Serial(6) };

@@ -31,10 +31,8 @@ pub(crate) fn examine(state: &NetworkState, envelope: &Envelope) -> Result<Chang
         Consent::Operators => {}
         Consent::Policy => check_own_node(state, policy, &plan, proposer)?,
     }
-    if let Some(active) = state.active_plan(&plan.domain)
-        && active.holds_domain(state.epoch)
-    {
-        return Err(Refusal::PlanUnderWay { plan: *active.digest() });
+    if let Some(holding) = state.holding_plan(&plan.domain) {
+        return Err(Refusal::PlanUnderWay { plan: *holding.digest() });
     }
     is_next("plan", Some(domain.plan_number.0), 1, plan.number.0)?;
     check_ground(domain, &plan)?;

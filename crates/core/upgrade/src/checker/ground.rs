@@ -35,7 +35,7 @@ fn check_identity(plan: &Plan, inventory: &Inventory, report: &mut Report) {
         report.plan(Fault::OtherNetwork);
     }
     // A plan that is proposed already is judged like one that is about to be.
-    let is_proposed = inventory.active_plan.is_some_and(|active| active == plan.digest());
+    let is_proposed = inventory.holding_plan.is_some_and(|holding| holding == plan.digest());
     let expected = match (is_proposed, inventory.plan_number.next()) {
         (true, _) | (false, None) => inventory.plan_number,
         (false, Some(next)) => next,
@@ -43,8 +43,8 @@ fn check_identity(plan: &Plan, inventory: &Inventory, report: &mut Report) {
     if plan.number != expected {
         report.plan(Fault::WrongNumber { expected, found: plan.number });
     }
-    if let Some(active) = inventory.active_plan.filter(|_| !is_proposed) {
-        report.plan(Fault::PlanActive { plan: active });
+    if let Some(holding) = inventory.holding_plan.filter(|_| !is_proposed) {
+        report.plan(Fault::PlanActive { plan: holding });
     }
     if plan.policy != inventory.policy.serial {
         let (in_force, found) = (inventory.policy.serial, plan.policy);

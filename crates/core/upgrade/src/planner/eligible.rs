@@ -55,7 +55,7 @@ pub(super) fn ground(
 
 /// Nothing else is going on in the domain.
 fn check_quiet(inventory: &Inventory) -> Result<(), PlanError> {
-    if let Some(plan) = inventory.active_plan {
+    if let Some(plan) = inventory.holding_plan {
         return Err(PlanError::PlanActive(plan));
     }
     match inventory.rotation {

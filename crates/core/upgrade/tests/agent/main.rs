@@ -10,19 +10,21 @@ mod world;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use heirloom_model::counter::{Epoch, Time};
+use heirloom_model::counter::{Epoch, PlanNumber, Time};
 use heirloom_model::digest::{Nonce, PlanDigest, sha256};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 use heirloom_model::statement::StatementKind;
+use heirloom_model::wire;
 use heirloom_registry::plan::PlanStatus;
 use heirloom_testkit::ceremony::Code;
 use heirloom_upgrade::agent::{Agent, AgentError, Tick, Trouble};
+use heirloom_upgrade::checker::{Fault, check};
 use heirloom_upgrade::duty::supposed;
 use heirloom_upgrade::engine::Situation;
 use heirloom_upgrade::gate::Waiting;
 use heirloom_upgrade::journal::{JournalEntry, Progress, Record, StepProgress};
-use heirloom_upgrade::planner::{Arrangement, PlanRequest, plan};
+use heirloom_upgrade::planner::{Arrangement, PlanError, PlanReport, PlanRequest, plan};
 use heirloom_upgrade::port::DriverError;
 
 use crate::world::{Driver, Journal, Log, Shared, World, lock, word};
@@ -483,4 +485,46 @@ fn a_tick_attends_before_it_reads_and_renews_only_whom_it_attended() {
     assert!(!lock(&world).calls.contains(&format!("renew {own}")));
     assert!(!lock(&world).processes[&from].attended);
     run(&mut agent, |world| world.serve() == [from]);
+}
+
+/// A host that is gone for good blocks nobody: past the point of no return no abort is accepted,
+/// and the last epoch opens the domain for the log, the planner and the checker alike.
+#[test]
+fn a_plan_keeps_a_new_one_out_until_its_last_epoch_has_passed_and_no_longer() {
+    let (world, mut agent, plan) = planned_with(|plan| plan.not_after = Epoch(1));
+    let digest = plan.digest();
+    run(&mut agent, |world| status(world, &digest) == PlanStatus::PastNoReturn);
+    let mut next = plan.clone();
+    (next.number, next.not_after) = (PlanNumber(2), Epoch(20));
+    let judged = |world: &World| {
+        let proposal = wire::encode(&world.ceremony.proposal(&next));
+        let log = world.state().clone().judge(&proposal).err().map(|refusal| refusal.code());
+        let held = check(&next, world.state())
+            .iter()
+            .any(|found| matches!(found.fault, Fault::PlanActive { .. }));
+        let planned = plan_again(world, &next).err();
+        let keeps_out = matches!(planned, Some(PlanError::PlanActive(found)) if found == digest);
+        (log, held, keeps_out)
+    };
+    assert_eq!(judged(&lock(&world)), (Some("plan-under-way"), true, true));
+    let abort = lock(&world).ceremony.abort(digest);
+    let refused = lock(&world).state().clone().judge(&wire::encode(&abort));
+    assert_eq!(refused.unwrap_err().code(), "plan-status");
+    next_epoch(&world);
+    assert_eq!(status(&lock(&world), &digest), PlanStatus::PastNoReturn);
+    assert_eq!(judged(&lock(&world)), (None, false, false));
+}
+
+/// Asks the planner for what this plan does.
+fn plan_again(world: &World, next: &Plan) -> Result<(Plan, PlanReport), PlanError> {
+    let via = next.via.expect("a handover has an upgrader").release;
+    let request = PlanRequest {
+        domain: next.domain,
+        from: next.from.release,
+        to: next.to.release,
+        not_after: next.not_after,
+        nonce: next.nonce,
+        arrangement: Arrangement::Handover { node: world.node.clone(), via, withdraw: None },
+    };
+    plan(&request, world.state())
 }

@@ -137,7 +137,7 @@ pub(crate) fn inventory(domains: &[usize], operators: &[usize], holders_min: u32
         active: None,
         strangers: BTreeSet::new(),
         plan_number: PlanNumber(6),
-        active_plan: None,
+        holding_plan: None,
         approvals: Vec::new(),
         anchors: BTreeMap::from([(AnchorId::new([4; 32]), AnchorClass::Production)]),
         root_not_after: Time(30_000),
