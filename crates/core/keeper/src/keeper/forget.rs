@@ -24,8 +24,8 @@ impl Keeper {
     ///
     /// Only an upgrader does so, and only after the keeper that it served has proven that it holds
     /// the keyring, since the point of no return, and the policy's delay has passed; or, on the
-    /// way back, after the keeper that gave it the keyring has. A file that cannot be removed
-    /// makes the intent fail.
+    /// way back, after the keeper that gave it the keyring has, since the abort. A file that cannot
+    /// be removed makes the intent fail.
     pub fn forget(&self, step: PlanStep, files: &[StoredFile]) -> Result<Intent<()>, KeeperError> {
         self.expect_role(HolderRole::Upgrader)?;
         self.expect_writable()?;
@@ -59,10 +59,11 @@ impl Keeper {
         match (status, content.is_rollback(step.step)) {
             (PlanStatus::PastNoReturn | PlanStatus::Finished, false) => {}
             (PlanStatus::RollingBack | PlanStatus::RolledBack, true) => {
-                // What gave the keyring away is still there: nothing before the point of no
-                // return takes it away.
+                // What gave the keyring away should still be there. Whether it is, only a proof
+                // shows that was asked for after the abort: until then the plan changed things.
                 let measurement = content.from.measurement;
-                return Ok(Survivor { measurement, since: None });
+                let since = plan.aborted().ok_or(NotAuthorised::NotProven { measurement })?;
+                return Ok(Survivor { measurement, since });
             }
             _ => return Err(NotAuthorised::Status { status }),
         }
@@ -74,11 +75,12 @@ impl Keeper {
         if !plan.has_waited(content.point_of_no_return, epochs, self.network.epoch()) {
             return Err(NotAuthorised::TooEarly { epochs });
         }
-        Ok(Survivor { measurement, since: Some(since) })
+        Ok(Survivor { measurement, since })
     }
 
     /// Whether the survivor answered a challenge of this plan with the plan's keyring, recovered
-    /// from durable state.
+    /// from durable state. It is a seat beside this one: what the same code has on another node, or
+    /// on another machine, is not what this copy was taken from or given to.
     fn is_proven(&self, plan: &PlanState, survivor: &Survivor) -> bool {
         let Some(domain) = self.domain_state() else { return false };
         let content = plan.plan();
@@ -88,13 +90,12 @@ impl Keeper {
             *code == Some(survivor.measurement)
         });
         let asked = |step: &Step| PlanStep { plan: *plan.digest(), step: step.id };
-        asking.flat_map(|step| domain.challenges_of(asked(step))).any(|challenged| {
-            let is_late = survivor.since.is_none_or(|since| challenged.at() > since);
-            is_late
-                && challenged.proofs().values().any(|proven| {
-                    proven.result().measurement() == survivor.measurement
-                        && proven.flaw(content.generation, &content.checksum).is_none()
-                })
+        let challenges = asking.flat_map(|step| domain.challenges_of(asked(step)));
+        let late = challenges.filter(|challenged| challenged.at() > survivor.since);
+        late.filter_map(|challenged| challenged.proofs().get(&self.config.node)).any(|proven| {
+            proven.result().measurement() == survivor.measurement
+                && proven.result().platform() == self.identity.platform
+                && proven.flaw(content.generation, &content.checksum).is_none()
         })
     }
 
@@ -133,9 +134,10 @@ impl Keeper {
     }
 }
 
-/// The code that must hold the keyring before an upgrader may forget it.
+/// The code that must hold the keyring, on this node and machine, before an upgrader may forget
+/// it.
 struct Survivor {
     measurement: Measurement,
     /// It must have been asked after this entry.
-    since: Option<LogIndex>,
+    since: LogIndex,
 }

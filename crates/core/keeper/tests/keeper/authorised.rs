@@ -65,7 +65,7 @@ fn only_an_open_hand_over_step_of_the_current_plan_is_a_permission() {
     let play = Play::new();
     let not_open = NotAuthorised::NotOpen { step: StepId(TO_NEW) };
     assert_eq!(refused(&play.world, play.step(TO_NEW)), not_open);
-    for step in [ASK_OLD, SUSPEND, FORGET, 9, 10, 99] {
+    for step in [ASK_OLD, SUSPEND, FORGET, 9, 10, 11, 99] {
         let found = refused(&play.world, play.step(step));
         let step = StepId(step);
         assert_eq!(found, NotAuthorised::OtherStep { step, expected: "hand-over" });

@@ -3,16 +3,28 @@
 use heirloom_keeper::handover::NotAuthorised;
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_model::domain::ActivationCause;
-use heirloom_model::plan::StepId;
+use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
 use heirloom_registry::plan::PlanStatus;
+use heirloom_testkit::ceremony::Code;
 
-use crate::seats::{ACTIVATE, ACTIVATE_BACK, ASK_AGAIN, FORGET, FORGET_BACK, Play, SUSPEND};
+use crate::seats::{
+    ACTIVATE, ACTIVATE_BACK, ASK_AGAIN, ASK_BACK, FORGET, FORGET_BACK, Play, SUSPEND, TO_VIA,
+};
 
 fn refused(play: &Play, step: u32) -> KeeperError {
     let files = play.via.disk.stored();
     play.via.keeper.forget(play.step(step), &files).err().unwrap()
+}
+
+fn step_of(plan: &mut Plan, step: u32) -> &mut Step {
+    let back = plan.rollback.iter_mut().map(|back| &mut back.step);
+    plan.steps.iter_mut().chain(back).find(|found| found.id == StepId(step)).unwrap()
+}
+
+fn gates_of(plan: &mut Plan, step: u32) -> &mut Vec<Gate> {
+    &mut step_of(plan, step).gates
 }
 
 fn wait(play: &mut Play, epochs: u32) {
@@ -87,24 +99,23 @@ fn an_upgrader_believes_no_plan_that_asks_for_less() {
 
 #[test]
 fn the_gates_of_the_plan_count_as_well() {
-    use heirloom_model::plan::Gate;
     let waits = |mut play: Play, gate: &'static str| {
         play.verify(ASK_AGAIN, |play| &mut play.new);
         wait(&mut play, 2);
         let step = StepId(FORGET);
         assert_eq!(refused(&play, FORGET), NotAuthorised::Closed { step, gate }.into());
     };
-    let longer = |plan: &mut heirloom_model::plan::Plan| {
+    let longer = |plan: &mut Plan| {
         let since = StepId(ACTIVATE);
         plan.steps[FORGET as usize].gates = vec![Gate::Waited { since, epochs: 9 }];
     };
     waits(Play::moved_with(longer), "for epochs to pass");
-    let more = |plan: &mut heirloom_model::plan::Plan| {
+    let more = |plan: &mut Plan| {
         let (holders, since) = (plan.nodes.clone(), StepId(ASK_AGAIN));
         plan.steps[FORGET as usize].gates = vec![Gate::Proven { holders, need: 2, since }];
     };
     waits(Play::moved_with(more), "for proofs");
-    let later = |plan: &mut heirloom_model::plan::Plan| {
+    let later = |plan: &mut Plan| {
         plan.steps[FORGET as usize].gates = vec![Gate::Epoch(heirloom_model::counter::Epoch(40))];
     };
     waits(Play::moved_with(later), "for an epoch");
@@ -144,14 +155,15 @@ fn an_upgrader_forgets_on_the_way_back() {
     let mut play = Play::carried();
     let status = PlanStatus::Approved;
     assert_eq!(refused(&play, FORGET_BACK), NotAuthorised::Status { status }.into());
-    let abort = play.world.ceremony.abort(play.plan.digest());
-    play.world.accept(&abort);
-    play.feed();
+    play.abort();
     let status = PlanStatus::RollingBack;
     assert_eq!(refused(&play, FORGET), NotAuthorised::Status { status }.into());
     let (step, expected) = (StepId(ACTIVATE_BACK), "forget");
     let other = NotAuthorised::OtherStep { step, expected };
     assert_eq!(refused(&play, ACTIVATE_BACK), other.into());
+    let step = StepId(FORGET_BACK);
+    assert_eq!(refused(&play, FORGET_BACK), NotAuthorised::NotOpen { step }.into());
+    play.verify(ASK_BACK, |play| &mut play.old);
     let files = play.via.disk.stored();
     let intent = play.via.keeper.forget(play.step(FORGET_BACK), &files).unwrap();
     play.via.carry_out(intent);
@@ -159,13 +171,50 @@ fn an_upgrader_forgets_on_the_way_back() {
     assert_eq!(play.old.keeper.state(), ServingState::Ready);
 }
 
-/// Nobody has proven anything: whatever was called off, the copy may be the only good one.
+/// Before the abort the plan changed things: what was proven then, with whatever gates, is no
+/// reason to give up a copy that may be the only good one.
 #[test]
-fn an_upgrader_forgets_nothing_on_the_way_back_without_a_proof() {
-    let mut play = Play::unproven();
-    let abort = play.world.ceremony.abort(play.plan.digest());
-    play.world.accept(&abort);
-    play.feed();
+fn an_upgrader_forgets_nothing_on_the_way_back_without_a_proof_since_the_abort() {
+    let mut play = Play::with(|plan| gates_of(plan, FORGET_BACK).clear());
+    play.hand_over(TO_VIA).unwrap();
+    play.abort();
     let measurement = play.world.old.measurement;
     assert_eq!(refused(&play, FORGET_BACK), NotAuthorised::NotProven { measurement }.into());
+    play.verify(ASK_BACK, |play| &mut play.old);
+    assert!(play.via.keeper.forget(play.step(FORGET_BACK), &[]).is_ok());
+}
+
+/// The same code elsewhere may hold the same keyring, and is not the seat that this copy was
+/// taken from or given to.
+#[test]
+fn only_the_seat_beside_the_upgrader_is_a_reason_to_forget() {
+    let two_are_asked = |plan: &mut Plan, ask: u32, forget: u32| {
+        plan.nodes = ["node-1", "node-2"].map(|node| node.parse().unwrap()).to_vec();
+        let nodes = plan.nodes.clone();
+        gates_of(plan, forget).clear();
+        match &mut step_of(plan, ask).action {
+            Action::Verify { targets, .. } => *targets = nodes,
+            other => panic!("{other:?}"),
+        }
+    };
+    let elsewhere = |play: &mut Play, ask: u32, forget: u32, code: Code| {
+        let not_proven = NotAuthorised::NotProven { measurement: code.measurement };
+        for (node, machine) in [("node-2", 2), ("node-2", 1), ("node-1", 2)] {
+            let nonce = play.ask(ask);
+            play.proof_of(nonce, node, machine, &code);
+            assert_eq!(refused(play, forget), not_proven.clone().into(), "{node} on {machine}");
+        }
+        let nonce = play.ask(ask);
+        play.proof_of(nonce, "node-1", 1, &code);
+        assert!(play.via.keeper.forget(play.step(forget), &[]).is_ok());
+    };
+    let mut play = Play::with(|plan| two_are_asked(plan, ASK_BACK, FORGET_BACK));
+    play.hand_over(TO_VIA).unwrap();
+    play.abort();
+    let code = play.world.old;
+    elsewhere(&mut play, ASK_BACK, FORGET_BACK, code);
+    let mut play = Play::moved_with(|plan| two_are_asked(plan, ASK_AGAIN, FORGET));
+    wait(&mut play, 2);
+    let code = play.world.new;
+    elsewhere(&mut play, ASK_AGAIN, FORGET, code);
 }

@@ -3,13 +3,17 @@
 use heirloom_keeper::handover::{DonorSession, ReceiverAsk};
 use heirloom_keeper::handshake::Peer;
 use heirloom_keeper::keeper::error::KeeperError;
+use heirloom_keeper::port::Platform;
 use heirloom_model::counter::{Epoch, PlanNumber, Serial};
 use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest, sha256};
-use heirloom_model::domain::{ActivationCause, PlanStep};
+use heirloom_model::domain::{ActivationCause, HoldingOrigin, PlanStep, PossessionProof};
+use heirloom_model::envelope::Envelope;
 use heirloom_model::handover::{HandoverChallenge, HandoverRequest};
 use heirloom_model::plan::{Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
 use heirloom_model::policy::{Policy, Sharing};
 use heirloom_model::protocol::{PeerRefusal, PeerRequest, PeerResponse, ServingState};
+use heirloom_model::secret::Secret;
+use heirloom_model::signature::SigningKey;
 use heirloom_testkit::ceremony::{Ceremony, Code, FORGET_AFTER_EPOCHS};
 
 use crate::world::{Disk, Node, World};
@@ -25,7 +29,8 @@ pub(crate) const ACTIVATE: u32 = 6;
 pub(crate) const ASK_AGAIN: u32 = 7;
 pub(crate) const FORGET: u32 = 8;
 pub(crate) const ACTIVATE_BACK: u32 = 9;
-pub(crate) const FORGET_BACK: u32 = 10;
+pub(crate) const ASK_BACK: u32 = 10;
+pub(crate) const FORGET_BACK: u32 = 11;
 
 /// An exclusive domain whose keyring moves from `old` over `via` to `new`, on one host.
 pub(crate) struct Play {
@@ -138,19 +143,6 @@ impl Play {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Plan)) -> Self {
-        let mut play = Self::approved(change);
-        play.verify(ASK_OLD, |play| &mut play.old);
-        play
-    }
-
-    /// The upgrader has a copy, and the old keeper has proven nothing.
-    pub(crate) fn unproven() -> Self {
-        let mut play = Self::approved(|plan| plan.steps[TO_VIA as usize].gates.clear());
-        play.hand_over(TO_VIA).unwrap();
-        play
-    }
-
-    fn approved(change: impl FnOnce(&mut Plan)) -> Self {
         let mut world = World::new();
         world.publish_handover(2, |_| {});
         let old = world.first_active();
@@ -162,6 +154,7 @@ impl Play {
         world.propose(&plan);
         let mut play = Self { world, plan, old, via, new };
         play.feed();
+        play.verify(ASK_OLD, |play| &mut play.old);
         play
     }
 
@@ -260,6 +253,13 @@ impl Play {
         self.done(step);
     }
 
+    /// Operators call the plan off.
+    pub(crate) fn abort(&mut self) {
+        let abort = self.world.ceremony.abort(self.plan.digest());
+        self.world.accept(&abort);
+        self.feed();
+    }
+
     /// Issues the challenge of a step.
     pub(crate) fn ask(&mut self, step: u32) -> Nonce {
         let nonce = Nonce::new(sha256(&[b"asked", &self.world.log.len().to_be_bytes()]));
@@ -267,6 +267,30 @@ impl Play {
         self.world.accept(&asked);
         self.feed();
         nonce
+    }
+
+    /// An honest answer to a challenge from a seat of some other machine or node, which the
+    /// network believes: it is a proof of that seat.
+    pub(crate) fn proof_of(&mut self, nonce: Nonce, node: &str, machine: u8, code: &Code) {
+        let key = SigningKey::from_seed(Secret::new([machine; 32]));
+        let proof = PossessionProof {
+            network: self.plan.network,
+            domain: self.plan.domain,
+            node: node.parse().unwrap(),
+            challenge: nonce,
+            generation: self.plan.generation,
+            checksum: self.plan.checksum,
+            origin: HoldingOrigin::Recovered,
+            as_of: self.world.state.position(),
+            policy: self.plan.policy,
+            measurement: code.measurement,
+        };
+        let mut envelope = Envelope::signed(&proof, [&key]);
+        let data = envelope.report_data(&key.public_key());
+        let enclave = self.world.node(machine, code).enclave;
+        envelope.evidence = Some(enclave.evidence(&data).unwrap());
+        self.world.accept(&envelope);
+        self.feed();
     }
 
     /// Both sides of a step that hands over.
@@ -378,9 +402,12 @@ pub(crate) fn plan(world: &World, node: &Node) -> Plan {
         step(FORGET, Action::Forget(via), vec![done(ASK_AGAIN), proven, waited]),
     ];
     let back = |step: Step, undoes: u32| RollbackStep { step, undoes: StepId(undoes) };
+    let since = StepId(ASK_BACK);
+    let proven = Gate::Proven { holders: vec![node.name.clone()], need: 1, since };
     let rollback = vec![
         back(step(ACTIVATE_BACK, Action::Activate(from), vec![]), SUSPEND),
-        back(step(FORGET_BACK, Action::Forget(via), vec![done(ACTIVATE_BACK)]), TO_VIA),
+        back(step(ASK_BACK, ask(&from), vec![done(ACTIVATE_BACK)]), TO_VIA),
+        back(step(FORGET_BACK, Action::Forget(via), vec![done(ASK_BACK), proven]), TO_VIA),
     ];
     let policy = world.state.policy(&world.ceremony.domain).unwrap();
     Plan {
