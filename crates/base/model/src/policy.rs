@@ -24,7 +24,7 @@ pub struct Policy {
     /// 1 for the first policy; each successor adds one.
     #[n(2)]
     pub serial: Serial,
-    /// Whether several holders may be active.
+    /// Whether several holders may be active. Settled with the domain's first generation.
     #[n(3)]
     pub sharing: Sharing,
     /// The fewest proven holders, in distinct failure domains, that must remain outside any node

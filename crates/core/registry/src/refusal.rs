@@ -175,6 +175,9 @@ refusals! {
     /// A policy waits for a plan already.
     "policy-pending" "policy {serial} waits for a plan already"
     PolicyPending { serial: Serial = "The one that waits.", };
+    /// What was decided before the first key was made.
+    "sharing-settled" "domain {domain} has a keyring: whether its holders share it stays as it is"
+    SharingSettled { domain: DomainId = "The domain.", };
     /// No policy of this serial waits for this plan.
     "policy-not-pending" "no policy {serial} waits for this plan"
     PolicyNotPending { serial: Serial = "The serial.", };

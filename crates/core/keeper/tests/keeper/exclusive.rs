@@ -7,7 +7,7 @@ use heirloom_model::admin::Ticket;
 use heirloom_model::counter::{Generation, Moment};
 use heirloom_model::domain::ActivationCause;
 use heirloom_model::limit::ATTENDANCE_MILLISECONDS;
-use heirloom_model::policy::{HolderRole, Sharing};
+use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::{PeerRefusal, PeerResponse, ServingState};
 use heirloom_registry::plan::PlanStatus;
 
@@ -237,15 +237,11 @@ fn only_an_instance_that_recovered_becomes_active() {
 
 #[test]
 fn a_replicated_domain_has_no_active_holder() {
-    let (mut world, mut one, _) = crate::lifecycle::two_holders();
+    let (world, mut one, _) = crate::lifecycle::two_holders();
     world.restart(&mut one, &world.old.clone());
     world.feed(&mut one);
     let refused = one.keeper.activate(&one.enclave, ActivationCause::First);
     assert_eq!(refused, Err(KeeperError::NotExclusive));
-    world.publish(2, |policy| policy.sharing = Sharing::Exclusive);
-    world.feed(&mut one);
-    assert_eq!(one.keeper.state(), ServingState::Standby);
-    assert!(one.keeper.activate(&one.enclave, ActivationCause::First).is_ok());
 }
 
 #[test]

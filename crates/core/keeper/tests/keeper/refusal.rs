@@ -6,7 +6,7 @@ use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_model::admin::{AdminRefusal, Unreadable};
 use heirloom_model::counter::{Epoch, Generation, Moment, SecurityVersion, Serial};
 use heirloom_model::digest::Nonce;
-use heirloom_model::policy::KeyScope;
+use heirloom_model::policy::{KeyScope, Sharing};
 use heirloom_model::protocol::{
     KeyAnswer, KeyKind, KeyPart, KeyPeriod, KeyRequest, PeerRefusal, PeerRequest, PeerResponse,
     ServingState,
@@ -223,17 +223,23 @@ fn a_keyring_goes_only_along_an_edge() {
 /// An exclusive domain never has two active holders, whatever its edges say.
 #[test]
 fn the_keyring_of_an_exclusive_domain_is_given_to_nobody() {
-    let (mut world, mut one, _) = two_holders();
-    let mut three = world.node(3, &world.new);
     let all = PeerRequest::Replicate { newest: Generation(0), count: 1 };
-    world.feed(&mut three);
-    let (peer, giver) = world.session(&mut three, &mut one);
-    let PeerResponse::Generations(sent) = one.serve(&peer, &all) else {
-        panic!("a replicated domain's keyring is given")
+    let sent = {
+        let (world, mut one, _) = two_holders();
+        let mut three = world.node(3, &world.new);
+        world.feed(&mut three);
+        let (peer, _) = world.session(&mut three, &mut one);
+        let PeerResponse::Generations(sent) = one.serve(&peer, &all) else {
+            panic!("a replicated domain's keyring is given")
+        };
+        sent
     };
-    drop(giver);
-    world.publish(2, |policy| policy.sharing = heirloom_model::policy::Sharing::Exclusive);
-    world.feed(&mut one);
+    let mut world = World::new();
+    world.publish(2, |policy| {
+        (policy.sharing, policy.holders_min) = (Sharing::Exclusive, 1);
+    });
+    let mut one = world.first_active();
+    let mut three = world.node(3, &world.new);
     world.feed(&mut three);
     let (peer, giver) = world.session(&mut three, &mut one);
     assert_eq!(refusal(&one, &peer, &all), PeerRefusal::Exclusive);

@@ -7,6 +7,7 @@ use heirloom_model::policy::{AppraisalPolicy, HolderRule, KeyScope, PlatformRule
 use heirloom_model::root::Role;
 
 use super::{Change, is_next, not_expired, same_network};
+use crate::domain::DomainState;
 use crate::network::NetworkState;
 use crate::plan::PlanStatus;
 use crate::refusal::{Fault, Refusal};
@@ -27,8 +28,22 @@ pub(crate) fn examine(state: &NetworkState, envelope: &Envelope) -> Result<Chang
         return Err(Refusal::Limit { what: "domains", limit: DOMAINS_MAX });
     }
     check_shape(&policy)?;
+    check_sharing(domain, &policy)?;
     check_moment(state, &policy)?;
     Ok(Change::Policy(Box::new(policy)))
+}
+
+/// How holders share a keyring is decided before it exists. Holders of a domain that became
+/// exclusive later would all believe that they were never active, and the one active holder of a
+/// domain that became replicated would not be the only one any more, without having said so.
+fn check_sharing(domain: Option<&DomainState>, policy: &Policy) -> Result<(), Refusal> {
+    let settled = domain.filter(|domain| domain.committed.is_some()).and_then(DomainState::policy);
+    match settled {
+        Some(in_force) if in_force.sharing != policy.sharing => {
+            Err(Refusal::SharingSettled { domain: policy.domain })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Whether the policy may be published now.

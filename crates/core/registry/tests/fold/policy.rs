@@ -4,7 +4,7 @@ use heirloom_model::counter::{SecurityVersion, Serial, Time};
 use heirloom_model::digest::{NetworkId, PlanDigest};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::measurement::{Measurement, MrEnclave};
-use heirloom_model::policy::{ApplicationRule, KeyScope, PlatformRule, Policy, TcbLevel};
+use heirloom_model::policy::{ApplicationRule, KeyScope, PlatformRule, Policy, Sharing, TcbLevel};
 use heirloom_model::root::Role;
 
 use crate::world::{DOMAIN, NEW, OLD, STRANGE, World, check, name, role_keys, signed};
@@ -159,4 +159,48 @@ fn registrations_of_code_that_may_not_hold_any_more_are_forgotten() {
     let domain = world.state.domain(&DOMAIN).unwrap();
     assert!(domain.registration_with(&name("n1"), &OLD).is_none());
     assert!(domain.registration_with(&name("n1"), &NEW).is_some());
+}
+
+#[test]
+fn how_holders_share_a_keyring_is_settled_with_its_first_generation() {
+    // Until then it is free.
+    let mut world = World::equipped();
+    let policy = Policy { sharing: Sharing::Exclusive, ..world.policy() };
+    assert_eq!(world.code(&sign(&policy)), "accepted");
+    // From replicated to exclusive, at once and with the end of a plan.
+    let mut world = World::with_genesis();
+    let policy = world.policy();
+    check(
+        &mut world,
+        &policy,
+        sign,
+        &[("exclusive", "sharing-settled", |it| it.sharing = Sharing::Exclusive)],
+    );
+    let mut world = World::with_approved_plan();
+    let policy = world.completing(&world.plan());
+    check(
+        &mut world,
+        &policy,
+        sign,
+        &[("exclusive", "sharing-settled", |it| it.sharing = Sharing::Exclusive)],
+    );
+    // And from exclusive to replicated.
+    let mut world = World::served();
+    let policy = Policy { serial: Serial(2), ..World::exclusive_policy(&world) };
+    check(
+        &mut world,
+        &policy,
+        sign,
+        &[("replicated", "sharing-settled", |it| it.sharing = Sharing::Replicated)],
+    );
+    // The pending one of a handover is refused like any other.
+    let mut world = World::handing_over();
+    let completes = Some(world.handover().digest());
+    let policy = Policy { serial: Serial(2), completes, ..World::exclusive_policy(&world) };
+    check(
+        &mut world,
+        &policy,
+        sign,
+        &[("replicated", "sharing-settled", |it| it.sharing = Sharing::Replicated)],
+    );
 }
