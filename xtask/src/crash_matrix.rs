@@ -62,6 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         // Two waves of two nodes.
         (Shape::REPLICATED, 4, Phase::ROLLING),
         (Shape::EXCLUSIVE, 1, Phase::HANDOVER),
+        (Shape::EXCLUSIVE, 2, Phase::MOVE),
     ] {
         let chosen = phases.iter().filter(|phase| arguments.plays(**phase)).copied();
         let phases: Vec<Phase> = chosen.collect();

@@ -53,6 +53,12 @@ pub(crate) enum Phase {
     CalledOffAgent,
     /// The same, with kills of the keepers.
     CalledOffKeepers,
+    /// A handover to the code from which the last one came, with kills of the keepers.
+    BackAgain,
+    /// Everything is sealed again after a microcode update.
+    Reseal,
+    /// The same code takes over on another host.
+    Move,
 }
 
 /// A process that is killed.
@@ -70,6 +76,9 @@ pub(crate) struct Fleet {
     code: Code,
     releases: u64,
     policies: u64,
+    shape: Shape,
+    /// The code before that.
+    before: Option<Code>,
     /// Measurements of what carried the keyring.
     upgraders: Vec<String>,
     /// What an application got in the beginning.
@@ -87,7 +96,11 @@ impl Phase {
         Self::HandoverKeepers,
         Self::CalledOffAgent,
         Self::CalledOffKeepers,
+        Self::BackAgain,
+        Self::Reseal,
     ];
+    /// On two hosts, in order.
+    pub(crate) const MOVE: &[Self] = &[Self::OneHolder, Self::Move];
 
     /// Whether the phase makes the keys that later ones need.
     pub(crate) fn makes_keys(self) -> bool {
@@ -96,7 +109,8 @@ impl Phase {
 
     /// Whether the phase is played with an exclusive domain, while an application asks.
     fn is_handover(self) -> bool {
-        Self::HANDOVER.contains(&self) && !self.makes_keys()
+        let exclusive = [Self::HANDOVER, Self::MOVE].concat();
+        exclusive.contains(&self) && !self.makes_keys()
     }
 
     /// For people.
@@ -112,6 +126,9 @@ impl Phase {
             Self::HandoverKeepers => "handover",
             Self::CalledOffAgent => "called off, agent",
             Self::CalledOffKeepers => "called off",
+            Self::BackAgain => "handover back",
+            Self::Reseal => "reseal",
+            Self::Move => "move",
         }
     }
 
@@ -121,12 +138,14 @@ impl Phase {
             // The creator, one that receives, and an agent from its first start on.
             Self::FirstKeys => &[Victim::Keeper(0), Victim::Keeper(1), Victim::Agent(2)],
             Self::Power => &[],
-            Self::FirstWave => &[Victim::Agent(0), Victim::Keeper(1)],
+            Self::FirstWave | Self::Move => &[Victim::Agent(0), Victim::Keeper(1)],
             Self::SecondWave => &[Victim::Keeper(2), Victim::Agent(3)],
             Self::WayBack => &[Victim::Keeper(0), Victim::Agent(1)],
-            Self::OneHolder => &[Victim::Keeper(0), Victim::Agent(0)],
+            Self::OneHolder | Self::Reseal => &[Victim::Keeper(0), Victim::Agent(0)],
             Self::HandoverAgent | Self::CalledOffAgent => &[Victim::Agent(0)],
-            Self::HandoverKeepers | Self::CalledOffKeepers => &[Victim::Keeper(0)],
+            Self::HandoverKeepers | Self::CalledOffKeepers | Self::BackAgain => {
+                &[Victim::Keeper(0)]
+            }
         }
     }
 
@@ -156,11 +175,18 @@ impl Phase {
         if let Err(error) = done {
             return (rows, Err(error));
         }
-        if fleet.two_answered(self) {
-            for row in &mut rows {
-                row.outcome = Outcome::Double;
+        if self.is_handover() {
+            match clients::read(&fleet.lab) {
+                Ok(clients) if clients.most_at_once() == 1 => {}
+                Ok(clients) => {
+                    for row in &mut rows {
+                        row.outcome = Outcome::Double;
+                    }
+                    let most = clients.most_at_once();
+                    return (rows, Err(anyhow!("{most} instances answered at the same time")));
+                }
+                Err(error) => return (rows, Err(error)),
             }
-            return (rows, Err(anyhow!("two instances answered at the same time")));
         }
         match fleet.keys_are_kept() {
             Ok(true) => (rows, Ok(())),
@@ -213,11 +239,14 @@ impl Phase {
                 }
             }
             lab.start_agents(&fleet.code)?;
-            lab.order_generation(0)?;
-            return lab.order_generation(1);
+            lab.order_generation(fleet.shape, 0)?;
+            return lab.order_generation(fleet.shape, 1);
         }
         if self == Self::Power {
             return lab.nodes.iter().try_for_each(|node| lose_power(&lab, node));
+        }
+        if self == Self::Reseal {
+            lab.nodes.iter().try_for_each(|node| update_microcode(&lab, node))?;
         }
         for victim in self.victims() {
             victim.restart(&lab)?;
@@ -226,6 +255,9 @@ impl Phase {
         if self.is_handover() {
             let _absent = std::fs::remove_file(lab.path("end"));
             clients::start_clients(&lab, 1)?;
+        }
+        if matches!(self, Self::BackAgain | Self::Reseal | Self::Move) {
+            return self.act_on_the_host(fleet);
         }
         let new = fleet.next_release()?;
         let plan =
@@ -240,10 +272,45 @@ impl Phase {
             fleet.await_status(&plan, "rolled back")
         } else {
             fleet.await_status(&plan, "finished")?;
-            fleet.code = new;
+            fleet.before = Some(std::mem::replace(&mut fleet.code, new));
             Ok(())
         }
     }
+
+    /// A plan that ends with the code that was there, or that was there before.
+    fn act_on_the_host(self, fleet: &mut Fleet) -> Result<()> {
+        let lab = SharedLab::clone(&fleet.lab);
+        let (plan, code) = match self {
+            Self::BackAgain => {
+                let before = fleet.before.clone().context("there was other code before")?;
+                (fleet.propose_handover(&before)?, before)
+            }
+            Self::Reseal => {
+                (fleet.start(&["host", "reseal", "--node", "node-1"])?, fleet.code.clone())
+            }
+            _ => {
+                let words = ["host", "move", "--from", "node-1", "--to", "node-2"];
+                (fleet.start(&words)?, fleet.code.clone())
+            }
+        };
+        fleet.await_status(&plan, "finished")?;
+        if self == Self::Reseal {
+            let node = lab.nodes.first().context("there is one node")?;
+            until("everything sealed anew", SERVING_TIMEOUT, || {
+                status(node).is_ok_and(|status| status.is_sealed_anew())
+            })?;
+        }
+        fleet.before = Some(std::mem::replace(&mut fleet.code, code));
+        Ok(())
+    }
+}
+
+/// What an operator does when a machine got new microcode. It counts when the machine starts again.
+fn update_microcode(lab: &Lab, node: &Node) -> Result<()> {
+    let state = format!("{}/platform", node.name);
+    lab.platformd(&["update-microcode", "--state", &state])?;
+    lab.platformd(&["certify", "--root-dir", "manufacturer", "--state", &state])?;
+    Ok(())
 }
 
 /// A host that lost its platform while its keeper served.
@@ -372,18 +439,22 @@ impl Fleet {
         let code = lab.sign_bundle("keeper-1.0.0", "heirloom-keeper", &network.domain)?;
         lab.publish_first(&network, &code)?;
         let lab = SharedLab::clone(lab);
-        Ok(Self { lab, network, code, releases: 1, policies: 1, upgraders: Vec::new(), keys: None })
+        Ok(Self {
+            lab,
+            network,
+            code,
+            releases: 1,
+            policies: 1,
+            shape,
+            before: None,
+            upgraders: Vec::new(),
+            keys: None,
+        })
     }
 
     /// Measurements of the code that carried the keyring.
     pub(crate) fn upgraders(&self) -> &[String] {
         &self.upgraders
-    }
-
-    /// Whether the application of the phase was answered by two instances at the same time.
-    fn two_answered(&self, phase: Phase) -> bool {
-        phase.is_handover()
-            && clients::read(&self.lab).is_ok_and(|clients| clients.most_at_once() > 1)
     }
 
     fn next_release(&mut self) -> Result<Code> {
@@ -414,24 +485,29 @@ impl Fleet {
 
     /// As [`Self::propose`], through an upgrader of its own.
     fn propose_handover(&mut self, new: &Code) -> Result<String> {
-        let name = format!("upgrader-{}.0.0", self.releases);
+        let name = format!("upgrader-{}.0.0", self.upgraders.len() + 1);
         let upgrader = self.lab.sign_upgrader(&name, &self.network.domain)?;
         self.lab.publish_release(&upgrader)?;
         let Self { lab, network, code: old, .. } = &*self;
         let edge = self.policies + 1;
         let edges = [(old, &upgrader), (&upgrader, new)];
         lab.publish_policy(network, edge, &[old, &upgrader, new], &edges, None)?;
-        let out = format!("plan-{}", self.releases);
-        let [first, ..] = OPERATORS;
+        self.policies = edge;
+        self.upgraders.push(upgrader.measurement);
         let words = ["upgrade", "start", "--strategy", "handover", "--node", "node-1"];
-        let more = ["--via", &name, "--to", &new.name, "--key", first, "--out", &out];
-        let started = lab.operate(&[&words[..], &more[..]].concat())?;
+        self.start(&[&words[..], &["--via", &name, "--to", &new.name]].concat())
+    }
+
+    /// Lets the command make and propose a plan, and lets two operators approve it.
+    fn start(&self, words: &[&str]) -> Result<String> {
+        let lab = &self.lab;
+        let out = format!("plan-{}-{}", self.policies, words.first().copied().unwrap_or_default());
+        let [first, ..] = OPERATORS;
+        let started = lab.operate(&[words, &["--key", first, "--out", &out]].concat())?;
         let plan = text(&started, "/plan")?.to_owned();
         for operator in OPERATORS.iter().skip(1) {
             lab.operate(&["plan", "approve", "--plan", &plan, "--key", operator])?;
         }
-        self.policies = edge;
-        self.upgraders.push(upgrader.measurement);
         Ok(plan)
     }
 
@@ -480,6 +556,13 @@ impl Fleet {
     }
 
     fn everybody_serves(&self) -> Result<()> {
+        if self.shape.is_exclusive() {
+            let code = &self.code.measurement;
+            return until("one node with the right code", SERVING_TIMEOUT, || {
+                let serves = |node| status(node).is_ok_and(|status| status.serves(code));
+                self.lab.nodes.iter().any(serves)
+            });
+        }
         rolling::everybody_serves(&self.lab, &self.code)
     }
 

@@ -40,8 +40,8 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
     lab.publish_first(&network, &old)?;
     say("\n2. Start agent and keeper; genesis, and a first rotation. One instance is active.");
     lab.start_agents(&old)?;
-    lab.order_generation(0)?;
-    lab.order_generation(1)?;
+    lab.order_generation(Shape::EXCLUSIVE, 0)?;
+    lab.order_generation(Shape::EXCLUSIVE, 1)?;
 
     say("\n3. Start 4 applications that ask for keys all the time.");
     let before = first_answers(lab)?;
@@ -84,6 +84,7 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
         && clients.contradictions == 0;
     let summary = summarize(&cast, &clients, identical, (start, wall_seconds))?;
     explain(&summary, kills, &before);
+    ensure!(kills != Some(0), "nothing was killed");
     judge(&summary, kill)?;
     Ok(summary)
 }

@@ -29,8 +29,8 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
 
     say("\n2. Start agents and keepers; genesis, and a first rotation, by order of two operators.");
     lab.start_agents(&old)?;
-    lab.order_generation(0)?;
-    lab.order_generation(1)?;
+    lab.order_generation(Shape::REPLICATED, 0)?;
+    lab.order_generation(Shape::REPLICATED, 1)?;
     say("   every node holds generations 0 and 1, and has restarted and unsealed them once");
 
     say("\n3. Start 8 applications that ask for keys all the time.");

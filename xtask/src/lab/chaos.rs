@@ -28,8 +28,7 @@ impl Chaos {
                 let mut dice = Dice::new();
                 let mut kills = 0;
                 while !stopping.load(Ordering::Relaxed) {
-                    strike(&lab, &mut dice, after_host)?;
-                    kills += 1;
+                    kills += strike(&lab, &mut dice, after_host)?;
                     let pause = pace.pause(&mut dice);
                     std::thread::sleep(pause);
                 }
@@ -46,14 +45,15 @@ impl Chaos {
     }
 }
 
-fn strike(lab: &Lab, dice: &mut Dice, after_host: AfterHost) -> Result<()> {
+/// Kills something, and says how many processes that were there.
+fn strike(lab: &Lab, dice: &mut Dice, after_host: AfterHost) -> Result<u32> {
     let index = usize::try_from(dice.below(lab.nodes.len() as u64)).unwrap_or(0);
     let node = lab.nodes.get(index).context("a fleet has nodes")?;
     match dice.below(10) {
         0 => {
             lab.say("  kill: the registry");
             lab.kill("registry")?;
-            lab.start_registry()
+            lab.start_registry()?;
         }
         1 => {
             lab.say(&format!("  kill: the host of {}", node.name));
@@ -61,15 +61,16 @@ fn strike(lab: &Lab, dice: &mut Dice, after_host: AfterHost) -> Result<()> {
             lab.kill(&format!("platform-{}", node.name))?;
             lab.start_platform(node)?;
             lab.start_agent(node)?;
-            after_host(lab)
+            after_host(lab)?;
         }
         2..=5 => {
             lab.say(&format!("  kill: the agent of {}", node.name));
             lab.kill(&agent(node))?;
-            lab.start_agent(node)
+            lab.start_agent(node)?;
         }
-        _ => kill_keeper(lab, node),
+        _ => return kill_keeper(lab, node),
     }
+    Ok(1)
 }
 
 fn agent(node: &Node) -> String {
@@ -116,15 +117,15 @@ pub(crate) fn keeper_process(lab: &Lab, node: &Node) -> Result<Option<u64>> {
 }
 
 /// Kills the keeper of a node, if one runs.
-fn kill_keeper(lab: &Lab, node: &Node) -> Result<()> {
-    let Some(process) = keeper_process(lab, node)? else { return Ok(()) };
+fn kill_keeper(lab: &Lab, node: &Node) -> Result<u32> {
+    let Some(process) = keeper_process(lab, node)? else { return Ok(0) };
     lab.say(&format!("  kill: the keeper of {}", node.name));
     // It may have ended in this moment.
     let _status = std::process::Command::new("kill")
         .args(["-KILL", &process.to_string()])
         .stderr(std::process::Stdio::null())
         .status()?;
-    Ok(())
+    Ok(1)
 }
 
 /// A generator for what nobody has to repeat: the simulator repeats, this one surprises.

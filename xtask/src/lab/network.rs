@@ -31,6 +31,11 @@ impl Shape {
     pub(crate) const REPLICATED: Self = Self { sharing: "replicated", holders_min: 2 };
     /// One active holder.
     pub(crate) const EXCLUSIVE: Self = Self { sharing: "exclusive", holders_min: 1 };
+
+    /// Whether only one node holds.
+    pub(crate) fn is_exclusive(self) -> bool {
+        self.sharing == Self::EXCLUSIVE.sharing
+    }
 }
 
 /// The network of a lab.
@@ -251,8 +256,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Orders the next generation, and waits until every node holds it and has restarted with it.
-    pub(crate) fn order_generation(&self, generation: u64) -> Result<()> {
+    /// Orders the next generation, and waits until every node that may hold it holds it and has restarted with it.
+    pub(crate) fn order_generation(&self, shape: Shape, generation: u64) -> Result<()> {
         let first = self.nodes.first().context("a fleet has nodes")?;
         let [one, two] = OPERATORS;
         let mut words =
@@ -261,8 +266,9 @@ impl Lab {
             words.push("--genesis");
         }
         self.operate(&words)?;
+        let holders = if shape.is_exclusive() { 1 } else { self.nodes.len() };
         until(&format!("generation {generation} on every node"), GENESIS_TIMEOUT, || {
-            self.nodes.iter().all(|node| {
+            self.nodes.iter().take(holders).all(|node| {
                 watch::status(node).is_ok_and(|status| status.has_recovered(generation))
             })
         })

@@ -62,6 +62,13 @@ impl Status {
         })
     }
 
+    /// Whether every sealed file of the serving seat was made by platform and code as they are.
+    pub(crate) fn is_sealed_anew(&self) -> bool {
+        let seats = self.own("seats").and_then(Value::as_array);
+        let current = |seat: &Value| seat.get("sealing").and_then(Value::as_str) == Some("current");
+        seats.is_some_and(|seats| !seats.is_empty() && seats.iter().all(current))
+    }
+
     /// Whether what was proven with this code is still where it was: the code is installed, and
     /// its sealed state is live. That holds also while the process is down or starting again.
     fn keeps(&self, measurement: &str) -> bool {
