@@ -13,10 +13,15 @@ use crate::error::{Context, StoreError};
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// How the name of something begins and ends that has not taken its place yet.
+const UNFINISHED_PREFIX: &str = ".";
+const UNFINISHED_SUFFIX: &str = ".new";
+
 /// Replaces a file, or creates it. After a crash there is the old content or the new, whole.
 ///
 /// One writer at a time for one path: the temporary file beside it has a fixed name, so that
-/// interrupted writes leave at most one behind, which the next write replaces.
+/// interrupted writes leave at most one behind, which the next write replaces, and
+/// [`remove_unfinished`] removes.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let temporary = write_temporary(path, bytes)?;
     fs::rename(&temporary, path).context("replace", path)?;
@@ -33,6 +38,23 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         return Err(error);
     }
     sync_parent(path)
+}
+
+/// Removes what interrupted writes of files left, whose names end with `suffix`: all of what was
+/// to be written may be in it, under a name that nobody looks for.
+///
+/// Only while nobody writes in the directory. The removal is durable after [`sync_directory`].
+pub fn remove_unfinished(directory: &Path, suffix: &str) -> Result<(), StoreError> {
+    let ending = format!("{suffix}{UNFINISHED_SUFFIX}");
+    for entry in fs::read_dir(directory).context("list", directory)? {
+        let entry = entry.context("list", directory)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(UNFINISHED_PREFIX) && name.ends_with(&ending) {
+            fs::remove_file(entry.path()).context("remove", &entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads a file of at most `limit` bytes.
@@ -149,9 +171,9 @@ fn write_temporary(path: &Path, bytes: &[u8]) -> Result<PathBuf, StoreError> {
 
 /// Where something is made before it takes its place.
 fn temporary_of(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
+    let mut name = std::ffi::OsString::from(UNFINISHED_PREFIX);
     name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
+    name.push(UNFINISHED_SUFFIX);
     path.with_file_name(name)
 }
 
@@ -198,6 +220,30 @@ mod tests {
         assert_eq!(mode & 0o777, FILE_MODE);
         let names = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(names, 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn what_an_interrupted_write_left_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.sealed");
+        write(&path, b"one").unwrap();
+        write_temporary(&path, b"two").unwrap();
+        let others = [".notes.new", ".other.sealed", "other.sealed.new"];
+        for other in others {
+            fs::write(directory.path().join(other), b"").unwrap();
+        }
+        remove_unfinished(directory.path(), ".sealed").unwrap();
+        let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> =
+            names.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.sort();
+        assert_eq!(names, [".notes.new", ".other.sealed", "key.sealed", "other.sealed.new"]);
+        assert_eq!(read(&path, 3), Ok(b"one".to_vec()));
+        let absent = remove_unfinished(&directory.path().join("absent"), ".sealed");
+        assert!(matches!(absent, Err(StoreError::Missing { .. })));
+        // What cannot be removed is no success.
+        fs::create_dir(temporary_of(&path)).unwrap();
+        assert!(remove_unfinished(directory.path(), ".sealed").is_err());
     }
 
     #[test]

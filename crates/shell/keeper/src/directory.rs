@@ -12,6 +12,8 @@ use heirloom_model::limit::SEALED_BYTES_MAX;
 use heirloom_store::atomic;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::log::event;
+
 /// A directory with a keeper's sealed files.
 pub struct StateDirectory {
     path: PathBuf,
@@ -45,19 +47,34 @@ pub enum DirectoryError {
 }
 
 impl StateDirectory {
-    /// Opens a directory, creates it if it is not there, and keeps others out.
+    /// Opens a directory, creates it if it is not there, and keeps others out. What interrupted
+    /// writes left is removed.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         atomic::create_directory(path).map_err(DirectoryError::Create)?;
         let unreadable = |source| DirectoryError::Read { path: path.to_owned(), source };
         let directory = File::open(path).map_err(unreadable)?;
         let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock)
             .map_err(|_| DirectoryError::InUse { path: path.to_owned() })?;
-        Ok(Self { path: path.to_owned(), lock: Some(lock) })
+        let opened = Self { path: path.to_owned(), lock: Some(lock) };
+        if let Err(error) = opened.remove_unfinished() {
+            // Nothing is wrong with what was written. Whoever gives its copy up tries again, and
+            // does not succeed before it is gone.
+            event("unfinished", error);
+        }
+        Ok(opened)
     }
 
     /// Lets others in. Whoever still has this can do nothing with it any more.
     pub fn close(&mut self) {
         self.lock = None;
+    }
+
+    /// Removes what an interrupted write left: sealed secrets, it may be, that
+    /// [`load`](Self::load) does not show.
+    pub fn remove_unfinished(&self) -> Result<(), StoreError> {
+        let name = ".";
+        expect_open(self, name)?;
+        atomic::remove_unfinished(&self.path, SUFFIX).map_err(|error| failed(name, &error))
     }
 
     /// Makes removals durable, too: nothing that was removed comes back after a power failure.
@@ -151,6 +168,25 @@ mod tests {
         assert!(second.remove("a.sealed").is_err());
         assert!(second.flush().is_err());
         assert!(matches!(second.load(), Err(DirectoryError::Closed)));
+    }
+
+    #[test]
+    fn what_an_interrupted_write_left_is_gone_when_the_directory_is_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let unfinished = directory.path().join(".a.sealed.new");
+        let is_there = || unfinished.exists();
+        fs::write(&unfinished, b"one").unwrap();
+        let mut state = StateDirectory::open(directory.path()).unwrap();
+        assert!(!is_there());
+        state.write("a.sealed", b"one").unwrap();
+        fs::write(&unfinished, b"two").unwrap();
+        let second = StateDirectory::open(directory.path());
+        assert!(second.is_err() && is_there(), "who does not have the directory removes nothing");
+        state.remove_unfinished().unwrap();
+        assert!(!is_there());
+        assert_eq!(state.load().unwrap().len(), 1);
+        state.close();
+        assert!(state.remove_unfinished().is_err());
     }
 
     #[test]

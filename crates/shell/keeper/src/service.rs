@@ -248,13 +248,15 @@ impl Service {
         Ok(self.keeper().activate(self.platform(), cause)?)
     }
 
-    /// Files that come back after a power failure were not given up: the directory is flushed
-    /// before memory is wiped and anybody is told.
+    /// Files that come back after a power failure were not given up, nor were those that an
+    /// interrupted write left: they are removed, and the directory is flushed, before memory is
+    /// wiped and anybody is told.
     fn forget(&self, step: PlanStep) -> Result<(), AdminRefusal> {
         let mut directory = self.quiesce();
         let files = load(&directory)?;
         let intent = self.keeper().forget(step, &files)?;
         let receipt = intent.persist(&mut *directory).map_err(|error| storage(&error))?;
+        directory.remove_unfinished().map_err(|error| storage(&error))?;
         directory.flush().map_err(|error| storage(&error))?;
         self.keeper_mut().complete(intent, receipt);
         event("forgotten", step.plan);

@@ -282,8 +282,20 @@ fn a_keyring_goes_from_old_by_way_of_an_upgrader_to_new() {
         scene.world.accept(&scene.world.ceremony.epoch(next));
     }
     scene.feed();
+    // A write of the keyring was interrupted: where, nobody can say.
+    let unfinished = scene.via.state.join(".keyring-0-0.sealed.new");
+    std::fs::create_dir(&unfinished).unwrap();
+    let stuck = scene.via.ask(&forget);
+    assert!(matches!(stuck, AdminResponse::Refused(AdminRefusal::Storage(_))), "{stuck:?}");
+    assert_eq!(scene.via.status().state, ServingState::Carrying);
+    std::fs::remove_dir(&unfinished).unwrap();
+    std::fs::write(&unfinished, b"sealed").unwrap();
     assert_eq!(scene.via.ask(&forget), AdminResponse::Done);
     assert_eq!(scene.via.status().state, ServingState::Empty);
+    let left = std::fs::read_dir(&scene.via.state).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    let is_witness = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("witness");
+    assert!(left.iter().all(is_witness), "{left:?}");
     assert_eq!(scene.via.ask(&forget), AdminResponse::Done, "it may be repeated");
     scene.world.restart(&mut scene.via, &scene.world.via);
     scene.world.feed(&scene.via);
