@@ -69,6 +69,10 @@ pub enum AttemptError {
     /// The policy in force does not let it hold keys.
     #[error(transparent)]
     NotAHolder(NotAHolder),
+    /// It might serve when it was asked, and not any more when its answer came. The answer was
+    /// thrown away.
+    #[error("its answer came too late: {0}")]
+    NoLonger(NotAHolder),
     /// It is not serving, lags behind the log, or wants newer evidence.
     #[error(transparent)]
     NotNow(PeerRefusal),
@@ -88,7 +92,12 @@ impl AttemptError {
         match self {
             Self::NotNow(PeerRefusal::NotServing { .. })
             | Self::NotAHolder(NotAHolder::NotActive { .. }) => true,
-            Self::Session(_) | Self::NotAHolder(_) | Self::NotNow(_) | Self::WrongAnswer => false,
+            // Where a batch was left in the middle, other answers may still be on their way.
+            Self::NoLonger(_)
+            | Self::Session(_)
+            | Self::NotAHolder(_)
+            | Self::NotNow(_)
+            | Self::WrongAnswer => false,
         }
     }
 }

@@ -150,6 +150,7 @@ impl Holders {
             ) {
                 Err(
                     AttemptError::NotAHolder(NotAHolder::EvidenceTooOld)
+                    | AttemptError::NoLonger(NotAHolder::EvidenceTooOld)
                     | AttemptError::NotNow(PeerRefusal::EvidenceTooOld)
                     | AttemptError::Session(_),
                 ) => {}
@@ -204,7 +205,8 @@ impl Place {
     }
 }
 
-/// Sends every open request and takes the answers, if the peer may serve now.
+/// Sends every open request and takes the answers, if the peer may serve now: when it is asked,
+/// and again when it has answered, because the log goes on in between.
 ///
 /// The whole batch is read even if the holder stops serving within it, so that the answers that it
 /// gave are not lost.
@@ -218,12 +220,7 @@ fn exchange(
 ) -> Result<(), AttemptError> {
     session.set_deadline(deadline);
     for batch in round.open().chunks(PIPELINE_MAX) {
-        let view = {
-            let followed = known.lock();
-            expect_server(session.peer(), &followed.network, domain)
-                .map_err(AttemptError::NotAHolder)?;
-            View::of(&followed.network, domain)
-        };
+        judge(session, domain, known).map_err(AttemptError::NotAHolder)?;
         let peer = session.peer();
         let holder = Holder { instance: *peer.key(), measurement: peer.measurement() };
         for (_, request) in batch {
@@ -232,6 +229,7 @@ fn exchange(
         let mut failure = None;
         for (at, _) in batch {
             let response = session.receive().map_err(AttemptError::Session)?;
+            let view = judge(session, domain, known).map_err(AttemptError::NoLonger)?;
             if let Err(error) = round.take(*at, node, holder, response, &view) {
                 failure = Some(error);
             }
@@ -241,4 +239,15 @@ fn exchange(
         }
     }
     Ok(())
+}
+
+/// Expects that the peer may serve now. Returns what the log says now about refusals.
+fn judge(
+    session: &Session<TcpStream>,
+    domain: &DomainId,
+    known: &Shared,
+) -> Result<View, NotAHolder> {
+    let followed = known.lock();
+    expect_server(session.peer(), &followed.network, domain)?;
+    Ok(View::of(&followed.network, domain))
 }

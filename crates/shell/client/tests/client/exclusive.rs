@@ -1,5 +1,6 @@
 //! An exclusive domain: who is asked, who is believed, and how soon the next one is found.
 
+use std::sync::Barrier;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -112,4 +113,41 @@ fn a_client_waits_for_the_switch_without_long_pauses() {
     let asked = network.directory.1.load(Ordering::SeqCst) - asked;
     let usual = begun.elapsed().as_millis() / 250 + 1;
     assert!(u128::try_from(asked).unwrap() > 2 * usual, "{asked} questions are not many");
+}
+
+/// Two visits each: when the request has come, and when it may be answered.
+static GATE: Barrier = Barrier::new(2);
+
+/// The holder was the active one when it was asked, and the log has gone on since.
+#[test]
+fn an_answer_of_a_holder_that_was_replaced_meanwhile_is_thrown_away() {
+    let held_back: Script = |request, count| {
+        if count == 1 {
+            GATE.wait();
+            GATE.wait();
+        }
+        serve(request, count)
+    };
+    let network = Network::exclusive();
+    let (one, two) = (network.instance(1, held_back), network.instance(2, serve));
+    network.activate(&one, ActivationCause::First);
+    announce(&network, &one);
+    let mut client = network.patient_client();
+    client.get(&request(1), ample()).unwrap();
+    thread::scope(|scope| {
+        let asking = scope.spawn(move || client.get(&request(2), ample()).map(|key| key.holder()));
+        GATE.wait();
+        network.activate(&two, ActivationCause::Restarted);
+        network.log.wait_for_follower();
+        GATE.wait();
+        // The directory still names the one before: it is asked no more, over whichever session.
+        let begun = Instant::now();
+        while one.sessions() < 2 && !asking.is_finished() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the session was kept");
+            thread::yield_now();
+        }
+        announce(&network, &two);
+        assert_eq!(asking.join().unwrap().unwrap().instance, two.instance());
+    });
+    assert_eq!((one.sessions(), one.requests()), (2, 2));
 }

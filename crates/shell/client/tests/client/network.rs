@@ -180,9 +180,18 @@ impl Network {
     }
 
     pub(crate) fn client_of(&self, code: Code) -> Client {
+        self.client_with(code, Duration::from_millis(500))
+    }
+
+    /// A client that leaves a holder as much time as it likes.
+    pub(crate) fn patient_client(&self) -> Client {
+        self.client_with(self.wallet, Duration::from_secs(20))
+    }
+
+    fn client_with(&self, code: Code, attempt_time: Duration) -> Client {
         let application = APPLICATION.parse().unwrap();
         Client::builder(self.ceremony.network, self.ceremony.domain, application)
-            .attempt_time(Duration::from_millis(500))
+            .attempt_time(attempt_time)
             .start(
                 Box::new(self.launch(WALLET_MACHINE, code)),
                 Arc::clone(&self.log) as Arc<dyn LogStore>,
@@ -218,6 +227,20 @@ pub(crate) fn short() -> Instant {
 pub(crate) struct MemoryLog {
     entries: Mutex<Vec<LogEntry>>,
     grown: Condvar,
+    /// How far whoever follows has come.
+    followed: Mutex<LogIndex>,
+    advanced: Condvar,
+}
+
+impl MemoryLog {
+    /// Waits until everything has been followed.
+    pub(crate) fn wait_for_follower(&self) {
+        let LogPosition { length, .. } = self.head().unwrap();
+        let (followed, patience) = (self.followed.lock().unwrap(), Duration::from_secs(20));
+        let behind = |followed: &mut LogIndex| *followed < length;
+        let (followed, _) = self.advanced.wait_timeout_while(followed, patience, behind).unwrap();
+        assert_eq!(*followed, length, "nobody follows the log");
+    }
 }
 
 impl LogStore for MemoryLog {
@@ -240,6 +263,8 @@ impl LogStore for MemoryLog {
     }
 
     fn watch(&self, from: LogIndex, timeout: Duration) -> Result<LogPosition, ReadError> {
+        *self.followed.lock().unwrap() = from;
+        self.advanced.notify_all();
         let short = |entries: &mut Vec<LogEntry>| head(entries).length <= from;
         let entries = self.entries.lock().unwrap();
         let (entries, _) = self.grown.wait_timeout_while(entries, timeout, short).unwrap();
