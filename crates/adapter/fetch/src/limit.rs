@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The largest file of a release in bytes: debug builds of keepers have some 100 MB.
-pub const ARTIFACT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+pub use heirloom_model::limit::ARTIFACT_BYTES_MAX;
+
 /// Mirrors of one release. Each is tried once for each file.
 pub const MIRRORS_MAX: usize = 16;
 /// How often one mirror is asked to go on with one file after its connection was cut. Each time

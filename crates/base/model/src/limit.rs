@@ -22,6 +22,10 @@ pub const POLICY_RULES_MAX: usize = 4_096;
 pub const PLATFORMS_MAX: usize = NODES_MAX;
 /// Artifacts of one release.
 pub const ARTIFACTS_MAX: usize = 64;
+/// The largest file of a release in bytes: debug builds of keepers have some 100 MB.
+pub const ARTIFACT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// All files of a release together: a keeper, what it needs beside it, and room to grow.
+pub const RELEASE_BYTES_MAX: u64 = 4 * ARTIFACT_BYTES_MAX;
 /// Steps of one plan: a dozen a node.
 pub const STEPS_MAX: usize = 20 * NODES_MAX;
 /// A plan for the largest network, with 200 bytes a step.

@@ -93,6 +93,12 @@ impl Release {
     pub fn digest(&self) -> ReleaseDigest {
         ReleaseDigest::of(wire::encode(self).as_slice())
     }
+
+    /// The bytes of all its artifacts. Sizes are claims until the log has accepted the release,
+    /// so the sum ends at what fits.
+    pub fn bytes(&self) -> u64 {
+        self.artifacts.iter().fold(0, |sum: u64, artifact| sum.saturating_add(artifact.size))
+    }
 }
 
 wire! { Release: "release", PAYLOAD_BYTES_MAX; }

@@ -1,7 +1,7 @@
 //! Releases.
 
 use heirloom_model::envelope::Envelope;
-use heirloom_model::limit::ARTIFACTS_MAX;
+use heirloom_model::limit::{ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RELEASE_BYTES_MAX};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::release::Release;
 use heirloom_model::root::Role;
@@ -27,6 +27,10 @@ pub(crate) fn examine(state: &NetworkState, envelope: &Envelope) -> Result<Chang
     require(!zero, "release.measurements", Fault::Zero)?;
     not_empty("release.artifacts", &release.artifacts)?;
     ascending("release.artifacts", &release.artifacts, ARTIFACTS_MAX, |file| file.name.clone())?;
+    // Agents keep so much room for what they download.
+    let fits = release.artifacts.iter().all(|file| file.size <= ARTIFACT_BYTES_MAX);
+    require(fits, "release.artifacts.size", Fault::OutOfRange)?;
+    require(release.bytes() <= RELEASE_BYTES_MAX, "release.artifacts", Fault::OutOfRange)?;
     if state.releases.values().any(|known| known.name == release.name) {
         return Err(Refusal::NameTaken { name: release.name.clone() });
     }
