@@ -9,7 +9,7 @@
 //! No artifact's name begins with a dot, so none is ever taken for one of the others.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -21,11 +21,13 @@ use heirloom_model::release::Artifact;
 use crate::error::{FetchError, storage};
 use crate::limit::{CHUNK_BYTES, CORRUPT_MAX};
 
-/// The beginning of a file.
+/// The beginning of a file, and the digest of what is there: every byte is hashed when it arrives,
+/// and what an earlier fetch left is hashed once, before anything is added.
 pub(crate) struct Part {
     path: PathBuf,
     file: File,
     length: u64,
+    hashed: Context,
 }
 
 impl Part {
@@ -36,10 +38,13 @@ impl Part {
         options.read(true).append(true).create(true).mode(0o600);
         let file = options.open(&path).map_err(storage(&path))?;
         let length = file.metadata().map_err(storage(&path))?.len();
-        let mut part = Self { path, file, length };
+        let mut part = Self { path, file, length, hashed: Context::new(&SHA256) };
         if length > artifact.size {
             part.restart()?;
         }
+        // Not more than that: not every file ends.
+        let mut kept = (&part.file).take(part.length);
+        part.length = hash(&mut kept, &mut part.hashed).map_err(storage(&part.path))?;
         Ok(part)
     }
 
@@ -52,6 +57,7 @@ impl Part {
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
         self.file.write_all(bytes).map_err(storage(&self.path))?;
         self.length = self.length.saturating_add(bytes.len() as u64);
+        self.hashed.update(bytes);
         Ok(())
     }
 
@@ -60,14 +66,14 @@ impl Part {
         if self.length > 0 {
             self.file.set_len(0).map_err(storage(&self.path))?;
             self.length = 0;
+            self.hashed = Context::new(&SHA256);
         }
         Ok(())
     }
 
     /// The digest of everything that is there.
-    pub(crate) fn digest(&mut self) -> Result<ArtifactDigest, FetchError> {
-        self.file.seek(SeekFrom::Start(0)).map_err(storage(&self.path))?;
-        digest_of(&mut self.file).map_err(storage(&self.path))
+    pub(crate) fn digest(&self) -> ArtifactDigest {
+        digest(self.hashed.clone())
     }
 
     /// Gives the file its name, durably.
@@ -131,22 +137,77 @@ fn remove(path: &Path) -> io::Result<()> {
 
 fn digest_of(file: &mut impl Read) -> io::Result<ArtifactDigest> {
     let mut context = Context::new(&SHA256);
+    hash(file, &mut context)?;
+    Ok(digest(context))
+}
+
+/// Hashes everything that is left to read, and returns how much it was.
+fn hash(file: &mut impl Read, context: &mut Context) -> io::Result<u64> {
     let mut buffer = vec![0; CHUNK_BYTES];
+    let mut length: u64 = 0;
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => context.update(buffer.get(..read).unwrap_or_default()),
+            Ok(0) => return Ok(length),
+            Ok(read) => {
+                context.update(buffer.get(..read).unwrap_or_default());
+                length = length.saturating_add(read as u64);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+fn digest(context: Context) -> ArtifactDigest {
     let mut bytes = [0; ArtifactDigest::BYTES];
     bytes.copy_from_slice(context.finish().as_ref());
-    Ok(ArtifactDigest::new(bytes))
+    ArtifactDigest::new(bytes)
 }
 
 /// Makes names in the directory of `path` durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), FetchError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     File::open(directory).and_then(|opened| opened.sync_all()).map_err(storage(directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::digest::DigestOf;
+
+    use super::*;
+
+    fn opened(staging: &Path) -> Part {
+        let artifact = Artifact {
+            name: "binary".parse().unwrap(),
+            size: 12,
+            digest: ArtifactDigest::of(&b"unused"[..]),
+        };
+        Part::open(staging, &artifact).unwrap()
+    }
+
+    #[test]
+    fn the_digest_is_of_what_was_kept_and_of_what_arrived_since() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".binary.part");
+        fs::write(&path, b"what ").unwrap();
+        let mut part = opened(directory.path());
+        assert_eq!(part.length(), 5);
+        assert_eq!(part.digest(), ArtifactDigest::of(&b"what "[..]));
+        part.append(b"was ").unwrap();
+        part.append(b"kept").unwrap();
+        assert_eq!((part.length(), part.digest()), (13, ArtifactDigest::of(&b"what was kept"[..])));
+        part.restart().unwrap();
+        assert_eq!((part.length(), part.digest()), (0, ArtifactDigest::of(&b""[..])));
+        part.append(b"anew").unwrap();
+        assert_eq!(part.digest(), ArtifactDigest::of(&b"anew"[..]));
+        assert_eq!(fs::read(&path).unwrap(), b"anew");
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_hashed() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(".binary.part"), b"thirteen byte").unwrap();
+        let part = opened(directory.path());
+        assert_eq!((part.length(), part.digest()), (0, ArtifactDigest::of(&b""[..])));
+    }
 }
