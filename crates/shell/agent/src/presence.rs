@@ -27,13 +27,12 @@ impl Presence {
         Self { announcer: Arc::new(announcer), address: Arc::default() }
     }
 
-    /// Announces an address if it is another one than before. None changes nothing: what was
-    /// announced is forgotten in time.
+    /// Announces an address if it is another one than before. None ends it: nothing is repeated
+    /// any more, and what was announced is forgotten in time.
     pub fn say(&self, address: Option<&str>) {
-        let Some(address) = address else { return };
         let mut said = self.lock();
-        if said.as_deref() != Some(address) {
-            *said = Some(address.to_owned());
+        if said.as_deref() != address {
+            *said = address.map(str::to_owned);
             self.announce(&said);
         }
     }
@@ -44,10 +43,14 @@ impl Presence {
         let repeat = move || {
             while !stopping.load(Ordering::Relaxed) {
                 std::thread::sleep(PRESENCE_TTL / 10);
-                presence.announce(&presence.lock());
+                presence.say_again();
             }
         };
         std::thread::Builder::new().name("presence".to_owned()).spawn(repeat).map(drop)
+    }
+
+    fn say_again(&self) {
+        self.announce(&self.lock());
     }
 
     /// Takes what was said. Whoever announces holds it meanwhile: an old address must never be
@@ -81,4 +84,64 @@ pub fn address_of<'a>(
     let any = || keepers().find(|status| status.role == HolderRole::Keeper);
     let found = named.or_else(|| observed.serving()).or_else(any)?;
     Some(found.address.as_str()).filter(|address| !address.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use heirloom_model::digest::NetworkId;
+    use heirloom_model::secret::Secret;
+    use heirloom_model::signature::SigningKey;
+    use heirloom_registry_shell::client::RegistryClient;
+
+    use super::*;
+
+    /// A registry that hears everything and keeps nothing, and what it heard.
+    fn registry() -> (String, Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let (hears, heard) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = String::new();
+                // The announcement is one JSON object, the last thing of the request.
+                while !request.ends_with('}') {
+                    let mut bytes = [0; 4096];
+                    let read = stream.read(&mut bytes).unwrap();
+                    request.push_str(str::from_utf8(&bytes[..read]).unwrap());
+                }
+                hears.send(request).unwrap();
+                let end = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+                stream.write_all(end).unwrap();
+            }
+        });
+        (base, heard)
+    }
+
+    #[test]
+    fn an_address_is_repeated_until_there_is_none() {
+        let (base, heard) = registry();
+        let key = Arc::new(SigningKey::from_seed(Secret::new([1; 32])));
+        let (client, node) = (RegistryClient::new(&base), "node-1".parse().unwrap());
+        let announcer = Announcer::new(client, NetworkId::new([2; 32]), node, key);
+        let presence = Presence::new(announcer);
+        // Each announcement is heard before the call that makes it returns.
+        let said = || heard.try_iter().map(|it| it.contains("10.0.0.1:70")).collect::<Vec<_>>();
+        presence.say_again();
+        assert!(said().is_empty(), "nothing was said yet");
+        presence.say(Some("10.0.0.1:70"));
+        presence.say(Some("10.0.0.1:70"));
+        assert_eq!(said(), [true], "once");
+        presence.say_again();
+        assert_eq!(said(), [true], "and again");
+        presence.say(None);
+        presence.say_again();
+        assert!(said().is_empty(), "no keeper is there any more");
+        presence.say(Some("10.0.0.1:70"));
+        assert_eq!(said(), [true], "the same address is new after that");
+    }
 }
