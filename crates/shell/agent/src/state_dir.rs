@@ -80,13 +80,13 @@ impl StateDirectory {
         Ok(atomic::create_directory(&self.seat_path(measurement))?)
     }
 
-    /// The code that has live files in its seat. A file that does not say who sealed it is counted
-    /// for nobody: it stays where it is, and the keeper says what is wrong with it.
+    /// The code whose seat has sealed files, readable or not, finished or not: whatever a keeper
+    /// left there counts until it is moved.
     pub fn live(&self) -> Result<BTreeSet<Measurement>, StateError> {
         let mut live = BTreeSet::new();
         for path in entries(&self.live_path(), STATE_FILES_MAX)? {
             let Some(code) = measurement_of(&path) else { continue };
-            if has_file_of(&path, &code)? {
+            if path.is_dir() && has_sealed(&path)? {
                 live.insert(code);
             }
         }
@@ -109,22 +109,22 @@ impl StateDirectory {
         Ok(named.iter().filter_map(|path| quarantined_by(path)).map(|(by, _)| by).collect())
     }
 
-    /// Moves the live state of this measurement into quarantine. A seat with files of other code
-    /// is refused; no state of it is nothing to do.
+    /// Moves the seat of this measurement into quarantine, with everything in it, also what nobody
+    /// can read. A seat with files of other code is refused; no sealed state is nothing to do.
     pub fn quarantine(&self, measurement: &Measurement) -> Result<(), StateError> {
         let seat = self.seat_path(measurement);
-        if !seat.is_dir() || !has_file_of(&seat, measurement)? {
+        if !seat.is_dir() || !has_sealed(&seat)? {
             return Ok(());
         }
         refuse_others(&seat, measurement)?;
         Ok(atomic::move_to(&seat, &self.next_quarantine(measurement)?)?)
     }
 
-    /// Copies the live state of this measurement into quarantine, and leaves it in place. No state
-    /// of it is nothing to do.
+    /// Copies the seat of this measurement into quarantine, and leaves it in place. No sealed state
+    /// is nothing to do.
     pub fn preserve(&self, measurement: &Measurement) -> Result<(), StateError> {
         let seat = self.seat_path(measurement);
-        if !seat.is_dir() || !has_file_of(&seat, measurement)? {
+        if !seat.is_dir() || !has_sealed(&seat)? {
             return Ok(());
         }
         let target = self.next_quarantine(measurement)?;
@@ -200,6 +200,15 @@ impl StateDirectory {
             .map(|(_, number)| number)
             .collect())
     }
+}
+
+/// Whether a directory has a sealed file, or one that was being written when its keeper ended.
+fn has_sealed(directory: &Path) -> Result<bool, StateError> {
+    let is_sealed = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".sealed") || (name.starts_with('.') && name.contains(".sealed"))
+    };
+    Ok(entries(directory, STATE_FILES_MAX)?.iter().any(is_sealed))
 }
 
 /// Whether a directory has a file that this code sealed. One is enough: this is asked often.

@@ -116,7 +116,8 @@ fn files_of_other_code_in_a_seat_are_never_moved_with_it() {
     seal(&state, OLD, 1);
     state.quarantine(&OLD).unwrap();
     seal_in(&state, OLD, NEW, 3);
-    assert_eq!(state.live().unwrap(), BTreeSet::new(), "nobody can use it there");
+    assert_eq!(state.live().unwrap(), BTreeSet::from([OLD]), "it is there, whoever sealed it");
+    assert!(matches!(state.quarantine(&OLD), Err(StateError::OtherCode { found: NEW, .. })));
     assert!(matches!(state.restore(&OLD), Err(StateError::OtherCode { found: NEW, .. })));
     fs::rename(state.seat_path(&OLD).join(FILE), state.seat_path(&OLD).join("keyring-9.sealed"))
         .unwrap();
@@ -125,7 +126,7 @@ fn files_of_other_code_in_a_seat_are_never_moved_with_it() {
 }
 
 #[test]
-fn a_file_that_nobody_understands_is_neither_moved_nor_replaced() {
+fn a_file_that_nobody_understands_is_never_replaced_and_moves_with_its_seat() {
     let directory = tempfile::tempdir().unwrap();
     let state = opened(&directory);
     seal(&state, OLD, 1);
@@ -134,9 +135,37 @@ fn a_file_that_nobody_understands_is_neither_moved_nor_replaced() {
     let strange = state.seat_path(&OLD).join(FILE);
     fs::write(&strange, b"damaged").unwrap();
     assert!(!state.is_untouched().unwrap());
-    state.quarantine(&OLD).unwrap();
     assert!(matches!(state.restore(&OLD), Err(StateError::Store(_))));
     assert_eq!(fs::read(&strange).unwrap(), b"damaged");
+    state.quarantine(&OLD).unwrap();
+    assert!(!strange.exists());
+    let moved = directory.path().join("state/quarantine").join(format!("{OLD}.2"));
+    assert_eq!(fs::read(moved.join(FILE)).unwrap(), b"damaged");
+}
+
+#[test]
+fn a_seat_counts_and_moves_whole_whatever_its_sealed_files_are_worth() {
+    // Damaged, empty, or never finished.
+    let rows: [(&str, &[u8]); 3] =
+        [(FILE, b"damaged"), (FILE, b""), (".keyring-0.sealed.new", b"the beginn")];
+    for (name, bytes) in rows {
+        let directory = tempfile::tempdir().unwrap();
+        let state = opened(&directory);
+        state.make_seat(&OLD).unwrap();
+        fs::write(state.seat_path(&OLD).join("witness"), b"no header").unwrap();
+        assert_eq!(state.live().unwrap(), BTreeSet::new(), "nothing sealed is there");
+        fs::write(state.seat_path(&OLD).join(name), bytes).unwrap();
+        assert_eq!(state.live().unwrap(), BTreeSet::from([OLD]), "{name}");
+        state.preserve(&OLD).unwrap();
+        state.quarantine(&OLD).unwrap();
+        assert_eq!(state.live().unwrap(), BTreeSet::new(), "{name}");
+        assert!(!state.seat_path(&OLD).exists());
+        for number in [1, 2] {
+            let copy = directory.path().join("state/quarantine").join(format!("{OLD}.{number}"));
+            assert_eq!(fs::read(copy.join(name)).unwrap(), bytes);
+            assert_eq!(fs::read(copy.join("witness")).unwrap(), b"no header", "the whole seat");
+        }
+    }
 }
 
 #[test]
