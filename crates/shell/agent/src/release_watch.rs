@@ -12,7 +12,6 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::{HolderRole, Policy, UpdateMode};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_registry::network::NetworkState;
-use heirloom_registry::plan::PlanStatus;
 
 /// A release that this node should have at hand.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,16 +80,13 @@ pub fn offer(state: &NetworkState, node: &NodeId, installed: &Measurement) -> Op
     Some(Offer { from, via, to, update: policy.update })
 }
 
-/// Whether operators called off the latest plan that led to the same release: then nobody but
-/// operators begins it again.
+/// Whether operators called off a plan of this domain that led to the same release, however many
+/// plans came after it: then nobody but operators begins it again.
 pub fn was_called_off(state: &NetworkState, node: &NodeId, to: &ReleaseDigest) -> bool {
-    let latest = || {
-        let domain = state.domain(&state.node(node)?.domain)?;
-        state.plan(domain.plan()?)
-    };
-    latest().is_some_and(|plan| {
-        let is_back = matches!(plan.status(), PlanStatus::RollingBack | PlanStatus::RolledBack);
-        plan.plan().to.release == *to && (plan.aborted().is_some() || is_back)
+    let Some(domain) = state.node(node).map(|known| known.domain) else { return false };
+    state.plans().any(|known| {
+        let plan = known.plan();
+        plan.domain == domain && plan.to.release == *to && known.aborted().is_some()
     })
 }
 

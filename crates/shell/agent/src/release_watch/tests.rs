@@ -1,12 +1,24 @@
-use heirloom_model::counter::{Epoch, Serial};
-use heirloom_model::domain::LogPosition;
+use heirloom_emulated::host::EmulatedHost;
+use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_keeper::port::Platform as _;
+use heirloom_model::counter::{Epoch, Generation, PlanNumber, Serial};
+use heirloom_model::digest::{Checksum, Nonce};
+use heirloom_model::domain::{GenerationReceipt, LogPosition};
 use heirloom_model::envelope::Envelope;
+use heirloom_model::identifier::DomainId;
 use heirloom_model::log::LogEntry;
+use heirloom_model::plan::{Action, Placement, Plan, Step, StepId, Strategy};
+use heirloom_model::secret::Secret;
+use heirloom_model::signature::SigningKey;
 use heirloom_model::wire;
+use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::Applied;
+use heirloom_registry::plan::PlanStatus;
 use heirloom_testkit::ceremony::{Ceremony, Code};
 
 use super::*;
+
+const CHECKSUM: Checksum = Checksum::new([0xc0; 32]);
 
 struct World {
     ceremony: Ceremony,
@@ -52,6 +64,82 @@ impl World {
         let mut policy = self.ceremony.policy_of(Serial(1), &[old, new, via], &edges);
         change(&mut policy);
         self.append(&self.ceremony.policy(&policy));
+    }
+
+    /// Lets the old code on the only node create generation 0, so that there is something to plan
+    /// for.
+    fn genesis(&mut self) {
+        let node: NodeId = "node-1".parse().unwrap();
+        self.append(&self.ceremony.endorsements());
+        self.append(&self.ceremony.order(Generation(0), &node, Epoch(2)));
+        let order = self.domain().order().unwrap().order().nonce;
+        let receipt = GenerationReceipt {
+            network: self.ceremony.network,
+            domain: self.ceremony.domain,
+            node: node.clone(),
+            order,
+            generation: Generation(0),
+            checksum: CHECKSUM,
+        };
+        let key = SigningKey::from_seed(Secret::new([8; 32]));
+        let mut signed = Envelope::signed(&receipt, [&key]);
+        let Measurement::Sgx(measurement) = self.old.measurement;
+        let secs = Secs {
+            measurement,
+            signer: self.ceremony.release_of("keeper-1.0.0", &self.old).signer,
+            product_id: 0,
+            isv_svn: 2,
+            attributes: LaunchMode::Production.attributes(),
+            misc_select: 0,
+        };
+        let host = EmulatedHost::from_seed(&self.ceremony.manufacturer, &[1; 32]);
+        let enclave = host.launch(secs, Box::new(|bytes: &mut [u8]| bytes.fill(1)));
+        let report_data = signed.report_data(&key.public_key());
+        signed.evidence = Some(enclave.evidence(&report_data).unwrap());
+        signed.sign(&self.ceremony.agent_key(&node));
+        self.append(&signed);
+        assert!(self.domain().committed().is_some());
+    }
+
+    fn domain(&self) -> &DomainState {
+        self.state.domain(&self.ceremony.domain).unwrap()
+    }
+
+    /// Puts the smallest plan forward that leads from old to this release.
+    fn propose(&mut self, to: Placement) -> Plan {
+        let from = Placement {
+            release: self.ceremony.release("keeper-1.0.0", &self.old).1,
+            measurement: self.old.measurement,
+        };
+        let node: NodeId = "node-1".parse().unwrap();
+        let prepare = Step {
+            id: StepId(0),
+            node: node.clone(),
+            wave: 0,
+            action: Action::Prepare(to),
+            gates: Vec::new(),
+        };
+        let plan = Plan {
+            network: self.ceremony.network,
+            domain: self.ceremony.domain,
+            number: PlanNumber(self.domain().plan_number().0 + 1),
+            strategy: Strategy::Rolling,
+            from,
+            to,
+            policy: Serial(1),
+            generation: Generation(0),
+            checksum: CHECKSUM,
+            holders_min: 1,
+            nodes: vec![node],
+            steps: vec![prepare],
+            rollback: Vec::new(),
+            point_of_no_return: StepId(0),
+            not_after: Epoch(9),
+            nonce: Nonce::new([5; 32]),
+            via: None,
+        };
+        self.append(&self.ceremony.proposal(&plan));
+        plan
     }
 
     fn offer(&self, installed: &Code) -> Option<Offer> {
@@ -177,4 +265,39 @@ fn an_expired_release_is_not_offered() {
     assert!(world.offer(&world.old).is_some());
     world.append(&world.ceremony.epoch(Epoch(2)));
     assert_eq!(world.offer(&world.old), None);
+}
+
+#[test]
+fn what_operators_called_off_once_stays_called_off_whatever_was_planned_since() {
+    let mut world = World::new();
+    let (old, new, newest) = (world.old, world.new, Code::named("newest", 2));
+    let edges = [(old, new), (new, old), (old, newest), (newest, old)];
+    let mut policy = world.ceremony.policy_of(Serial(1), &[old, new, newest], &edges);
+    policy.holders_min = 1;
+    world.append(&world.ceremony.policy(&policy));
+    world.genesis();
+    let publish = |world: &mut World, name: &str, code: &Code| {
+        world.publish(name, code);
+        let release = world.ceremony.release(name, code).1;
+        Placement { release, measurement: code.measurement }
+    };
+    let node: NodeId = "node-1".parse().unwrap();
+    let called_off =
+        |world: &World, to: Placement| was_called_off(&world.state, &node, &to.release);
+    let second = publish(&mut world, "keeper-2.0.0", &new);
+    let third = publish(&mut world, "keeper-3.0.0", &newest);
+    let plan = world.propose(second);
+    assert!(!called_off(&world, second), "it was only put forward");
+    world.append(&world.ceremony.abort(plan.digest()));
+    assert_eq!(world.state.plan(&plan.digest()).unwrap().status(), PlanStatus::RolledBack);
+    assert!(called_off(&world, second) && !called_off(&world, third));
+    world.propose(third);
+    assert!(called_off(&world, second), "another plan came after it");
+    assert!(!called_off(&world, third));
+    let mut nodes = world.ceremony.nodes(2);
+    nodes[1].domain = DomainId::new([9; 32]);
+    let elsewhere = nodes[1].node.clone();
+    world.append(&world.ceremony.fleet(Serial(2), nodes));
+    assert!(!was_called_off(&world.state, &elsewhere, &second.release), "of another domain");
+    assert!(called_off(&world, second));
 }
