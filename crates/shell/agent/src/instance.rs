@@ -4,6 +4,8 @@
 //! after its measurement, so that instances of different code run side by side.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,10 @@ pub const START_TIMEOUT: Duration = Duration::from_mins(1);
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait between two looks at a process.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// What is told of the last line of a log, in bytes.
+const REASON_BYTES_MAX: usize = 200;
+/// What is read of the end of a log to find its last line, in bytes.
+const LOG_END_BYTES: u64 = 4 * 1024;
 /// Digits of a measurement in a label: enough to tell the seats of one node apart.
 const LABEL_DIGITS: usize = 8;
 
@@ -101,26 +107,30 @@ impl Instances {
             label: place.label.clone(),
             bundle: text(bundle),
             arguments: arguments.into_iter().flatten().map(str::to_owned).collect(),
-            log: text(&self.data.join(format!("{}.log", place.label))),
+            log: text(&self.log(place)),
             mode: WireMode::Production,
         };
+        // Instances of one place write into one log, one after the other.
+        let began = std::fs::metadata(self.log(place)).map_or(0, |found| found.len());
         let launched = self.launcher()?.launch(request);
         launched.map_err(|error| DriverError::Refused(format!("the platform: {error}")))?;
-        self.await_answer(place)
+        self.await_answer_since(place, began)
     }
 
-    /// Waits until an instance answers, or its process is gone.
+    /// Waits until an instance that was started before answers, or its process is gone.
     pub fn await_answer(&self, place: &Place) -> Result<(), DriverError> {
+        self.await_answer_since(place, 0)
+    }
+
+    /// Waits for an instance whose log begins there.
+    fn await_answer_since(&self, place: &Place, began: u64) -> Result<(), DriverError> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             match admin::status(&place.socket, SHORT_TIMEOUT) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => return Err(error),
                 Err(_) if self.instance(place)?.is_none() => {
-                    return Err(DriverError::Refused(format!(
-                        "the keeper ended at once; see {}.log",
-                        place.label
-                    )));
+                    return Err(DriverError::Refused(ended(&self.log(place), began)));
                 }
                 Err(_) => std::thread::sleep(LOOK_AGAIN),
             }
@@ -144,6 +154,11 @@ impl Instances {
         Ok(())
     }
 
+    /// Where the instances of a place say what happens to them.
+    fn log(&self, place: &Place) -> PathBuf {
+        self.data.join(format!("{}.log", place.label))
+    }
+
     /// The instance of a place, if its process exists.
     fn instance(&self, place: &Place) -> Result<Option<LaunchId>, DriverError> {
         let found = self.list()?.into_iter().find(|found| found.label == place.label);
@@ -161,6 +176,36 @@ impl Instances {
     }
 }
 
+/// Says that an instance ended before it answered, and why, as far as its log tells.
+fn ended(log: &Path, began: u64) -> String {
+    let name = log.file_name().unwrap_or_default().display();
+    match last_line(log, began) {
+        Ok(Some(reason)) => format!("the keeper ended at once ({reason}); see {name}"),
+        Ok(None) => format!("the keeper ended at once, and said nothing in {name}"),
+        Err(error) => format!("the keeper ended at once, and {name} cannot be read: {error}"),
+    }
+}
+
+/// The last line that says something in what was written since the log had this length: plain
+/// text, and cut if it is long. Whoever wrote it is not trusted with more.
+fn last_line(log: &Path, began: u64) -> io::Result<Option<String>> {
+    let mut file = match File::open(log) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let end = file.metadata()?.len();
+    file.seek(SeekFrom::Start(began.max(end.saturating_sub(LOG_END_BYTES))))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_END_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    // After a panic, a note about backtraces comes last.
+    let says = |line: &&str| !line.is_empty() && !line.starts_with("note: ");
+    let Some(line) = text.lines().rev().map(str::trim).find(says) else { return Ok(None) };
+    let plain: String = line.chars().filter(|character| !character.is_control()).collect();
+    Ok(Some(plain[..plain.floor_char_boundary(REASON_BYTES_MAX)].to_owned()))
+}
+
 /// The beginning of a measurement, for names.
 fn short(code: &Measurement) -> String {
     let Measurement::Sgx(digest) = code;
@@ -176,6 +221,36 @@ mod tests {
     use heirloom_model::measurement::MrEnclave;
 
     use super::*;
+
+    #[test]
+    fn an_instance_that_ended_at_once_leaves_its_last_line_as_the_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("node-1.abababab.log");
+        let said = |text: &str, began: u64| {
+            std::fs::write(&log, text).unwrap();
+            ended(&log, began)
+        };
+        let expected = "the keeper ended at once, and said nothing in node-1.abababab.log";
+        assert_eq!(ended(&log, 0), expected, "there is no log");
+        let before = "heirloom-keeper: ended: Terminated\n";
+        let began = before.len() as u64;
+        assert_eq!(said(before, began), expected, "an instance before it said that");
+        let failed = "heirloom-keeper: failed: the disk is full";
+        let expected = format!("the keeper ended at once ({failed}); see node-1.abababab.log");
+        assert_eq!(said(&format!("{before}starting\n{failed}\n\n"), began), expected);
+        let panicked = format!("thread 'main' panicked at a.rs:1:1:\n{failed}\nnote: run with\n");
+        assert_eq!(said(&panicked, 0), expected);
+        assert_eq!(said(&format!("\u{1b}{failed}\u{7}\n"), 0), expected, "no terminal obeys it");
+        let long = "é".repeat(LOG_END_BYTES as usize);
+        let told = last_line(&log, 0).unwrap().unwrap();
+        assert_eq!(told, failed);
+        std::fs::write(&log, format!("x\ny{long}")).unwrap();
+        let told = last_line(&log, 0).unwrap().unwrap();
+        assert!(told.len() <= REASON_BYTES_MAX && told.len() + 2 > REASON_BYTES_MAX, "{told}");
+        std::fs::remove_file(&log).unwrap();
+        std::fs::create_dir(&log).unwrap();
+        assert!(ended(&log, 0).contains("node-1.abababab.log cannot be read"));
+    }
 
     #[test]
     fn seats_share_nothing_and_a_trial_shares_nothing_with_them() {
