@@ -6,12 +6,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use heirloom_model::causes::with_causes;
 use heirloom_model::counter::LogIndex;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::log::BrokenChain;
 use heirloom_registry::network::{Applied, NetworkState};
 use heirloom_registry::port::{LogStore, ReadError};
+use heirloom_registry::refusal::Refusal;
 use heirloom_store::log_file::LogFile;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -103,7 +105,10 @@ pub fn run(
 impl Server {
     /// Takes the address, and follows the log to its end. Port 0 is any free port.
     pub fn bind(log: LogFile, network: NetworkId, listen: SocketAddr) -> Result<Self, ServeError> {
-        let state = follow(&log, network)?;
+        let (state, unreadable) = follow(&log, network)?;
+        if let Some(unreadable) = unreadable {
+            tracing::warn!("{unreadable}");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("registry")
@@ -159,17 +164,29 @@ impl Stopper {
 }
 
 /// Folds the whole log. A log that does not begin with the network's root is the wrong file.
-fn follow(log: &LogFile, network: NetworkId) -> Result<NetworkState, ServeError> {
+///
+/// No registry appends what it cannot read. The first entry that this one cannot read therefore
+/// comes from another release, and is told: everybody's state lacks what it says.
+fn follow(log: &LogFile, network: NetworkId) -> Result<(NetworkState, Option<String>), ServeError> {
     let mut state = NetworkState::new(network);
+    let mut unreadable = None;
     loop {
         let entries = log.read(state.position().length, LOG_ENTRIES_MAX)?;
         if entries.is_empty() {
-            return Ok(state);
+            return Ok((state, unreadable));
         }
         for entry in entries {
             let applied = state.apply(&entry)?;
             if entry.index == LogIndex(0) && matches!(applied, Applied::Refused(_)) {
                 return Err(ServeError::OtherNetwork { network });
+            }
+            if let Applied::Refused(refusal @ Refusal::Malformed(_)) = applied {
+                unreadable.get_or_insert_with(|| {
+                    let (index, reason) = (entry.index, with_causes(&refusal));
+                    format!(
+                        "entry {index} counts for nobody; did another release write it? {reason}"
+                    )
+                });
             }
         }
     }
@@ -181,5 +198,42 @@ fn bind_error(address: SocketAddr, error: io::Error) -> ServeError {
         io::ErrorKind::PermissionDenied => ServeError::Refused { address },
         io::ErrorKind::AddrNotAvailable => ServeError::AddressNotHere { address },
         _ => ServeError::Failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::counter::Serial;
+    use heirloom_model::wire;
+    use heirloom_testkit::ceremony::{Ceremony, Code};
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_another_release_wrote_is_told_apart_from_one_with_refused_statements() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = LogFile::create(&directory.path().join("log")).unwrap();
+        let ceremony = Ceremony::new(&[1; 32]);
+        let append = |index, bytes: &[u8]| log.append(LogIndex(index), bytes).map(drop).unwrap();
+        append(0, &wire::encode(&ceremony.root()));
+        // A statement that this release reads, and refuses: the network has no nodes yet.
+        let policy = ceremony.policy_of(Serial(9), &[Code::named("keeper", 1)], &[]);
+        append(1, &wire::encode(&ceremony.policy(&policy)));
+        let (state, unreadable) = follow(&log, ceremony.network).unwrap();
+        assert_eq!((state.position().length, unreadable), (LogIndex(2), None));
+        // The same policy without its last field, as a release before would have written it.
+        let mut older = ceremony.policy(&policy);
+        *older.payload.first_mut().unwrap() -= 1;
+        older.payload.pop();
+        older.signatures.clear();
+        ceremony.policy_keys.iter().take(2).for_each(|key| older.sign(key));
+        append(2, &wire::encode(&older));
+        append(3, b"nothing at all");
+        let (state, unreadable) = follow(&log, ceremony.network).unwrap();
+        let unreadable = unreadable.unwrap();
+        assert_eq!(state.position().length, LogIndex(4));
+        assert!(unreadable.starts_with("entry 2 counts for nobody"), "{unreadable}");
+        assert!(unreadable.contains("did another release write it?"), "{unreadable}");
+        assert!(unreadable.contains("policy cannot be decoded"), "{unreadable}");
     }
 }
