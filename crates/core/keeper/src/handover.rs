@@ -28,6 +28,7 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Placement, Plan, StepId};
 use heirloom_model::policy::{HolderRole, Policy};
 use heirloom_model::release::Release;
+use heirloom_registry::domain::{Committed, DomainState};
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::{PlanState, PlanStatus};
 
@@ -310,6 +311,12 @@ pub struct DonorSession {
 }
 
 /// Decides from the log whether a step of a plan allows a handover now, and which.
+///
+/// A plan is proposed and approved only for the policy in force and the committed keyring, and
+/// while it is under way neither changes. So whoever follows the log honestly never comes to see
+/// that the policy does not name the edge or the code, or gives the code another role, or that a
+/// release is not known or the keyring another one. These are looked at all the same: what permits
+/// a secret to leave does not rest on rules that are written down elsewhere.
 pub fn authorise(network: &NetworkState, step: PlanStep) -> Result<Authorised, NotAuthorised> {
     let state = current_plan(network, &step.plan)?;
     let (plan, id) = (state.plan(), step.step);
@@ -334,8 +341,9 @@ pub fn authorise(network: &NetworkState, step: PlanStep) -> Result<Authorised, N
         known.map(|known| known.host.clone()).ok_or_else(unknown)
     };
     let (from_host, to_host) = (host(from_node)?, host(&found.node)?);
-    let needs = expect_edge(network, plan, from, to)?;
-    expect_keyring(network, plan)?;
+    let policy = network.policy(&plan.domain).ok_or(NotAuthorised::NoPolicy)?;
+    let needs = expect_edge(network, policy, plan, (from, to))?;
+    expect_keyring(network.domain(&plan.domain).and_then(DomainState::committed), plan)?;
     let authorisation = Authorisation {
         network: plan.network,
         domain: plan.domain,
@@ -385,11 +393,10 @@ pub(crate) fn expect_forward(plan: &PlanState) -> Result<(), NotAuthorised> {
 /// Returns the lowest security versions of donor and receiver.
 fn expect_edge(
     network: &NetworkState,
+    policy: &Policy,
     plan: &Plan,
-    from: &Placement,
-    to: &Placement,
+    (from, to): (&Placement, &Placement),
 ) -> Result<(SecurityVersion, SecurityVersion), NotAuthorised> {
-    let policy = network.policy(&plan.domain).ok_or(NotAuthorised::NoPolicy)?.get();
     if is_expired(policy, network) {
         return Err(NotAuthorised::NoPolicy);
     }
@@ -451,8 +458,7 @@ fn expect_no_downgrade(before: &Release, after: &Release) -> Result<(), NotAutho
 }
 
 /// Expects that the committed keyring is the one that operators approved to move.
-fn expect_keyring(network: &NetworkState, plan: &Plan) -> Result<(), NotAuthorised> {
-    let committed = network.domain(&plan.domain).and_then(|domain| domain.committed());
+fn expect_keyring(committed: Option<&Committed>, plan: &Plan) -> Result<(), NotAuthorised> {
     let is_the_one = committed.is_some_and(|committed| {
         (committed.generation, committed.checksum) == (plan.generation, plan.checksum)
     });
@@ -533,3 +539,6 @@ impl Donor {
         HandoverProof { report: self.report, newest, count }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use heirloom_attest::error::AppraiseError;
 use heirloom_attest::local::LocalError;
 use heirloom_emulated::host::EmulatedEnclave;
-use heirloom_emulated::report::LaunchMode;
+use heirloom_emulated::report::{LaunchMode, Secs};
 use heirloom_keeper::handover::{NotAttested, authorise};
 use heirloom_keeper::handshake::Peer;
 use heirloom_keeper::keeper::error::KeeperError;
@@ -20,12 +20,13 @@ use heirloom_model::handover::{
 };
 use heirloom_model::identifier::DomainId;
 use heirloom_model::limit::REPLICATION_BATCH_MAX;
+use heirloom_model::measurement::{MrEnclave, MrSigner};
 use heirloom_model::plan::StepId;
 use heirloom_model::protocol::{PeerRefusal, PeerRequest, PeerResponse};
 use heirloom_testkit::ceremony::Code;
 
 use crate::seats::{Answered, Play, TO_NEW, TO_VIA};
-use crate::world::{Node, launch};
+use crate::world::{Node, launch, launch_as, secs};
 
 fn asks(answered: &mut Answered, play: &Play, proof: HandoverProof) -> Result<usize, PeerRefusal> {
     let message = PeerRequest::ProveHandover(proof);
@@ -371,59 +372,63 @@ fn every_field_of_an_enclaves_identity_is_judged_in_both_roles() {
     assert!(unregistered.iter().all(|it| *it == NotAttestedOr::NotAuthorised), "{unregistered:?}");
 }
 
+/// Both sides are shown a report of another enclave, and each says the same about it.
+fn expect_enclaves_refused(
+    what: &str,
+    expected: &NotAttested,
+    other: &dyn Fn(&Node, &Code) -> EmulatedEnclave,
+) {
+    let mut play = Play::new();
+    let mut answered = play.answered(TO_VIA).unwrap();
+    let enclave = other(&play.via, &play.world.via);
+    let report = Claim::of_receiver(&play, &answered).by(&enclave);
+    let refused = asks(&mut answered, &play, proof(Some(&report)));
+    assert_eq!(refused, Err(expected.clone().into()), "{what}");
+    let enclave = other(&play.old, &play.world.old);
+    let report = Some(Claim::of_donor(&play, &answered).by(&enclave));
+    let challenge = HandoverChallenge { report, ..answered.challenge.clone() };
+    let judged = believes(&play, &answered, &challenge);
+    assert_eq!(judged, Err(expected.clone().into()), "{what}");
+}
+
 /// A debug twin has the same measurement, and everything in it can be read from outside.
 #[test]
 fn a_debug_twin_does_not_attest_for_the_real_one() {
-    let mut play = Play::new();
-    let mut answered = play.answered(TO_VIA).unwrap();
-    let debug = |node: &Node, code: &Code| launch(&node.host, code, LaunchMode::Debug, 5);
-    let twin = debug(&play.via, &play.world.via);
-    let report = Claim::of_receiver(&play, &answered).by(&twin);
-    assert!(asks(&mut answered, &play, proof(Some(&report))).is_err());
-    let twin = debug(&play.old, &play.world.old);
-    let report = Some(Claim::of_donor(&play, &answered).by(&twin));
-    let challenge = HandoverChallenge { report, ..answered.challenge.clone() };
     let denied = LocalError::Denied(AppraiseError::DebugEnclave);
-    let judged = believes(&play, &answered, &challenge);
-    assert_eq!(judged, Err(NotAttested::Report(Box::new(denied)).into()));
+    let expected = NotAttested::Report(Box::new(denied));
+    expect_enclaves_refused("debug", &expected, &|node, code| {
+        launch(&node.host, code, LaunchMode::Debug, 5)
+    });
 }
 
 /// Some enclave on this machine made the report: that is not enough.
 #[test]
 fn another_enclave_of_the_machine_does_not_attest_for_the_real_one() {
-    let lower = |code: &Code| Code { security_version: SecurityVersion(0), ..*code };
-    for (other_measurement, what) in [(true, "other code"), (false, "an older version")] {
-        let mut play = Play::new();
-        let mut answered = play.answered(TO_VIA).unwrap();
-        let old = if other_measurement { play.world.new } else { lower(&play.world.old) };
-        let via = if other_measurement { play.world.new } else { lower(&play.world.via) };
-        let enclave = launch(&play.via.host, &via, LaunchMode::Production, 5);
-        let report = Claim::of_receiver(&play, &answered).by(&enclave);
-        let reason = NotAttested::TwoEnclaves.to_string();
-        let refused = asks(&mut answered, &play, proof(Some(&report)));
-        assert_eq!(refused, Err(PeerRefusal::NotAttested { reason }), "{what}");
-        let enclave = launch(&play.old.host, &old, LaunchMode::Production, 5);
-        let report = Some(Claim::of_donor(&play, &answered).by(&enclave));
-        let challenge = HandoverChallenge { report, ..answered.challenge.clone() };
-        let judged = believes(&play, &answered, &challenge);
-        assert_eq!(judged, Err(NotAttested::TwoEnclaves.into()), "{what}");
+    let cases: &[(&str, &Change<Secs>)] = &[
+        ("other code", &|it| it.measurement = MrEnclave::new([9; 32])),
+        ("another signer", &|it| it.signer = MrSigner::new([9; 32])),
+        ("another product", &|it| it.product_id += 1),
+        ("an older version", &|it| it.isv_svn -= 1),
+        ("a newer version", &|it| it.isv_svn += 1),
+    ];
+    for (what, change) in cases {
+        expect_enclaves_refused(what, &NotAttested::TwoEnclaves, &|node, code| {
+            let mut secs = secs(code, LaunchMode::Production);
+            change(&mut secs);
+            launch_as(&node.host, secs, 5)
+        });
     }
 }
 
 /// A report of the same code on another machine has another key.
 #[test]
 fn a_report_from_another_machine_is_refused() {
-    let mut play = Play::new();
-    let mut answered = play.answered(TO_VIA).unwrap();
-    let elsewhere = play.world.node(2, &play.world.via);
-    let report = Claim::of_receiver(&play, &answered).by(&elsewhere.enclave);
-    assert!(asks(&mut answered, &play, proof(Some(&report))).is_err());
-    let elsewhere = play.world.node(2, &play.world.old);
-    let report = Some(Claim::of_donor(&play, &answered).by(&elsewhere.enclave));
-    let challenge = HandoverChallenge { report, ..answered.challenge.clone() };
+    let elsewhere = Play::new().world.node(2, &Code::named("any", 1)).host;
     let refused = LocalError::NotVerified(PlatformError::ReportRefused);
-    let judged = believes(&play, &answered, &challenge);
-    assert_eq!(judged, Err(NotAttested::Report(Box::new(refused)).into()));
+    let expected = NotAttested::Report(Box::new(refused));
+    expect_enclaves_refused("elsewhere", &expected, &|_, code| {
+        launch(&elsewhere, code, LaunchMode::Production, 5)
+    });
 }
 
 /// The side that connects receives: what was said to the one is not said to the other.

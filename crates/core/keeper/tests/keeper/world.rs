@@ -371,15 +371,24 @@ pub(crate) fn launch(
     mode: LaunchMode,
     start: u64,
 ) -> EmulatedEnclave {
+    launch_as(host, secs(code, mode), start)
+}
+
+/// What this code is launched as.
+pub(crate) fn secs(code: &Code, mode: LaunchMode) -> Secs {
     let Measurement::Sgx(measurement) = code.measurement;
-    let secs = Secs {
+    Secs {
         measurement,
         signer: CODE_SIGNER,
         product_id: 0,
         isv_svn: u16::try_from(code.security_version.0).unwrap(),
         attributes: mode.attributes(),
         misc_select: 0,
-    };
+    }
+}
+
+pub(crate) fn launch_as(host: &EmulatedHost, secs: Secs, start: u64) -> EmulatedEnclave {
+    let measurement = secs.measurement;
     // Random enough for a test: no two calls on one machine give the same.
     let (mut count, platform) = (0_u64, host.platform());
     host.launch(
