@@ -14,4 +14,5 @@ mod lifecycle;
 mod refusal;
 mod reseal;
 mod seats;
+mod upgraders;
 mod world;

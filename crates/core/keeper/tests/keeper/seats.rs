@@ -143,9 +143,18 @@ impl Play {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Plan)) -> Self {
-        let mut world = World::new();
+        Self::first(World::new(), change)
+    }
+
+    /// As [`Self::with`], in a network that is not used yet.
+    pub(crate) fn first(mut world: World, change: impl FnOnce(&mut Plan)) -> Self {
         world.publish_handover(2, |_| {});
         let old = world.first_active();
+        Self::begin(world, old, change)
+    }
+
+    /// As [`Self::with`], from this active holder of the world's old code, to new seats beside it.
+    pub(crate) fn begin(mut world: World, old: Node, change: impl FnOnce(&mut Plan)) -> Self {
         let (code_of_via, code_of_new) = (world.via, world.new);
         let via = world.beside(&old, &code_of_via);
         let new = world.beside(&old, &code_of_new);
@@ -163,7 +172,7 @@ impl Play {
         Self::new().carry()
     }
 
-    fn carry(self) -> Self {
+    pub(crate) fn carry(self) -> Self {
         let mut play = self;
         play.hand_over(TO_VIA).unwrap();
         let code = play.world.via;
@@ -179,7 +188,7 @@ impl Play {
         Self::carried().prepare()
     }
 
-    fn prepare(self) -> Self {
+    pub(crate) fn prepare(self) -> Self {
         let mut play = self;
         play.hand_over(TO_NEW).unwrap();
         let code = play.world.new;
@@ -200,7 +209,11 @@ impl Play {
 
     /// As [`Self::moved`], by another plan, and before the last proof.
     pub(crate) fn moved_with(change: impl FnOnce(&mut Plan)) -> Self {
-        let mut play = Self::with(change).carry().prepare();
+        Self::with(change).carry().prepare().switch()
+    }
+
+    pub(crate) fn switch(self) -> Self {
+        let mut play = self;
         let step = play.step(SUSPEND);
         let statement = play.old.keeper.suspend(&play.old.enclave, step).unwrap();
         play.world.accept_bytes(&statement);
