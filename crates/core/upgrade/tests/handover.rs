@@ -136,7 +136,7 @@ fn a_single_node_of_an_exclusive_domain_hands_over_by_way_of_an_upgrader() {
     assert!(report.waves.is_empty() && report.verifiers.is_empty());
 }
 
-/// Flaws (i) and (ii) of the procedure that this replaces: the old holder went away while the
+/// Flaw (i) of the procedure that this replaces: the old holder went away while the
 /// only other copy was in a process that had opened nothing yet.
 #[test]
 fn the_old_holder_ends_its_service_only_when_both_others_have_proven() {
