@@ -241,7 +241,7 @@ mod tests {
         let panicked = format!("thread 'main' panicked at a.rs:1:1:\n{failed}\nnote: run with\n");
         assert_eq!(said(&panicked, 0), expected);
         assert_eq!(said(&format!("\u{1b}{failed}\u{7}\n"), 0), expected, "no terminal obeys it");
-        let long = "é".repeat(LOG_END_BYTES as usize);
+        let long = "é".repeat(10 * REASON_BYTES_MAX);
         let told = last_line(&log, 0).unwrap().unwrap();
         assert_eq!(told, failed);
         std::fs::write(&log, format!("x\ny{long}")).unwrap();
