@@ -110,7 +110,7 @@ impl Bundles {
     pub fn begun(&self, measurement: &Measurement) -> u64 {
         let Ok(listed) = fs::read_dir(self.staging(measurement)) else { return 0 };
         let sizes = listed.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len()));
-        sizes.sum()
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// What is installed; none if nothing ever was.

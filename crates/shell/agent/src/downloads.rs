@@ -71,7 +71,7 @@ impl Downloads {
         measurement: &Measurement,
         patience: Duration,
     ) -> Fetching {
-        let wanted = release.artifacts.iter().map(|artifact| artifact.size).sum();
+        let wanted = release.bytes();
         let mut under_way = self.shared.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if !under_way.contains_key(measurement) {
             // What ended and was never asked for again must not keep others out.
@@ -122,6 +122,11 @@ impl Shared {
     }
 }
 
+/// Sizes are what somebody signed, and may be absurd: a sum ends at what fits.
+fn total(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
+}
+
 /// Adds up what is there of each file.
 struct Watcher<'a> {
     release: &'a Release,
@@ -139,8 +144,8 @@ impl<'a> Watcher<'a> {
 impl Progress for Watcher<'_> {
     fn advanced(&mut self, advance: Advance<'_>) -> ControlFlow<()> {
         self.files.insert(advance.artifact.clone(), advance.received);
-        let received = self.files.values().sum();
-        let wanted = self.release.artifacts.iter().map(|artifact| artifact.size).sum();
+        let received = total(self.files.values().copied());
+        let wanted = self.release.bytes();
         let mut under_way = self.shared.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         under_way.insert(self.measurement, Download::Running(Received { received, wanted }));
         ControlFlow::Continue(())
@@ -224,6 +229,29 @@ mod tests {
         }
         let ended = downloads.fetch(&release, &CODE, Duration::from_mins(1));
         assert!(matches!(ended, Fetching::Failed(_)), "{ended:?}");
+    }
+
+    #[test]
+    fn sizes_that_nobody_can_have_are_refused_and_never_overflow() {
+        let directory = tempfile::tempdir().unwrap();
+        let bundles = Bundles::open(directory.path().join("data")).unwrap();
+        let downloads = Downloads::new(bundles, Vec::new());
+        let mut release = release(b"a file");
+        for artifact in &mut release.artifacts {
+            artifact.size = u64::MAX;
+        }
+        let ended = downloads.fetch(&release, &CODE, Duration::from_mins(1));
+        assert!(matches!(ended, Fetching::Failed(BundleError::Fetch(_))), "{ended:?}");
+        let shared = Shared::default();
+        let mut watcher = Watcher::new(&release, CODE, &shared);
+        for artifact in &release.artifacts {
+            let (received, size) = (u64::MAX, artifact.size);
+            let advance = Advance { artifact: &artifact.name, received, size };
+            assert!(watcher.advanced(advance).is_continue());
+        }
+        let under_way = shared.under_way.lock().unwrap();
+        let all = Received { received: u64::MAX, wanted: u64::MAX };
+        assert!(matches!(under_way.get(&CODE), Some(Download::Running(seen)) if *seen == all));
     }
 
     #[test]

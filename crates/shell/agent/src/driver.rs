@@ -203,8 +203,7 @@ impl KeeperDriver {
 
     /// Whether the disk has room for what is missing of a release.
     pub fn check_space(&self, release: &Release, code: &Measurement) -> Result<(), DriverError> {
-        let whole: u64 = release.artifacts.iter().map(|artifact| artifact.size).sum();
-        let missing = whole.saturating_sub(self.bundles.begun(code));
+        let missing = release.bytes().saturating_sub(self.bundles.begun(code));
         let needed = missing.saturating_add(self.free_bytes_min);
         let disk = nix::sys::statvfs::statvfs(&self.instances.data)
             .map_err(|error| unknown("the data directory", &error))?;
@@ -485,6 +484,37 @@ mod tests {
         let elsewhere = "10.0.0.2:80".parse().unwrap();
         let found = free_address(Some(elsewhere), &listen, &BTreeSet::new());
         assert_eq!(found, Some(listen[0]), "the configuration was changed");
+    }
+
+    #[test]
+    fn a_release_of_absurd_size_has_no_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().to_path_buf();
+        let ceremony = heirloom_testkit::ceremony::Ceremony::new(&[7; 32]);
+        let code = heirloom_testkit::ceremony::Code::named("keeper", 1);
+        let bundles = Bundles::open(data.clone()).unwrap();
+        let driver = KeeperDriver {
+            instances: Instances {
+                node: "node-1".parse().unwrap(),
+                platform: data.join("platform.sock"),
+                data: data.clone(),
+            },
+            listen: Vec::new(),
+            free_bytes_min: 1,
+            downloads: Downloads::new(bundles.clone(), Vec::new()),
+            bundles,
+            state: StateDirectory::open(data.join("state")).unwrap(),
+            registry: Arc::new(RegistryClient::new("127.0.0.1:9")),
+            given: Arc::default(),
+            trying: Arc::default(),
+        };
+        let mut release = ceremony.release_of("keeper-1.0.0", &code);
+        driver.check_space(&release, &code.measurement).unwrap();
+        let mut twin = release.artifacts[0].clone();
+        twin.size = u64::MAX;
+        release.artifacts.push(twin);
+        let refused = driver.check_space(&release, &code.measurement);
+        assert!(matches!(refused, Err(DriverError::Full(_))), "{refused:?}");
     }
 
     #[test]
