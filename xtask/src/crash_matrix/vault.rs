@@ -80,7 +80,7 @@ fn sealed<'n>(lab: &Path, nodes: impl Iterator<Item = &'n str>) -> BTreeSet<Seal
     for node in nodes {
         let state = lab.join(node).join("data/state");
         for place in [state.join("live"), state.join("quarantine")] {
-            for seat in names(&place) {
+            for seat in names(&place).into_iter().filter(|name| !name.starts_with('.')) {
                 // Quarantined state is numbered.
                 let code = seat.rsplit_once('.').map_or(&*seat, |(code, _)| code).to_owned();
                 let files = names(&place.join(&seat)).into_iter();

@@ -121,11 +121,18 @@ impl StateDirectory {
     }
 
     /// Copies the seat of this measurement into quarantine, and leaves it in place. No sealed state
-    /// is nothing to do.
+    /// is nothing to do, and neither is key material of which the newest copy has every byte: an
+    /// agent that is killed again and again makes one copy.
     pub fn preserve(&self, measurement: &Measurement) -> Result<(), StateError> {
         let seat = self.seat_path(measurement);
         if !seat.is_dir() || !has_sealed(&seat)? {
             return Ok(());
+        }
+        if let Some(number) = self.numbers_of(measurement)?.pop_last() {
+            let newest = self.quarantine_path().join(format!("{measurement}.{number}"));
+            if has_all_keys_of(&newest, &seat)? {
+                return Ok(());
+            }
         }
         let target = self.next_quarantine(measurement)?;
         Ok(atomic::copy_directory(&seat, &target, STATE_FILES_MAX, SEALED_BYTES_MAX)?)
@@ -209,6 +216,26 @@ fn has_sealed(directory: &Path) -> Result<bool, StateError> {
         name.ends_with(".sealed") || (name.starts_with('.') && name.contains(".sealed"))
     };
     Ok(entries(directory, STATE_FILES_MAX)?.iter().any(is_sealed))
+}
+
+/// Whether a copy has every file with keys of a seat, byte for byte. Witnesses change while a
+/// keeper runs, and hold no key.
+fn has_all_keys_of(copy: &Path, seat: &Path) -> Result<bool, StateError> {
+    for path in entries(seat, STATE_FILES_MAX)? {
+        let name = path.file_name().unwrap_or_default();
+        if name.to_string_lossy().starts_with("witness-") {
+            continue;
+        }
+        let ours = fs::read(&path).map_err(|error| failed("read", &path, &error))?;
+        let kept = copy.join(name);
+        match fs::read(&kept) {
+            Ok(theirs) if theirs == ours => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed("read", &kept, &error)),
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a directory has a file that this code sealed. One is enough: this is asked often.

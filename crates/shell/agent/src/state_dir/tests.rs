@@ -102,6 +102,10 @@ fn what_is_preserved_stays_and_each_copy_has_a_number_of_its_own() {
     state.preserve(&OLD).unwrap();
     seal(&state, OLD, 2);
     state.preserve(&OLD).unwrap();
+    // Whoever was killed before it could write down that it is done, does it again.
+    state.preserve(&OLD).unwrap();
+    let third = directory.path().join("state/quarantine").join(format!("{OLD}.3"));
+    assert!(!third.exists(), "there is a copy already");
     assert_eq!(content(&state.seat_path(&OLD)), [2]);
     for number in [1, 2] {
         let copy = directory.path().join("state/quarantine").join(format!("{OLD}.{number}"));
