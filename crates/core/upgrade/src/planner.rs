@@ -522,10 +522,7 @@ impl PlanError {
             Self::RotationPending(_) => {
                 "wait until the generation is committed or its order lapses"
             }
-            Self::PlanActive(_) => {
-                "let it finish; or abort it, which is possible before its point of no return; or, \
-                 if nobody can carry its steps out any more, plan again after its last epoch"
-            }
+            Self::PlanActive(_) => "let it finish, abort it, or plan again after its last epoch",
             Self::WrongWithdrawal { .. } => "ask for the next policy serial",
             Self::NotInFleet { .. } => "publish a fleet with this node, or retire it first",
             Self::NotRegistered { .. } => "start the node's keeper and let it register",
