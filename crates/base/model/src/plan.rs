@@ -403,6 +403,11 @@ impl Plan {
     pub fn is_rollback(&self, id: StepId) -> bool {
         usize::try_from(id.0).is_ok_and(|index| index >= self.steps.len())
     }
+
+    /// Whether groups of nodes change, one after the other.
+    pub fn has_waves(&self) -> bool {
+        self.steps.iter().any(|step| step.wave != 0)
+    }
 }
 
 wire! {

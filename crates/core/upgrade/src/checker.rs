@@ -298,7 +298,7 @@ pub fn check_from(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
         // References that lead nowhere make everything below meaningless.
         return report.findings;
     }
-    if has_waves(plan) {
+    if plan.has_waves() {
         let survey = survey::Survey::of(plan, inventory, &mut report);
         forward::check(&survey, &mut report);
         back::check(&survey, &mut report);
@@ -306,11 +306,6 @@ pub fn check_from(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
         line::check(plan, inventory, &mut report);
     }
     report.findings
-}
-
-/// Whether nodes change at the same time.
-fn has_waves(plan: &Plan) -> bool {
-    plan.steps.iter().any(|step| step.wave != 0)
 }
 
 /// The findings so far.

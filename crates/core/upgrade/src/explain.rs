@@ -199,7 +199,7 @@ fn summary(plan: &Plan, inventory: &Inventory) -> Vec<String> {
         format!("by way of {name}, {}: it carries the keyring and never serves", via.measurement)
     }));
     let where_kept =
-        if has_waves(plan) { "outside every wave" } else { "whichever copy is given up" };
+        if plan.has_waves() { "outside every wave" } else { "whichever copy is given up" };
     told.push(format!(
         "the keyring up to generation {} (checksum {}) must survive: {} failure domains keep \
          a proven holder {where_kept}",
@@ -264,11 +264,6 @@ fn silence(plan: &Plan) -> Option<String> {
     ))
 }
 
-/// Whether nodes change at the same time.
-fn has_waves(plan: &Plan) -> bool {
-    plan.steps.iter().any(|step| step.wave != 0)
-}
-
 fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
     let mut told = Vec::new();
     for (anchor, class) in &inventory.anchors {
@@ -292,7 +287,7 @@ fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
         }
     }
     if plan.holders_min < 2 {
-        let place = if has_waves(plan) { "outside a wave" } else { "in another seat" };
+        let place = if plan.has_waves() { "outside a wave" } else { "in another seat" };
         told.push(format!("one proven holder {place} is enough for this plan"));
     }
     told

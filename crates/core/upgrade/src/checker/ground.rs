@@ -12,7 +12,7 @@ use crate::inventory::Inventory;
 pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) {
     check_identity(plan, inventory, report);
     check_keyring(plan, inventory, report);
-    if super::has_waves(plan) {
+    if plan.has_waves() {
         // What changes seat by seat has nodes, edges and holders of its own.
         check_overlap(inventory, report);
         check_nodes(plan, inventory, report);
