@@ -2,10 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::digest::{
-    AnchorId, AuthorisationDigest, ChannelDigest, DigestOf, EvidenceDigest, sha256,
-};
-use crate::handover::{HandoverQuestion, HandoverRole};
+use crate::digest::{AnchorId, ChannelDigest, DigestOf, EvidenceDigest, sha256};
 use crate::limit::{ANCHOR_BYTES_MAX, ENDORSEMENTS_BYTES_MAX, EVIDENCE_BYTES_MAX};
 use crate::signature::PublicKey;
 use crate::{context, fixed_bytes, wire};
@@ -129,29 +126,8 @@ impl ReportData {
         Self::hashed(&[context, nonce.as_bytes(), exporter, key.as_bytes()])
     }
 
-    /// What a side of a handover attests: its role, the challenge that it answers and its own, the
-    /// channel, and the permission that it derived from the log.
-    pub fn for_handover(
-        role: HandoverRole,
-        answered: &HandoverQuestion,
-        own: &HandoverQuestion,
-        channel: &ChannelDigest,
-        authorisation: &AuthorisationDigest,
-    ) -> Self {
-        let context = match role {
-            HandoverRole::Donor => context::EVIDENCE_HANDOVER_DONOR,
-            HandoverRole::Receiver => context::EVIDENCE_HANDOVER_RECEIVER,
-        };
-        let question = |asked: &HandoverQuestion| {
-            let target = asked.target.as_ref().map_or(&[][..], |target| target.as_bytes());
-            sha256(&[asked.nonce.as_bytes(), target])
-        };
-        let (answered, own) = (question(answered), question(own));
-        Self::hashed(&[context, &answered, &own, channel.as_bytes(), authorisation.as_bytes()])
-    }
-
     /// SHA-256 of the parts in the first half, zeros in the second.
-    fn hashed(parts: &[&[u8]]) -> Self {
+    pub(crate) fn hashed(parts: &[&[u8]]) -> Self {
         let mut bytes = [0; 64];
         let (head, _) = bytes.split_at_mut(32);
         head.copy_from_slice(&sha256(parts));

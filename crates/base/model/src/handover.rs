@@ -11,18 +11,20 @@
 //! On one host both answers are local attestation reports (SGX: EREPORT), which only the enclave
 //! that they are addressed to, on the same CPU, can check. Between hosts the session's own
 //! evidence, made for that session, stands for them. In both cases what is attested is
-//! [`ReportData::for_handover`](crate::evidence::ReportData::for_handover): the role, both
+//! [`ReportData::for_handover`]: the role, both
 //! challenges, the channel, and the [`Authorisation`] that each side derives from the log itself.
 
 use minicbor::{Decode, Encode};
 
 use crate::counter::{Epoch, Generation};
-use crate::digest::{AuthorisationDigest, Checksum, DigestOf, NetworkId, Nonce, PlanDigest};
+use crate::digest::{
+    AuthorisationDigest, ChannelDigest, Checksum, DigestOf, NetworkId, Nonce, PlanDigest, sha256,
+};
 use crate::domain::PlanStep;
-use crate::evidence::{LocalReport, ReportTarget};
+use crate::evidence::{LocalReport, ReportData, ReportTarget};
 use crate::identifier::{DomainId, HostId, NodeId};
 use crate::plan::{Placement, StepId};
-use crate::wire;
+use crate::{context, wire};
 
 /// Permission to move one keyring along one edge: what an approved plan allows with one of its
 /// steps. Never sent: each side derives it from the log that it followed, and attests its digest,
@@ -92,6 +94,29 @@ pub enum HandoverRole {
     Donor,
     /// The side that asks for it.
     Receiver,
+}
+
+impl ReportData {
+    /// What a side of a handover attests: its role, the challenge that it answers and its own, the
+    /// channel, and the permission that it derived from the log.
+    pub fn for_handover(
+        role: HandoverRole,
+        answered: &HandoverQuestion,
+        own: &HandoverQuestion,
+        channel: &ChannelDigest,
+        authorisation: &AuthorisationDigest,
+    ) -> Self {
+        let context = match role {
+            HandoverRole::Donor => context::EVIDENCE_HANDOVER_DONOR,
+            HandoverRole::Receiver => context::EVIDENCE_HANDOVER_RECEIVER,
+        };
+        let question = |asked: &HandoverQuestion| {
+            let target = asked.target.as_ref().map_or(&[][..], |target| target.as_bytes());
+            sha256(&[asked.nonce.as_bytes(), target])
+        };
+        let (answered, own) = (question(answered), question(own));
+        Self::hashed(&[context, &answered, &own, channel.as_bytes(), authorisation.as_bytes()])
+    }
 }
 
 /// A fresh question of one side of a handover, which only the other side of this session can
