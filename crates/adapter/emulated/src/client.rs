@@ -17,6 +17,7 @@ use crate::protocol::{
     Answer, HostInfo, InstanceInfo, LaunchId, LaunchRequest, RANDOM_BYTES_MAX, Refusal, Request,
     StopSignal,
 };
+use crate::report::RESERVED_TARGET;
 
 /// The platform of a measured process.
 pub struct PlatformClient(Connection);
@@ -238,9 +239,6 @@ impl Connection {
         }
     }
 }
-
-/// What the emulated platform says about targets of other kinds of CPUs.
-pub(crate) const RESERVED_TARGET: &str = "a report's target with reserved fields";
 
 fn unexpected(answer: &Answer) -> ClientError {
     ClientError::Corrupt(format!("an answer to another question: {answer:?}"))

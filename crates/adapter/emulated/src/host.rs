@@ -9,11 +9,10 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
 use heirloom_model::secret::Secret;
 
-use crate::client::RESERVED_TARGET;
 use crate::cpu::{Cpu, CpuSvnExhausted, ForeignReport, FuseKeys, KeyError, VerifiedReport};
 use crate::provisioning::{DevelopmentRoot, FIRST_CPU_SVN, PckCertificate, PckRequest};
 use crate::quote::QuotingEnclave;
-use crate::report::{LaunchMode, Report, ReservedTarget, Secs, TargetInfo};
+use crate::report::{LaunchMode, RESERVED_TARGET, Report, ReservedTarget, Secs, TargetInfo};
 
 /// Fills a slice with random bytes: the operating system's, or those of a simulated world.
 pub type Randomness = Box<dyn FnMut(&mut [u8]) + Send>;

@@ -96,6 +96,9 @@ pub struct TargetInfo {
 #[error("the report's target uses reserved fields")]
 pub struct ReservedTarget;
 
+/// What the emulated platform says about targets of other kinds of CPUs.
+pub(crate) const RESERVED_TARGET: &str = "a report's target with reserved fields";
+
 impl TargetInfo {
     /// The 512 bytes that EREPORT reads.
     pub fn to_bytes(&self) -> ReportTarget {
