@@ -165,6 +165,21 @@ impl PlanState {
         self.missing_before(step).is_none()
     }
 
+    /// Whether the plan lets a step start where it stands: a forward step while it is approved or
+    /// past the point of no return, a rollback step that is needed while it is rolling back. Gates
+    /// are another question.
+    pub fn allows(&self, step: StepId) -> bool {
+        match self.status {
+            PlanStatus::Approved | PlanStatus::PastNoReturn => !self.plan.is_rollback(step),
+            PlanStatus::RollingBack => self.rollback_needed().any(|needed| needed.id == step),
+            PlanStatus::Proposed
+            | PlanStatus::ApprovalLapsed
+            | PlanStatus::Expired
+            | PlanStatus::RolledBack
+            | PlanStatus::Finished => false,
+        }
+    }
+
     /// The entry that called it off.
     pub fn aborted(&self) -> Option<LogIndex> {
         self.aborted.as_ref().map(|aborted| aborted.at)

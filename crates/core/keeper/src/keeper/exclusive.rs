@@ -22,7 +22,7 @@ use heirloom_model::policy::{HolderRole, Sharing};
 use heirloom_model::protocol::ServingState;
 use heirloom_registry::activity::Activity;
 use heirloom_registry::domain::Committed;
-use heirloom_registry::plan::{PlanState, PlanStatus};
+use heirloom_registry::plan::PlanState;
 
 use super::error::KeeperError;
 use super::{Admission, Keeper};
@@ -245,12 +245,8 @@ impl Keeper {
 
     fn expect_activate(&self, step: PlanStep) -> Result<(), KeeperError> {
         let plan = current_plan(&self.network, &step.plan)?;
-        match plan.status() {
-            PlanStatus::RollingBack
-                if plan.rollback_needed().any(|needed| needed.id == step.step) => {}
-            PlanStatus::Approved | PlanStatus::PastNoReturn
-                if !plan.plan().is_rollback(step.step) => {}
-            status => return Err(NotAuthorised::Status { status }.into()),
+        if !plan.allows(step.step) {
+            return Err(NotAuthorised::Status { status: plan.status() }.into());
         }
         self.expect_own_step(plan, step, "activate", |action| match action {
             Action::Activate(placement) => placement.measurement == self.identity.measurement,

@@ -22,7 +22,7 @@ use super::{Attested, Change};
 use crate::activity::Activity;
 use crate::domain::DomainState;
 use crate::network::NetworkState;
-use crate::plan::{PlanState, PlanStatus};
+use crate::plan::PlanState;
 use crate::refusal::Refusal;
 
 pub(crate) fn examine_suspension(
@@ -43,7 +43,10 @@ pub(crate) fn examine_suspension(
     check_seen(&statement.as_of, active.at)?;
     check_keyring(domain, statement.generation, &statement.checksum)?;
     let (plan, step) = asking_step(state, &statement.step, &statement.domain)?;
-    check_forward(plan, step)?;
+    check_allowed(plan, step)?;
+    if plan.plan().is_rollback(step.id) {
+        return Err(Refusal::WrongStep { step: step.id, reason: "belongs to the way back" });
+    }
     check_seen(&statement.as_of, plan.approved_at().unwrap_or(plan.proposed_at()))?;
     let Action::Suspend(seat) = &step.action else {
         return Err(Refusal::WrongStep { step: step.id, reason: "does not suspend anybody" });
@@ -129,11 +132,7 @@ fn check_planned(
         Activity::Active(_) | Activity::None => return Err(Refusal::NotSuspended),
     }
     let (plan, step) = asking_step(state, &asked, &statement.domain)?;
-    if plan.plan().is_rollback(step.id) {
-        check_backward(plan, step)?;
-    } else {
-        check_forward(plan, step)?;
-    }
+    check_allowed(plan, step)?;
     let Action::Activate(seat) = &step.action else {
         return Err(Refusal::WrongStep { step: step.id, reason: "does not activate anybody" });
     };
@@ -206,32 +205,10 @@ fn asking_step<'a>(
     Ok((plan, step))
 }
 
-/// Refuses a forward step while the plan lets none start. After an abort a new holder could no
-/// longer be told from the old one that is put back.
-fn check_forward(plan: &PlanState, step: &Step) -> Result<(), Refusal> {
-    let status = plan.status();
-    match status {
-        PlanStatus::Approved | PlanStatus::PastNoReturn if !plan.plan().is_rollback(step.id) => {
-            Ok(())
-        }
-        PlanStatus::Proposed
-        | PlanStatus::Approved
-        | PlanStatus::ApprovalLapsed
-        | PlanStatus::Expired
-        | PlanStatus::RollingBack
-        | PlanStatus::RolledBack
-        | PlanStatus::PastNoReturn
-        | PlanStatus::Finished => Err(Refusal::PlanStatus { status }),
-    }
-}
-
-/// Refuses a rollback step unless the plan is being rolled back, and needs it.
-fn check_backward(plan: &PlanState, step: &Step) -> Result<(), Refusal> {
-    let status = plan.status();
-    if status == PlanStatus::RollingBack && plan.rollback_needed().any(|back| back.id == step.id) {
-        return Ok(());
-    }
-    Err(Refusal::PlanStatus { status })
+/// Refuses a step that the plan does not let start. After an abort a new holder could no longer be
+/// told from the old one that is put back.
+fn check_allowed(plan: &PlanState, step: &Step) -> Result<(), Refusal> {
+    if plan.allows(step.id) { Ok(()) } else { Err(Refusal::PlanStatus { status: plan.status() }) }
 }
 
 /// The step is about exactly this seat.

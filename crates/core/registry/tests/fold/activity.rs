@@ -477,6 +477,28 @@ fn a_way_back_finds_a_holder_that_never_ceased_to_be_active() {
     assert_eq!(world.handover_status(), PlanStatus::RolledBack);
 }
 
+/// Whoever is active on the way back stays it, whatever the plan says.
+#[test]
+fn nobody_suspends_itself_on_the_way_back() {
+    let mut world = World::served();
+    let mut plan = world.handover();
+    let from = plan.from;
+    plan.rollback[0].step.action = Action::Suspend(from);
+    world.accept(&world.proposal(&plan));
+    world.accept(&signed(&world.approval(&plan), Role::Operator));
+    for step in 0..SUSPEND {
+        world.finish_of(&plan, step, "n1");
+    }
+    let mut suspension = world.suspension("n1");
+    suspension.step = PlanStep { plan: plan.digest(), step: StepId(RESTART_BACK) };
+    assert_eq!(world.code(&first().attest(&suspension)), "plan-status", "nobody called it off");
+    world.accept(&abort(&world, &plan));
+    suspension.as_of = world.state.position();
+    let known = world.state.plan(&plan.digest()).unwrap();
+    assert!(known.allows(StepId(RESTART_BACK)) && !known.allows(StepId(SUSPEND)));
+    assert_eq!(world.code(&first().attest(&suspension)), "wrong-step");
+}
+
 #[test]
 fn a_plan_that_expired_while_the_holder_was_suspended_is_put_back() {
     let mut world = World::served();
