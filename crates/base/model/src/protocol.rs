@@ -429,6 +429,16 @@ pub enum ServingState {
 }
 
 impl ServingState {
+    /// Whether whoever may have a key is answered, if only because its request runs already.
+    pub fn answers(self) -> bool {
+        matches!(self, Self::Ready | Self::Draining)
+    }
+
+    /// Whether policy lets the keyring be held, and nothing or not everything of it is here.
+    pub fn lacks(self) -> bool {
+        matches!(self, Self::Empty | Self::Replicating)
+    }
+
     /// Whether everything that is committed is held, and policy lets it be held.
     pub fn holds(self) -> bool {
         match self {

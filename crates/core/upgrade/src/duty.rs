@@ -312,8 +312,11 @@ impl Seat<'_> {
     fn missed(&self) -> Option<Vec<NodeId>> {
         let Self { situation, domain, status, domain_id, .. } = self;
         domain.committed()?;
-        let lacks = matches!(status.state, ServingState::Empty | ServingState::Replicating);
-        if !lacks || !self.is_keeper() || self.is_exclusive() || changing(situation, domain_id) {
+        if !status.state.lacks()
+            || !self.is_keeper()
+            || self.is_exclusive()
+            || changing(situation, domain_id)
+        {
             return None;
         }
         let others = situation.state.nodes_of(*domain_id).map(|node| &node.node);

@@ -137,9 +137,8 @@ impl Service {
         if let Some(unreadable) = keeper.status(clock::now()).unreadable {
             return AdminRefusal::Unreadable(unreadable);
         }
-        let is_missing = matches!(state, ServingState::Empty | ServingState::Replicating);
         match policy.map(|policy| policy.sharing) {
-            Some(Sharing::Exclusive) if is_missing => KeeperError::Exclusive.into(),
+            Some(Sharing::Exclusive) if state.lacks() => KeeperError::Exclusive.into(),
             Some(Sharing::Exclusive | Sharing::Replicated) | None => AdminRefusal::State { state },
         }
     }

@@ -18,7 +18,7 @@ use heirloom_model::digest::Nonce;
 use heirloom_model::domain::{ActivationCause, LogPosition, PlanStep};
 use heirloom_model::log::LogEntry;
 use heirloom_model::policy::Sharing;
-use heirloom_model::protocol::{PeerRequest, PeerResponse, ServingState};
+use heirloom_model::protocol::{PeerRequest, PeerResponse};
 use heirloom_registry::network::NetworkState;
 use heirloom_session::context::{SessionContext, Trust};
 use heirloom_session::tls::Identity;
@@ -117,10 +117,7 @@ impl Service {
         let policy = keeper.network().policy(&domain);
         match policy.map(|policy| policy.sharing) {
             Some(Sharing::Replicated) => true,
-            Some(Sharing::Exclusive) => {
-                let state = keeper.state_at(clock::now());
-                matches!(state, ServingState::Ready | ServingState::Draining)
-            }
+            Some(Sharing::Exclusive) => keeper.state_at(clock::now()).answers(),
             None => false,
         }
     }

@@ -9,7 +9,7 @@ use heirloom_model::domain::{ActivationCause, LogPosition, PlanStep};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::protocol::{PeerRequest, PeerResponse, ReplicatedGeneration, ServingState};
+use heirloom_model::protocol::{PeerRequest, PeerResponse, ReplicatedGeneration};
 use heirloom_model::release::Release;
 use heirloom_upgrade::journal::Durable;
 use heirloom_upgrade::port::{DriverError, JournalError, JournalStore, NodeDriver, Observation};
@@ -486,9 +486,7 @@ fn ask(
         return Err("no answer".to_owned());
     }
     let now = world.now;
-    let serves = |process: &Process| {
-        matches!(process.keeper.state_at(now), ServingState::Ready | ServingState::Draining)
-    };
+    let serves = |process: &Process| process.keeper.state_at(now).answers();
     let running = &world.node(source).processes;
     let holder = running.iter().find(|(_, it)| serves(it));
     let any = holder.or(running.iter().next()).map(|(code, _)| *code);

@@ -3,7 +3,7 @@
 use heirloom_model::admin::Progress;
 use heirloom_model::counter::Generation;
 use heirloom_model::policy::{HolderRole, Sharing};
-use heirloom_model::protocol::{PeerRequest, ReplicatedGeneration, ServingState};
+use heirloom_model::protocol::{PeerRequest, ReplicatedGeneration};
 
 use super::error::KeeperError;
 use super::{Change, Keeper};
@@ -45,7 +45,7 @@ impl Keeper {
     /// What is missing of what the log committed, newest first; none if nothing is, if this
     /// keeper may not hold keys now, or if it receives them only by a handover.
     pub fn replication_next(&self) -> Option<ReplicationRequest> {
-        if !matches!(self.state(), ServingState::Empty | ServingState::Replicating) {
+        if !self.state().lacks() {
             return None;
         }
         if self.expect_replicated().is_err() {

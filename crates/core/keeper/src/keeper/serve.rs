@@ -140,7 +140,7 @@ impl Keeper {
         self.expect_edge(peer)?;
         let state = self.state();
         let is_first = self.committed().is_none();
-        let holds = matches!(state, ServingState::Ready | ServingState::Draining);
+        let holds = state.answers();
         let proposes = self.config.role == HolderRole::Keeper && is_first;
         if !(holds || proposes && state == ServingState::Empty) {
             return Err(PeerRefusal::NotServing { state });
