@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use heirloom_model::counter::LogIndex;
 use heirloom_model::domain::PlanStep;
 use heirloom_model::fleet::Node;
-use heirloom_model::identifier::NodeId;
+use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::Measurement;
-use heirloom_registry::domain::{Challenged, DomainState};
+use heirloom_model::plan::Action;
+use heirloom_registry::domain::{Challenged, DomainState, Proven};
+use heirloom_registry::network::NetworkState;
+use heirloom_registry::plan::PlanState;
 
 use crate::holding::{Condition, KeyCopy, Keyring, Proof, Seat};
 
@@ -37,6 +41,57 @@ pub fn copies<'a>(
 /// Every answer that the log remembers.
 pub fn proofs(domain: &DomainState) -> Vec<Proof> {
     domain.challenges().flat_map(answers).collect()
+}
+
+/// Every answer that the log remembers of a seat that no plan has emptied since.
+pub fn standing_proofs(domain: &DomainState, emptied: &Emptied) -> Vec<Proof> {
+    let stands = |asked: &Challenged, proof: &Proof| {
+        asked.proofs().get(&proof.node).is_some_and(|proven| emptied.since(proven).is_none())
+    };
+    let standing = |asked| answers(asked).filter(move |proof| stands(asked, proof));
+    domain.challenges().flat_map(standing).collect()
+}
+
+/// The seats that plans emptied, forward or back: whoever held there was stopped or forgot its
+/// copy, or its state was moved into quarantine. What a seat proves afterwards counts again.
+#[derive(Clone, Debug, Default)]
+pub struct Emptied(BTreeMap<Seat, LogIndex>);
+
+impl Emptied {
+    /// What the remembered plans of a domain say.
+    pub fn of(domain: &DomainId, state: &NetworkState) -> Self {
+        let plans = state.plans().filter(|found| found.plan().domain == *domain);
+        let mut emptied: BTreeMap<Seat, LogIndex> = BTreeMap::new();
+        for (seat, at) in plans.flat_map(empties) {
+            let last = emptied.entry(seat).or_insert(at);
+            *last = at.max(*last);
+        }
+        Self(emptied)
+    }
+
+    /// The entry that last says that nobody holds at a seat any more.
+    pub fn at(&self, node: &NodeId, code: &Measurement) -> Option<LogIndex> {
+        self.0.get(&Seat::new(node, code)).copied()
+    }
+
+    /// The entry since which a proof shows nothing, because its seat was emptied after it.
+    pub fn since(&self, proven: &Proven) -> Option<LogIndex> {
+        let emptied = self.at(&proven.proof().node, &proven.result().measurement());
+        emptied.filter(|at| *at > proven.at())
+    }
+}
+
+/// The seats that the results of one plan say are empty.
+fn empties(found: &PlanState) -> impl Iterator<Item = (Seat, LogIndex)> {
+    found.results().iter().filter_map(|(step, (_, at))| {
+        let step = found.plan().step(*step)?;
+        let code = match &step.action {
+            Action::Stop(placement) | Action::Forget(placement) => &placement.measurement,
+            Action::Quarantine(code) => code,
+            _ => return None,
+        };
+        Some((Seat::new(&step.node, code), *at))
+    })
 }
 
 /// The answers to the challenges of one step of a plan.

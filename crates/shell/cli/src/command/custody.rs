@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heirloom_custody::facts;
+use heirloom_custody::facts::{self, Emptied};
 use heirloom_custody::invariant::{LossRisk, NextEffect, Requirement, no_loss};
 use heirloom_model::counter::LogIndex;
 use heirloom_model::fleet::Node;
@@ -94,7 +94,8 @@ fn show(
     since: LogIndex,
 ) -> (Value, String, Exit) {
     let keyring = facts::keyring(domain);
-    let judged = judge(id, domain, state, since);
+    let emptied = Emptied::of(id, state);
+    let judged = judge(id, domain, state, (since, &emptied));
     // Proofs from before a rotation say nothing about the generation that it made.
     let committed = domain.committed().map(|committed| committed.at);
     let was_asked = domain.challenges().any(|asked| Some(asked.at()) > committed);
@@ -116,7 +117,7 @@ fn show(
         ),
         Some(Err(risk)) => format!("AT RISK: {risk}"),
     };
-    let (holders, rows) = holders(id, domain, state);
+    let (holders, rows) = holders(id, domain, state, &emptied);
     let none = || "none".to_owned();
     let generation = keyring.map(|keyring| keyring.generation.0);
     let checksum = keyring.map(|keyring| keyring.checksum.to_string());
@@ -149,11 +150,13 @@ fn show(
 }
 
 /// Every node that is meant to hold, and the last thing that it proved; while a plan is carried
-/// out, the last thing that each of its seats proved.
+/// out, the last thing that each of its seats proved. A seat that is gone is shown where nothing
+/// else is.
 fn holders(
     id: &DomainId,
     domain: &DomainState,
     state: &NetworkState,
+    emptied: &Emptied,
 ) -> (Vec<Value>, Vec<Vec<String>>) {
     let plan = state.active_plan(id).map(PlanState::plan);
     let proofs = seat::proofs(domain);
@@ -163,13 +166,15 @@ fn holders(
         let part = |proven: &Proven| seat::part(plan?, &node.node, &proven.result().measurement());
         let known = proofs.get(&node.node).into_iter().flat_map(BTreeMap::values).copied();
         let mut seats: Vec<&Proven> = known.collect();
-        let last = seats.iter().map(|proven| proven.at()).max();
+        let stands = |proven: &&&Proven| emptied.since(proven).is_none();
+        let last = seats.iter().filter(stands).map(|proven| proven.at()).max();
+        let last = last.or_else(|| seats.iter().map(|proven| proven.at()).max());
         seats.retain(|proven| Some(proven.at()) == last || part(proven).is_some());
         seats.sort_by_key(|proven| proven.at());
         let seats = seats.into_iter().map(Some);
         let none = last.is_none().then_some(None);
         for proven in seats.chain(none) {
-            let (json, row) = holder(node, domain, proven, proven.and_then(part));
+            let (json, row) = holder(node, domain, (proven, emptied), proven.and_then(part));
             rows.push(row);
             holders.push(json);
         }
@@ -181,10 +186,11 @@ fn holders(
 fn holder(
     node: &Node,
     domain: &DomainState,
-    proven: Option<&Proven>,
+    (proven, emptied): (Option<&Proven>, &Emptied),
     part: Option<&'static str>,
 ) -> (Value, Vec<String>) {
-    let shown = proven.map_or_else(|| "no proof".to_owned(), |proven| seat::judged(domain, proven));
+    let judged = |proven| seat::judged(domain, proven, emptied);
+    let shown = proven.map_or_else(|| "no proof".to_owned(), judged);
     let code = proven.map(|proven| proven.result().measurement());
     let row = vec![
         node.node.to_string(),
@@ -212,7 +218,7 @@ fn judge(
     id: &DomainId,
     domain: &DomainState,
     state: &NetworkState,
-    since: LogIndex,
+    (since, emptied): (LogIndex, &Emptied),
 ) -> Option<Result<heirloom_custody::invariant::Survivors, LossRisk>> {
     let policy = domain.policy()?;
     let requirement = Requirement {
@@ -222,5 +228,10 @@ fn judge(
         fresh_from: since,
     };
     let copies = facts::copies(state.nodes_of(*id), &BTreeSet::new());
-    Some(no_loss(&requirement, &copies, &facts::proofs(domain), &NextEffect::None))
+    Some(no_loss(
+        &requirement,
+        &copies,
+        &facts::standing_proofs(domain, emptied),
+        &NextEffect::None,
+    ))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use heirloom_custody::facts::Emptied;
 use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::Measurement;
@@ -48,7 +49,7 @@ pub(crate) fn list(args: &List) -> Result<Report, Diagnostic> {
     let (mut hosts, mut rows) = (Vec::new(), Vec::new());
     for node in wanted {
         let domain = state.domain(&node.domain);
-        let runs = domain.and_then(|domain| seat::runs_on(domain, state, &node.node));
+        let runs = domain.and_then(|domain| seat::runs_on(domain, state, node));
         let release = runs.and_then(|code| seat::release_name(state, &code));
         let active = domain.and_then(|domain| domain.activity().active());
         let is_active = active.is_some_and(|active| *active.node() == node.node);
@@ -78,10 +79,7 @@ pub(crate) fn list(args: &List) -> Result<Report, Diagnostic> {
 pub(crate) fn show(args: &Show) -> Result<Report, Diagnostic> {
     let ledger = args.log.open(Access::Read)?;
     let state = &ledger.state;
-    let found = state.node(&args.node).ok_or_else(|| {
-        let message = format!("the fleet has no node {}", args.node);
-        Diagnostic::new(Code::LogNothing, message).hint("`heirloom host list` lists the nodes")
-    })?;
+    let found = seat::in_fleet(&args.node, state)?;
     let domain = state.domain(&found.domain).ok_or_else(|| {
         let message = format!("domain {} has no policy", found.domain);
         Diagnostic::new(Code::LogNothing, message)
@@ -126,6 +124,7 @@ fn seats(
 ) -> Vec<Value> {
     let running = running(own);
     let proofs = seat::proofs(domain);
+    let emptied = Emptied::of(&node.domain, state);
     let of_node = proofs.get(&node.node);
     let plan = state.active_plan(&node.domain).map(PlanState::plan);
     let named = |code: &Measurement| domain.policy().is_some_and(|it| it.holder(code).is_some());
@@ -147,7 +146,7 @@ fn seats(
             "role": seat::role(domain, code),
             "active": seat::is_active(domain, &node.node, code),
             "registered": registered.map(|found| found.at().0),
-            "proof": proven.map(|proven| seat::judged(domain, proven)),
+            "proof": proven.map(|proven| seat::judged(domain, proven, &emptied)),
             "proof_index": proven.map(|proven| proven.at().0),
             "running": own.map(|_| now.is_some() || silent.contains(code)),
             "state": if silent.contains(code) { "silent".into() } else { field("state") },

@@ -163,6 +163,8 @@ pub(crate) fn running<'a>(
     state: &NetworkState,
 ) -> Result<ReleaseDigest, Diagnostic> {
     let known = state.domain(domain);
+    let nodes = nodes.into_iter().map(|node| seat::in_fleet(node, state));
+    let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
     let mut found: Vec<ReleaseDigest> = nodes
         .into_iter()
         .filter_map(|node| seat::runs_on(known?, state, node))

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use heirloom_custody::facts;
+use heirloom_custody::facts::{self, Emptied};
 use heirloom_model::counter::Serial;
+use heirloom_model::fleet::Node;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Plan};
@@ -13,10 +14,20 @@ use heirloom_registry::domain::{Challenged, DomainState, Proven};
 use heirloom_registry::network::NetworkState;
 use serde_json::{Value, json};
 
+use crate::code::Code;
+use crate::diagnostic::Diagnostic;
 use crate::view;
 
 /// The newest proof of each seat, good or bad.
 pub(crate) type Proofs<'d> = BTreeMap<&'d NodeId, BTreeMap<Measurement, &'d Proven>>;
+
+/// A node of the fleet.
+pub(crate) fn in_fleet<'s>(node: &NodeId, state: &'s NetworkState) -> Result<&'s Node, Diagnostic> {
+    state.node(node).ok_or_else(|| {
+        let message = format!("the fleet has no node {node}");
+        Diagnostic::new(Code::LogNothing, message).hint("`heirloom host list` lists the nodes")
+    })
+}
 
 /// The newest proof of each seat. Looks at every challenge once.
 pub(crate) fn proofs(domain: &DomainState) -> Proofs<'_> {
@@ -32,30 +43,37 @@ pub(crate) fn proofs(domain: &DomainState) -> Proofs<'_> {
     newest
 }
 
-/// The code of the keeper on a node: the active holder, or who proved last, or who registered
-/// last. Code that was only tried has registered too, and proves nothing.
+/// The code of the keeper on a node: the active holder, or who proved last and is still there, or
+/// who registered last. Code that was only tried has registered too, and proves nothing.
 pub(crate) fn runs_on(
     domain: &DomainState,
     state: &NetworkState,
-    node: &NodeId,
+    node: &Node,
 ) -> Option<Measurement> {
+    let emptied = Emptied::of(&node.domain, state);
+    let node = &node.node;
     let is_keeper = |code: &Measurement| {
         state.releases_with(*code).any(|release| release.kind == ReleaseKind::Keeper)
     };
     let active = domain.activity().active().filter(|active| active.node() == node);
-    let proven = || {
-        let answers = domain.challenges().filter_map(|asked| asked.proofs().get(node));
-        let of_keepers = answers.filter(|proven| is_keeper(&proven.result().measurement()));
-        let last = of_keepers.max_by_key(|proven| proven.at())?;
-        Some(last.result().measurement())
-    };
+    if let Some(active) = active {
+        return Some(active.measurement());
+    }
+    let answers = domain.challenges().filter_map(|asked| asked.proofs().get(node));
+    let of_keepers = answers.filter(|proven| is_keeper(&proven.result().measurement()));
+    let mut proven: Vec<&Proven> = of_keepers.collect();
+    let was_proven = !proven.is_empty();
+    proven.retain(|proven| emptied.since(proven).is_none());
+    let last = proven.into_iter().max_by_key(|proven| proven.at());
+    let proven = last.map(|proven| proven.result().measurement());
     let registered = || {
         let on_node = domain.registrations().filter(|found| found.statement().node == *node);
         let of_keepers = on_node.filter(|found| is_keeper(&found.result().measurement()));
         let last = of_keepers.max_by_key(|found| found.at())?;
         Some(last.result().measurement())
     };
-    active.map(heirloom_registry::activity::Active::measurement).or_else(proven).or_else(registered)
+    // What was tried beside a keeper that is gone does not take its place.
+    if was_proven { proven } else { registered() }
 }
 
 /// What a seat is for in a plan: old, upgrader or new.
@@ -104,8 +122,11 @@ pub(crate) fn role(domain: &DomainState, code: &Measurement) -> &'static str {
     domain.policy().and_then(|policy| policy.holder(code)).map_or("none", |rule| rule.role.name())
 }
 
-/// What a proof shows of the committed keyring.
-pub(crate) fn judged(domain: &DomainState, proven: &Proven) -> String {
+/// What a proof shows of the committed keyring, and whether who gave it is still there.
+pub(crate) fn judged(domain: &DomainState, proven: &Proven, emptied: &Emptied) -> String {
+    if let Some(at) = emptied.since(proven) {
+        return format!("gone since log entry {at}");
+    }
     let Some(keyring) = facts::keyring(domain) else { return "proven".to_owned() };
     let flaw = proven.flaw(keyring.generation, &keyring.checksum);
     flaw.map_or_else(|| "proven".to_owned(), |flaw| flaw.to_string())

@@ -205,6 +205,68 @@ fn a_keyring_is_sealed_again_and_moved_by_plans_of_the_same_kind() {
 }
 
 #[test]
+fn a_copy_that_a_plan_took_away_counts_nowhere_any_more() {
+    let network = Network::exclusive(2);
+    let log = network.log();
+    let place = &network.place;
+    let moved =
+        format!("host move --from node-1 --to node-2 --key operator-1.key --out plan {log}");
+    let moved = place.json(&moved);
+    let digest = moved["plan"].as_str().unwrap();
+    for operator in [1, 2] {
+        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
+    }
+    let plan: Plan = wire::decode(&place.read("plan")).unwrap();
+    let custody = || place.json(&format!("custody show {log}"))["domains"][0].clone();
+    let domains = |count: u32| format!("proven in {count} failure domains");
+    let says = |count: u32| custody()["custody"].as_str().unwrap().contains(&domains(count));
+
+    // Both have proven, and old is still where it was.
+    network.carry_out(&plan, |action| matches!(action, Action::Stop(_)));
+    assert!(says(2), "{}", custody());
+    network.carry_out_rest(&plan);
+    let status = place.json(&format!("upgrade status {log}"));
+    assert_eq!(status["status"], "finished");
+    let domain = custody();
+    assert!(says(1), "{domain}");
+    let proof = |at: usize| domain["holders"][at]["proof"].as_str().unwrap().to_owned();
+    assert!(proof(0).starts_with("gone since log entry "), "{domain}");
+    assert_eq!(proof(1), "proven");
+    let shown = place.json(&format!("host show --node node-1 {log}"));
+    for seat in shown["seats"].as_array().unwrap() {
+        let proof = seat["proof"].as_str();
+        assert!(proof.is_none_or(|proof| proof.starts_with("gone since ")), "{shown}");
+    }
+    let listed = place.json(&format!("host list {log}"));
+    assert_eq!(listed["hosts"][0]["release"], Value::Null);
+    assert_eq!(listed["hosts"][1]["release"], "keeper-1.0.0");
+}
+
+#[test]
+fn an_upgrader_that_forgot_is_not_shown_as_a_holder() {
+    let network = Network::exclusive(1);
+    let log = network.log();
+    let place = &network.place;
+    let started =
+        place.json(&format!("upgrade start {HANDOVER} --key operator-1.key --out plan {log}"));
+    let digest = started["plan"].as_str().unwrap();
+    for operator in [1, 2] {
+        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
+    }
+    let plan: Plan = wire::decode(&place.read("plan")).unwrap();
+    network.carry_out(&plan, |_| false);
+    let shown = place.json(&format!("host show --node node-1 {log}"));
+    let proof = |name: &str| {
+        let seats = shown["seats"].as_array().unwrap();
+        let seat = seats.iter().find(|seat| seat["release"] == name).unwrap();
+        seat["proof"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(proof("keeper-2.0.0"), "proven");
+    assert!(proof("keeper-1.0.0").starts_with("gone since log entry "), "{shown}");
+    assert!(proof("upgrader-1.0.0").starts_with("gone since log entry "), "{shown}");
+}
+
+#[test]
 fn hosts_are_listed_with_what_holds_on_them() {
     let network = Network::exclusive(2);
     let log = network.log();
@@ -216,6 +278,11 @@ fn hosts_are_listed_with_what_holds_on_them() {
     let told = place.ok(&format!("host list {log}"));
     assert!(told.contains("host-2"), "{told}");
     place.fails(&format!("host show --node node-9 {log}"), 3, "E-LOG-007");
+    for words in [format!("upgrade start {HANDOVER}"), "host reseal".to_owned()] {
+        let words = format!("{words} --node node-9 --key operator-1.key {log}");
+        let said = place.fails(&words, 3, "E-LOG-007");
+        assert!(said.contains("the fleet has no node node-9"), "{said}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use heirloom_model::domain::{
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Plan, Step};
+use heirloom_model::plan::{Action, Gate, Plan, Step};
 use heirloom_model::policy::Policy;
 use heirloom_model::release::ReleaseKind;
 use heirloom_model::signature::SigningKey;
@@ -393,9 +393,22 @@ impl Network {
         }
     }
 
+    /// Carries out the forward steps of a plan from the first one that stops an instance.
+    pub(crate) fn carry_out_rest(&self, plan: &Plan) {
+        for step in plan.steps.iter().skip_while(|step| !matches!(step.action, Action::Stop(_))) {
+            self.carry_out_step(plan, step);
+        }
+    }
+
     /// Lets the instances and the agent of a step say what they say when it is carried out.
     pub(crate) fn carry_out_step(&self, plan: &Plan, step: &Step) {
         let (network, domain) = (self.ceremony.network, self.ceremony.domain);
+        for gate in &step.gates {
+            let Gate::Waited { epochs, .. } = gate else { continue };
+            (1..=*epochs).for_each(|passed| {
+                self.append(&self.ceremony.epoch(Epoch(1 + u64::from(passed))));
+            });
+        }
         let (node, as_of) = (step.node.clone(), self.position());
         let (generation, checksum) = (Generation(0), CHECKSUM);
         let origin = HoldingOrigin::Recovered;
@@ -407,7 +420,8 @@ impl Network {
                 let said = Registration { network, domain, node, as_of, policy };
                 self.attest_as(&step.node, code, &said);
             }
-            Action::Verify { code: Some(code), .. } => {
+            Action::Verify { code: Some(code), targets, .. } => {
+                let node = targets[0].clone();
                 let challenge = Nonce::new([u8::try_from(step.id.0).unwrap(); 32]);
                 self.append(&self.ceremony.challenge(plan, step.id, challenge));
                 let (as_of, policy, measurement) = (self.position(), Serial(1), *code);
@@ -423,7 +437,7 @@ impl Network {
                     policy,
                     measurement,
                 };
-                self.attest_as(&step.node, self.code(*code), &said);
+                self.attest_as(&said.node, self.code(*code), &said);
             }
             Action::Suspend(placement) => {
                 let step = this;
