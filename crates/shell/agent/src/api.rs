@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,6 +15,8 @@ use heirloom_model::wire;
 use heirloom_store::journal_file::JournalFile;
 use heirloom_upgrade::journal::JournalEntry;
 use serde_json::{Value, json};
+
+use crate::freshness::Freshness;
 
 /// What the loop last said about itself.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The node's status, as Oasis operators know it.
     pub status: Value,
+    /// Whether that is how it is now.
+    pub freshness: Freshness,
 }
 
 #[derive(Clone)]
@@ -63,19 +68,22 @@ pub fn serve(address: &str, journal: PathBuf, report: Arc<Mutex<Report>>) -> io:
 /// knowing that there is nothing.
 async fn status(State(shared): State<Shared>) -> Response {
     let report = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
-    if report.status.is_null() {
+    let shown = report.freshness.show(report.status.clone(), Instant::now());
+    if shown.is_null() {
         let message = "the agent has not looked at its node yet\n";
         return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
     }
-    Json(report.status.clone()).into_response()
+    Json(shown).into_response()
 }
 
 async fn waiting(State(shared): State<Shared>) -> Json<Value> {
     let report = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut warnings = report.freshness.warnings(Instant::now());
+    warnings.extend_from_slice(&report.warnings);
     Json(json!({
         "tick": report.tick,
         "waiting": report.waiting,
-        "warnings": report.warnings,
+        "warnings": warnings,
     }))
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use heirloom_fetch::error::FetchError;
 use heirloom_model::admin::{AdminRequest, KeeperStatus, Source, Ticket};
@@ -58,6 +58,8 @@ pub struct KeeperDriver {
     pub given: Arc<Mutex<BTreeMap<Measurement, SocketAddr>>>,
     /// Held while something is tried: one place serves all trials.
     pub trying: Arc<Mutex<()>>,
+    /// When this node was last observed for its agent.
+    pub seen: Arc<Mutex<Option<Instant>>>,
 }
 
 impl KeeperDriver {
@@ -80,6 +82,11 @@ impl KeeperDriver {
             }
         }
         Ok(observed)
+    }
+
+    /// When this node was last observed for its agent.
+    pub fn seen(&self) -> Option<Instant> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn seat(&self, code: &Measurement) -> Place {
@@ -240,7 +247,9 @@ impl KeeperDriver {
 
 impl NodeDriver for KeeperDriver {
     fn observe(&mut self) -> Result<Observation, DriverError> {
-        self.observe_within(OBSERVE_TIMEOUT)
+        let observed = self.observe_within(OBSERVE_TIMEOUT)?;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Ok(observed)
     }
 
     fn stage(&mut self, release: &Release, code: &Measurement) -> Result<Vec<u8>, DriverError> {
@@ -507,6 +516,7 @@ mod tests {
             registry: Arc::new(RegistryClient::new("127.0.0.1:9")),
             given: Arc::default(),
             trying: Arc::default(),
+            seen: Arc::default(),
         };
         let mut release = ceremony.release_of("keeper-1.0.0", &code);
         driver.check_space(&release, &code.measurement).unwrap();

@@ -10,7 +10,7 @@
 //! * [`instance`], [`bundles`], [`downloads`], [`state_dir`], [`admin`]: what the driver works with.
 //! * [`attendance`], [`presence`]: what is said again and again, to keepers and about them.
 //! * [`release_watch`], `staging`: which releases are fetched and tried before anybody asks.
-//! * [`config`], [`api`], [`status`], `warnings`: what operators see.
+//! * [`config`], [`api`], [`status`], [`freshness`], `warnings`: what operators see.
 
 pub mod run;
 
@@ -30,5 +30,6 @@ mod staging;
 
 pub mod api;
 pub mod config;
+pub mod freshness;
 pub mod status;
 mod warnings;

@@ -20,7 +20,9 @@ use heirloom_store::error::StoreError;
 use heirloom_store::journal_file::JournalFile;
 use heirloom_upgrade::agent::{Agent, AgentError, Tick};
 use heirloom_upgrade::journal::{CorruptJournal, Durable, Progress};
-use heirloom_upgrade::port::{DriverError, JournalError, JournalStore};
+use heirloom_upgrade::port::{
+    DriverError, JournalError, JournalStore, NodeDriver as _, Observation,
+};
 
 use crate::api::{self, Report};
 use crate::attendance::{self, Heartbeat, TICK_MAX};
@@ -28,6 +30,7 @@ use crate::bundles::{BundleError, Bundles};
 use crate::config::{Config, ConfigError};
 use crate::downloads::Downloads;
 use crate::driver::KeeperDriver;
+use crate::freshness::Freshness;
 use crate::instance::Instances;
 use crate::presence::{Presence, address_of};
 use crate::staging::Staging;
@@ -111,6 +114,7 @@ pub fn run(config: &Path) -> Result<(), AgentRunError> {
     presence.repeat(&stopping).map_err(no_thread)?;
     let mut turning = Turning {
         agent,
+        observed: None,
         node: config.node,
         report,
         presence,
@@ -196,6 +200,7 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
         registry: Arc::clone(&registry),
         given: Arc::default(),
         trying: Arc::default(),
+        seen: Arc::default(),
     };
     let ports = (Journal(opened.journal), registry, driver);
     Ok(Agent::recover(config.node.clone(), key, NetworkState::new(config.network), progress, ports))
@@ -214,6 +219,8 @@ fn expect_new(data: &Path, journal: &Path, state: &StateDirectory) -> Result<(),
 /// The loop's state.
 struct Turning {
     agent: KeeperAgent,
+    /// What the node looked like last, whether the agent could follow the log or not.
+    observed: Option<Observation>,
     node: NodeId,
     report: Arc<Mutex<Report>>,
     presence: Presence,
@@ -230,13 +237,16 @@ impl Turning {
         let ticked = self.agent.tick(now(), &mut random_nonce);
         let is_exclusive = is_exclusive(self.agent.state(), &self.node);
         self.heartbeat.beat(Instant::now(), is_exclusive);
-        self.tell();
-        note(&self.agent, &self.report, &ticked);
-        self.warn();
+        self.follow(&ticked);
+        note(&self.report, &ticked);
+        self.show();
         // While this thread pauses, the heartbeat looks after an active keeper.
         let idle = if is_exclusive { TICK_MAX / 2 } else { IDLE_WAIT };
         match ticked {
-            Ok(Tick::Progressed) => self.pause = PAUSE_MIN,
+            Ok(Tick::Progressed) => {
+                self.pause = PAUSE_MIN;
+                self.old_log = None;
+            }
             Ok(Tick::Idle(_)) => {
                 self.pause = PAUSE_MIN;
                 self.stage()?;
@@ -255,19 +265,70 @@ impl Turning {
         Ok(())
     }
 
+    /// Pauses, and looks at the node meanwhile: what operators see must not grow old.
     fn rest(&mut self) {
-        std::thread::sleep(self.pause);
+        let until = Instant::now() + self.pause;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            std::thread::sleep(left.min(TICK_MAX));
+            if left <= TICK_MAX {
+                break;
+            }
+            self.look();
+            self.show();
+        }
         self.pause = PAUSE_MAX.min(self.pause * 2);
+        self.old_log = None;
     }
 
-    /// Announces where this node serves, at once if that changed.
-    fn tell(&mut self) {
-        let Some(observed) = self.agent.observed() else { return };
+    /// Takes what the tick has seen, or looks again: a tick that fails may not have come to it,
+    /// and after a long one it is old.
+    fn follow(&mut self, ticked: &Result<Tick, AgentError>) {
+        let now = Instant::now();
+        self.freshness(|fresh| match ticked {
+            Err(error @ (AgentError::Read(_) | AgentError::History(_))) => {
+                fresh.lost_log(with_causes(error));
+            }
+            // Every tick follows the log first.
+            Ok(_) | Err(_) => fresh.followed(now),
+        });
+        match (ticked, self.agent.driver().seen()) {
+            (Ok(_), Some(at)) if now.saturating_duration_since(at) < TICK_MAX => {
+                self.observed = self.agent.observed().cloned();
+                self.freshness(|fresh| fresh.saw(at));
+            }
+            (Ok(_) | Err(_), _) => self.look(),
+        }
+    }
+
+    /// Looks at the node, which needs no log.
+    fn look(&mut self) {
+        match self.agent.driver().observe() {
+            Ok(observed) => {
+                self.observed = Some(observed);
+                self.freshness(|fresh| fresh.saw(Instant::now()));
+            }
+            Err(error) => self.freshness(|fresh| fresh.is_blind(with_causes(&error))),
+        }
+    }
+
+    fn freshness(&self, change: impl FnOnce(&mut Freshness)) {
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner).freshness);
+    }
+
+    /// Tells everybody what was seen: operators first, since the registry may take its time.
+    fn show(&mut self) {
         let state = self.agent.state();
-        self.presence.say(address_of(state, &self.node, observed));
-        let known = state.node(&self.node).and_then(|known| state.domain(&known.domain));
-        let is_suspended = known.is_some_and(|domain| domain.activity().suspended().is_some());
-        self.switch.saw(is_suspended, observed.serving().is_some(), Instant::now());
+        if let Some(observed) = &self.observed {
+            let known = state.node(&self.node).and_then(|known| state.domain(&known.domain));
+            let is_suspended = known.is_some_and(|domain| domain.activity().suspended().is_some());
+            self.switch.saw(is_suspended, observed.serving().is_some(), Instant::now());
+        }
+        self.warn();
+        // Where this node serves is announced at once if that changed.
+        if let Some(observed) = &self.observed {
+            self.presence.say(address_of(self.agent.state(), &self.node, observed));
+        }
     }
 
     /// Gets the next release at hand while there is nothing else to do.
@@ -283,13 +344,17 @@ impl Turning {
         }
     }
 
-    /// Keeps what is wrong and what is on its way, and tells the log when something new is wrong.
+    /// Keeps how the node is, what is wrong and what is on its way, and tells the log when
+    /// something new is wrong.
     fn warn(&mut self) {
-        let (state, observed) = (self.agent.state(), self.agent.observed());
-        let found = warnings::of(state, observed, now(), self.old_log.take());
+        let (state, observed) = (self.agent.state(), self.observed.as_ref());
+        let found = warnings::of(state, observed, now(), self.old_log);
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         for warning in found.iter().filter(|warning| !report.warnings.contains(warning)) {
             tracing::warn!(%warning, "something is wrong");
+        }
+        if let Some(observed) = observed {
+            report.status = crate::status::status_json(state, observed);
         }
         if let Some(own) = report.status.get_mut("heirloom") {
             own["warnings"] = found.clone().into();
@@ -352,13 +417,9 @@ fn wait_for_log(agent: &mut KeeperAgent, longest: Duration) -> Option<LogPositio
     (shown.length <= known.length && !is_same).then_some(shown)
 }
 
-/// Keeps what the interface shows.
-fn note(agent: &KeeperAgent, report: &Mutex<Report>, ticked: &Result<Tick, AgentError>) {
-    let status = agent.observed().map(|seen| crate::status::status_json(agent.state(), seen));
+/// Keeps what a tick came to, for the interface.
+fn note(report: &Mutex<Report>, ticked: &Result<Tick, AgentError>) {
     let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(status) = status {
-        report.status = status;
-    }
     match ticked {
         Ok(Tick::Progressed) => {
             "progressed".clone_into(&mut report.tick);
@@ -392,9 +453,104 @@ fn random_nonce() -> Nonce {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use heirloom_emulated::protocol::{Answer, Request};
+    use heirloom_model::digest::NetworkId;
+    use heirloom_model::frame::{receive, send};
     use heirloom_model::measurement::{Measurement, MrEnclave};
+    use heirloom_model::secret::Secret;
+    use heirloom_model::signature::SigningKey;
+    use serde_json::Value;
 
     use super::*;
+
+    /// The loop of an agent whose registry and platform are gone.
+    fn turning(data: &Path) -> Turning {
+        let (network, node): (_, NodeId) = (NetworkId::new([1; 32]), "node-1".parse().unwrap());
+        let key = || SigningKey::from_seed(Secret::new([1; 32]));
+        let registry = Arc::new(RegistryClient::new("127.0.0.1:9"));
+        let announcer = Announcer::new(
+            RegistryClient::clone(&registry),
+            network,
+            node.clone(),
+            Arc::new(key()),
+        );
+        let bundles = Bundles::open(data.to_owned()).unwrap();
+        let driver = KeeperDriver {
+            instances: Instances {
+                node: node.clone(),
+                platform: data.join("platform.sock"),
+                data: data.to_owned(),
+            },
+            listen: Vec::new(),
+            free_bytes_min: 1,
+            downloads: Downloads::new(bundles.clone(), Vec::new()),
+            bundles,
+            state: StateDirectory::open(data.join("state")).unwrap(),
+            registry: Arc::clone(&registry),
+            given: Arc::default(),
+            trying: Arc::default(),
+            seen: Arc::default(),
+        };
+        let journal = Journal(JournalFile::create(&data.join("journal")).unwrap());
+        let progress = Progress::recover(std::iter::empty()).unwrap();
+        let state = NetworkState::new(network);
+        let ports = (journal, registry, driver);
+        Turning {
+            agent: Agent::recover(node.clone(), key(), state, progress, ports),
+            observed: None,
+            node,
+            report: Arc::default(),
+            presence: Presence::new(announcer),
+            heartbeat: Arc::new(Heartbeat::new()),
+            staging: Staging::default(),
+            switch: Switch::default(),
+            old_log: None,
+            pause: PAUSE_MIN,
+        }
+    }
+
+    /// What the interface shows.
+    fn shown(turning: &Turning) -> Value {
+        let report = turning.report.lock().unwrap();
+        report.freshness.show(report.status.clone(), Instant::now())
+    }
+
+    fn warnings(status: &Value) -> String {
+        status["heirloom"]["warnings"].to_string()
+    }
+
+    #[test]
+    fn a_node_is_observed_without_its_registry_and_unknown_without_its_platform() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut turning = turning(directory.path());
+        turning.turn().unwrap();
+        let blind = shown(&turning);
+        assert_eq!(blind["heirloom"]["state"], "unknown");
+        assert!(warnings(&blind).contains("the platform cannot be reached"), "{blind}");
+        assert!(warnings(&blind).contains("the log was not followed yet"), "{blind}");
+
+        let socket = directory.path().join("platform.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let platform = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(matches!(receive(&mut stream).unwrap(), Request::List));
+            send(&mut stream, &Answer::Instances(Vec::new())).unwrap();
+        });
+        turning.turn().unwrap();
+        platform.join().unwrap();
+        let seen = shown(&turning);
+        assert_eq!(seen["heirloom"]["running"], false, "{seen}");
+        assert_eq!(seen["keymanager"]["status"], "stopped");
+        assert!(!warnings(&seen).contains("unknown how the node is"), "{seen}");
+        assert!(warnings(&seen).contains("the log was not followed yet"), "{seen}");
+
+        turning.turn().unwrap();
+        let gone = shown(&turning);
+        assert_eq!(gone["heirloom"]["running"], Value::Null, "the platform is gone again");
+        assert!(warnings(&gone).contains("it was last seen"), "{gone}");
+    }
 
     #[test]
     fn a_switch_over_lasts_from_the_suspension_to_the_first_keeper_that_serves() {
