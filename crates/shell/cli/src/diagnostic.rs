@@ -17,6 +17,8 @@ pub(crate) struct Diagnostic {
     message: String,
     causes: Vec<String>,
     hints: Vec<String>,
+    /// What to do in place of what the code always says.
+    instead: Option<String>,
 }
 
 /// Causes of one error that are printed. Chains have three or four.
@@ -26,7 +28,8 @@ impl Diagnostic {
     /// Says what happened.
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, reason: None, message, causes: Vec::new(), hints: Vec::new() }
+        let (causes, hints) = (Vec::new(), Vec::new());
+        Self { code, reason: None, message, causes, hints, instead: None }
     }
 
     /// An error that another process of ours wrote as JSON.
@@ -73,6 +76,19 @@ impl Diagnostic {
         self
     }
 
+    /// Says what to do where what the code always says does not help.
+    #[must_use]
+    pub(crate) fn instead(mut self, remedy: impl Into<String>) -> Self {
+        self.instead = Some(remedy.into());
+        self
+    }
+
+    /// What to do, most special first.
+    fn advice(&self) -> impl Iterator<Item = &str> {
+        let last = self.instead.as_deref().unwrap_or(self.code.remedy());
+        self.hints.iter().map(String::as_str).chain([last])
+    }
+
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         self.code.fault().exit()
@@ -94,7 +110,7 @@ impl Diagnostic {
         if let Some(reason) = &self.reason {
             writeln!(text, "  reason: {reason}").expect("writing into memory cannot fail");
         }
-        for line in self.hints.iter().map(String::as_str).chain([self.code.remedy()]) {
+        for line in self.advice() {
             writeln!(text, "  {hint}hint{hint:#}: {line}")
                 .expect("writing into memory cannot fail");
         }
@@ -103,8 +119,7 @@ impl Diagnostic {
 
     /// As JSON.
     pub(crate) fn json(&self) -> Value {
-        let hints: Vec<&str> =
-            self.hints.iter().map(String::as_str).chain([self.code.remedy()]).collect();
+        let hints: Vec<&str> = self.advice().collect();
         json!({
             "schema": "heirloom.error.v1",
             "code": self.code.text(),

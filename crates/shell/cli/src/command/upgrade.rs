@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use heirloom_model::counter::LogIndex;
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::envelope::Envelope;
-use heirloom_model::identifier::DomainId;
+use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::plan::{Abort, Action, Step};
+use heirloom_registry::activity::Activity;
+use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::{Consent, PlanState, PlanStatus};
 use heirloom_upgrade::gate;
@@ -115,11 +117,47 @@ fn abort(args: &AbortArgs, context: Context) -> Result<Report, Diagnostic> {
     let digest = args.plan.to_string();
     context.confirm(&format!("This calls plan {digest} off."), "abort")?;
     let abort = Abort { network: ledger.state.network(), plan: args.plan };
-    let at = ledger.append(&Envelope::signed(&abort, [&key]))?;
+    let appended = ledger.append(&Envelope::signed(&abort, [&key]));
+    let found = ledger.state.plan(&args.plan);
+    let at =
+        appended.map_err(|error| match found.and_then(|found| too_late(found, &ledger.state)) {
+            Some(advice) => error.instead(advice),
+            None => error,
+        })?;
     let status = ledger.state.plan(&args.plan).map_or("unknown", |plan| plan.status().name());
     let text = format!("plan {digest} called off, log entry {at}; it is {status}\n");
     let json = json!({ "plan": digest, "index": at.0, "status": status });
     Ok(Report::new("upgrade.aborted", json, text))
+}
+
+/// What to do in place of an abort for which it is too late; nothing if it is not.
+fn too_late(found: &PlanState, state: &NetworkState) -> Option<String> {
+    let latest = state.domain(&found.plan().domain).and_then(DomainState::plan);
+    if let Some(latest) = latest.filter(|latest| *latest != found.digest()) {
+        return Some(format!(
+            "plan {latest} took the place of this one, of which no step starts any more: look at \
+             `heirloom upgrade status`, and call that one off if it must not go on"
+        ));
+    }
+    let back = "the way back is a plan of its own: `heirloom upgrade start` with the two releases \
+                exchanged, `--from` the new one and `--to` the old one, under a policy that names \
+                the edges back";
+    match found.status() {
+        PlanStatus::PastNoReturn => Some(format!(
+            "there is only forward now: let the plan finish with `heirloom upgrade watch`; {back}"
+        )),
+        PlanStatus::Finished => Some(format!("nothing is left to call off; {back}")),
+        PlanStatus::RollingBack => {
+            Some("it was called off already: follow it with `heirloom upgrade watch`".to_owned())
+        }
+        PlanStatus::RolledBack => {
+            Some("it was called off already, and everything that it started is back".to_owned())
+        }
+        PlanStatus::Proposed
+        | PlanStatus::Approved
+        | PlanStatus::ApprovalLapsed
+        | PlanStatus::Expired => None,
+    }
 }
 
 /// The plan of a digest, or the latest of a domain.
@@ -166,24 +204,41 @@ pub(crate) struct View {
 struct Switch {
     suspended: Option<LogIndex>,
     activated: Option<LogIndex>,
+    /// After an abort: who became active instead of the new holder.
+    restored: Option<Restored>,
+}
+
+/// Who is active again after a suspension that was for nothing.
+struct Restored {
+    node: NodeId,
+    at: LogIndex,
 }
 
 impl Switch {
     /// The switch of a plan that has one.
-    fn of(found: &PlanState) -> Option<Self> {
+    fn of(found: &PlanState, state: &NetworkState) -> Option<Self> {
         let step = |wanted: fn(&Action) -> bool| {
             found.plan().steps.iter().find(|step| wanted(&step.action)).map(|step| step.id)
         };
         let suspends = step(|action| matches!(action, Action::Suspend(_)))?;
         let activates = step(|action| matches!(action, Action::Activate(_)))?;
-        Some(Self {
-            suspended: found.witnessed_at(suspends),
-            activated: found.witnessed_at(activates),
-        })
+        let suspended = found.witnessed_at(suspends);
+        let activated = found.witnessed_at(activates);
+        let activity = state.domain(&found.plan().domain).map(DomainState::activity);
+        // Whoever became active later without the step for it took the keyring back.
+        let active = activity.and_then(Activity::active);
+        let active = active.filter(|active| Some(active.at()) > suspended);
+        let restored = active.filter(|_| suspended.is_some() && activated.is_none());
+        let restored =
+            restored.map(|active| Restored { node: active.node().clone(), at: active.at() });
+        Some(Self { suspended, activated, restored })
     }
 
     /// For people. The log has no clock: milliseconds are the agent's.
     fn text(&self, milliseconds: Option<u64>) -> String {
+        if let Some(Restored { node, at }) = &self.restored {
+            return format!("undone: {node} is active again since log entry {at}");
+        }
         match (self.suspended, self.activated) {
             (None, _) => "not yet: the old holder is active".to_owned(),
             (Some(suspended), None) => {
@@ -245,7 +300,7 @@ impl View {
             next,
             not_after: plan.not_after.0,
             consent: found.consent(),
-            switch: Switch::of(found),
+            switch: Switch::of(found, state),
             milliseconds: None,
         }
     }
@@ -286,6 +341,7 @@ impl View {
             json!({
                 "suspended": switch.suspended.map(|at| at.0),
                 "activated": switch.activated.map(|at| at.0),
+                "restored": switch.restored.as_ref().map(|restored| restored.at.0),
                 "milliseconds": self.milliseconds,
             })
         });

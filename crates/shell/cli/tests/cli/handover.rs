@@ -125,16 +125,48 @@ fn a_switch_over_is_told_from_one_side_of_the_point_of_no_return_to_the_other() 
     assert_eq!(custody()["activity"]["measurement"], started["to"]);
     let told = place.ok(&format!("upgrade status {log}"));
     assert!(told.contains("over, within 2 log entries"), "{told}");
-    place.fails(
-        &format!("upgrade abort --plan {digest} --key operator-1.key {log}"),
-        3,
-        "E-STATEMENT-004",
-    );
+    let abort = format!("upgrade abort --plan {digest} --key operator-1.key {log}");
+    let said = place.fails(&abort, 3, "E-STATEMENT-004");
+    assert!(said.contains("there is only forward now"), "{said}");
+    assert!(said.contains("with the two releases exchanged"), "{said}");
+    assert!(!said.contains("publish again"), "{said}");
     let entries = place.json(&format!("registry show {log}"));
     let entries = entries["entries"].as_array().unwrap();
     let suspension = entries.iter().find(|entry| entry["kind"] == "suspension").unwrap();
     assert_eq!(suspension["counts"], true);
     assert_eq!(suspension["statement"]["content"]["step"]["plan"], digest);
+}
+
+#[test]
+fn an_abort_of_a_suspended_holder_shows_who_is_active_again() {
+    let network = Network::exclusive(1);
+    let log = network.log();
+    let place = &network.place;
+    let started =
+        place.json(&format!("upgrade start {HANDOVER} --key operator-1.key --out plan {log}"));
+    let digest = started["plan"].as_str().unwrap();
+    for operator in [1, 2] {
+        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
+    }
+    let plan: Plan = wire::decode(&place.read("plan")).unwrap();
+    network.carry_out(&plan, |action| matches!(action, Action::Activate(_)));
+    let abort = format!("upgrade abort --plan {digest} --key operator-1.key {log}");
+    place.ok(&abort);
+    let told = place.ok(&format!("upgrade status {log}"));
+    assert!(told.contains("nobody is active"), "{told}");
+    let said = place.fails(&abort, 3, "E-STATEMENT-004");
+    assert!(said.contains("it was called off already"), "{said}");
+
+    let back = |wanted: fn(&Action) -> bool| {
+        plan.rollback.iter().map(|back| &back.step).find(|step| wanted(&step.action)).unwrap()
+    };
+    network.carry_out_step(&plan, back(|action| matches!(action, Action::Restart(_))));
+    network.carry_out_step(&plan, back(|action| matches!(action, Action::Activate(_))));
+    let status = place.json(&format!("upgrade status {log}"));
+    assert!(status["switch_over"]["restored"].is_u64(), "{status}");
+    let told = place.ok(&format!("upgrade status {log}"));
+    assert!(told.contains("undone: node-1 is active again since log entry"), "{told}");
+    assert!(!told.contains("nobody is active"), "{told}");
 }
 
 #[test]

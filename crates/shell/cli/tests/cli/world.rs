@@ -212,6 +212,8 @@ pub(crate) struct Network {
     upgrader: Code,
     size: usize,
     exclusive: bool,
+    /// Whether an abort started the old keeper again: as another instance.
+    restarted: Cell<bool>,
 }
 
 const CHECKSUM: Checksum = Checksum::new([0xc5; 32]);
@@ -271,7 +273,8 @@ impl Network {
         }
         let (old, new) = (Code::named("keeper 1", 1), Code::named("keeper 2", 2));
         let upgrader = Code::upgrader("upgrader 1", 1);
-        let network = Self { place, ceremony, end, old, new, upgrader, size: 4, exclusive: false };
+        let (size, exclusive, restarted) = (4, false, Cell::new(false));
+        let network = Self { place, ceremony, end, old, new, upgrader, size, exclusive, restarted };
         for node in network.nodes() {
             network.place.key(&format!("{node}.key"), &network.ceremony.agent_key(&node));
         }
@@ -439,6 +442,7 @@ impl Network {
                 };
                 self.attest_as(&said.node, self.code(*code), &said);
             }
+            Action::Restart(_) if plan.is_rollback(step.id) => self.restarted.set(true),
             Action::Suspend(placement) => {
                 let step = this;
                 let said = Suspension { network, domain, node, step, generation, checksum, as_of };
@@ -477,6 +481,7 @@ impl Network {
     fn attest_as<T: AttestedStatement>(&self, node: &NodeId, code: Code, statement: &T) {
         let number = number(node);
         let seat = match code {
+            _ if code == self.old && self.restarted.get() => number ^ 0x20,
             _ if code == self.old => number,
             _ if code == self.new => number | 0x80,
             _ => number | 0x40,
