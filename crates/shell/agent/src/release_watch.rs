@@ -12,6 +12,7 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::{HolderRole, Policy, UpdateMode};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_registry::network::NetworkState;
+use heirloom_registry::plan::PlanStatus;
 
 /// A release that this node should have at hand.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -87,6 +88,19 @@ pub fn was_called_off(state: &NetworkState, node: &NodeId, to: &ReleaseDigest) -
     state.plans().any(|known| {
         let plan = known.plan();
         plan.domain == domain && plan.to.release == *to && known.aborted().is_some()
+    })
+}
+
+/// Whether a finished plan took this node away from the same release: operators who went back know
+/// why, and nobody but operators goes there again.
+pub fn was_left_behind(state: &NetworkState, node: &NodeId, to: &ReleaseDigest) -> bool {
+    let Some(domain) = state.node(node).map(|known| known.domain) else { return false };
+    state.plans().any(|known| {
+        let plan = known.plan();
+        plan.domain == domain
+            && plan.from.release == *to
+            && plan.nodes.contains(node)
+            && known.status() == PlanStatus::Finished
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use heirloom_model::causes::with_causes;
 use heirloom_model::counter::Epoch;
-use heirloom_model::digest::Nonce;
+use heirloom_model::digest::{Nonce, ReleaseDigest};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::Plan;
@@ -20,7 +20,7 @@ use heirloom_upgrade::planner::{self, Arrangement, PlanRequest};
 use serde_json::{Value, json};
 
 use crate::downloads::{Fetching, Received};
-use crate::release_watch::{Candidate, Offer, offer, was_called_off};
+use crate::release_watch::{Candidate, Offer, offer, was_called_off, was_left_behind};
 use crate::run::KeeperAgent;
 
 /// The first pause after a failure; it doubles up to [`PAUSE_MAX`].
@@ -177,8 +177,8 @@ impl Staging {
         now: Instant,
         random: &mut dyn FnMut() -> Nonce,
     ) -> Result<(), AgentError> {
-        if was_called_off(agent.state(), node, &offer.to.release) {
-            self.plan.failed(now, "operators called its plan off".to_owned());
+        if let Some(reason) = objection(agent.state(), node, &offer.to.release) {
+            self.plan.failed(now, reason.to_owned());
             return Ok(());
         }
         if agent.driver().listen.len() < 2 {
@@ -304,6 +304,15 @@ fn is_changing(state: &NetworkState, node: &NodeId) -> bool {
 fn is_planned(state: &NetworkState, node: &NodeId) -> bool {
     let domain = state.node(node).map(|known| known.domain);
     domain.is_some_and(|domain| state.active_plan(&domain).is_some())
+}
+
+/// Why only operators may put a plan forward that leads to this release.
+fn objection(state: &NetworkState, node: &NodeId, to: &ReleaseDigest) -> Option<&'static str> {
+    if was_called_off(state, node, to) {
+        return Some("operators called its plan off");
+    }
+    was_left_behind(state, node, to)
+        .then_some("this node has left it behind, and only operators go there again")
 }
 
 /// The handover to what is offered, if nobody finds anything wrong with it.

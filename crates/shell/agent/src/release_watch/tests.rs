@@ -13,7 +13,6 @@ use heirloom_model::signature::SigningKey;
 use heirloom_model::wire;
 use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::Applied;
-use heirloom_registry::plan::PlanStatus;
 use heirloom_testkit::ceremony::{Ceremony, Code};
 
 use super::*;
@@ -107,10 +106,19 @@ impl World {
 
     /// Puts the smallest plan forward that leads from old to this release.
     fn propose(&mut self, to: Placement) -> Plan {
-        let from = Placement {
+        let from = self.first();
+        self.propose_between(from, to)
+    }
+
+    /// The release that was there first.
+    fn first(&self) -> Placement {
+        Placement {
             release: self.ceremony.release("keeper-1.0.0", &self.old).1,
             measurement: self.old.measurement,
-        };
+        }
+    }
+
+    fn propose_between(&mut self, from: Placement, to: Placement) -> Plan {
         let node: NodeId = "node-1".parse().unwrap();
         let prepare = Step {
             id: StepId(0),
@@ -300,4 +308,41 @@ fn what_operators_called_off_once_stays_called_off_whatever_was_planned_since() 
     world.append(&world.ceremony.fleet(Serial(2), nodes));
     assert!(!was_called_off(&world.state, &elsewhere, &second.release), "of another domain");
     assert!(called_off(&world, second));
+}
+
+#[test]
+fn what_operators_went_back_from_is_left_behind() {
+    let mut world = World::new();
+    let (old, new) = (world.old, world.new);
+    let mut policy = world.ceremony.policy_of(Serial(1), &[old, new], &[(old, new), (new, old)]);
+    policy.holders_min = 1;
+    world.append(&world.ceremony.policy(&policy));
+    world.genesis();
+    world.publish("keeper-2.0.0", &new);
+    let release = world.ceremony.release("keeper-2.0.0", &new).1;
+    let second = Placement { release, measurement: new.measurement };
+    let node: NodeId = "node-1".parse().unwrap();
+    let left = |world: &World| was_left_behind(&world.state, &node, &second.release);
+    let finish = |world: &mut World, plan: &Plan| {
+        for operator in 0..2 {
+            world.append(&world.ceremony.approval(plan.digest(), operator, Epoch(9)));
+        }
+        assert!(!left(world), "no plan that leaves it has finished");
+        world.append(&world.ceremony.result(plan, StepId(0)));
+        assert_eq!(world.state.plan(&plan.digest()).unwrap().status(), PlanStatus::Finished);
+    };
+    let there = world.propose(second);
+    finish(&mut world, &there);
+    assert!(!left(&world), "it is where this node went");
+    let back = world.propose_between(second, world.first());
+    finish(&mut world, &back);
+    assert!(left(&world));
+    assert_eq!(world.offer(&old).unwrap().to.name.as_str(), "keeper-2.0.0", "it stays at hand");
+    let mut nodes = world.ceremony.nodes(2);
+    let other = nodes[1].node.clone();
+    world.append(&world.ceremony.fleet(Serial(2), nodes.clone()));
+    assert!(!was_left_behind(&world.state, &other, &second.release), "of another node");
+    nodes[0].domain = DomainId::new([9; 32]);
+    world.append(&world.ceremony.fleet(Serial(3), nodes));
+    assert!(!left(&world), "of another domain");
 }
