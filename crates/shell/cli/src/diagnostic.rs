@@ -17,8 +17,8 @@ pub(crate) struct Diagnostic {
     message: String,
     causes: Vec<String>,
     hints: Vec<String>,
-    /// What to do in place of what the code always says.
-    instead: Option<String>,
+    /// Whether the hints stand in place of what the code always says.
+    is_special: bool,
 }
 
 /// Causes of one error that are printed. Chains have three or four.
@@ -29,7 +29,7 @@ impl Diagnostic {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
         let (causes, hints) = (Vec::new(), Vec::new());
-        Self { code, reason: None, message, causes, hints, instead: None }
+        Self { code, reason: None, message, causes, hints, is_special: false }
     }
 
     /// An error that another process of ours wrote as JSON.
@@ -79,14 +79,15 @@ impl Diagnostic {
     /// Says what to do where what the code always says does not help.
     #[must_use]
     pub(crate) fn instead(mut self, remedy: impl Into<String>) -> Self {
-        self.instead = Some(remedy.into());
+        self.hints.push(remedy.into());
+        self.is_special = true;
         self
     }
 
     /// What to do, most special first.
     fn advice(&self) -> impl Iterator<Item = &str> {
-        let last = self.instead.as_deref().unwrap_or(self.code.remedy());
-        self.hints.iter().map(String::as_str).chain([last])
+        let always = (!self.is_special).then(|| self.code.remedy());
+        self.hints.iter().map(String::as_str).chain(always)
     }
 
     /// The exit code.

@@ -194,6 +194,7 @@ pub(crate) struct View {
     pub(crate) next: Vec<Next>,
     not_after: u64,
     consent: Consent,
+    was_approved: bool,
     /// When an exclusive domain changes its active holder.
     switch: Option<Switch>,
     /// How long nobody was active, as the agent measured it.
@@ -256,6 +257,15 @@ impl Switch {
     }
 }
 
+/// What the steps of a plan wait for whose last epoch passed before its point of no return.
+fn expired(found: &PlanState) -> Option<&'static str> {
+    let is_expired = found.status() == PlanStatus::Expired;
+    is_expired.then(|| match found.approved_at() {
+        Some(_) => "an abort: the plan's last epoch has passed",
+        None => "another plan: the last epoch of this one passed before it was approved",
+    })
+}
+
 /// What comes next on one node.
 pub(crate) struct Next {
     node: String,
@@ -282,12 +292,15 @@ impl View {
                 step: step.id.0,
                 action: step.action.name(),
                 wave: step.wave,
-                waiting: step
-                    .gates
-                    .iter()
-                    .filter_map(|gate| gate::holds(gate, plan, state).err())
-                    .map(|waiting| waiting.to_string())
-                    .collect(),
+                waiting: match expired(found) {
+                    Some(waits) => vec![waits.to_owned()],
+                    None => step
+                        .gates
+                        .iter()
+                        .filter_map(|gate| gate::holds(gate, plan, state).err())
+                        .map(|waiting| waiting.to_string())
+                        .collect(),
+                },
             })
             .collect();
         Self {
@@ -300,6 +313,7 @@ impl View {
             next,
             not_after: plan.not_after.0,
             consent: found.consent(),
+            was_approved: found.approved_at().is_some(),
             switch: Switch::of(found, state),
             milliseconds: None,
         }
@@ -315,6 +329,21 @@ impl View {
             | PlanStatus::Expired => "before: an abort goes back",
             PlanStatus::RollingBack | PlanStatus::RolledBack => "before: called off",
         }
+    }
+
+    /// What somebody must do who expects a plan to go on that never will.
+    pub(crate) fn advice(&self) -> Option<String> {
+        (self.status == PlanStatus::Expired).then(|| {
+            if self.was_approved {
+                format!(
+                    "no step starts any more: put back what was started with `heirloom upgrade \
+                     abort --plan {} --key FILE`, then plan again",
+                    self.digest
+                )
+            } else {
+                "no step ever starts: nothing has to be put back, plan again".to_owned()
+            }
+        })
     }
 
     /// Whether nothing goes on before enough operators approve.
@@ -359,6 +388,7 @@ impl View {
             },
             "switch_over": switch,
             "not_after": self.not_after,
+            "advice": self.advice(),
             "next": next,
         })
     }
@@ -382,6 +412,9 @@ impl View {
         ];
         if let Some(switch) = &self.switch {
             rows.push(("switch-over", switch.text(self.milliseconds)));
+        }
+        if let Some(advice) = self.advice() {
+            rows.push(("to do", advice));
         }
         let mut text = table(&rows);
         if !self.next.is_empty() {

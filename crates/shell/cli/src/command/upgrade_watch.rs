@@ -22,7 +22,7 @@ use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::ledger::{Access, Ledger, LogArgs};
-use crate::output::Report;
+use crate::output::{self, Report};
 use crate::progress::Progress;
 use crate::view;
 
@@ -57,7 +57,10 @@ pub(crate) fn run(args: &Args, context: Context) -> Result<Report, Diagnostic> {
         progress.show(shown.done, shown.total, &message(&shown));
         if let Some(exit) = end(shown.status) {
             progress.finish();
-            let text = format!("plan {digest}: {}\n", shown.status.name());
+            let mut text = format!("plan {digest}: {}\n", shown.status.name());
+            if let Some(advice) = shown.advice() {
+                output::line(&mut text, format_args!("{advice}"));
+            }
             return Ok(Report::new("upgrade.status", shown.json(), text).exit(exit));
         }
         if detached.load(Ordering::Relaxed) {

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 
+use heirloom_model::counter::Epoch;
 use heirloom_model::plan::{Action, Gate, Plan};
 use heirloom_model::wire;
 
@@ -179,4 +180,46 @@ fn watching_ends_with_the_plan() {
     let watched = place.run(&format!("--json upgrade watch {log}"));
     assert_eq!(watched.exit, 3, "{}{}", watched.out, watched.err);
     assert!(watched.out.contains("\"status\":\"rolled back\""), "{}", watched.out);
+}
+
+#[test]
+fn an_expired_plan_says_that_it_waits_for_an_abort() {
+    let network = Network::new();
+    let log = network.log();
+    let (place, ceremony) = network.release();
+    let started = place
+        .json(&format!("upgrade start --to keeper-2.0.0 --epochs 1 --key operator-1.key {log}"));
+    let digest = started["plan"].as_str().unwrap();
+    for operator in [1, 2] {
+        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
+    }
+    for epoch in [2, 3] {
+        place.append(&ceremony.epoch(Epoch(epoch)));
+    }
+    let told = place.ok(&format!("upgrade status {log}"));
+    for expected in ["expired", "an abort: the plan's last epoch", "heirloom upgrade abort --plan"]
+    {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+    assert!(!told.contains("nothing\n"), "{told}");
+    let watched = place.run(&format!("upgrade watch {log}"));
+    assert_eq!(watched.exit, 3, "{}{}", watched.out, watched.err);
+    assert!(watched.out.contains("heirloom upgrade abort --plan"), "{}", watched.out);
+    place.ok(&format!("upgrade abort --plan {digest} --key operator-1.key {log}"));
+    let status = place.json(&format!("upgrade status {log}"));
+    assert_eq!(status["advice"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_plan_that_expired_before_its_approval_asks_for_another_plan() {
+    let network = Network::new();
+    let log = network.log();
+    let (place, ceremony) = network.release();
+    place.ok(&format!("upgrade start --to keeper-2.0.0 --epochs 1 --key operator-1.key {log}"));
+    for epoch in [2, 3] {
+        place.append(&ceremony.epoch(Epoch(epoch)));
+    }
+    let told = place.ok(&format!("upgrade status {log}"));
+    assert!(told.contains("another plan: the last epoch"), "{told}");
+    assert!(!told.contains("upgrade abort"), "{told}");
 }
