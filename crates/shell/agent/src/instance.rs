@@ -85,13 +85,22 @@ impl Instances {
 
     /// The code whose process exists in a seat of this node.
     pub fn running(&self) -> Result<BTreeMap<Measurement, LaunchId>, DriverError> {
-        let mut running = BTreeMap::new();
-        for found in self.list()? {
-            if found.label == format!("{}.{}", self.node, short(&found.measurement)) {
-                running.insert(found.measurement, found.instance);
-            }
-        }
-        Ok(running)
+        let each = self.seated()?.into_iter();
+        Ok(each.map(|found| (found.measurement, found.instance)).collect())
+    }
+
+    /// What operators call the processes in the seats of this node, by their code: for those that
+    /// cannot be asked.
+    pub fn processes(&self) -> Result<BTreeMap<Measurement, String>, DriverError> {
+        let name = |found: &InstanceInfo| format!("process {} ({})", found.process, found.label);
+        let each = self.seated()?.into_iter();
+        Ok(each.map(|found| (found.measurement, name(&found))).collect())
+    }
+
+    fn seated(&self) -> Result<Vec<InstanceInfo>, DriverError> {
+        let mut list = self.list()?;
+        list.retain(|found| found.label == format!("{}.{}", self.node, short(&found.measurement)));
+        Ok(list)
     }
 
     /// Starts a bundle, and waits until it answers.

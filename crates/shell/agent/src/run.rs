@@ -1,5 +1,6 @@
 //! The agent's process: ports, the loop, and its end.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -347,8 +348,14 @@ impl Turning {
     /// Keeps how the node is, what is wrong and what is on its way, and tells the log when
     /// something new is wrong.
     fn warn(&mut self) {
+        let is_silent = self.observed.as_ref().is_some_and(|seen| !seen.silent.is_empty());
+        let processes = match is_silent.then(|| self.agent.driver().instances.processes()) {
+            Some(Ok(processes)) => processes,
+            // A platform that does not answer is told as such: nothing can be observed then.
+            Some(Err(_)) | None => BTreeMap::new(),
+        };
         let (state, observed) = (self.agent.state(), self.observed.as_ref());
-        let found = warnings::of(state, observed, now(), self.old_log);
+        let found = warnings::of(state, observed, now(), self.old_log, &processes);
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         for warning in found.iter().filter(|warning| !report.warnings.contains(warning)) {
             tracing::warn!(%warning, "something is wrong");
@@ -455,10 +462,10 @@ fn random_nonce() -> Nonce {
 mod tests {
     use std::os::unix::net::UnixListener;
 
-    use heirloom_emulated::protocol::{Answer, Request};
+    use heirloom_emulated::protocol::{Answer, InstanceInfo, InstanceState, LaunchId, Request};
     use heirloom_model::digest::NetworkId;
     use heirloom_model::frame::{receive, send};
-    use heirloom_model::measurement::{Measurement, MrEnclave};
+    use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
     use heirloom_model::secret::Secret;
     use heirloom_model::signature::SigningKey;
     use serde_json::Value;
@@ -550,6 +557,36 @@ mod tests {
         let gone = shown(&turning);
         assert_eq!(gone["heirloom"]["running"], Value::Null, "the platform is gone again");
         assert!(warnings(&gone).contains("it was last seen"), "{gone}");
+    }
+
+    #[test]
+    fn a_silent_process_is_named_as_the_platform_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut turning = turning(directory.path());
+        let listener = UnixListener::bind(directory.path().join("platform.sock")).unwrap();
+        let silent = InstanceInfo {
+            instance: LaunchId(3),
+            process: 41,
+            release: "keeper-1.0.0".parse().unwrap(),
+            measurement: Measurement::Sgx(MrEnclave::new([7; 32])),
+            signer: MrSigner::new([2; 32]),
+            state: InstanceState::Running,
+            label: "node-1.07070707".to_owned(),
+        };
+        let foreign = InstanceInfo { label: "node-2.07070707".to_owned(), ..silent.clone() };
+        let platform = std::thread::spawn(move || {
+            // The observation asks once, and whoever wants the name once more.
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                assert!(matches!(receive(&mut stream).unwrap(), Request::List));
+                let list = vec![silent.clone(), foreign.clone()];
+                send(&mut stream, &Answer::Instances(list)).unwrap();
+            }
+        });
+        turning.turn().unwrap();
+        platform.join().unwrap();
+        let told = warnings(&shown(&turning));
+        assert!(told.contains("process 41 (node-1.07070707) of sgx:0707"), "{told}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What is wrong with a node although its agent goes on, in sentences for its operator.
 
+use std::collections::BTreeMap;
+
 use heirloom_model::admin::KeeperStatus;
 use heirloom_model::counter::Time;
 use heirloom_model::domain::LogPosition;
@@ -11,12 +13,14 @@ use heirloom_upgrade::port::Observation;
 /// Clocks of machines may differ by so much before anybody is told.
 const CLOCK_SECONDS_MAX: u64 = 300;
 
-/// What is wrong. `old_log` is what the registry shows if that is not what was followed.
+/// What is wrong. `old_log` is what the registry shows if that is not what was followed;
+/// `processes` has names for instances that do not answer, as far as the platform gives them.
 pub(crate) fn of(
     state: &NetworkState,
     observed: Option<&Observation>,
     now: Time,
     old_log: Option<LogPosition>,
+    processes: &BTreeMap<Measurement, String>,
 ) -> Vec<String> {
     let general = [
         old_log.map(|shown| history(state.position(), shown)),
@@ -24,7 +28,7 @@ pub(crate) fn of(
     ];
     let of_each = observed.into_iter().flat_map(|seen| {
         let running = seen.running.values().filter_map(|status| instance(state, status));
-        running.chain(seen.silent.iter().map(silent))
+        running.chain(seen.silent.iter().map(|code| silent(code, processes.get(code))))
     });
     general.into_iter().flatten().chain(of_each).collect()
 }
@@ -48,8 +52,11 @@ fn instance(state: &NetworkState, status: &KeeperStatus) -> Option<String> {
     })
 }
 
-fn silent(code: &Measurement) -> String {
-    format!("the process of {code} exists and does not answer its agent")
+fn silent(code: &Measurement, process: Option<&String>) -> String {
+    match process {
+        Some(process) => format!("{process} of {code} exists and does not answer its agent"),
+        None => format!("the process of {code} exists and does not answer its agent"),
+    }
 }
 
 fn history(followed: LogPosition, shown: LogPosition) -> String {
@@ -97,21 +104,25 @@ mod tests {
     #[test]
     fn an_old_log_and_another_history_are_told_apart() {
         let state = NetworkState::new(NetworkId::new([1; 32]));
-        assert_eq!(of(&state, None, Time(0), None), Vec::<String>::new());
+        let none = BTreeMap::new();
+        assert_eq!(of(&state, None, Time(0), None, &none), Vec::<String>::new());
         let at = |length| LogPosition { length: LogIndex(length), head: LogHash::new([2; 32]) };
         assert!(history(at(9), at(7)).contains("an old log: 7 entries, where 9"));
         assert!(history(at(9), at(9)).contains("another history of 9 entries"));
-        assert_eq!(of(&state, None, Time(0), Some(at(0))).len(), 1);
+        assert_eq!(of(&state, None, Time(0), Some(at(0)), &none).len(), 1);
     }
 
     #[test]
     fn a_process_that_does_not_answer_is_told() {
         let state = NetworkState::new(NetworkId::new([1; 32]));
         let code = Measurement::Sgx(heirloom_model::measurement::MrEnclave::new([7; 32]));
-        let mut observed = Observation::default();
-        assert_eq!(of(&state, Some(&observed), Time(0), None), Vec::<String>::new());
+        let (mut observed, none) = (Observation::default(), BTreeMap::new());
+        assert_eq!(of(&state, Some(&observed), Time(0), None, &none), Vec::<String>::new());
         observed.silent.insert(code);
-        let told = of(&state, Some(&observed), Time(0), None);
+        let told = of(&state, Some(&observed), Time(0), None, &none);
         assert!(told[0].contains(&code.to_string()), "{told:?}");
+        let processes = BTreeMap::from([(code, "process 41 (node-1.07070707)".to_owned())]);
+        let told = of(&state, Some(&observed), Time(0), None, &processes);
+        assert!(told[0].starts_with("process 41 (node-1.07070707) of sgx:0707"), "{told:?}");
     }
 }
