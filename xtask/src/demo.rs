@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Procedure::Handover => handover::NODES,
     };
     let lab = Arc::new(Lab::new("demo", nodes, say)?);
-    end_when_interrupted(&lab)?;
+    end_when_interrupted(&lab, arguments.keep)?;
     let played = match arguments.procedure {
         Procedure::Rolling => rolling::play(&lab, arguments.kill),
         Procedure::Handover => handover::play(&lab, arguments.kill),
@@ -89,8 +89,8 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C ends the whole fleet and leaves nothing behind.
-fn end_when_interrupted(lab: &SharedLab) -> Result<()> {
+/// Ctrl-C ends the whole fleet, and leaves nothing behind but files that somebody wants to keep.
+fn end_when_interrupted(lab: &SharedLab, keep: bool) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     // The lab ends by itself when nobody holds it any more, so this must not.
     let lab = Arc::downgrade(lab);
@@ -99,7 +99,11 @@ fn end_when_interrupted(lab: &SharedLab) -> Result<()> {
             say("\ninterrupted: ending the fleet");
             if let Some(lab) = lab.upgrade() {
                 lab.end();
-                let _removed = std::fs::remove_dir_all(&lab.directory);
+                if keep {
+                    say(&format!("Everything so far is in {}.", lab.directory.display()));
+                } else {
+                    let _removed = std::fs::remove_dir_all(&lab.directory);
+                }
             }
             #[expect(clippy::exit, reason = "the main thread may be anywhere")]
             std::process::exit(130);

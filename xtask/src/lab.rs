@@ -40,6 +40,8 @@ const PROGRAMS: [(&str, &str); 4] = [
 ];
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// The name of a socket has at most 107 bytes, and that of a keeper's has 33 below the directory.
+const DIRECTORY_BYTES_MAX: usize = 74;
 /// Where servers listen.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// How long to wait between two looks.
@@ -107,9 +109,15 @@ pub(crate) fn build_with(more: &[&str]) -> Result<()> {
 impl Lab {
     /// An empty lab for this many nodes, in a new directory. `out` shows lines to people.
     pub(crate) fn new(name: &str, nodes: usize, out: fn(&str)) -> Result<Self> {
-        // Sockets have short names: the directory must not be deep.
         let directory =
             std::env::temp_dir().join(format!("heirloom-{name}-{}", std::process::id()));
+        let length = directory.as_os_str().len();
+        ensure!(
+            length <= DIRECTORY_BYTES_MAX,
+            "{} has {length} bytes, and sockets in it could have at most {DIRECTORY_BYTES_MAX} \
+             before their own names: set TMPDIR to a shorter directory",
+            directory.display()
+        );
         fs::create_dir(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let target = std::env::var_os("CARGO_TARGET_DIR")

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use heirloom_fetch::error::FetchError;
 use heirloom_model::admin::{AdminRequest, KeeperStatus, Source, Ticket};
 use heirloom_model::causes::with_causes;
-use heirloom_model::digest::Nonce;
+use heirloom_model::digest::{NetworkId, Nonce};
 use heirloom_model::domain::{ActivationCause, LogPosition, PlanStep};
-use heirloom_model::identifier::NodeId;
+use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
@@ -178,6 +178,16 @@ impl KeeperDriver {
         }
     }
 
+    /// Refuses code whose manifest names another network or domain than that of what runs here: it
+    /// would wait for ever for a log that nobody feeds it.
+    fn expect_for_us(&self, place: &Place) -> Result<(), DriverError> {
+        let tried = admin::status(place.socket(), SHORT_TIMEOUT)?;
+        let here = self.observe_within(OBSERVE_TIMEOUT)?.running;
+        let made_for = |status: &KeeperStatus| (status.network, status.domain);
+        let ours = here.values().next().map_or(made_for(&tried), |status| made_for(status));
+        expect_same(ours, made_for(&tried))
+    }
+
     /// Starts staged code once, without keys, beside what runs.
     fn trial(&self, code: &Measurement) -> Result<Vec<u8>, DriverError> {
         let _alone = self.trying.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +196,8 @@ impl KeeperDriver {
         let directory = self.instances.data.join("trial").join(code.to_string());
         heirloom_store::atomic::create_directory(&directory).map_err(store)?;
         let launched = self.instances.launch(&place, &self.bundles.path(code), LOOPBACK);
-        let registration = launched.and_then(|()| self.feed(&place)).and_then(|()| {
+        let ours = launched.and_then(|()| self.expect_for_us(&place));
+        let registration = ours.and_then(|()| self.feed(&place)).and_then(|()| {
             admin::statement(place.socket(), &AdminRequest::Register, SHORT_TIMEOUT)
         });
         self.instances.end(&place)?;
@@ -405,6 +416,20 @@ fn free_address(
 }
 
 /// Whether two sockets cannot listen at both addresses at once.
+fn expect_same(
+    (network, domain): (NetworkId, DomainId),
+    found: (NetworkId, DomainId),
+) -> Result<(), DriverError> {
+    if found == (network, domain) {
+        return Ok(());
+    }
+    Err(DriverError::Refused(format!(
+        "the bundle was made for domain {} of network {}; this node has domain {domain} of network \
+         {network}: sign a bundle for it",
+        found.1, found.0
+    )))
+}
+
 fn collide(one: &SocketAddr, other: &SocketAddr) -> bool {
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (is_any || one.ip() == other.ip())
@@ -493,6 +518,16 @@ mod tests {
         let elsewhere = "10.0.0.2:80".parse().unwrap();
         let found = free_address(Some(elsewhere), &listen, &BTreeSet::new());
         assert_eq!(found, Some(listen[0]), "the configuration was changed");
+    }
+
+    #[test]
+    fn a_bundle_for_another_network_or_domain_is_refused_by_name() {
+        let (ours, other) = ((NetworkId::new([1; 32]), DomainId::new([2; 32])), [9; 32]);
+        expect_same(ours, ours).unwrap();
+        for found in [(NetworkId::new(other), ours.1), (ours.0, DomainId::new(other))] {
+            let refused = expect_same(ours, found).unwrap_err().to_string();
+            assert!(refused.contains(&DomainId::new(other).to_string()), "{refused}");
+        }
     }
 
     #[test]
