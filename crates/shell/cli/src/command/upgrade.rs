@@ -181,6 +181,10 @@ pub(crate) fn latest(
         .ok_or_else(|| Diagnostic::new(Code::PlanUnknown, format!("the log has no plan {digest}")))
 }
 
+/// What a step waits for whose gates are open. The log does not know why an agent does not get on.
+const IN_HAND: &str =
+    "its agent, which tries; if it stays so, `heirloom node status --waiting` says why";
+
 /// Where a plan stands.
 pub(crate) struct View {
     digest: PlanDigest,
@@ -248,7 +252,10 @@ impl Switch {
             (Some(suspended), Some(activated)) => {
                 let entries = activated.0.saturating_sub(suspended.0);
                 let measured = milliseconds.map_or_else(
-                    || "ask the agent how long it took, with --agent".to_owned(),
+                    || {
+                        "--agent tells how long it took, if that agent gave way and still runs"
+                            .to_owned()
+                    },
                     |milliseconds| format!("{milliseconds} ms by the agent's clock"),
                 );
                 format!("over, within {entries} log entries; {measured}")
@@ -426,7 +433,7 @@ impl View {
                     if self.awaits_operators() {
                         "approval by enough operators".clone_into(&mut waiting);
                     } else if waiting.is_empty() {
-                        "nothing".clone_into(&mut waiting);
+                        IN_HAND.clone_into(&mut waiting);
                     }
                     let step = format!("{} {}", next.step, next.action);
                     vec![next.node.clone(), next.wave.to_string(), step, waiting]
