@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_attest::result::AnchorClass;
+use heirloom_custody::facts::{self, Emptied};
 use heirloom_custody::holding::Keyring;
 use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, Serial, Time};
 use heirloom_model::digest::{AnchorId, NetworkId, PlanDigest, ReleaseDigest};
@@ -115,7 +116,7 @@ impl Inventory {
             registered.entry(node.clone()).or_default().insert(result.measurement(), seen);
         }
         let mut proven: BTreeMap<NodeId, BTreeMap<Measurement, LogIndex>> = BTreeMap::new();
-        for proof in heirloom_custody::facts::proofs(known) {
+        for proof in facts::standing_proofs(known, &Emptied::of(domain, state)) {
             let latest = proven.entry(proof.node).or_default().entry(proof.measurement);
             let latest = latest.or_insert(proof.asked_at);
             *latest = proof.asked_at.max(*latest);
@@ -131,7 +132,7 @@ impl Inventory {
             now,
             policy: policy.get().clone(),
             published: known.published(),
-            keyring: heirloom_custody::facts::keyring(known),
+            keyring: facts::keyring(known),
             rotation: order.map(|order| order.order().generation),
             releases: state.releases().map(|(id, found)| (*id, found.get().clone())).collect(),
             nodes,

@@ -44,10 +44,13 @@ pub enum StateError {
         /// What is there.
         found: Measurement,
     },
-    /// Files lie outside of every seat, and nothing says to which one they belong.
-    #[error("nothing says whose sealed state the files directly in {} are", path.display())]
+    /// A file lies outside of every seat.
+    #[error(
+        "{} lies outside of every seat: put it where it came from, beside the files of the same code",
+        path.display()
+    )]
     Unclaimed {
-        /// The directory.
+        /// The file.
         path: PathBuf,
     },
     /// More files or quarantines than there can be.
@@ -66,7 +69,7 @@ impl StateDirectory {
         let state = Self { root };
         atomic::create_directory(&state.live_path())?;
         atomic::create_directory(&state.quarantine_path())?;
-        state.give_seats()?;
+        state.expect_no_strays()?;
         Ok(state)
     }
 
@@ -157,31 +160,14 @@ impl StateDirectory {
         Ok(atomic::move_to(&source, &seat)?)
     }
 
-    /// Moves files that lie directly in the live directory, as they did when a node had one seat
-    /// only, to the seat of the code that sealed them.
-    fn give_seats(&self) -> Result<(), StateError> {
+    /// Refuses files that lie directly in the live directory: no seat would open them, and nobody
+    /// may take for absent what is there.
+    fn expect_no_strays(&self) -> Result<(), StateError> {
         let live = self.live_path();
-        let loose: Vec<PathBuf> =
-            entries(&live, STATE_FILES_MAX)?.into_iter().filter(|path| !path.is_dir()).collect();
-        if loose.is_empty() {
-            return Ok(());
+        match entries(&live, STATE_FILES_MAX)?.into_iter().find(|path| !path.is_dir()) {
+            None => Ok(()),
+            Some(path) => Err(StateError::Unclaimed { path }),
         }
-        let mut by = BTreeSet::new();
-        for path in &loose {
-            by.extend(sealed_by(path)?);
-        }
-        let (Some(code), 1) = (by.first(), by.len()) else {
-            return Err(StateError::Unclaimed { path: live });
-        };
-        self.make_seat(code)?;
-        // Those without a header first: if this is interrupted, the others still say whose all of
-        // them are.
-        let (sealed, other): (Vec<_>, Vec<_>) =
-            loose.iter().partition(|path| path.extension().is_some_and(|it| it == "sealed"));
-        for path in other.into_iter().chain(sealed) {
-            atomic::move_into(path, &self.seat_path(code))?;
-        }
-        Ok(())
     }
 
     fn live_path(&self) -> PathBuf {

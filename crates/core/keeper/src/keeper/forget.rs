@@ -39,10 +39,7 @@ impl Keeper {
             _ => false,
         })?;
         self.expect_gates(plan, found)?;
-        if !self.is_proven(plan, &survivor) {
-            let Survivor { measurement, .. } = survivor;
-            return Err(NotAuthorised::NotProven { measurement }.into());
-        }
+        self.expect_proof(plan, &survivor)?;
         let is_secret = |stored: &&StoredFile| {
             let name = FileName::classify(&stored.name);
             matches!(name, Kind::Sealed(FileName::Keyring { .. } | FileName::Proposed { .. }))
@@ -78,11 +75,12 @@ impl Keeper {
         Ok(Survivor { measurement, since })
     }
 
-    /// Whether the survivor answered a challenge of this plan with the plan's keyring, recovered
+    /// Expects that the survivor answered a challenge of this plan with the plan's keyring, recovered
     /// from durable state. It is a seat beside this one: what the same code has on another node, or
     /// on another machine, is not what this copy was taken from or given to.
-    fn is_proven(&self, plan: &PlanState, survivor: &Survivor) -> bool {
-        let Some(domain) = self.domain_state() else { return false };
+    fn expect_proof(&self, plan: &PlanState, survivor: &Survivor) -> Result<(), NotAuthorised> {
+        let not_proven = NotAuthorised::NotProven { measurement: survivor.measurement };
+        let Some(domain) = self.domain_state() else { return Err(not_proven) };
         let content = plan.plan();
         let back = content.rollback.iter().map(|back| &back.step);
         let asking = content.steps.iter().chain(back).filter(|step| {
@@ -92,11 +90,13 @@ impl Keeper {
         let asked = |step: &Step| PlanStep { plan: *plan.digest(), step: step.id };
         let challenges = asking.flat_map(|step| domain.challenges_of(asked(step)));
         let late = challenges.filter(|challenged| challenged.at() > survivor.since);
-        late.filter_map(|challenged| challenged.proofs().get(&self.config.node)).any(|proven| {
+        let mut own = late.filter_map(|challenged| challenged.proofs().get(&self.config.node));
+        let good = own.any(|proven| {
             proven.result().measurement() == survivor.measurement
                 && proven.result().platform() == self.identity.platform
                 && proven.flaw(content.generation, &content.checksum).is_none()
-        })
+        });
+        if good { Ok(()) } else { Err(not_proven) }
     }
 
     /// The gates of a step that say whether a keyring survives. Whether an instance registered or

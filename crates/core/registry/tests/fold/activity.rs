@@ -501,17 +501,7 @@ fn nobody_suspends_itself_on_the_way_back() {
 
 #[test]
 fn a_plan_that_expired_while_the_holder_was_suspended_is_put_back() {
-    let mut world = World::served();
-    let mut plan = world.handover();
-    plan.not_after = world.state.epoch();
-    world.accept(&world.proposal(&plan));
-    world.accept(&signed(&world.approval(&plan), Role::Operator));
-    for step in 0..SUSPEND {
-        world.finish_of(&plan, step, "n1");
-    }
-    let mut suspension = world.suspension("n1");
-    suspension.step.plan = plan.digest();
-    world.accept(&first().attest(&suspension));
+    let (mut world, plan) = World::suspended_by_its_last_epoch();
     world.finish_of(&plan, SUSPEND, "n1");
     world.tick();
     let at = |step| PlanStep { plan: plan.digest(), step: StepId(step) };

@@ -83,6 +83,22 @@ impl World {
         world
     }
 
+    /// As before, by a plan whose last epoch this is.
+    pub(crate) fn suspended_by_its_last_epoch() -> (Self, Plan) {
+        let mut world = Self::served();
+        let mut plan = world.handover();
+        plan.not_after = world.state.epoch();
+        world.accept(&world.proposal(&plan));
+        world.accept(&signed(&world.approval(&plan), Role::Operator));
+        for step in 0..SUSPEND {
+            world.finish_of(&plan, step, "n1");
+        }
+        let mut suspension = world.suspension("n1");
+        suspension.step.plan = plan.digest();
+        world.accept(&Instance::new("n1", OLD).attest(&suspension));
+        (world, plan)
+    }
+
     /// Records good results of these steps of the handover.
     pub(crate) fn proceed(&mut self, steps: impl IntoIterator<Item = u32>) {
         let plan = self.handover();

@@ -45,17 +45,7 @@ fn only_the_active_node_creates_generations_of_an_exclusive_domain() {
 /// Its plan ended without saying who is next; nobody serves, so nobody rotates.
 #[test]
 fn a_suspended_holder_creates_no_generation() {
-    let mut world = World::served();
-    let mut plan = world.handover();
-    plan.not_after = world.state.epoch();
-    world.accept(&world.proposal(&plan));
-    world.accept(&signed(&world.approval(&plan), Role::Operator));
-    for step in 0..SUSPEND {
-        world.finish_of(&plan, step, "n1");
-    }
-    let mut suspension = world.suspension("n1");
-    suspension.step.plan = plan.digest();
-    world.accept(&Instance::new("n1", OLD).attest(&suspension));
+    let (mut world, _plan) = World::suspended_by_its_last_epoch();
     world.tick();
     let order = world.next_order("n1", 1);
     assert_eq!(world.code(&order), "not-active-node");

@@ -173,23 +173,13 @@ fn a_seat_counts_and_moves_whole_whatever_its_sealed_files_are_worth() {
 }
 
 #[test]
-fn files_outside_of_every_seat_are_given_to_the_code_that_sealed_them() {
+fn a_file_outside_of_every_seat_is_refused_and_stays() {
     let directory = tempfile::tempdir().unwrap();
     let live = directory.path().join("state/live");
     fs::create_dir_all(&live).unwrap();
-    fs::write(live.join("witness"), b"no header").unwrap();
-    fs::write(live.join(FILE), sealed(OLD, 1)).unwrap();
-    let state = opened(&directory);
-    assert_eq!(state.live().unwrap(), BTreeSet::from([OLD]));
-    assert!(state.seat_path(&OLD).join("witness").exists());
-    // Interrupted between two of them, it goes on.
-    fs::write(live.join("keyring-1.sealed"), sealed(OLD, 2)).unwrap();
-    opened(&directory);
-    assert!(state.seat_path(&OLD).join("keyring-1.sealed").exists());
-    // Whose two are that contradict each other is not for an agent to guess.
-    fs::write(live.join("keyring-2.sealed"), sealed(OLD, 2)).unwrap();
-    fs::write(live.join("keyring-3.sealed"), sealed(NEW, 2)).unwrap();
+    let stray = live.join(FILE);
+    fs::write(&stray, sealed(OLD, 1)).unwrap();
     let refused = StateDirectory::open(directory.path().join("state"));
-    assert!(matches!(refused, Err(StateError::Unclaimed { .. })));
-    assert!(live.join("keyring-3.sealed").exists());
+    assert!(matches!(refused, Err(StateError::Unclaimed { path }) if path == stray));
+    assert_eq!(fs::read(&stray).unwrap(), sealed(OLD, 1));
 }

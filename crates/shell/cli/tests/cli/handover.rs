@@ -85,13 +85,8 @@ fn a_switch_over_is_told_from_one_side_of_the_point_of_no_return_to_the_other() 
     let network = Network::exclusive(1);
     let log = network.log();
     let place = &network.place;
-    let started =
-        place.json(&format!("upgrade start {HANDOVER} --key operator-1.key --out plan {log}"));
+    let (started, plan) = approved(&network, &format!("upgrade start {HANDOVER}"));
     let digest = started["plan"].as_str().unwrap();
-    for operator in [1, 2] {
-        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
-    }
-    let plan: Plan = wire::decode(&place.read("plan")).unwrap();
     let status = || place.json(&format!("upgrade status {log}"));
     let custody = || place.json(&format!("custody show {log}"))["domains"][0].clone();
     let step =
@@ -142,13 +137,8 @@ fn an_abort_of_a_suspended_holder_shows_who_is_active_again() {
     let network = Network::exclusive(1);
     let log = network.log();
     let place = &network.place;
-    let started =
-        place.json(&format!("upgrade start {HANDOVER} --key operator-1.key --out plan {log}"));
+    let (started, plan) = approved(&network, &format!("upgrade start {HANDOVER}"));
     let digest = started["plan"].as_str().unwrap();
-    for operator in [1, 2] {
-        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
-    }
-    let plan: Plan = wire::decode(&place.read("plan")).unwrap();
     network.carry_out(&plan, |action| matches!(action, Action::Activate(_)));
     let abort = format!("upgrade abort --plan {digest} --key operator-1.key {log}");
     place.ok(&abort);
@@ -241,14 +231,7 @@ fn a_copy_that_a_plan_took_away_counts_nowhere_any_more() {
     let network = Network::exclusive(2);
     let log = network.log();
     let place = &network.place;
-    let moved =
-        format!("host move --from node-1 --to node-2 --key operator-1.key --out plan {log}");
-    let moved = place.json(&moved);
-    let digest = moved["plan"].as_str().unwrap();
-    for operator in [1, 2] {
-        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
-    }
-    let plan: Plan = wire::decode(&place.read("plan")).unwrap();
+    let (_moved, plan) = approved(&network, "host move --from node-1 --to node-2");
     let custody = || place.json(&format!("custody show {log}"))["domains"][0].clone();
     let domains = |count: u32| format!("proven in {count} failure domains");
     let says = |count: u32| custody()["custody"].as_str().unwrap().contains(&domains(count));
@@ -272,6 +255,8 @@ fn a_copy_that_a_plan_took_away_counts_nowhere_any_more() {
     let listed = place.json(&format!("host list {log}"));
     assert_eq!(listed["hosts"][0]["release"], Value::Null);
     assert_eq!(listed["hosts"][1]["release"], "keeper-1.0.0");
+    // What node-1 once proved does not stand in the way of going back.
+    place.ok(&format!("host move --from node-2 --to node-1 --key operator-1.key {log}"));
 }
 
 #[test]
@@ -279,13 +264,7 @@ fn an_upgrader_that_forgot_is_not_shown_as_a_holder() {
     let network = Network::exclusive(1);
     let log = network.log();
     let place = &network.place;
-    let started =
-        place.json(&format!("upgrade start {HANDOVER} --key operator-1.key --out plan {log}"));
-    let digest = started["plan"].as_str().unwrap();
-    for operator in [1, 2] {
-        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
-    }
-    let plan: Plan = wire::decode(&place.read("plan")).unwrap();
+    let (_started, plan) = approved(&network, &format!("upgrade start {HANDOVER}"));
     network.carry_out(&plan, |_| false);
     let shown = place.json(&format!("host show --node node-1 {log}"));
     let proof = |name: &str| {
@@ -448,4 +427,17 @@ fn a_fleet_that_is_too_small_for_its_policy_is_published_with_a_warning() {
     let small = fleet(3, 1);
     assert_eq!(small.exit, 0, "{}", small.err);
     assert!(small.err.contains("demands 2 proven holders"), "{}", small.err);
+}
+
+/// Makes and proposes a plan with these words, and approves it; what the command said, and the
+/// plan.
+fn approved(network: &Network, words: &str) -> (Value, Plan) {
+    let (place, log) = (&network.place, network.log());
+    let started = place.json(&format!("{words} --key operator-1.key --out plan {log}"));
+    let digest = started["plan"].as_str().unwrap();
+    for operator in [1, 2] {
+        place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
+    }
+    let plan = wire::decode(&place.read("plan")).unwrap();
+    (started, plan)
 }

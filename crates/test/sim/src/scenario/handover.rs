@@ -146,11 +146,26 @@ impl Run {
         let cast = Cast::new();
         let releases = self.found_handover(&cast)?;
         self.genesis()?;
-        let (from_node, to_node) = {
+        let (here, there) = {
             let world = lock(&self.world);
             let mut names = world.nodes.keys().cloned();
             (names.next().expect("there are two"), names.next().expect("there are two"))
         };
+        let status = self.move_to(&cast, &releases, (&here, &there))?;
+        if status != PlanStatus::Finished || lock(&self.world).chance(500) {
+            return Ok(status);
+        }
+        self.move_to(&cast, &releases, (&there, &here))
+    }
+
+    /// Moves the keyring from one node to another, which then serves.
+    fn move_to(
+        &mut self,
+        cast: &Cast,
+        releases: &Releases,
+        (from_node, to_node): (&NodeId, &NodeId),
+    ) -> Result<PlanStatus, Failure> {
+        let (from_node, to_node) = (from_node.clone(), to_node.clone());
         let request = self.request(
             (releases.old, releases.old),
             Arrangement::Move { from_node, to_node: to_node.clone() },
