@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use heirloom_model::counter::{Epoch, PlanNumber, Time};
 use heirloom_model::digest::{Nonce, PlanDigest, sha256};
+use heirloom_model::envelope::Envelope;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 use heirloom_model::statement::StatementKind;
@@ -192,6 +193,15 @@ fn a_handover_goes_to_its_end_and_nothing_stands_between_suspension_and_activati
         changes[..3],
         [format!("suspend {from}"), format!("activate {to}"), format!("stop {from}")]
     );
+    // Nobody waits for the agent's word between the two statements.
+    let kinds: Vec<StatementKind> = lock(&world)
+        .entries
+        .iter()
+        .filter_map(|entry| wire::decode::<Envelope>(&entry.envelope).ok())
+        .map(|envelope| envelope.kind)
+        .collect();
+    let suspended = kinds.iter().position(|kind| *kind == StatementKind::Suspension).unwrap();
+    assert_eq!(kinds[suspended + 1], StatementKind::Activation);
     // The first activation was the agent's own duty, and it was the only one.
     let activations = lock(&world).calls.iter().filter(|call| call.starts_with("activate")).count();
     assert_eq!(activations, 2);
