@@ -39,6 +39,26 @@ const SYSTEM: &[System] = &[
         package: "git",
         reason: "tidy looks at the files that git knows, and at no build product",
     },
+    System {
+        program: "protoc",
+        package: "protobuf-compiler",
+        reason: "the client of etcd is generated from its interface description",
+    },
+    System {
+        program: "etcd",
+        package: "etcd-server",
+        reason: "the registry log on three real etcd nodes, in tests and in demonstrations",
+    },
+    System {
+        program: "nginx",
+        package: "nginx-light",
+        reason: "a real reverse proxy whose clients are fenced off, in tests and in demonstrations",
+    },
+    System {
+        program: "haproxy",
+        package: "haproxy",
+        reason: "the other real reverse proxy, with a runtime interface",
+    },
 ];
 
 /// A program that cargo installs.

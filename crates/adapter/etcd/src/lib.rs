@@ -1,0 +1,1 @@
+//! The registry log on an etcd cluster.

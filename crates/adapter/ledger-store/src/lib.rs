@@ -1,0 +1,1 @@
+//! The reference ledger in LMDB: schema versions, snapshots, migrations, archive.

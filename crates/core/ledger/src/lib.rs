@@ -1,0 +1,1 @@
+//! The reference ledger: blocks, payments, and the rules by which they count.

@@ -1,0 +1,1 @@
+//! A node of the reference ledger, and the tools of its operator.

@@ -1,0 +1,1 @@
+//! Model checks of the flag day and of the handover.
