@@ -26,6 +26,10 @@ contexts! {
     POLICY_DIGEST = "heirloom v1 policy";
     /// Digest of a release.
     RELEASE_DIGEST = "heirloom v1 release";
+    /// Digest of the terms of a flag day.
+    TERMS_DIGEST = "heirloom v1 terms";
+    /// Digest of what the nodes of a service must have configured alike.
+    CONFIGURATION_DIGEST = "heirloom v1 configuration";
     /// Digest of evidence.
     EVIDENCE_DIGEST = "heirloom v1 evidence";
     /// Report data of evidence that vouches for a statement.

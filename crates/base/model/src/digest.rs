@@ -131,6 +131,12 @@ fixed_bytes! {
     AuthorisationDigest[32];
     /// One channel between two instances: SHA-256 of its exporter and both identity keys.
     ChannelDigest[32];
+    /// What operators agree on for a flag day: SHA-256 of the encoding of its terms.
+    TermsDigest[32];
+    /// What the nodes of a service must have configured alike, hashed by the service.
+    ConfigurationDigest[32];
+    /// A block of a service's ledger, and through it everything before.
+    BlockId[32];
     /// A random or derived value that makes one answer fresh.
     Nonce[32];
 }
@@ -160,4 +166,6 @@ digest_of! {
     PlanDigest: crate::context::PLAN_DIGEST;
     PolicyDigest: crate::context::POLICY_DIGEST;
     ReleaseDigest: crate::context::RELEASE_DIGEST;
+    ConfigurationDigest: crate::context::CONFIGURATION_DIGEST;
+    TermsDigest: crate::context::TERMS_DIGEST;
 }

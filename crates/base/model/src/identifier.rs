@@ -96,10 +96,14 @@ names! {
     HostId: "host";
     /// The name that an application gives to one of its keys.
     KeyId: "key";
+    /// A change of a database's layout.
+    MigrationName: "migration";
     /// One keeper's place in a fleet.
     NodeId: "node";
     /// A person or team that proposes and approves upgrades.
     OperatorId: "operator";
+    /// Something that is tried before clients are let in.
+    TestName: "test";
     /// The name and version of a release, for people: `keeper-2.0.0`.
     ReleaseName: "release";
 }

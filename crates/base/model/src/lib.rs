@@ -11,8 +11,8 @@
 //! * [`frame`]: how values follow each other in a stream.
 //! * [`digest`], [`identifier`], [`counter`], [`measurement`], [`signature`], [`secret`]: newtypes.
 //! * [`statement`], [`envelope`], [`log`]: what the registry orders.
-//! * [`root`], [`fleet`], [`release`], [`policy`], [`domain`], [`evidence`], [`plan`]: what the
-//!   statements say.
+//! * [`root`], [`fleet`], [`release`], [`policy`], [`domain`], [`evidence`], [`plan`],
+//!   [`service`]: what the statements say.
 //! * [`protocol`], [`handover`], [`admin`]: what agents, keepers and applications say to each other.
 //! * [`sealed`]: what a keeper leaves on disk. [`key_file`]: what a signer keeps in a file.
 //! * [`context`], [`limit`]: every domain separation string, every named limit. [`causes`]: what
@@ -41,6 +41,7 @@ pub mod plan;
 pub mod policy;
 pub mod release;
 pub mod root;
+pub mod service;
 
 pub mod admin;
 pub mod protocol;

@@ -56,6 +56,17 @@ pub const SEALED_BYTES_MAX: usize = 256 * 1024;
 pub const ATTENDANCE_MILLISECONDS: u64 = 2_000;
 /// Challenges that one statement issues.
 pub const CHALLENGE_TARGETS_MAX: usize = NODES_MAX;
+/// Peers of one instance of a service: each node attests each other one, so the matrix grows with
+/// the square.
+pub const SERVICE_PEERS_MAX: usize = 128;
+/// Migrations of one flag day.
+pub const MIGRATIONS_MAX: usize = 32;
+/// Tests of one flag day.
+pub const TESTS_MAX: usize = 32;
+/// Keys of one service.
+pub const SERVICE_KEYS_MAX: usize = 32;
+/// Rehearsals of one set of terms that are remembered.
+pub const REHEARSALS_MAX: usize = 64;
 /// Free text in a statement, for people.
 pub const NOTE_CHARACTERS_MAX: usize = 512;
 /// Quoting identities whose verification is remembered: one or two a node of most fleets. Half a

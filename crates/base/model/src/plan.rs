@@ -7,6 +7,7 @@ use crate::digest::{Checksum, DigestOf, JournalHash, NetworkId, Nonce, PlanDiges
 use crate::identifier::{DomainId, NodeId};
 use crate::limit::PLAN_BYTES_MAX;
 use crate::measurement::Measurement;
+use crate::service::ServiceChange;
 use crate::wire;
 
 /// What will be done, by whom, and behind which gates.
@@ -64,6 +65,9 @@ pub struct Plan {
     /// What carries the keyring in between, in a handover.
     #[n(16)]
     pub via: Option<Placement>,
+    /// What happens to the service of every node, in a plan that changes no keeper.
+    #[n(17)]
+    pub service: Option<ServiceChange>,
 }
 
 /// A way of planning.
@@ -76,6 +80,9 @@ pub enum Strategy {
     /// From one seat to another, with the old one in place until the new one is proven.
     #[n(1)]
     Handover,
+    /// All nodes of a service at once.
+    #[n(2)]
+    FlagDay,
 }
 
 impl Strategy {
@@ -84,6 +91,7 @@ impl Strategy {
         match self {
             Self::Rolling => "rolling",
             Self::Handover => "handover",
+            Self::FlagDay => "flag-day",
         }
     }
 }
@@ -233,6 +241,61 @@ pub enum Action {
     /// once before it takes the place of the old one.
     #[n(16)]
     Reseal(#[n(0)] Placement),
+    /// Service: fetch and stage its release, check digests and space, and try it once without
+    /// data, so that the new code attests on this very machine.
+    #[n(17)]
+    Equip(#[n(0)] Placement),
+    /// Service: state that it runs, as agreed, when the window opens.
+    #[n(18)]
+    Muster(#[n(0)] Placement),
+    /// Service: the proxy takes no new clients, the node takes no new work, and what runs ends.
+    #[n(19)]
+    Fence(#[n(0)] Placement),
+    /// Service: once quiet, append nothing any more, and state the tip.
+    #[n(20)]
+    Freeze(#[n(0)] Placement),
+    /// Service: end the process, and see that it is gone and its database is free.
+    #[n(21)]
+    Halt(#[n(0)] Placement),
+    /// Service: copy database and distribution state as a pair, durably, read the copy back, and
+    /// compare its tip with the frozen one.
+    #[n(22)]
+    Snapshot,
+    /// Service: apply the migrations to a copy, check what must not change, and put the copy in
+    /// place of the database, which stays.
+    #[n(23)]
+    Migrate,
+    /// Service: the database that was there before [`Migrate`](Self::Migrate) is in place again.
+    #[n(24)]
+    Revert,
+    /// Service: make this release the node's one installed service, in place of the expected one.
+    #[n(25)]
+    Deploy {
+        /// What is expected to be installed.
+        #[n(0)]
+        expect: Placement,
+        /// What replaces it.
+        #[n(1)]
+        install: Placement,
+    },
+    /// Service: start this code behind the fence. It must load the frozen tip, and states it.
+    #[n(26)]
+    Launch(#[n(0)] Placement),
+    /// Service: state that every other node, and nobody else, is an attested peer.
+    #[n(27)]
+    Join(#[n(0)] Placement),
+    /// Service: carry out the tests of the terms through this node's side door.
+    #[n(28)]
+    Exercise(#[n(0)] Placement),
+    /// Nothing but this result in the log: until here the plan can be called off.
+    #[n(29)]
+    Commit,
+    /// Service: clients are let in, and blocks are distributed again.
+    #[n(30)]
+    Open(#[n(0)] Placement),
+    /// Service: for as long as the terms say, see no fork and few errors; state the tip.
+    #[n(31)]
+    Watch(#[n(0)] Placement),
 }
 
 impl Action {
@@ -256,6 +319,59 @@ impl Action {
             Self::Forget(_) => "forget",
             Self::Preserve(_) => "preserve",
             Self::Reseal(_) => "reseal",
+            Self::Equip(_) => "equip",
+            Self::Muster(_) => "muster",
+            Self::Fence(_) => "fence",
+            Self::Freeze(_) => "freeze",
+            Self::Halt(_) => "halt",
+            Self::Snapshot => "snapshot",
+            Self::Migrate => "migrate",
+            Self::Revert => "revert",
+            Self::Deploy { .. } => "deploy",
+            Self::Launch(_) => "launch",
+            Self::Join(_) => "join",
+            Self::Exercise(_) => "exercise",
+            Self::Commit => "commit",
+            Self::Open(_) => "open",
+            Self::Watch(_) => "watch",
+        }
+    }
+
+    /// Whether it is about the node's service, and not about its keeper.
+    pub fn concerns_service(&self) -> bool {
+        match self {
+            Self::Equip(_)
+            | Self::Muster(_)
+            | Self::Fence(_)
+            | Self::Freeze(_)
+            | Self::Halt(_)
+            | Self::Snapshot
+            | Self::Migrate
+            | Self::Revert
+            | Self::Deploy { .. }
+            | Self::Launch(_)
+            | Self::Join(_)
+            | Self::Exercise(_)
+            | Self::Commit
+            | Self::Open(_)
+            | Self::Watch(_) => true,
+            Self::Prepare(_)
+            | Self::Verify { .. }
+            | Self::Drain(_)
+            | Self::Stop(_)
+            | Self::Quarantine(_)
+            | Self::Restore(_)
+            | Self::Install { .. }
+            | Self::Start(_)
+            | Self::Replicate { .. }
+            | Self::Restart(_)
+            | Self::Withdraw(_)
+            | Self::HandOver { .. }
+            | Self::Suspend(_)
+            | Self::Activate(_)
+            | Self::Forget(_)
+            | Self::Preserve(_)
+            | Self::Reseal(_) => false,
         }
     }
 }
@@ -306,6 +422,34 @@ pub enum Gate {
         #[n(1)]
         epochs: u32,
     },
+    /// Every step from `first` to `last` has a good result.
+    #[n(6)]
+    AllDone {
+        /// The first of them.
+        #[n(0)]
+        first: StepId,
+        /// The last of them.
+        #[n(1)]
+        last: StepId,
+    },
+    /// The services stated, at every step from `first` to `last`, the same tip, the same
+    /// configuration and the same long-lived keys.
+    #[n(7)]
+    Agreed {
+        /// The first of them.
+        #[n(0)]
+        first: StepId,
+        /// The last of them.
+        #[n(1)]
+        last: StepId,
+    },
+    /// At least so many operators recorded a rehearsal of exactly these terms.
+    #[n(8)]
+    Rehearsed {
+        /// How many.
+        #[n(0)]
+        need: u32,
+    },
 }
 
 /// A plan that an operator puts forward.
@@ -334,7 +478,8 @@ pub struct Approval {
     pub not_after: Epoch,
 }
 
-/// An operator calls a plan off.
+/// A plan is called off: by an operator, or, where a service changes, by the agent of a node that
+/// cannot carry out its part.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Abort {
     /// The network.
@@ -343,6 +488,12 @@ pub struct Abort {
     /// The plan.
     #[n(1)]
     pub plan: PlanDigest,
+    /// The node whose agent calls it off; none for an operator.
+    #[n(2)]
+    pub node: Option<NodeId>,
+    /// Why, for people.
+    #[n(3)]
+    pub reason: Option<String>,
 }
 
 /// How a step ended, signed by the agent that carried it out.
@@ -414,6 +565,6 @@ wire! {
     Plan: "plan", PLAN_BYTES_MAX;
     Proposal: "proposal", PLAN_BYTES_MAX + 1024;
     Approval: "approval", 1024;
-    Abort: "abort", 1024;
+    Abort: "abort", 4 * 1024;
     StepResult: "step result", 1024;
 }

@@ -14,6 +14,7 @@ use crate::plan::{Abort, Approval, Proposal, StepResult};
 use crate::policy::Policy;
 use crate::release::Release;
 use crate::root::Root;
+use crate::service::{Rehearsal, Revocation, Standing};
 use crate::wire::Wire;
 
 /// What a statement is about. The number is part of what is signed.
@@ -72,6 +73,15 @@ pub enum StatementKind {
     /// [`Activation`].
     #[n(16)]
     Activation = 16,
+    /// [`Standing`].
+    #[n(17)]
+    Standing = 17,
+    /// [`Rehearsal`].
+    #[n(18)]
+    Rehearsal = 18,
+    /// [`Revocation`].
+    #[n(19)]
+    Revocation = 19,
 }
 
 impl StatementKind {
@@ -95,6 +105,9 @@ impl StatementKind {
             Self::StepResult => "step-result",
             Self::Suspension => "suspension",
             Self::Activation => "activation",
+            Self::Standing => "standing",
+            Self::Rehearsal => "rehearsal",
+            Self::Revocation => "revocation",
         }
     }
 
@@ -110,7 +123,8 @@ impl StatementKind {
             | Self::Registration
             | Self::PossessionProof
             | Self::Suspension
-            | Self::Activation => true,
+            | Self::Activation
+            | Self::Standing => true,
             Self::Root
             | Self::Fleet
             | Self::Release
@@ -122,7 +136,9 @@ impl StatementKind {
             | Self::Proposal
             | Self::Approval
             | Self::Abort
-            | Self::StepResult => false,
+            | Self::StepResult
+            | Self::Rehearsal
+            | Self::Revocation => false,
         }
     }
 }
@@ -170,6 +186,7 @@ attested_statements! {
     GenerationReceipt;
     PossessionProof;
     Registration;
+    Standing;
     Suspension;
 }
 
@@ -199,4 +216,7 @@ statements! {
     StepResult => StepResult;
     Suspension => Suspension;
     Activation => Activation;
+    Standing => Standing;
+    Rehearsal => Rehearsal;
+    Revocation => Revocation;
 }

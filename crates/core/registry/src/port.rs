@@ -1,10 +1,12 @@
-//! The log store, as a trait that adapters implement.
+//! The log store and the table of who is alive, as traits that adapters implement.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use heirloom_model::counter::LogIndex;
 use heirloom_model::domain::LogPosition;
+use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 
 /// An append-only log of envelopes, shared by everybody in a network.
@@ -120,4 +122,46 @@ pub enum ReadError {
         /// Where and how.
         reason: String,
     },
+}
+
+/// Where nodes can be reached, until it expires. Never in the log.
+///
+/// An address is a hint: whoever connects demands evidence. A table keeps what it is given; that
+/// the agent of the node said so is verified before.
+pub trait PresenceTable: Send + Sync {
+    /// Keeps what the agent of a node said, for as long as it said, in place of what it said
+    /// before. Something that was said earlier than what is known is stale, also when that has
+    /// expired.
+    fn announce(&self, node: &NodeId, said: &Presence) -> Result<(), AnnounceError>;
+
+    /// Everything that has not expired, each with about the time that is left.
+    fn present(&self) -> Result<BTreeMap<NodeId, Presence>, ReadError>;
+}
+
+/// Where a node can be reached, as its agent said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Presence {
+    /// Host and port.
+    pub address: String,
+    /// For how long.
+    pub ttl: Duration,
+    /// When the agent said so, by its clock, in milliseconds since 1970.
+    pub said_at_ms: u64,
+}
+
+/// Why an address is not kept.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum AnnounceError {
+    /// The agent has said something later.
+    #[error("a newer announcement is known")]
+    Stale,
+    /// There are as many nodes as a network may have.
+    #[error("more than the {limit} nodes that a network may have")]
+    TooMany {
+        /// Nodes allowed.
+        limit: usize,
+    },
+    /// The table cannot be written.
+    #[error(transparent)]
+    Table(#[from] ReadError),
 }

@@ -4,16 +4,18 @@
 //! observes before it decides.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use heirloom_model::admin::{KeeperStatus, Ticket};
-use heirloom_model::digest::Nonce;
+use heirloom_model::digest::{Nonce, PlanDigest};
 use heirloom_model::domain::{ActivationCause, LogPosition, PlanStep};
-use heirloom_model::identifier::NodeId;
+use heirloom_model::identifier::{NodeId, TestName};
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
 use heirloom_model::release::Release;
+use heirloom_model::service::{ServiceStatus, Terms, Tip};
 
 use crate::journal::Durable;
 
@@ -158,6 +160,114 @@ pub trait NodeDriver {
 
     /// Lets the instance of this code seal everything again, as platform and code are now.
     fn reseal(&mut self, code: &Measurement) -> Result<(), DriverError>;
+
+    /// The service that this node runs besides its keeper, if it runs one.
+    fn service(&mut self) -> Option<&mut dyn ServiceDriver> {
+        None
+    }
+}
+
+/// The service of one node: its process, its database, and the proxy in front of it.
+///
+/// Every call is idempotent, names what it expects to find, and deletes nothing. What has to be
+/// waited for is [`DriverError::Unknown`] until it is there: the call is made again. Where a step
+/// cannot succeed as things are, the error is any other one, and the plan is called off.
+///
+/// What the node was last told to be - which code runs, whose work it takes - is durable before a
+/// call returns. A process that dies, a host that starts again and a proxy that forgets are put
+/// right by [`keep`](Self::keep).
+pub trait ServiceDriver {
+    /// Fetches and stages the release, checks digests and space, tries the code once without data,
+    /// and returns the [`Standing`](heirloom_model::service::Standing) that it made.
+    fn equip(
+        &mut self,
+        release: &Release,
+        code: &Measurement,
+        step: PlanStep,
+    ) -> Result<Vec<u8>, DriverError>;
+
+    /// The standing of the running instance of this code.
+    fn state(&mut self, code: &Measurement, step: PlanStep) -> Result<Vec<u8>, DriverError>;
+
+    /// Closes the node and the proxy in front of it. Unknown while clients' requests run.
+    fn fence(&mut self) -> Result<(), DriverError>;
+
+    /// Lets the running instance of this code promise that it appends nothing, once it has been
+    /// quiet for so long. Unknown until then.
+    fn freeze(&mut self, code: &Measurement, quiet: Duration) -> Result<(), DriverError>;
+
+    /// Ends the process of this code, and sees that it is gone and that its database is free.
+    fn halt(&mut self, code: &Measurement) -> Result<(), DriverError>;
+
+    /// Copies database and distribution state as a pair, under the name of the plan, and compares
+    /// the copy with this tip.
+    fn snapshot(&mut self, plan: &PlanDigest, tip: &Tip) -> Result<(), DriverError>;
+
+    /// Migrates a copy and puts it in the database's place.
+    fn migrate(&mut self, plan: &PlanDigest, tip: &Tip, terms: &Terms) -> Result<(), DriverError>;
+
+    /// Puts the database in place again that was there before the plan's migration.
+    fn revert(&mut self, plan: &PlanDigest, tip: &Tip) -> Result<(), DriverError>;
+
+    /// Makes `install` the installed service, in place of `expect`.
+    fn deploy(&mut self, expect: &Measurement, install: &Measurement) -> Result<(), DriverError>;
+
+    /// Starts this code, closed. Refused if its ledger does not end with `expected`, where that is
+    /// said. Then opens the side door.
+    fn launch(&mut self, code: &Measurement, expected: Option<&Tip>) -> Result<(), DriverError>;
+
+    /// Carries out tests through the side door. They leave a durable mark for this step.
+    fn exercise(&mut self, step: PlanStep, tests: &[TestName]) -> Result<(), DriverError>;
+
+    /// Lets clients in, at the node and at the proxy, and distributes blocks.
+    fn open(&mut self) -> Result<(), DriverError>;
+
+    /// Puts right what is not as this node was last told to be.
+    fn keep(&mut self) -> Result<(), DriverError>;
+}
+
+/// What a service looks like from its host.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ServiceObservation {
+    /// The installed service's measurement.
+    pub installed: Option<Measurement>,
+    /// The instance that runs and answers.
+    pub running: Option<Box<ServiceStatus>>,
+    /// Code whose process exists and does not answer.
+    pub silent: BTreeSet<Measurement>,
+    /// Who has the database open, for people; none if it is free.
+    pub database_held: Option<String>,
+    /// What the running proxy does with clients; none if that cannot be seen.
+    pub edge: Option<EdgeAdmission>,
+    /// Plans for which a verified snapshot exists, with its tip.
+    pub snapshots: BTreeMap<PlanDigest, Tip>,
+    /// The plan whose migrated copy is the live database; none if it is the original.
+    pub migrated: Option<PlanDigest>,
+    /// The steps whose tests succeeded.
+    pub exercised: BTreeSet<PlanStep>,
+    /// What is not as the node was last told to be, for people.
+    pub drift: Option<String>,
+}
+
+/// What a reverse proxy does with clients.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EdgeAdmission {
+    /// It turns them away.
+    Closed,
+    /// It lets them through.
+    Open,
+}
+
+impl ServiceObservation {
+    /// Whether a process of this code exists, whether it answers or not.
+    pub fn exists(&self, code: &Measurement) -> bool {
+        self.silent.contains(code) || self.running_code() == Some(code)
+    }
+
+    /// The code that runs and answers.
+    pub fn running_code(&self) -> Option<&Measurement> {
+        self.running.as_ref().map(|status| &status.measurement)
+    }
 }
 
 /// What a node looks like.
@@ -174,6 +284,8 @@ pub struct Observation {
     pub live: BTreeSet<Measurement>,
     /// Measurements that have quarantined state.
     pub quarantined: BTreeSet<Measurement>,
+    /// The service, if this node runs one.
+    pub service: Option<ServiceObservation>,
 }
 
 impl Observation {

@@ -1,4 +1,6 @@
 //! The suites that every adapter must pass.
 
+pub mod etcd;
+
 pub mod log_store;
 pub mod platform;
