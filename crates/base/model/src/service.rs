@@ -8,7 +8,9 @@ use crate::digest::{
     ArtifactDigest, BlockId, ConfigurationDigest, DigestOf, NetworkId, PlanDigest, TermsDigest,
 };
 use crate::domain::{LogPosition, PlanStep};
-use crate::identifier::{ApplicationId, DomainId, KeyId, MigrationName, NodeId, TestName};
+use crate::identifier::{
+    ApplicationId, DomainId, KeyId, MigrationName, NodeId, ReleaseName, TestName,
+};
 use crate::limit::PAYLOAD_BYTES_MAX;
 use crate::measurement::Measurement;
 use crate::plan::{Action, Placement, Plan};
@@ -45,10 +47,10 @@ pub struct ServiceChange {
 pub struct Terms {
     /// The program before.
     #[n(0)]
-    pub from: ArtifactDigest,
+    pub from: ProgramTerm,
     /// The program after.
     #[n(1)]
-    pub to: ArtifactDigest,
+    pub to: ProgramTerm,
     /// What peers must have configured alike, before.
     #[n(2)]
     pub configuration_from: ConfigurationDigest,
@@ -82,6 +84,17 @@ pub struct Terms {
     /// The oldest client protocol that the new version serves.
     #[n(12)]
     pub clients_min: u32,
+}
+
+/// A program as every network knows it: what is measured around it names the network.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct ProgramTerm {
+    /// The name and version of its release.
+    #[n(0)]
+    pub release: ReleaseName,
+    /// Its file, which is one of the release's artifacts.
+    #[n(1)]
+    pub program: ArtifactDigest,
 }
 
 /// A key of a service, and what keeps it alive.
