@@ -42,7 +42,22 @@ impl Standing {
             | Action::Withdraw(_)
             | Action::Suspend(_)
             | Action::Activate(_)
-            | Action::Preserve(_) => return,
+            | Action::Preserve(_)
+            | Action::Equip(_)
+            | Action::Muster(_)
+            | Action::Fence(_)
+            | Action::Freeze(_)
+            | Action::Halt(_)
+            | Action::Snapshot
+            | Action::Migrate
+            | Action::Revert
+            | Action::Deploy { .. }
+            | Action::Launch(_)
+            | Action::Join(_)
+            | Action::Exercise(_)
+            | Action::Commit
+            | Action::Open(_)
+            | Action::Watch(_) => return,
         };
         for proven in self.0.values_mut() {
             proven.remove(&changed);

@@ -112,7 +112,22 @@ fn names_the_plan(plan: &Plan, action: &Action) -> bool {
         | Action::Activate(_)
         | Action::Forget(_)
         | Action::Preserve(_)
-        | Action::Reseal(_) => false,
+        | Action::Reseal(_)
+        | Action::Equip(_)
+        | Action::Muster(_)
+        | Action::Fence(_)
+        | Action::Freeze(_)
+        | Action::Halt(_)
+        | Action::Snapshot
+        | Action::Migrate
+        | Action::Revert
+        | Action::Deploy { .. }
+        | Action::Launch(_)
+        | Action::Join(_)
+        | Action::Exercise(_)
+        | Action::Commit
+        | Action::Open(_)
+        | Action::Watch(_) => false,
     }
 }
 

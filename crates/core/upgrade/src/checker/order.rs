@@ -50,7 +50,22 @@ fn check_members(step: &Step, members: &BTreeSet<&NodeId>, report: &mut Report) 
         | Action::Activate(_)
         | Action::Forget(_)
         | Action::Preserve(_)
-        | Action::Reseal(_) => &[],
+        | Action::Reseal(_)
+        | Action::Equip(_)
+        | Action::Muster(_)
+        | Action::Fence(_)
+        | Action::Freeze(_)
+        | Action::Halt(_)
+        | Action::Snapshot
+        | Action::Migrate
+        | Action::Revert
+        | Action::Deploy { .. }
+        | Action::Launch(_)
+        | Action::Join(_)
+        | Action::Exercise(_)
+        | Action::Commit
+        | Action::Open(_)
+        | Action::Watch(_) => &[],
     };
     foreign(step.id, std::iter::once(&step.node).chain(others), members, report);
     if let Action::Verify { targets, need, .. } = &step.action {
@@ -82,7 +97,15 @@ fn check_gate(
             let (epoch, not_after) = (*epoch, plan.not_after);
             report.step(step.id, Fault::EpochAfterEnd { epoch, not_after });
         }
-        Gate::Epoch(_) | Gate::PolicyPublished(_) => {}
+        Gate::AllDone { first, last } | Gate::Agreed { first, last } => {
+            check_reference(plan, step, *last, report);
+            if first > last {
+                report.step(step.id, Fault::GateAhead { to: *first });
+            } else if plan.is_rollback(*first) != plan.is_rollback(*last) {
+                report.step(step.id, Fault::BackWaitsForward { to: *first });
+            }
+        }
+        Gate::Epoch(_) | Gate::PolicyPublished(_) | Gate::Rehearsed { .. } => {}
     }
 }
 

@@ -95,7 +95,22 @@ impl<'i> Ledger<'i> {
             | Action::Withdraw(_)
             | Action::Suspend(_)
             | Action::Activate(_)
-            | Action::Reseal(_) => return,
+            | Action::Reseal(_)
+            | Action::Equip(_)
+            | Action::Muster(_)
+            | Action::Fence(_)
+            | Action::Freeze(_)
+            | Action::Halt(_)
+            | Action::Snapshot
+            | Action::Migrate
+            | Action::Revert
+            | Action::Deploy { .. }
+            | Action::Launch(_)
+            | Action::Join(_)
+            | Action::Exercise(_)
+            | Action::Commit
+            | Action::Open(_)
+            | Action::Watch(_) => return,
         };
         let state = self.seats.get(&(node, code)).copied().unwrap_or_default();
         self.enter(plan, node, code, becomes(state));

@@ -6,6 +6,8 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 
+use super::service;
+
 /// Names that one sentence lists.
 const NAMED_MAX: usize = 6;
 
@@ -119,6 +121,21 @@ pub(super) fn action(plan: &Plan, action: &Action) -> String {
         Action::Reseal(at) => {
             format!("the {} seals everything again, for its platform as it is now", instance(at))
         }
+        Action::Equip(_)
+        | Action::Muster(_)
+        | Action::Fence(_)
+        | Action::Freeze(_)
+        | Action::Halt(_)
+        | Action::Snapshot
+        | Action::Migrate
+        | Action::Revert
+        | Action::Deploy { .. }
+        | Action::Launch(_)
+        | Action::Join(_)
+        | Action::Exercise(_)
+        | Action::Commit
+        | Action::Open(_)
+        | Action::Watch(_) => service::action(plan, action),
     }
 }
 
@@ -142,6 +159,16 @@ pub(super) fn gates(plan: &Plan, step: &Step) -> Vec<String> {
             Gate::PolicyPublished(serial) => told.push(format!("policy serial {serial} published")),
             Gate::Waited { since, epochs } => {
                 told.push(format!("{epochs} epochs since the result of step {since}"));
+            }
+            Gate::AllDone { first, last } => {
+                told.push(format!("steps {first} to {last} done on every node"));
+            }
+            Gate::Agreed { first, last } => told.push(format!(
+                "one tip, one configuration and the same long-lived keys stated in steps {first} \
+                 to {last}"
+            )),
+            Gate::Rehearsed { need } => {
+                told.push(format!("a rehearsal of these terms recorded by {need} operators"));
             }
         }
     }

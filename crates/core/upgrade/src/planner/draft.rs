@@ -4,6 +4,7 @@ use heirloom_attest::result::AnchorClass;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::{PLAN_BYTES_MAX, STEPS_MAX};
 use heirloom_model::plan::{Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
+use heirloom_model::service::ServiceChange;
 use heirloom_model::wire;
 
 use super::eligible::Ground;
@@ -25,6 +26,7 @@ pub(super) struct Frame {
     /// Sorted.
     pub(super) nodes: Vec<NodeId>,
     pub(super) point_of_no_return: StepId,
+    pub(super) service: Option<ServiceChange>,
 }
 
 impl Draft {
@@ -89,7 +91,7 @@ impl Draft {
                 return Err(PlanError::TooLarge { what: "steps", found, limit: STEPS_MAX });
             }
         }
-        let Frame { strategy, via, nodes, point_of_no_return } = frame;
+        let Frame { strategy, via, nodes, point_of_no_return, service } = frame;
         let plan = Plan {
             network: inventory.network,
             domain: inventory.domain,
@@ -108,6 +110,7 @@ impl Draft {
             not_after: request.not_after,
             nonce: request.nonce,
             via,
+            service,
         };
         let bytes = wire::encode(&plan).len();
         if bytes > PLAN_BYTES_MAX {

@@ -405,7 +405,8 @@ impl<'i> Line<'i> {
         downtime: Downtime,
     ) -> Result<(Plan, PlanReport), PlanError> {
         let Self { inventory, ground, draft, nodes, .. } = self;
-        let frame = Frame { strategy: Strategy::Handover, via, nodes, point_of_no_return };
+        let frame =
+            Frame { strategy: Strategy::Handover, via, nodes, point_of_no_return, service: None };
         let (plan, bytes) = draft.finish(request, &ground, frame, inventory)?;
         let report = PlanReport {
             waves: Vec::new(),

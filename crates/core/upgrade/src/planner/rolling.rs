@@ -43,7 +43,8 @@ pub(super) fn plan(
     rolling.backward();
     let Rolling { draft, pairs, .. } = rolling;
     let nodes = layout.names(layout.positions());
-    let frame = Frame { strategy: Strategy::Rolling, via: None, nodes, point_of_no_return };
+    let frame =
+        Frame { strategy: Strategy::Rolling, via: None, nodes, point_of_no_return, service: None };
     let (plan, bytes) = draft.finish(request, &ground, frame, inventory)?;
     let report = report(&plan, bytes, &layout, inventory, &pairs);
     Ok((plan, report))
