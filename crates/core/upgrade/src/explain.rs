@@ -18,6 +18,7 @@ use crate::calendar::{Entry, calendar_from};
 use crate::inventory::{Inventory, InventoryError};
 
 mod ledger;
+pub mod service;
 pub mod text;
 mod words;
 
