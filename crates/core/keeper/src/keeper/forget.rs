@@ -113,7 +113,13 @@ impl Keeper {
                     let proven = self.proven_failure_domains(plan, holders, *since);
                     (u32::try_from(proven).is_ok_and(|found| found >= *need), "for proofs")
                 }
-                Gate::Done(_) | Gate::Registered { .. } | Gate::PolicyPublished(_) => continue,
+                // Ranges of steps are gates of services; the log itself enforces them.
+                Gate::AllDone { .. }
+                | Gate::Agreed { .. }
+                | Gate::Done(_)
+                | Gate::PolicyPublished(_)
+                | Gate::Registered { .. }
+                | Gate::Rehearsed { .. } => continue,
             };
             if !is_open {
                 return Err(NotAuthorised::Closed { step: step.id, gate });
