@@ -13,6 +13,7 @@
 //! * [`verified`]: what a signature buys; the one function that counts a threshold.
 //! * [`network`]: [`NetworkState`](network::NetworkState), the fold, and what it knows.
 //! * [`domain`], [`plan`]: what it knows about one domain and one plan.
+//! * [`standing`]: what the services of a plan stated, and whether they agree.
 //! * [`activity`]: which instance of an exclusive domain is the active one.
 //! * [`refusal`]: every reason for which a statement does not count.
 //! * [`port`]: the log store that the fold reads from.
@@ -24,6 +25,7 @@ pub mod domain;
 pub mod network;
 pub mod plan;
 pub mod refusal;
+pub mod standing;
 
 pub mod port;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::result::AttestationResult;
 use heirloom_model::counter::{Epoch, LogIndex, Serial, Time};
-use heirloom_model::digest::{LogHash, NetworkId, PlanDigest, ReleaseDigest};
+use heirloom_model::digest::{LogHash, NetworkId, PlanDigest, ReleaseDigest, TermsDigest};
 use heirloom_model::domain::LogPosition;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::evidence::{Evidence, ReportData};
@@ -16,6 +16,7 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::{AppraisalPolicy, Policy};
 use heirloom_model::release::Release;
 use heirloom_model::root::{Role, Root};
+use heirloom_model::service::Rehearsal;
 use heirloom_model::signature::PublicKey;
 use heirloom_model::statement::StatementKind;
 use heirloom_model::wire;
@@ -44,7 +45,12 @@ pub struct NetworkState {
     pub(crate) published: BTreeMap<ReleaseDigest, LogIndex>,
     pub(crate) domains: BTreeMap<DomainId, DomainState>,
     pub(crate) plans: BTreeMap<PlanDigest, PlanState>,
+    /// By terms and by the operator who recorded them, with their entries.
+    pub(crate) rehearsals: BTreeMap<TermsDigest, Rehearsals>,
 }
+
+/// The rehearsals of one set of terms: by whom, and in which entry.
+pub(crate) type Rehearsals = BTreeMap<PublicKey, (Verified<Rehearsal>, LogIndex)>;
 
 /// What an entry did.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -72,6 +78,7 @@ impl NetworkState {
             published: BTreeMap::new(),
             domains: BTreeMap::new(),
             plans: BTreeMap::new(),
+            rehearsals: BTreeMap::new(),
         }
     }
 
@@ -212,6 +219,25 @@ impl NetworkState {
     /// there is one, its domain takes no rotation or policy either.
     pub fn plan_under_way(&self, domain: &DomainId) -> Option<&PlanState> {
         self.holding_plan(domain).filter(|plan| plan.approved_at.is_some())
+    }
+
+    /// How many operators, of those who count now, recorded a rehearsal of exactly these terms.
+    pub fn rehearsals(&self, terms: &TermsDigest) -> usize {
+        self.rehearsed_by(terms).count()
+    }
+
+    /// The rehearsals of these terms by operators who count now, with their entries.
+    pub fn rehearsed_by(
+        &self,
+        terms: &TermsDigest,
+    ) -> impl Iterator<Item = (&PublicKey, &Verified<Rehearsal>, LogIndex)> {
+        let operators = self.operators();
+        self.rehearsals
+            .get(terms)
+            .into_iter()
+            .flatten()
+            .filter(|(operator, _)| operators.contains(operator))
+            .map(|(operator, (rehearsal, at))| (operator, rehearsal, *at))
     }
 
     /// Appraises evidence with this network's anchors and endorsements, at this network's time.

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_model::counter::{Epoch, LogIndex};
 use heirloom_model::digest::PlanDigest;
+use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId, StepResult};
 use heirloom_model::signature::PublicKey;
 
+use crate::standing::StandingSeen;
 use crate::verified::{Quorum, Verified};
 
 /// What the log says about one plan.
@@ -24,6 +26,13 @@ pub struct PlanState {
     pub(crate) epochs: BTreeMap<StepId, Epoch>,
     /// The entries with which the holder itself stated what a step asks of it.
     pub(crate) witnessed: BTreeMap<StepId, LogIndex>,
+    /// What the service of a node stated last, for each step that asks it.
+    pub(crate) standings: BTreeMap<StepId, StandingSeen>,
+    /// Consent that was taken back: it must not be repeated by whoever kept it.
+    pub(crate) revoked: BTreeMap<PublicKey, Epoch>,
+    /// The steps that are not settled. Whoever waits for a long range of steps asks for the first
+    /// of them, so that no range is walked with each entry.
+    pub(crate) unsettled: BTreeSet<StepId>,
     pub(crate) aborted: Option<Aborted>,
     pub(crate) status: PlanStatus,
 }
@@ -38,10 +47,30 @@ pub enum Consent {
     Policy,
 }
 
+/// Who called a plan off.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AbortCause {
+    /// An operator.
+    Operator {
+        /// Why, for people.
+        reason: Option<String>,
+    },
+    /// The agent of a node that cannot carry out its part in the change of a service.
+    Agent {
+        /// The node.
+        node: NodeId,
+        /// Why, for people.
+        reason: Option<String>,
+    },
+    /// Nobody: the epoch passed until which the service was to have changed.
+    Deadline,
+}
+
 /// How an abort found a plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Aborted {
     pub(crate) at: LogIndex,
+    pub(crate) cause: AbortCause,
     /// The forward steps that some agent may have started by then.
     pub(crate) may_have_started: BTreeSet<StepId>,
 }
@@ -158,8 +187,8 @@ impl PlanState {
         self.epoch_of(since).is_some_and(waited)
     }
 
-    /// Whether everything that a step waits for by its `Done` gates is settled: it has a result,
-    /// or is a rollback step that needs none. Other gates, and whether the plan lets any step
+    /// Whether everything that a step waits for by its `Done` and `AllDone` gates
+    /// [is settled](Self::is_settled). Other gates, and whether the plan lets any step
     /// start, are other questions.
     pub fn is_open(&self, step: &Step) -> bool {
         self.missing_before(step).is_none()
@@ -185,6 +214,11 @@ impl PlanState {
         self.aborted.as_ref().map(|aborted| aborted.at)
     }
 
+    /// Who called it off.
+    pub fn abort_cause(&self) -> Option<&AbortCause> {
+        self.aborted.as_ref().map(|aborted| &aborted.cause)
+    }
+
     /// Where it stands.
     pub fn status(&self) -> PlanStatus {
         self.status
@@ -197,7 +231,12 @@ impl PlanState {
     pub fn may_have_started(&self, step: StepId) -> bool {
         match &self.aborted {
             Some(aborted) => aborted.may_have_started.contains(&step),
-            None => self.startable().contains(&step),
+            None => {
+                let open = |step: &Step| self.is_open(step);
+                self.approved_at.is_some()
+                    && !self.plan.is_rollback(step)
+                    && self.plan.step(step).is_some_and(open)
+            }
         }
     }
 
@@ -217,17 +256,28 @@ impl PlanState {
         matches!(self.status, PlanStatus::Finished | PlanStatus::RolledBack)
     }
 
-    /// The first `Done` gate of a step that is closed.
+    /// The first step that a step waits for by a `Done` or `AllDone` gate, and that is not settled.
     pub(crate) fn missing_before(&self, step: &Step) -> Option<StepId> {
         step.gates.iter().find_map(|gate| match gate {
             Gate::Done(before) if !self.is_settled(*before) => Some(*before),
+            Gate::AllDone { first, last } => self.unsettled_in(*first, *last),
             Gate::Done(_)
             | Gate::Proven { .. }
             | Gate::Registered { .. }
             | Gate::Epoch(_)
             | Gate::PolicyPublished(_)
+            | Gate::Agreed { .. }
+            | Gate::Rehearsed { .. }
             | Gate::Waited { .. } => None,
         })
+    }
+
+    /// The first step of a range that is not settled.
+    pub fn unsettled_in(&self, first: StepId, last: StepId) -> Option<StepId> {
+        if first > last {
+            return None;
+        }
+        self.unsettled.range(first..=last).next().copied()
     }
 
     /// The first `Waited` gate of a step that is closed in this epoch: since which step, and how
@@ -242,17 +292,41 @@ impl PlanState {
             | Gate::Registered { .. }
             | Gate::Epoch(_)
             | Gate::PolicyPublished(_)
+            | Gate::AllDone { .. }
+            | Gate::Agreed { .. }
+            | Gate::Rehearsed { .. }
             | Gate::Waited { .. } => None,
         })
     }
 
     /// Whether a step has a result, or the statement of a holder that is as good as one, or is a
     /// rollback step that needs none.
-    fn is_settled(&self, step: StepId) -> bool {
-        self.results.contains_key(&step)
-            || self.witnessed.contains_key(&step)
-            || (self.plan.is_rollback(step)
-                && self.rollback_needed().all(|needed| needed.id != step))
+    pub fn is_settled(&self, step: StepId) -> bool {
+        !self.unsettled.contains(&step)
+    }
+
+    /// A step is carried out.
+    pub(crate) fn record(&mut self, result: Verified<StepResult>, at: LogIndex, epoch: Epoch) {
+        let step = result.step;
+        self.unsettled.remove(&step);
+        self.epochs.insert(step, epoch);
+        self.results.insert(step, (result, at));
+    }
+
+    /// The holder itself stated what a step asks of it.
+    pub(crate) fn witness(&mut self, step: StepId, at: LogIndex) {
+        self.unsettled.remove(&step);
+        self.witnessed.insert(step, at);
+    }
+
+    /// Calls the plan off: what may have been started by now must be put back.
+    pub(crate) fn call_off(&mut self, cause: AbortCause, at: LogIndex) {
+        let may_have_started = self.startable();
+        self.aborted = Some(Aborted { at, cause, may_have_started });
+        let open =
+            |step: &StepId| !self.results.contains_key(step) && !self.witnessed.contains_key(step);
+        let needed: Vec<StepId> = self.rollback_needed().map(|step| step.id).filter(open).collect();
+        self.unsettled.extend(needed);
     }
 
     /// The forward steps that an agent may start or may have started now.
@@ -285,6 +359,15 @@ impl PlanState {
             || self.witnessed.keys().any(|step| !self.plan.is_rollback(*step) && activates(step))
     }
 
+    /// Whether the epoch passed until which the service was to have changed, and nothing else
+    /// ended the plan.
+    fn is_overdue(&self, epoch: Epoch) -> bool {
+        let late = self.plan.service.as_ref().is_some_and(|change| epoch > change.abort_after);
+        late && self.aborted.is_none()
+            && !self.is_past_no_return()
+            && !self.forward_done_except(None)
+    }
+
     /// How many of these operators consent in this epoch.
     pub(crate) fn consenting(&self, operators: &[PublicKey], epoch: Epoch) -> usize {
         let consents =
@@ -303,6 +386,9 @@ impl PlanState {
         };
         if approved && self.approved_at.is_none() && self.aborted.is_none() {
             self.approved_at = Some(at);
+        }
+        if self.is_overdue(epoch) {
+            self.call_off(AbortCause::Deadline, at);
         }
         self.status = if self.forward_done_except(None) {
             PlanStatus::Finished

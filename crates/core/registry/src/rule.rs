@@ -13,6 +13,7 @@ pub(crate) mod policy;
 pub(crate) mod proposal;
 pub(crate) mod release;
 pub(crate) mod root;
+pub(crate) mod service;
 
 mod change;
 
@@ -30,6 +31,7 @@ use heirloom_model::plan::{Abort, Approval, Plan, StepResult};
 use heirloom_model::policy::Policy;
 use heirloom_model::release::Release;
 use heirloom_model::root::Root;
+use heirloom_model::service::{Rehearsal, Revocation, Standing};
 use heirloom_model::signature::PublicKey;
 use heirloom_model::statement::StatementKind;
 
@@ -58,6 +60,9 @@ pub(crate) enum Change {
     StepResult(Verified<StepResult>),
     Suspension(Verified<Suspension>, Attested),
     Activation(Verified<Activation>, Attested),
+    Standing(Box<Verified<Standing>>, Attested),
+    Rehearsal(Verified<Rehearsal>, PublicKey),
+    Revocation(Verified<Revocation>, PublicKey),
 }
 
 /// Who made an attested statement.
@@ -104,6 +109,9 @@ pub(crate) fn examine(state: &mut NetworkState, envelope: &Envelope) -> Result<C
         StatementKind::StepResult => plan::examine_result(state, envelope),
         StatementKind::Suspension => activity::examine_suspension(state, envelope),
         StatementKind::Activation => activity::examine_activation(state, envelope),
+        StatementKind::Standing => service::examine_standing(state, envelope),
+        StatementKind::Rehearsal => service::examine_rehearsal(state, envelope),
+        StatementKind::Revocation => service::examine_revocation(state, envelope),
     }
 }
 

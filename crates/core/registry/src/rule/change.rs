@@ -5,24 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use heirloom_model::counter::LogIndex;
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::domain::{
-    Activation, ActivationCause, GenerationReceipt, PossessionProof, Registration, Suspension,
+    Activation, ActivationCause, GenerationReceipt, PlanStep, PossessionProof, Registration,
+    Suspension,
 };
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Plan, StepResult};
+use heirloom_model::plan::{Abort, Action, Plan, StepResult};
 use heirloom_model::policy::Policy;
 use heirloom_model::root::{Role, Root};
+use heirloom_model::service::{Rehearsal, Standing};
+use heirloom_model::signature::PublicKey;
 
 use super::custody::{forgettable, is_complete};
 use super::plan::PLANS_KEPT_MAX;
+use super::service::TERMS_KEPT_MAX;
 use super::{Attested, Change, Proposer};
 use crate::activity::{Active, Activity, SuspendedHolder};
 use crate::domain::{
     CHALLENGES_KEPT_MAX, Challenged, Committed, DomainState, OpenOrder, POLICIES_KEPT_MAX, Proven,
     Receipt, Registered,
 };
-use crate::network::NetworkState;
-use crate::plan::{Aborted, PlanState, PlanStatus};
+use crate::network::{NetworkState, Rehearsals};
+use crate::plan::{AbortCause, PlanState, PlanStatus};
+use crate::standing::StandingSeen;
 use crate::verified::{Quorum, Verified};
 
 impl NetworkState {
@@ -78,9 +83,13 @@ impl NetworkState {
                 self.refresh_plans(at);
             }
             Change::Abort(abort) => {
-                if let Some(plan) = self.plans.get_mut(&abort.plan) {
-                    let may_have_started = plan.startable();
-                    plan.aborted = Some(Aborted { at, may_have_started });
+                let Abort { plan, node, reason, .. } = abort.get().clone();
+                if let Some(plan) = self.plans.get_mut(&plan) {
+                    let cause = match node {
+                        None => AbortCause::Operator { reason },
+                        Some(node) => AbortCause::Agent { node, reason },
+                    };
+                    plan.call_off(cause, at);
                 }
                 self.refresh_plans(at);
             }
@@ -90,6 +99,18 @@ impl NetworkState {
             }
             Change::Activation(statement, attested) => {
                 self.commit_activation(&statement, attested, at);
+            }
+            Change::Standing(standing, attested) => self.commit_standing(*standing, attested, at),
+            Change::Rehearsal(rehearsal, operator) => {
+                self.commit_rehearsal(rehearsal, operator, at);
+            }
+            Change::Revocation(revocation, operator) => {
+                if let Some(plan) = self.plans.get_mut(&revocation.plan)
+                    && let Some(until) = plan.approvals.remove(&operator)
+                {
+                    plan.revoked.insert(operator, until);
+                }
+                self.refresh_plans(at);
             }
         }
     }
@@ -174,7 +195,7 @@ impl NetworkState {
             at,
         });
         if let Some(plan) = self.plans.get_mut(&step.plan) {
-            plan.witnessed.insert(step.step, at);
+            plan.witness(step.step, at);
         }
     }
 
@@ -199,7 +220,7 @@ impl NetworkState {
             ActivationCause::First | ActivationCause::Restarted => {}
             ActivationCause::Planned(step) => {
                 if let Some(plan) = self.plans.get_mut(&step.plan) {
-                    plan.witnessed.insert(step.step, at);
+                    plan.witness(step.step, at);
                 }
                 // The next holder serves: from here on there is only forward.
                 self.refresh_plans(at);
@@ -213,6 +234,7 @@ impl NetworkState {
         let domain = self.domain_mut(id);
         domain.plan = Some(digest);
         domain.plan_number = plan.number;
+        let unsettled = plan.steps.iter().map(|step| step.id).collect();
         let state = PlanState {
             digest,
             plan,
@@ -224,6 +246,9 @@ impl NetworkState {
             results: BTreeMap::new(),
             epochs: BTreeMap::new(),
             witnessed: BTreeMap::new(),
+            standings: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            unsettled,
             aborted: None,
             status: PlanStatus::Proposed,
         };
@@ -239,8 +264,7 @@ impl NetworkState {
             Some(Action::Withdraw(serial)) => Some(*serial),
             _ => None,
         };
-        plan.epochs.insert(result.step, self.epoch);
-        plan.results.insert(result.step, (result, at));
+        plan.record(result, at, self.epoch);
         if let Some(serial) = withdraws {
             let domain = self.domain_mut(id);
             domain.pending = None;
@@ -249,6 +273,40 @@ impl NetworkState {
             self.forget_registrations();
         }
         self.refresh_plans(at);
+    }
+
+    fn commit_standing(&mut self, standing: Verified<Standing>, attested: Attested, at: LogIndex) {
+        let PlanStep { plan, step } = standing.step;
+        let Some(plan) = self.plans.get_mut(&plan) else { return };
+        let Attested { instance, result } = attested;
+        let mut superseded = BTreeSet::new();
+        if let Some(before) = plan.standings.remove(&step) {
+            superseded = before.superseded;
+            if before.instance != instance {
+                superseded.insert(before.instance);
+            }
+        }
+        plan.standings.insert(step, StandingSeen { standing, instance, result, at, superseded });
+    }
+
+    fn commit_rehearsal(
+        &mut self,
+        rehearsal: Verified<Rehearsal>,
+        operator: PublicKey,
+        at: LogIndex,
+    ) {
+        let operators = self.operators().to_vec();
+        let terms = rehearsal.terms;
+        if !self.rehearsals.contains_key(&terms) && self.rehearsals.len() >= TERMS_KEPT_MAX {
+            let last = |of: &Rehearsals| of.values().map(|(_, at)| *at).max();
+            let oldest = self.rehearsals.iter().min_by_key(|(_, of)| last(of));
+            if let Some(oldest) = oldest.map(|(terms, _)| *terms) {
+                self.rehearsals.remove(&oldest);
+            }
+        }
+        let known = self.rehearsals.entry(terms).or_default();
+        known.retain(|key, _| operators.contains(key));
+        known.insert(operator, (rehearsal, at));
     }
 
     fn domain_mut(&mut self, domain: DomainId) -> &mut DomainState {

@@ -118,6 +118,8 @@ pub(crate) fn examine_result(state: &NetworkState, envelope: &Envelope) -> Resul
         | Action::Forget(_)
         | Action::Preserve(_)
         | Action::Reseal(_) => {}
+        action if action.concerns_service() => {}
+        _ => {}
     }
     Ok(Change::StepResult(result))
 }

@@ -157,7 +157,13 @@ fn check_gates(step: &Step) -> Result<(), Refusal> {
         Gate::Done(before)
         | Gate::Proven { since: before, .. }
         | Gate::Waited { since: before, .. } => *before < step.id,
-        Gate::Registered { .. } | Gate::Epoch(_) | Gate::PolicyPublished(_) => true,
+        Gate::AllDone { first, last } | Gate::Agreed { first, last } => {
+            first <= last && *last < step.id
+        }
+        Gate::Registered { .. }
+        | Gate::Epoch(_)
+        | Gate::PolicyPublished(_)
+        | Gate::Rehearsed { .. } => true,
     });
     require(looks_back, "plan.steps.gates", Fault::Dangling)
 }
@@ -229,6 +235,7 @@ fn is_about(plan: &Plan, action: &Action) -> bool {
         Action::Quarantine(code) | Action::Restore(code) | Action::Preserve(code) => measured(code),
         Action::Verify { code, .. } => code.as_ref().is_none_or(measured),
         Action::Withdraw(_) => true,
+        _ => false,
     }
 }
 
