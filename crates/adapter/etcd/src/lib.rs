@@ -12,6 +12,8 @@
 //! * [`log`]: the log store. Its keys and values are described in `docs/formats/etcd.md`.
 //! * [`presence`]: addresses that expire with a lease.
 
+mod layout;
+
 pub mod etcd;
 
 pub mod log;
