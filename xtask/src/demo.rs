@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 use crate::lab::{self, Lab, SharedLab};
 
 pub(crate) mod clients;
+mod flag_day;
 mod handover;
 pub(crate) mod rolling;
 
@@ -26,6 +27,12 @@ pub(crate) struct Arguments {
     /// Print one line of JSON at the end, and nothing else, to standard output.
     #[arg(long)]
     json: bool,
+    /// Flag day: how many operators, each with one node.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=16))]
+    nodes: u8,
+    /// Flag day: what fails before the point of no return.
+    #[arg(long, value_enum, value_name = "STEP")]
+    fail: Option<flag_day::Failing>,
     /// Keep the fleet's files, to look at them afterwards.
     #[arg(long)]
     keep: bool,
@@ -38,6 +45,8 @@ enum Procedure {
     Rolling,
     /// One host and an exclusive domain: old keeper, upgrader, new keeper.
     Handover,
+    /// Independent operators whose service moves to new code all at once.
+    FlagDay,
 }
 
 /// How long the upgrade may take, with kills all along on a busy machine.
@@ -52,12 +61,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let nodes = match arguments.procedure {
         Procedure::Rolling => rolling::NODES,
         Procedure::Handover => handover::NODES,
+        Procedure::FlagDay => arguments.nodes.into(),
     };
     let lab = Arc::new(Lab::new("demo", nodes, say)?);
     end_when_interrupted(&lab, arguments.keep)?;
     let played = match arguments.procedure {
         Procedure::Rolling => rolling::play(&lab, arguments.kill),
         Procedure::Handover => handover::play(&lab, arguments.kill),
+        Procedure::FlagDay => flag_day::play(&lab, arguments.play()),
     };
     if lab.is_ending() {
         // What failed did so because somebody interrupted. The process ends when the fleet has.
@@ -79,14 +90,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Plays each procedure for the test: once in peace, and once with kills all along.
+impl Arguments {
+    fn of(procedure: Procedure, kill: bool) -> Self {
+        Self { procedure, kill, json: true, nodes: 5, fail: None, keep: false }
+    }
+
+    fn play(&self) -> flag_day::Play {
+        let (kill, failing) = (self.kill, self.fail);
+        flag_day::Play { kill, failing, blocks: flag_day::BLOCKS, rehearse: false }
+    }
+}
+
+/// Plays each procedure for the test: once in peace, and once with kills all along. A flag day is
+/// called off once too.
 pub(crate) fn check() -> Result<()> {
-    for procedure in [Procedure::Rolling, Procedure::Handover] {
+    for procedure in [Procedure::Rolling, Procedure::Handover, Procedure::FlagDay] {
         for kill in [false, true] {
-            run(&Arguments { procedure, kill, json: true, keep: false })?;
+            run(&Arguments::of(procedure, kill))?;
         }
     }
-    Ok(())
+    let failing = Some(flag_day::Failing::Migrate);
+    run(&Arguments { fail: failing, ..Arguments::of(Procedure::FlagDay, false) })
 }
 
 /// Ctrl-C ends the whole fleet, and leaves nothing behind but files that somebody wants to keep.

@@ -5,6 +5,7 @@
 //!
 //! * [`Lab`]: the directory, the programs, the processes.
 //! * [`network`]: founding a network, releases, policies, genesis.
+//! * [`service`]: the service of every node, proxies, ledgers.
 //! * [`watch`]: what agents say, and the fewest holders at any moment.
 //! * [`mirror`]: a web server with releases.
 //! * [`start`]: how long one process start takes.
@@ -28,15 +29,17 @@ use crate::process::{cargo, run, workspace_root};
 pub(crate) mod chaos;
 pub(crate) mod mirror;
 pub(crate) mod network;
+pub(crate) mod service;
 pub(crate) mod start;
 pub(crate) mod watch;
 
 /// Programs that a fleet consists of, with their packages.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("heirloom", "heirloom-cli"),
     ("heirloom-platformd", "heirloom-platform"),
     ("heirloom-keeper", "heirloom-keeper-shell"),
     ("heirloom-example-app", "heirloom-client"),
+    ("heirloom-ledger", "heirloom-ledger-shell"),
 ];
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -81,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) keeper_ports: [u16; 2],
     /// Port of its agent's interface.
     pub(crate) agent_port: u16,
+    /// Ports of its service.
+    pub(crate) service: service::Ports,
 }
 
 impl Node {
@@ -122,16 +127,18 @@ impl Lab {
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| workspace_root().join("target"), PathBuf::from);
-        let mut ports = free_ports(2 + 3 * nodes)?.into_iter();
+        let of_node = 3 + service::Ports::COUNT;
+        let mut ports = free_ports(2 + of_node * nodes)?.into_iter();
         let registry_port = ports.next().context("a port is missing")?;
         let dead_port = ports.next().context("a port is missing")?;
         let nodes = (1..=nodes)
-            .zip(ports.by_ref().collect::<Vec<_>>().chunks(3))
+            .zip(ports.by_ref().collect::<Vec<_>>().chunks(of_node))
             .map(|(index, own)| match own {
-                [first, second, agent_port] => Ok(Node {
+                [first, second, agent_port, others @ ..] => Ok(Node {
                     name: format!("node-{index}"),
                     keeper_ports: [*first, *second],
                     agent_port: *agent_port,
+                    service: service::Ports::of(others).context("a port is missing")?,
                 }),
                 _ => bail!("a port is missing"),
             })

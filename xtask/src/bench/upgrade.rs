@@ -35,7 +35,7 @@ fn play(lab: &Arc<Lab>) -> Result<Vec<Figure>> {
     let network = lab.found(Shape::REPLICATED)?;
     let old = lab.sign_bundle("keeper-1.0.0", "heirloom-keeper", &network.domain)?;
     lab.publish_first(&network, &old)?;
-    lab.start_agents(&old)?;
+    lab.start_agents(&old, None)?;
     lab.order_generation(Shape::REPLICATED, 0)?;
     let starts =
         (0..LAUNCHES).map(|index| start::seconds(lab, &old, index)).collect::<Result<_>>()?;

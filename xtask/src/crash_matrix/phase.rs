@@ -238,7 +238,7 @@ impl Phase {
                     restart_platform(&lab, victim.node(&lab))?;
                 }
             }
-            lab.start_agents(&fleet.code)?;
+            lab.start_agents(&fleet.code, None)?;
             lab.order_generation(fleet.shape, 0)?;
             return lab.order_generation(fleet.shape, 1);
         }

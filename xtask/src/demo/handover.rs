@@ -39,7 +39,7 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
     let old = lab.sign_bundle("keeper-1.0.0", "heirloom-keeper", &network.domain)?;
     lab.publish_first(&network, &old)?;
     say("\n2. Start agent and keeper; genesis, and a first rotation. One instance is active.");
-    lab.start_agents(&old)?;
+    lab.start_agents(&old, None)?;
     lab.order_generation(Shape::EXCLUSIVE, 0)?;
     lab.order_generation(Shape::EXCLUSIVE, 1)?;
 

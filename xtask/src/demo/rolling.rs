@@ -28,7 +28,7 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
     say(&format!("   keeper-1.0.0 is {}", old.measurement));
 
     say("\n2. Start agents and keepers; genesis, and a first rotation, by order of two operators.");
-    lab.start_agents(&old)?;
+    lab.start_agents(&old, None)?;
     lab.order_generation(Shape::REPLICATED, 0)?;
     lab.order_generation(Shape::REPLICATED, 1)?;
     say("   every node holds generations 0 and 1, and has restarted and unsealed them once");

@@ -45,6 +45,23 @@ impl Chaos {
     }
 }
 
+/// Kills the service of a node, or the proxy in front of it, if it has one.
+fn kill_service(lab: &Lab, node: &Node, index: usize, dice: &mut Dice) -> Result<u32> {
+    if dice.below(4) == 0 {
+        lab.say(&format!("  kill: the proxy of {}", node.name));
+        lab.kill(&format!("proxy-{}", node.name))?;
+        lab.start_proxy(index, node)?;
+        return Ok(1);
+    }
+    let service = format!("{}.service.", node.name);
+    let Some(process) = process(lab, node, |label| label.starts_with(&service))? else {
+        return Ok(0);
+    };
+    lab.say(&format!("  kill: the service of {}", node.name));
+    kill_process(process)?;
+    Ok(1)
+}
+
 /// Kills something, and says how many processes that were there.
 fn strike(lab: &Lab, dice: &mut Dice, after_host: AfterHost) -> Result<u32> {
     let index = usize::try_from(dice.below(lab.nodes.len() as u64)).unwrap_or(0);
@@ -63,6 +80,7 @@ fn strike(lab: &Lab, dice: &mut Dice, after_host: AfterHost) -> Result<u32> {
             lab.start_agent(node)?;
             after_host(lab)?;
         }
+        2 | 3 if lab.has_services() => return kill_service(lab, node, index, dice),
         2..=5 => {
             lab.say(&format!("  kill: the agent of {}", node.name));
             lab.kill(&agent(node))?;
@@ -106,12 +124,17 @@ fn is_seat(label: &str, node: &str) -> bool {
 
 /// Process of a node's keeper, as its platform names it.
 pub(crate) fn keeper_process(lab: &Lab, node: &Node) -> Result<Option<u64>> {
+    // A trial is over soon, and no keeper of the node.
+    process(lab, node, |label| is_seat(label, &node.name))
+}
+
+/// A process that runs on a node's host under a label of this kind.
+fn process(lab: &Lab, node: &Node, wanted: impl Fn(&str) -> bool) -> Result<Option<u64>> {
     let listed = lab.platformd(&["list", "--socket", &node.socket()])?;
     let instances = listed.pointer("/instances").and_then(Value::as_array);
     let running = instances.into_iter().flatten().find(|instance| {
         let label = instance.get("label").and_then(Value::as_str).unwrap_or_default();
-        // A trial is over soon, and no keeper of the node.
-        is_seat(label, &node.name) && instance.get("running").and_then(Value::as_bool) == Some(true)
+        wanted(label) && instance.get("running").and_then(Value::as_bool) == Some(true)
     });
     Ok(running.and_then(|it| it.get("process")).and_then(Value::as_u64))
 }
@@ -120,12 +143,17 @@ pub(crate) fn keeper_process(lab: &Lab, node: &Node) -> Result<Option<u64>> {
 fn kill_keeper(lab: &Lab, node: &Node) -> Result<u32> {
     let Some(process) = keeper_process(lab, node)? else { return Ok(0) };
     lab.say(&format!("  kill: the keeper of {}", node.name));
+    kill_process(process)?;
+    Ok(1)
+}
+
+fn kill_process(process: u64) -> Result<()> {
     // It may have ended in this moment.
     let _status = std::process::Command::new("kill")
         .args(["-KILL", &process.to_string()])
         .stderr(std::process::Stdio::null())
         .status()?;
-    Ok(1)
+    Ok(())
 }
 
 /// A generator for what nobody has to repeat: the simulator repeats, this one surprises.

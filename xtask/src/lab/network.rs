@@ -17,6 +17,8 @@ pub(crate) struct Code {
     pub(crate) measurement: String,
     /// `keeper`, `upgrader` or `application`.
     role: &'static str,
+    /// Whose keys it asks for.
+    application: Option<&'static str>,
 }
 
 /// How the keyring of a lab's domain is shared.
@@ -46,6 +48,8 @@ pub(crate) struct Network {
     shape: Shape,
     /// The application that asks for keys.
     pub(crate) application: Code,
+    /// The service's code, of every release that the policy names.
+    pub(crate) services: Vec<Code>,
 }
 
 /// The name of the application.
@@ -73,23 +77,47 @@ impl Lab {
         }
         self.platformd(&["signing-key", "--out", "code.pem"])?;
         fs::create_dir(self.path("artifacts"))?;
-        let domain = "80".repeat(32);
+        let domain = self.domain();
         let application = self.sign_bundle("wallet-1.0.0", "heirloom-example-app", &domain)?;
-        Ok(Network { domain, shape, application })
+        Ok(Network { domain, shape, application, services: Vec::new() })
+    }
+
+    /// The only domain of the lab.
+    pub(crate) fn domain(&self) -> String {
+        "80".repeat(32)
     }
 
     /// Signs a bundle of one of our programs for this network, as a release of this name.
     pub(crate) fn sign_bundle(&self, name: &str, program: &str, domain: &str) -> Result<Code> {
-        let role = if program == "heirloom-example-app" { "application" } else { "keeper" };
-        self.sign(name, program, domain, role)
+        match program {
+            "heirloom-example-app" => self.sign_application(name, program, domain, APPLICATION),
+            _ => self.sign(name, program, domain, ("keeper", None)),
+        }
+    }
+
+    /// As [`Self::sign_bundle`], of a program that asks for this application's keys.
+    pub(crate) fn sign_application(
+        &self,
+        name: &str,
+        program: &str,
+        domain: &str,
+        application: &'static str,
+    ) -> Result<Code> {
+        self.sign(name, program, domain, ("application", Some(application)))
     }
 
     /// As [`Self::sign_bundle`], of the keeper program as an upgrader.
     pub(crate) fn sign_upgrader(&self, name: &str, domain: &str) -> Result<Code> {
-        self.sign(name, "heirloom-keeper", domain, "upgrader")
+        self.sign(name, "heirloom-keeper", domain, ("upgrader", None))
     }
 
-    fn sign(&self, name: &str, program: &str, domain: &str, role: &'static str) -> Result<Code> {
+    fn sign(
+        &self,
+        name: &str,
+        program: &str,
+        domain: &str,
+        (role, application): (&'static str, Option<&'static str>),
+    ) -> Result<Code> {
         let network = self.network_id()?;
         let binary = self.program_path(program).display().to_string();
         let out = format!("artifacts/{name}");
@@ -112,17 +140,18 @@ impl Lab {
             "--out",
             &out,
         ];
-        match role {
-            "application" => words.extend(["--application", APPLICATION]),
-            "upgrader" => words.extend(["--kind", "upgrader"]),
+        match (role, application) {
+            (_, Some(application)) => words.extend(["--application", application]),
+            ("upgrader", None) => words.extend(["--kind", "upgrader"]),
             _ => {}
         }
         let signed = self.platformd(&words)?;
         let measurement = text(&signed, "/measurement")?.to_owned();
-        Ok(Code { name: name.to_owned(), measurement, role })
+        Ok(Code { name: name.to_owned(), measurement, role, application })
     }
 
-    fn network_id(&self) -> Result<String> {
+    /// The network of the lab.
+    pub(crate) fn network_id(&self) -> Result<String> {
         let text = fs::read_to_string(self.path("net/network.toml"))?;
         let table: toml::Table = toml::from_str(&text)?;
         let id = table.get("network").and_then(toml::Value::as_str).context("no network id")?;
@@ -197,12 +226,15 @@ impl Lab {
                 gives_to.join(", ")
             )?;
         }
-        write!(
-            policy,
-            "[[application]]\napplication = \"{APPLICATION}\"\nmeasurement = \"{}\"\n\
-             security_version = 1\nkeys = \"all\"\n",
-            network.application.measurement
-        )?;
+        for code in network.services.iter().chain([&network.application]) {
+            write!(
+                policy,
+                "[[application]]\napplication = \"{}\"\nmeasurement = \"{}\"\n\
+                 security_version = 1\nkeys = \"all\"\n",
+                code.application.unwrap_or(APPLICATION),
+                code.measurement
+            )?;
+        }
         let file = format!("policy-{serial}.toml");
         write(&self.path(&file), &policy)?;
         let out = format!("policy-{serial}.statement");
@@ -234,14 +266,15 @@ impl Lab {
         Ok(())
     }
 
-    /// Writes every agent's configuration, and starts the agents.
-    pub(crate) fn start_agents(&self, first: &Code) -> Result<()> {
+    /// Writes every agent's configuration, and starts the agents. Nodes run this service besides
+    /// their keepers, if one is given.
+    pub(crate) fn start_agents(&self, first: &Code, service: Option<&Code>) -> Result<()> {
         let network = self.network_id()?;
         let mirror = mirror::serve(self.path("artifacts"))?;
-        for node in &self.nodes {
-            let Node { name, keeper_ports: [one, other], agent_port } = node;
-            fs::create_dir(self.path(&format!("{name}/data")))?;
-            let config = format!(
+        for (index, node) in self.nodes.iter().enumerate() {
+            let Node { name, keeper_ports: [one, other], agent_port, .. } = node;
+            fs::create_dir_all(self.path(&format!("{name}/data")))?;
+            let mut config = format!(
                 "network = \"{network}\"\nnode = \"{name}\"\nkey_file = \"{name}/agent.key\"\n\
                  registry = \"http://127.0.0.1:{}\"\nplatform = \"{name}/platform.sock\"\n\
                  data = \"{name}/data\"\n\
@@ -250,6 +283,9 @@ impl Lab {
                  free_bytes_min = 1000000\n[[keeper]]\nbundle = \"artifacts/{}\"\n",
                 self.registry_port, self.dead_port, first.name
             );
+            if let Some(service) = service {
+                config.push_str(&self.service_section(index, node, service)?);
+            }
             write(&self.path(&format!("{name}/agent.toml")), &config)?;
             self.start_agent(node)?;
         }

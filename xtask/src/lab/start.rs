@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::Lab;
 use super::network::Code;
+use super::{Lab, Node};
 
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the socket of a keeper that starts is tried.
@@ -44,6 +44,53 @@ pub(crate) fn seconds(lab: &Lab, code: &Code, index: usize) -> Result<f64> {
     ])?;
     while UnixStream::connect(&admin).is_err() {
         ensure!(begun.elapsed() < LAUNCH_TIMEOUT, "the keeper does not start; look into {log}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// Launches one more service on a node's host, beside the one that serves, and says after how many
+/// seconds its socket takes a connection. It has no data, and ends with the laboratory.
+pub(crate) fn service_seconds(lab: &Lab, node: &Node, code: &Code) -> Result<f64> {
+    let label = format!("start-service-{}", node.name);
+    let path = |suffix: &str| lab.path(&format!("{label}{suffix}")).display().to_string();
+    let (control, log) = (path(".sock"), path(".log"));
+    let bundle = format!("artifacts/{}", code.name);
+    let (network, domain) = (lab.network_id()?, lab.domain());
+    let registry = format!("http://127.0.0.1:{}", lab.registry_port);
+    let configuration = lab.configuration(node).display().to_string();
+    let socket = node.socket();
+    let begun = Instant::now();
+    lab.platformd(&[
+        "launch",
+        "--socket",
+        &socket,
+        "--bundle",
+        &bundle,
+        "--label",
+        &label,
+        "--log",
+        &log,
+        "--",
+        "node",
+        "--node",
+        &node.name,
+        "--network",
+        &network,
+        "--domain",
+        &domain,
+        "--application",
+        super::service::SERVICE,
+        "--registry",
+        &registry,
+        "--control",
+        &control,
+        "--configuration",
+        &configuration,
+        "--try",
+    ])?;
+    while UnixStream::connect(&control).is_err() {
+        ensure!(begun.elapsed() < LAUNCH_TIMEOUT, "the service does not start; look into {log}");
         std::thread::sleep(LOOK_AGAIN);
     }
     Ok(begun.elapsed().as_secs_f64())
