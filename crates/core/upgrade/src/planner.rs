@@ -14,26 +14,37 @@
 //! in one line. They name few nodes: those that they change, and, where the policy wants several
 //! holders, all of the domain's, because copies are counted over the nodes of a plan.
 //!
+//! **Services.** A flag day changes the service of all nodes at once, so its steps stand in blocks,
+//! one step for each node, and each block waits for the whole one before it. Nothing on its way
+//! back waits for another node. Keepers stay as they are, and prove twice.
+//!
 //! **The way back.** Rollback steps of one node stand in the order in which they run. Each
-//! undoes a forward step of the same node; those that undo later steps come first, so what has
-//! to run after an abort is always the tail of the node's list.
+//! undoes a forward step of the same node. Where keepers change, those that undo later steps come
+//! first, so what has to run after an abort is always the tail of the node's list.
 
 use heirloom_custody::invariant::{LeakRisk, LossRisk};
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest};
-use heirloom_model::identifier::{DomainId, HostId, NodeId};
+use heirloom_model::identifier::{ApplicationId, DomainId, HostId, NodeId};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Plan, StepId};
 use heirloom_model::policy::HolderRole;
+use heirloom_model::service::Terms;
 use heirloom_registry::network::NetworkState;
 
+use self::service::ServiceError;
 use crate::inventory::{Inventory, InventoryError};
+
+pub mod service;
 
 mod draft;
 mod eligible;
+mod flag_day;
 mod handover;
 mod layout;
+mod restart;
 mod rolling;
+mod terms;
 mod verifier;
 mod witness;
 
@@ -93,6 +104,35 @@ pub enum Arrangement {
         /// The node.
         node: NodeId,
     },
+    /// The service of every node changes. Keepers stay as they are: the request names the same
+    /// release twice.
+    FlagDay(FlagDayRequest),
+}
+
+/// What an operator wants of a flag day. If the measurement stays, it becomes a plain rolling
+/// restart.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FlagDayRequest {
+    /// Whose keys the service asks for.
+    pub application: ApplicationId,
+    /// The release of the service that runs now.
+    pub from: ReleaseDigest,
+    /// The release of the service that shall run.
+    pub to: ReleaseDigest,
+    /// What the operators agreed on.
+    pub terms: Terms,
+    /// The epoch in which the window opens.
+    pub opens: Epoch,
+    /// After this epoch the plan is called off by itself.
+    pub abort_after: Epoch,
+    /// How many operators must have recorded a rehearsal of these terms. None is said aloud.
+    pub rehearsals: u32,
+    /// Nodes that open together, in this order; each node once. Without any: the first node, then
+    /// the others.
+    pub stages: Vec<Vec<NodeId>>,
+    /// The serial of the policy that will complete the plan; without it, the old code keeps its
+    /// rights until a policy takes them.
+    pub withdraw: Option<Serial>,
 }
 
 /// How many nodes change together, at most. Custody may demand fewer.
@@ -128,6 +168,25 @@ pub struct PlanReport {
     pub bytes: usize,
     /// What an operator should know before approving.
     pub notes: Vec<Note>,
+    /// What was decided about a service, if one changes.
+    pub service: Option<ServiceReport>,
+}
+
+/// What was decided about a service, for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceReport {
+    /// The epoch in which the window opens.
+    pub opens: Epoch,
+    /// The last epoch before the plan is called off by itself.
+    pub abort_after: Epoch,
+    /// How many operators must have recorded a rehearsal.
+    pub rehearsals: u32,
+    /// How long a service must have been quiet before it freezes.
+    pub quiet_milliseconds: u64,
+    /// How long clients are watched at the end.
+    pub watch_milliseconds: u64,
+    /// The nodes that let clients in together, in order.
+    pub stages: Vec<Vec<NodeId>>,
 }
 
 /// When nobody answers while a plan is carried out, and what that time consists of.
@@ -157,6 +216,16 @@ pub enum Downtime {
         /// Whether the new instance also waits for the time in which the one before it may
         /// believe that it is the active one.
         lease: Lease,
+    },
+    /// No node of a service lets clients in.
+    #[error(
+        "closed window from step {closes} to step {opens}: no node of the service lets clients in"
+    )]
+    Window {
+        /// The first node lets nobody in from here.
+        closes: StepId,
+        /// The first node lets clients in again.
+        opens: StepId,
     },
 }
 
@@ -224,6 +293,21 @@ pub enum Note {
         /// How long.
         epochs: u32,
     },
+    /// The code of the service stays.
+    #[error(
+        "both releases launch to {0}: peers accept each other all the time, so this is a rolling \
+         restart, one node after the other, and no flag day"
+    )]
+    NoFlagDay(Measurement),
+    /// Nobody has to have tried it.
+    #[error("no rehearsal on a test network is demanded: this network may be the first that tries")]
+    NotRehearsed,
+    /// Clients come to the new version everywhere at once.
+    #[error("all nodes open together: no node shows first what clients do to the new version")]
+    NoCanary,
+    /// A single failure stops the service while the plan is carried out.
+    #[error("the service runs on one node: it is closed while that node changes")]
+    OneNode,
     /// A development root is trusted.
     #[error("a development root is trusted: platforms under it protect nothing from their owner")]
     DevelopmentRoot,
@@ -457,6 +541,9 @@ pub enum PlanError {
         /// How many are allowed.
         limit: usize,
     },
+    /// The change of a service cannot be planned.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// A counter is at its end.
     #[error("no number is left for another {0}")]
     OutOfNumbers(&'static str),
@@ -531,6 +618,7 @@ impl PlanError {
             }
             Self::EndsTooEarly { .. } => "ask for a later last epoch",
             Self::TooLarge { .. } => "plan fewer nodes, or larger waves",
+            Self::Service(error) => error.hint(),
             Self::OutOfNumbers(_) => "nothing: this network has run for longer than time",
         }
     }
@@ -562,5 +650,6 @@ pub fn plan_from(
             handover::relocate(request, from_node, to_node, inventory)
         }
         Arrangement::Reseal { node } => handover::reseal(request, node, inventory),
+        Arrangement::FlagDay(wish) => flag_day::plan(request, wish, inventory),
     }
 }

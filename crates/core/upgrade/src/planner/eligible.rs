@@ -87,7 +87,7 @@ pub(super) fn upgrader(
 }
 
 /// A known release and what it launches to; none if it is of another kind, or launches nowhere.
-fn released(
+pub(super) fn released(
     digest: ReleaseDigest,
     kind: ReleaseKind,
     inventory: &Inventory,
@@ -196,6 +196,18 @@ fn check_edges(inventory: &Inventory, old: &Party, new: &Party) -> Result<(), Pl
     let _back = no_leak(policy, inventory.now, new, old).map_err(back)?;
     let _between_old = no_leak(policy, inventory.now, old, old).map_err(back)?;
     Ok(())
+}
+
+/// A plan in which the keeper's release stays.
+pub(super) fn stays(
+    request: &PlanRequest,
+    earliest: Epoch,
+    inventory: &Inventory,
+) -> Result<Ground, PlanError> {
+    if request.from != request.to {
+        return Err(PlanError::ReleaseChanges { from: request.from, to: request.to });
+    }
+    ground(request, earliest, inventory)
 }
 
 /// What a handover, a move and a reseal demand of the domain and of the node that they begin at.

@@ -61,7 +61,7 @@ pub(super) fn relocate(
     to_node: &NodeId,
     inventory: &Inventory,
 ) -> Result<(Plan, PlanReport), PlanError> {
-    let ground = stays(request, inventory)?;
+    let ground = eligible::stays(request, Epoch::default(), inventory)?;
     eligible::handing(&ground, from_node, inventory)?;
     check_target(from_node, to_node, &ground.from, inventory)?;
     let party = eligible::party(&ground.from, inventory)?;
@@ -77,7 +77,7 @@ pub(super) fn reseal(
     node: &NodeId,
     inventory: &Inventory,
 ) -> Result<(Plan, PlanReport), PlanError> {
-    let ground = stays(request, inventory)?;
+    let ground = eligible::stays(request, Epoch::default(), inventory)?;
     eligible::handing(&ground, node, inventory)?;
     let mut line = Line::new(&ground, &[node], inventory)?;
     let at = ground.from;
@@ -95,14 +95,6 @@ pub(super) fn reseal(
         Downtime::Restart { restart, lease: Lease::None }
     };
     line.finish(request, None, last, downtime)
-}
-
-/// What a plan stands on that keeps the release.
-fn stays(request: &PlanRequest, inventory: &Inventory) -> Result<Ground, PlanError> {
-    if request.from != request.to {
-        return Err(PlanError::ReleaseChanges { from: request.from, to: request.to });
-    }
-    eligible::ground(request, Epoch::default(), inventory)
 }
 
 /// Whether a node can take over what another one has.
@@ -418,6 +410,7 @@ impl<'i> Line<'i> {
             downtime,
             bytes,
             notes: notes(&plan, inventory),
+            service: None,
         };
         Ok((plan, report))
     }

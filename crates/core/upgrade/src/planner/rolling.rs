@@ -269,6 +269,7 @@ fn report(
         downtime: Downtime::None,
         bytes,
         notes: notes(plan, layout, inventory, pairs),
+        service: None,
     }
 }
 

@@ -57,6 +57,22 @@ impl Verifiers {
     }
 }
 
+/// Verifies, and verifies again, where no node is about to change its keeper: the two nodes with
+/// the fewest things in common, or the only node twice.
+pub(super) fn pair(nodes: &[Node]) -> Option<(&Node, &Node)> {
+    let mut chosen: Option<(u32, (&Node, &Node))> = None;
+    let candidates = || nodes.iter().take(CANDIDATES_MAX);
+    for (index, first) in candidates().enumerate() {
+        for second in candidates().skip(index + 1) {
+            let shared = shared(first, second);
+            if chosen.is_none_or(|(least, _)| shared < least) {
+                chosen = Some((shared, (first, second)));
+            }
+        }
+    }
+    chosen.map(|(_, pair)| pair).or_else(|| nodes.first().map(|only| (only, only)))
+}
+
 /// The pair with the fewest things in common; of equal ones the first.
 fn best(layout: &Layout<'_>, candidates: &[usize], inside: &Range<usize>) -> (usize, usize) {
     let mut chosen: Option<(u32, (usize, usize))> = None;
