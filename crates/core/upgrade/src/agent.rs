@@ -4,15 +4,15 @@
 //! agent knows is in the log, in its journal, or can be observed: a new [`Agent`] made from the
 //! same journal continues where the old one was stopped.
 
+mod perform;
+mod service;
+
 use std::collections::BTreeMap;
 
 use heirloom_model::admin::Ticket;
 use heirloom_model::counter::Time;
-use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest};
-use heirloom_model::domain::{
-    Activation, ActivationCause, Challenge, GenerationReceipt, PlanStep, PossessionProof,
-    Registration, Suspension,
-};
+use heirloom_model::digest::{Nonce, ReleaseDigest};
+use heirloom_model::domain::{Activation, GenerationReceipt, PossessionProof, Registration};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
@@ -214,6 +214,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         let tick = self.advance(&observed, now, random)?;
         Ok(match (tick, trouble) {
             (Tick::Idle(_), Some(trouble)) => Tick::Refused(trouble),
+            (Tick::Idle(waiting), None) => Tick::Idle(self.alarmed(waiting)),
             (tick, _) => tick,
         })
     }
@@ -225,11 +226,16 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         now: Time,
         random: &mut dyn FnMut() -> Nonce,
     ) -> Result<Tick, AgentError> {
+        if let Some(tick) = self.call_off_for_fork(observed, now)? {
+            return Ok(tick);
+        }
         match engine::poll(&self.situation()) {
             Directive::Rest => Ok(Tick::Idle(Vec::new())),
             Directive::Wait(waiting) => Ok(Tick::Idle(waiting)),
+            Directive::CallOff { step, cause, reason } => self.call_off(step, cause, &reason, now),
             Directive::Journal(intent) => {
-                if let Some(waiting) = self.burns_in_vain(intent.record(), observed) {
+                let waiting = self.burns_in_vain(intent.record(), observed);
+                if let Some(waiting) = waiting.or_else(|| self.is_forked(intent.record())) {
                     return Ok(Tick::Idle(vec![waiting]));
                 }
                 let receipt = self.record(intent.record(), now)?;
@@ -238,7 +244,10 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
                     None => Ok(Tick::Progressed),
                 }
             }
-            Directive::Resolve(effect) => self.carry_out(effect, now, random),
+            Directive::Resolve(effect) => match self.is_forked(Record::Started(effect.step)) {
+                Some(waiting) => Ok(Tick::Idle(vec![waiting])),
+                None => self.carry_out(effect, now, random),
+            },
             Directive::Report(result) => {
                 let envelope = Envelope::signed(&result, [&self.key]);
                 self.append(&wire::encode(&envelope))
@@ -408,6 +417,10 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
                 let restarted = driver.stop(code).and_then(|()| driver.start(code));
                 return Ok(dutiful(duty, restarted));
             }
+            Duty::KeepService => {
+                let kept = driver.service().map_or(Ok(()), |service| service.keep());
+                return Ok(dutiful(duty, kept));
+            }
         };
         match made {
             Ok(Ok(statement)) => self.append(&statement),
@@ -437,19 +450,25 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
     ) -> Result<Tick, AgentError> {
         let id = effect.step;
         if !self.is_found_done(id)? {
+            let mut waiting = Waiting::Effect { step: id };
+            let of_service = effect.action.concerns_service();
             match self.perform(effect, random)? {
                 Ok(()) => self.executed = Some(id),
+                Err(DriverError::Unknown(reason)) if of_service => {
+                    waiting = Waiting::Service { step: id, reason };
+                }
                 Err(DriverError::Unknown(_)) => {}
                 Err(DriverError::Stopping) => {
                     return Err(AgentError::Observe(DriverError::Stopping));
                 }
                 Err(source) => {
                     let _receipt = self.record(Record::Refused(id), now)?;
+                    self.call_off_after(id, &source, now)?;
                     return Ok(Tick::Refused(Trouble::Step { step: id, source }));
                 }
             }
             if !self.is_found_done(id)? {
-                return Ok(Tick::Idle(vec![Waiting::Effect { step: id }]));
+                return Ok(Tick::Idle(vec![waiting]));
             }
         }
         let own = self.executed == Some(id);
@@ -491,119 +510,6 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         (!named).then(|| Waiting::Active { node: node.clone(), measurement })
     }
 
-    fn perform(
-        &mut self,
-        effect: Effect,
-        random: &mut dyn FnMut() -> Nonce,
-    ) -> Result<Result<(), DriverError>, AgentError> {
-        let Some(digest) = self.progress.plan().map(|(digest, _)| digest) else {
-            return Ok(Err(DriverError::Missing { what: "the plan".to_owned() }));
-        };
-        let step = PlanStep { plan: digest, step: effect.step };
-        let driver = &mut self.driver;
-        Ok(match effect.action {
-            Action::Prepare(placement) => {
-                let Some(release) = self.state.release(&placement.release) else {
-                    return Ok(Err(DriverError::Missing { what: "the release".to_owned() }));
-                };
-                let made = driver.prepare(release, &placement.measurement);
-                return self.state_it::<Registration>(made);
-            }
-            Action::Verify { targets, code, .. } => {
-                let Some(challenge) = self.challenge(step, &targets, code, random) else {
-                    return Ok(Ok(()));
-                };
-                let envelope = Envelope::signed(&challenge, [&self.key]);
-                refused(self.append(&wire::encode(&envelope))?)
-            }
-            Action::Suspend(placement) => {
-                let made = driver.suspend(&placement.measurement, step);
-                return self.state_it::<Suspension>(made);
-            }
-            Action::Activate(placement) => {
-                let cause = ActivationCause::Planned(step);
-                let made = driver.activate(&placement.measurement, cause);
-                return self.state_it::<Activation>(made);
-            }
-            Action::Drain(placement) => driver.drain(&placement.measurement),
-            Action::Stop(placement) => driver.stop(&placement.measurement),
-            Action::Quarantine(measurement) => driver.quarantine(&measurement),
-            Action::Restore(measurement) => driver.restore(&measurement),
-            Action::Install { expect, install } => {
-                driver.install(&expect.measurement, &install.measurement)
-            }
-            Action::Start(placement) => driver.start(&placement.measurement),
-            Action::Replicate { sources, to } => driver.replicate(&to.measurement, &sources),
-            Action::Restart(placement) => {
-                let code = placement.measurement;
-                driver.stop(&code).and_then(|()| driver.start(&code))
-            }
-            Action::HandOver { from_node, from, to } => {
-                driver.hand_over(&to.measurement, step, &from_node, &from.measurement)
-            }
-            Action::Forget(placement) => driver.forget(&placement.measurement, step),
-            Action::Preserve(measurement) => driver.preserve(&measurement),
-            Action::Reseal(placement) => driver.reseal(&placement.measurement),
-            Action::Withdraw(_) => Ok(()),
-        })
-    }
-
-    /// Puts what an instance stated into the log.
-    fn state_it<T: AttestedStatement>(
-        &mut self,
-        made: Result<Vec<u8>, DriverError>,
-    ) -> Result<Result<(), DriverError>, AgentError> {
-        Ok(match made.map(|made| self.countersign::<T>(&made)) {
-            Ok(Ok(statement)) => refused(self.append(&statement)?),
-            Ok(Err(reason)) => Err(DriverError::Refused(reason.to_string())),
-            Err(error) => Err(error),
-        })
-    }
-
-    /// The challenge that a verifying step still has to issue, if any: its first, or another
-    /// because a target that answered badly has started anew since.
-    fn challenge(
-        &self,
-        asked_by: PlanStep,
-        targets: &[NodeId],
-        code: Option<Measurement>,
-        random: &mut dyn FnMut() -> Nonce,
-    ) -> Option<Challenge> {
-        let plan = self.current(&asked_by.plan)?.plan();
-        let domain = self.state.domain(&plan.domain)?;
-        let latest = domain.challenges_of(asked_by).max_by_key(|asked| asked.at());
-        if let Some(latest) = latest {
-            let outdated = latest.proofs().iter().any(|(node, proven)| {
-                let registered = match &code {
-                    Some(code) => domain.registration_with(node, code),
-                    None => domain.registration(node),
-                };
-                proven.flaw(plan.generation, &plan.checksum).is_some()
-                    && registered.is_some_and(|registered| registered.at() > proven.at())
-            });
-            let issued = domain.challenges_of(asked_by).count();
-            if !outdated || issued >= CHALLENGES_PER_STEP_MAX {
-                return None;
-            }
-        }
-        Some(Challenge {
-            network: plan.network,
-            domain: plan.domain,
-            nonce: random(),
-            verifier: self.node.clone(),
-            targets: targets.to_vec(),
-            step: Some(asked_by),
-            code,
-        })
-    }
-
-    /// This plan, if it is the latest of its domain.
-    fn current(&self, digest: &PlanDigest) -> Option<&PlanState> {
-        let plan = self.state.plan(digest)?;
-        let domain = self.state.domain(&plan.plan().domain)?;
-        (domain.plan() == Some(digest)).then_some(plan)
-    }
-
     /// Appends a statement, again if others append at the same moment.
     fn append(&mut self, envelope: &[u8]) -> Result<Tick, AgentError> {
         for _ in 0..APPEND_ATTEMPTS_MAX {
@@ -626,16 +532,6 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             }
         }
         Ok(Tick::Idle(vec![Waiting::BusyLog]))
-    }
-}
-
-/// A statement that the log would refuse, as a refused effect.
-fn refused(tick: Tick) -> Result<(), DriverError> {
-    match tick {
-        Tick::Refused(Trouble::Statement(refusal)) => {
-            Err(DriverError::Refused(refusal.to_string()))
-        }
-        Tick::Refused(_) | Tick::Progressed | Tick::Idle(_) => Ok(()),
     }
 }
 

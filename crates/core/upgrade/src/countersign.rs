@@ -4,8 +4,10 @@
 //! the kind of statement that was asked for, about this very node. Otherwise a strange process at
 //! the socket could have the agent's word for step results, challenges, or another node.
 
+use heirloom_model::domain::PlanStep;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
+use heirloom_model::service::Standing;
 use heirloom_model::signature::SigningKey;
 use heirloom_model::statement::AttestedStatement;
 use heirloom_model::{wire, wire::WireError};
@@ -24,6 +26,12 @@ pub enum NotCountersigned {
         /// The one in the statement.
         found: NodeId,
     },
+    /// It answers another step than the one that asked.
+    #[error("the service speaks about step {} of another plan or moment", found.step)]
+    OtherStep {
+        /// The step in the statement.
+        found: PlanStep,
+    },
 }
 
 /// Adds the agent's signature to a keeper's statement about the agent's node. Nothing is verified
@@ -41,6 +49,21 @@ pub fn countersign<T: AttestedStatement>(
     }
     envelope.sign(agent);
     Ok(wire::encode(&envelope))
+}
+
+/// As [`countersign`], for what a service states for exactly this step.
+pub fn countersign_standing(
+    statement: &[u8],
+    node: &NodeId,
+    step: PlanStep,
+    agent: &SigningKey,
+) -> Result<Vec<u8>, NotCountersigned> {
+    let envelope: Envelope = wire::decode(statement)?;
+    let found = envelope.unverified::<Standing>()?.step;
+    if found != step {
+        return Err(NotCountersigned::OtherStep { found });
+    }
+    countersign::<Standing>(statement, node, agent)
 }
 
 #[cfg(test)]

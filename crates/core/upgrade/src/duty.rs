@@ -45,6 +45,8 @@ pub enum Duty {
     Restart(Measurement),
     /// Become the active holder of an exclusive domain.
     Activate(Measurement, ActivationCause),
+    /// Put right what is not as the node's service was last told to be.
+    KeepService,
 }
 
 impl std::fmt::Display for Duty {
@@ -59,6 +61,7 @@ impl std::fmt::Display for Duty {
             Self::Start(code) => write!(f, "start {code}"),
             Self::Restart(code) => write!(f, "restart {code}"),
             Self::Activate(code, _) => write!(f, "make {code} the active holder"),
+            Self::KeepService => f.write_str("keep the service as it was told to be"),
         }
     }
 }
@@ -77,7 +80,8 @@ pub fn next(situation: &Situation<'_>, observed: &Observation) -> Option<Duty> {
     due(situation, observed).into_iter().next()
 }
 
-/// Everything that this node owes now, at most one duty for each instance, the most urgent first.
+/// Everything that this node owes now, at most one duty for each instance, the most urgent first,
+/// and its service last.
 /// One that is refused does not stand in the way of the others.
 pub fn due(situation: &Situation<'_>, observed: &Observation) -> Vec<Duty> {
     let down = supposed(situation, observed).into_iter().filter(|code| !observed.exists(code));
@@ -96,7 +100,9 @@ pub fn due(situation: &Situation<'_>, observed: &Observation) -> Vec<Duty> {
         };
         seat.duty()
     });
-    start.chain(of_seats).collect()
+    // The keeper comes first: the service asks it for keys.
+    let drifted = observed.service.as_ref().is_some_and(|service| service.drift.is_some());
+    start.chain(of_seats).chain(drifted.then_some(Duty::KeepService)).collect()
 }
 
 /// The code that should be running on this node: the installed one, and what a plan has started
@@ -149,7 +155,22 @@ pub fn supposed(situation: &Situation<'_>, observed: &Observation) -> BTreeSet<M
             | Action::Activate(_)
             | Action::Forget(_)
             | Action::Preserve(_)
-            | Action::Reseal(_) => {}
+            | Action::Reseal(_)
+            | Action::Equip(_)
+            | Action::Muster(_)
+            | Action::Fence(_)
+            | Action::Freeze(_)
+            | Action::Halt(_)
+            | Action::Snapshot
+            | Action::Migrate
+            | Action::Revert
+            | Action::Deploy { .. }
+            | Action::Launch(_)
+            | Action::Join(_)
+            | Action::Exercise(_)
+            | Action::Commit
+            | Action::Open(_)
+            | Action::Watch(_) => {}
         }
     }
     running
@@ -449,7 +470,22 @@ fn changing(situation: &Situation<'_>, domain: &DomainId) -> bool {
             | Action::Withdraw(_)
             | Action::Activate(_)
             | Action::Forget(_)
-            | Action::Preserve(_) => false,
+            | Action::Preserve(_)
+            | Action::Equip(_)
+            | Action::Muster(_)
+            | Action::Fence(_)
+            | Action::Freeze(_)
+            | Action::Halt(_)
+            | Action::Snapshot
+            | Action::Migrate
+            | Action::Revert
+            | Action::Deploy { .. }
+            | Action::Launch(_)
+            | Action::Join(_)
+            | Action::Exercise(_)
+            | Action::Commit
+            | Action::Open(_)
+            | Action::Watch(_) => false,
         })
 }
 

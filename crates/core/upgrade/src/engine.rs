@@ -2,6 +2,8 @@
 //!
 //! The engine makes no choices that the plan did not make, and never asks which strategy it runs.
 
+pub(crate) mod service;
+
 use heirloom_custody::invariant::Survivors;
 use heirloom_model::admin::{KeeperStatus, SealingAge};
 use heirloom_model::identifier::NodeId;
@@ -11,7 +13,7 @@ use heirloom_registry::plan::{PlanState, PlanStatus};
 
 use crate::gate::{self, Asked, Waiting};
 use crate::guard;
-use crate::journal::{Durable, Progress, Record, StepProgress};
+use crate::journal::{Cause, Durable, Progress, Record, StepProgress};
 use crate::port::Observation;
 
 /// What the agent must do next.
@@ -28,6 +30,15 @@ pub enum Directive {
     Resolve(Effect),
     /// Append this result to the registry log.
     Report(StepResult),
+    /// Call the plan off: this node cannot carry out its part in the change of a service.
+    CallOff {
+        /// The step that cannot be carried out.
+        step: StepId,
+        /// Why, for the journal.
+        cause: Cause,
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// An effect that stays locked until its record is durable.
@@ -80,6 +91,9 @@ pub fn poll(situation: &Situation<'_>) -> Directive {
     let plan = plan_state.plan();
     if plan.nodes.binary_search(situation.node).is_err() {
         return Directive::Rest;
+    }
+    if let Some(directive) = service::called_off(situation, plan_state) {
+        return directive;
     }
     match plan_state.status() {
         PlanStatus::Approved | PlanStatus::PastNoReturn => {}
@@ -146,6 +160,21 @@ pub fn is_done(
         Action::Reseal(placement) => {
             status(placement).is_some_and(|status| status.sealing == SealingAge::Current)
         }
+        Action::Equip(_)
+        | Action::Muster(_)
+        | Action::Fence(_)
+        | Action::Freeze(_)
+        | Action::Halt(_)
+        | Action::Snapshot
+        | Action::Migrate
+        | Action::Revert
+        | Action::Deploy { .. }
+        | Action::Launch(_)
+        | Action::Join(_)
+        | Action::Exercise(_)
+        | Action::Commit
+        | Action::Open(_)
+        | Action::Watch(_) => service::is_done(situation, plan, step, observed),
     }
 }
 
@@ -160,6 +189,8 @@ pub fn leaves_a_mark(plan: &Plan, step: &Step) -> bool {
             .steps
             .iter()
             .any(|other| other.node == step.node && other.action == Action::Reseal(*placement)),
+        // Another release of the same code looks the same when it is installed.
+        Action::Deploy { expect, install } => expect.measurement != install.measurement,
         _ => true,
     }
 }
@@ -243,7 +274,7 @@ fn walk<'p>(
             Directive::Wait(_) | Directive::Report(_) | Directive::Rest => {
                 unreported.unwrap_or(directive)
             }
-            Directive::Journal(_) | Directive::Resolve(_) => directive,
+            Directive::Journal(_) | Directive::Resolve(_) | Directive::CallOff { .. } => directive,
         };
     }
     unreported.unwrap_or(Directive::Rest)
@@ -262,6 +293,9 @@ fn start(situation: &Situation<'_>, plan: &PlanState, step: &Step) -> Directive 
         .iter()
         .filter_map(|gate| gate::holds(gate, plan.plan(), situation.state).err())
         .collect();
+    if let Some(directive) = service::disagreed(plan, step, &waiting) {
+        return directive;
+    }
     if !waiting.is_empty() {
         return Directive::Wait(waiting);
     }
@@ -317,7 +351,9 @@ fn settle(situation: &Situation<'_>, plan: &PlanState, otherwise: Waiting) -> Di
             step.node == *situation.node && situation.progress.step(step.id).is_some()
         });
     match walk(situation, plan, begun) {
-        directive @ (Directive::Resolve(_) | Directive::Report(_)) => directive,
+        directive @ (Directive::Resolve(_) | Directive::Report(_) | Directive::CallOff { .. }) => {
+            directive
+        }
         Directive::Wait(_) | Directive::Rest | Directive::Journal(_) => {
             Directive::Wait(vec![otherwise])
         }

@@ -9,15 +9,17 @@ use heirloom_custody::facts;
 use heirloom_custody::holding::{Condition, KeyCopy, Keyring, Proof};
 use heirloom_custody::invariant::{LossRisk, NextEffect, Requirement, Shortfall, counts, no_loss};
 use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, Serial};
-use heirloom_model::digest::PlanDigest;
+use heirloom_model::digest::{PlanDigest, TermsDigest};
 use heirloom_model::domain::PlanStep;
 use heirloom_model::identifier::{FailureDomain, NodeId};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Gate, Plan, StepId};
 use heirloom_model::policy::Policy;
+use heirloom_model::service::Tip;
 use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::PlanState;
+use heirloom_registry::standing::Agreement;
 use heirloom_registry::verified::Verified;
 
 /// What is awaited. Its text completes "waiting for".
@@ -91,11 +93,73 @@ pub enum Waiting {
         /// The step.
         step: StepId,
     },
+    /// Steps of many nodes have no good result yet.
+    Steps {
+        /// The first of them.
+        open: Vec<OpenStep>,
+        /// Whether there are more than those.
+        more: bool,
+    },
+    /// Services that must agree have not all stated how they are.
+    Standings {
+        /// The steps at which they will, the first of them.
+        open: Vec<OpenStep>,
+        /// Whether there are more than those.
+        more: bool,
+    },
+    /// Services that must agree stated different things. This never heals.
+    Disagreement {
+        /// One of them.
+        a: OpenStep,
+        /// Another one.
+        b: OpenStep,
+        /// In what they differ.
+        what: &'static str,
+    },
+    /// Too few operators have recorded a rehearsal of exactly these terms.
+    Rehearsals {
+        /// How many have.
+        found: u32,
+        /// How many must.
+        need: u32,
+    },
+    /// A step of the service is under way on this node.
+    Service {
+        /// The step.
+        step: StepId,
+        /// What keeps it, for people.
+        reason: String,
+    },
+    /// A peer of the node's service has another block at the same height. People must decide which
+    /// is the right one: no agent can, and nothing on this node goes on before.
+    Fork {
+        /// The node.
+        node: NodeId,
+        /// The peer's block.
+        seen: Tip,
+    },
     /// Others append to the log all the time.
     BusyLog,
 }
 
-/// Nodes that one message names.
+/// A step of a node, for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OpenStep {
+    /// The step.
+    pub step: StepId,
+    /// Whose agent carries it out.
+    pub node: NodeId,
+    /// What it does.
+    pub action: &'static str,
+}
+
+impl fmt::Display for OpenStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {} ({} on {})", self.step, self.action, self.node)
+    }
+}
+
+/// Nodes, or steps, that one message names.
 const NAMED_MAX: usize = 5;
 
 impl fmt::Display for Waiting {
@@ -129,9 +193,33 @@ impl fmt::Display for Waiting {
             }
             Self::Custody(risk) => write!(f, "more proven holders: {risk}"),
             Self::Effect { step } => write!(f, "step {step} to take effect"),
+            Self::Steps { open, more } => list(f, open, *more),
+            Self::Standings { open, more } => {
+                f.write_str("what services state at ")?;
+                list(f, open, *more)
+            }
+            Self::Disagreement { a, b, what } => {
+                write!(f, "nothing: the services at {a} and {b} differ in their {what}")
+            }
+            Self::Rehearsals { found, need } => {
+                write!(f, "rehearsals of these terms by {need} operators (there are {found})")
+            }
+            Self::Service { step, reason } => write!(f, "step {step}: {reason}"),
+            Self::Fork { node, seen } => write!(
+                f,
+                "people, urgently: the ledger has forked, a peer of the service on {node} has \
+                 block {seen}"
+            ),
             Self::BusyLog => f.write_str("a quiet moment of the registry log"),
         }
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, open: &[OpenStep], more: bool) -> fmt::Result {
+    for (position, step) in open.iter().enumerate() {
+        write!(f, "{}{step}", if position == 0 { "" } else { ", " })?;
+    }
+    if more { f.write_str(" and more") } else { Ok(()) }
 }
 
 /// Whether a gate of a plan holds now; if not, what it waits for.
@@ -178,6 +266,13 @@ trait Facts {
     fn epoch(&self) -> Epoch;
     fn epoch_of(&self, step: StepId) -> Option<Epoch>;
     fn completes_this_plan(&self, serial: Serial) -> bool;
+    /// The first step of a range that is not settled.
+    fn unsettled_in(&self, first: StepId, last: StepId) -> Option<StepId>;
+    /// Whether the services stated the same at every step of a range.
+    fn agreement(&self, first: StepId, last: StepId) -> Agreement;
+    fn is_stated(&self, step: StepId) -> bool;
+    /// How many operators rehearsed these terms.
+    fn rehearsals(&self, terms: &TermsDigest) -> usize;
 }
 
 /// The log, seen from one plan.
@@ -250,6 +345,22 @@ impl Facts for Log<'_> {
             .policy_by_serial(serial)
             .is_some_and(|policy| policy.completes.as_ref() == Some(self.digest))
     }
+
+    fn unsettled_in(&self, first: StepId, last: StepId) -> Option<StepId> {
+        self.plan.unsettled_in(first, last)
+    }
+
+    fn agreement(&self, first: StepId, last: StepId) -> Agreement {
+        self.plan.agreement(first, last)
+    }
+
+    fn is_stated(&self, step: StepId) -> bool {
+        self.plan.standing(step).is_some()
+    }
+
+    fn rehearsals(&self, terms: &TermsDigest) -> usize {
+        self.state.rehearsals(terms)
+    }
 }
 
 fn holds_in(gate: &Gate, plan: &Plan, log: &impl Facts) -> Result<(), Waiting> {
@@ -270,7 +381,69 @@ fn holds_in(gate: &Gate, plan: &Plan, log: &impl Facts) -> Result<(), Waiting> {
             let (epoch, now) = (Epoch(from.0.saturating_add(u64::from(*epochs))), log.epoch());
             if now >= epoch { Ok(()) } else { Err(Waiting::Epoch { epoch, now }) }
         }
+        Gate::AllDone { first, last } => all_done_in(plan, *first, *last, log),
+        Gate::Agreed { first, last } => agreed_in(plan, *first, *last, log),
+        Gate::Rehearsed { need } => rehearsed_in(plan, *need, log),
     }
+}
+
+/// Finds the first open steps of a range without a walk through those that are settled.
+fn all_done_in(
+    plan: &Plan,
+    first: StepId,
+    last: StepId,
+    log: &impl Facts,
+) -> Result<(), Waiting> {
+    let mut open = Vec::new();
+    let mut from = first;
+    while let Some(step) = log.unsettled_in(from, last) {
+        if open.len() == NAMED_MAX {
+            return Err(Waiting::Steps { open, more: true });
+        }
+        open.push(open_step(plan, step)?);
+        let Some(next) = step.0.checked_add(1) else { break };
+        from = StepId(next);
+    }
+    if open.is_empty() { Ok(()) } else { Err(Waiting::Steps { open, more: false }) }
+}
+
+fn agreed_in(
+    plan: &Plan,
+    first: StepId,
+    last: StepId,
+    log: &impl Facts,
+) -> Result<(), Waiting> {
+    match log.agreement(first, last) {
+        Agreement::Agreed(_) => Ok(()),
+        Agreement::Disagreed { a, b, what } => {
+            let (a, b) = (open_step(plan, a)?, open_step(plan, b)?);
+            Err(Waiting::Disagreement { a, b, what })
+        }
+        Agreement::Open(from) => {
+            let silent = (from.0..=last.0).map(StepId).filter(|step| !log.is_stated(*step));
+            let mut open = Vec::new();
+            for step in silent.take(NAMED_MAX.saturating_add(1)) {
+                open.push(open_step(plan, step)?);
+            }
+            let more = open.len() > NAMED_MAX;
+            open.truncate(NAMED_MAX);
+            Err(Waiting::Standings { open, more })
+        }
+    }
+}
+
+fn rehearsed_in(plan: &Plan, need: u32, log: &impl Facts) -> Result<(), Waiting> {
+    // The registry refuses such a gate in a plan that changes no service.
+    let Some(change) = &plan.service else { return Err(Waiting::Proposal) };
+    let found = log.rehearsals(&change.terms.digest());
+    let found = u32::try_from(found).unwrap_or(u32::MAX);
+    if found >= need { Ok(()) } else { Err(Waiting::Rehearsals { found, need }) }
+}
+
+fn open_step(plan: &Plan, step: StepId) -> Result<OpenStep, Waiting> {
+    // The registry refuses a plan whose gates name steps that it does not have.
+    let found = plan.step(step).ok_or(Waiting::Proposal)?;
+    Ok(OpenStep { step, node: found.node.clone(), action: found.action.name() })
 }
 
 fn step_of(plan: &Plan, step: StepId) -> Waiting {

@@ -93,7 +93,22 @@ pub(crate) fn survivors(
         | Action::HandOver { .. }
         | Action::Activate(_)
         | Action::Preserve(_)
-        | Action::Reseal(_) => return Ok(None),
+        | Action::Reseal(_)
+        | Action::Equip(_)
+        | Action::Muster(_)
+        | Action::Fence(_)
+        | Action::Freeze(_)
+        | Action::Halt(_)
+        | Action::Snapshot
+        | Action::Migrate
+        | Action::Revert
+        | Action::Deploy { .. }
+        | Action::Launch(_)
+        | Action::Join(_)
+        | Action::Exercise(_)
+        | Action::Commit
+        | Action::Open(_)
+        | Action::Watch(_) => return Ok(None),
     };
     let nodes = contents.nodes.iter().filter_map(|node| state.node(node));
     let copies = facts::copies(nodes, &changing(plan, domain));

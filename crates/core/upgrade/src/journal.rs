@@ -53,6 +53,51 @@ pub enum Record {
     /// The plan was called off: only its way back is walked from here.
     #[n(4)]
     TurnedBack,
+    /// This agent calls the plan off, because of this step: it starts no step of it any more, and
+    /// says so until the log has it.
+    #[n(5)]
+    CalledOff(#[n(0)] StepId, #[n(1)] Cause),
+}
+
+/// Why an agent calls a plan off.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum Cause {
+    /// The node is not as the step expects.
+    #[n(0)]
+    Unexpected,
+    /// Something that the step needs does not exist.
+    #[n(1)]
+    Missing,
+    /// Something is not what was signed or written.
+    #[n(2)]
+    Corrupt,
+    /// The service, the platform or the log says no.
+    #[n(3)]
+    Refused,
+    /// The disk is full.
+    #[n(4)]
+    Full,
+    /// Services that must agree stated different things.
+    #[n(5)]
+    Disagreed,
+    /// A peer has another block than this node's service.
+    #[n(6)]
+    Forked,
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unexpected => "the node is not as the step expects",
+            Self::Missing => "something that it needs is missing",
+            Self::Corrupt => "something that it needs is corrupt",
+            Self::Refused => "it was refused",
+            Self::Full => "the disk is full",
+            Self::Disagreed => "the services do not agree",
+            Self::Forked => "a peer has another block",
+        })
+    }
 }
 
 /// A record in its place.
@@ -127,6 +172,7 @@ pub struct Progress {
     head: JournalHash,
     plan: Option<(PlanDigest, PlanNumber)>,
     turned_back: bool,
+    called_off: Option<(StepId, Cause)>,
     steps: BTreeMap<StepId, StepProgress>,
 }
 
@@ -137,6 +183,7 @@ impl Default for Progress {
             head: JournalHash::new([0; 32]),
             plan: None,
             turned_back: false,
+            called_off: None,
             steps: BTreeMap::new(),
         }
     }
@@ -184,6 +231,7 @@ impl Progress {
                 }
                 self.plan = Some((plan, number));
                 self.turned_back = false;
+                self.called_off = None;
                 self.steps.clear();
             }
             Record::TurnedBack => {
@@ -205,6 +253,13 @@ impl Progress {
                 self.end(step, StepProgress::Succeeded(outcome))?;
             }
             Record::Refused(step) => self.end(step, StepProgress::Refused)?,
+            Record::CalledOff(step, cause) => {
+                self.plan?;
+                if self.turned_back || self.called_off.is_some() {
+                    return None;
+                }
+                self.called_off = Some((step, cause));
+            }
         }
         Some(())
     }
@@ -225,6 +280,11 @@ impl Progress {
     /// Whether the way back has begun.
     pub fn turned_back(&self) -> bool {
         self.turned_back
+    }
+
+    /// Why this agent called the plan off itself, if it did: because of which step.
+    pub fn called_off(&self) -> Option<(StepId, Cause)> {
+        self.called_off
     }
 
     /// How far a step has come, if it was ever started.
@@ -274,6 +334,13 @@ mod tests {
             vec![adopted(1), good[1], good[2], good[2]],
             vec![adopted(1), good[1], good[2], Record::Started(step)],
             vec![adopted(1), Record::TurnedBack, Record::TurnedBack],
+            vec![Record::CalledOff(step, Cause::Full)],
+            vec![adopted(1), Record::TurnedBack, Record::CalledOff(step, Cause::Full)],
+            vec![
+                adopted(1),
+                Record::CalledOff(step, Cause::Full),
+                Record::CalledOff(step, Cause::Full),
+            ],
             vec![adopted(2), adopted(1)],
             vec![adopted(2), adopted(2)],
         ] {
@@ -291,10 +358,20 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_is_called_off_once_and_the_next_one_begins_anew() {
+        let off = Record::CalledOff(StepId(4), Cause::Disagreed);
+        let progress = fold(&[adopted(1), off, Record::TurnedBack]).unwrap();
+        assert_eq!(progress.called_off(), Some((StepId(4), Cause::Disagreed)));
+        assert_eq!(fold(&[adopted(1), off, adopted(2)]).unwrap().called_off(), None);
+        assert_eq!(fold(&[adopted(1)]).unwrap().called_off(), None);
+    }
+
+    #[test]
     fn every_flipped_byte_of_a_journal_is_noticed() {
         let mut progress = Progress::default();
         let mut encoded = Vec::new();
-        for record in [adopted(1), Record::Started(StepId(0)), Record::TurnedBack] {
+        let off = Record::CalledOff(StepId(0), Cause::Forked);
+        for record in [adopted(1), Record::Started(StepId(0)), off, Record::TurnedBack] {
             let entry = progress.entry(record, Time(9));
             progress.apply(&entry).unwrap();
             encoded.push(wire::encode(&entry));

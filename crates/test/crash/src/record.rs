@@ -41,6 +41,7 @@ impl Log {
             None => "-".to_owned(),
             Some(Record::Adopted { number, .. }) => format!("adopted plan {}", number.0),
             Some(Record::TurnedBack) => "turned back".to_owned(),
+            Some(Record::CalledOff(step, _)) => format!("called off at {step}"),
             Some(Record::Started(step) | Record::Refused(step)) => format!("started {step}"),
             Some(Record::Succeeded(step, _)) => format!("succeeded {step}"),
         }

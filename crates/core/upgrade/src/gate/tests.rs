@@ -26,6 +26,8 @@ struct Fake {
     epoch: Epoch,
     epochs: BTreeMap<StepId, Epoch>,
     published: BTreeSet<Serial>,
+    stated: BTreeMap<StepId, Tip>,
+    rehearsed: BTreeMap<TermsDigest, usize>,
 }
 
 impl Facts for Fake {
@@ -64,6 +66,30 @@ impl Facts for Fake {
 
     fn completes_this_plan(&self, serial: Serial) -> bool {
         self.published.contains(&serial)
+    }
+
+    fn unsettled_in(&self, first: StepId, last: StepId) -> Option<StepId> {
+        (first.0..=last.0).map(StepId).find(|step| !self.settled.contains(step))
+    }
+
+    fn agreement(&self, first: StepId, last: StepId) -> Agreement {
+        let all = || (first.0..=last.0).map(StepId);
+        if let Some(silent) = all().find(|step| !self.stated.contains_key(step)) {
+            return Agreement::Open(silent);
+        }
+        let tip = self.stated[&first];
+        match all().find(|step| self.stated[step] != tip) {
+            Some(b) => Agreement::Disagreed { a: first, b, what: "tip" },
+            None => Agreement::Agreed(tip),
+        }
+    }
+
+    fn is_stated(&self, step: StepId) -> bool {
+        self.stated.contains_key(&step)
+    }
+
+    fn rehearsals(&self, terms: &TermsDigest) -> usize {
+        self.rehearsed.get(terms).copied().unwrap_or(0)
     }
 }
 
@@ -119,6 +145,8 @@ fn fake() -> Fake {
         epoch: Epoch(7),
         epochs: BTreeMap::new(),
         published: BTreeSet::new(),
+        stated: BTreeMap::new(),
+        rehearsed: BTreeMap::new(),
     }
 }
 
@@ -149,6 +177,7 @@ fn plan() -> Plan {
         not_after: Epoch(9),
         nonce: Nonce::new([0; 32]),
         via: None,
+        service: None,
     }
 }
 

@@ -255,6 +255,7 @@ impl World {
             silent: self.silent.clone(),
             live: self.live.clone(),
             quarantined: self.quarantined.clone(),
+            service: None,
         }
     }
 

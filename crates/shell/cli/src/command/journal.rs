@@ -150,6 +150,7 @@ fn entry_json(entry: &JournalEntry) -> Value {
         Record::Succeeded(step, _) => ("succeeded", Some(step)),
         Record::Refused(step) => ("refused", Some(step)),
         Record::TurnedBack => ("turned-back", None),
+        Record::CalledOff(step, _) => ("called-off", Some(step)),
     };
     let mut json = json!({
         "schema": "heirloom.journal.record.v1",
@@ -171,6 +172,9 @@ fn entry_json(entry: &JournalEntry) -> Value {
             Record::Succeeded(_, how) => {
                 fields.insert("outcome".to_owned(), view::outcome(how).into());
             }
+            Record::CalledOff(_, cause) => {
+                fields.insert("cause".to_owned(), cause.to_string().into());
+            }
             Record::Started(_) | Record::Refused(_) | Record::TurnedBack => {}
         }
     }
@@ -184,5 +188,6 @@ fn describe(record: Record) -> String {
         Record::Succeeded(step, how) => format!("step {step} {}", view::outcome(how)),
         Record::Refused(step) => format!("step {step} refused, may be tried again"),
         Record::TurnedBack => "the plan was called off: going back".to_owned(),
+        Record::CalledOff(step, cause) => format!("calls the plan off at step {step}: {cause}"),
     }
 }
