@@ -26,6 +26,7 @@ use heirloom_model::policy::{
 use heirloom_model::release::{Artifact, Release, ReleaseKind};
 use heirloom_model::root::{Role, RoleKeys, Root};
 use heirloom_model::secret::Secret;
+use heirloom_model::service::Standing;
 use heirloom_model::signature::SigningKey;
 use heirloom_model::statement::StatementKind;
 use heirloom_model::wire;
@@ -179,7 +180,7 @@ impl Ceremony {
         key(self.network.as_bytes(), node.as_str(), 0)
     }
 
-    /// A keeper's statement as the agent of its node hands it in: with both signatures. Other
+    /// A statement of a keeper or a service as the agent of its node hands it in: with both signatures. Other
     /// statements stay as they are.
     pub fn countersigned(&self, statement: &[u8]) -> Vec<u8> {
         let Ok(mut envelope) = wire::decode::<Envelope>(statement) else {
@@ -195,9 +196,10 @@ impl Ceremony {
             }
             StatementKind::Suspension => envelope.unverified::<Suspension>().map(|it| it.node),
             StatementKind::Activation => envelope.unverified::<Activation>().map(|it| it.node),
+            StatementKind::Standing => envelope.unverified::<Standing>().map(|it| it.node),
             _ => return statement.to_vec(),
         };
-        envelope.sign(&self.agent_key(&node.expect("keepers make well-formed statements")));
+        envelope.sign(&self.agent_key(&node.expect("instances make well-formed statements")));
         wire::encode(&envelope)
     }
 
@@ -402,7 +404,7 @@ impl Ceremony {
 
     /// Calls a plan off.
     pub fn abort(&self, plan: PlanDigest) -> Envelope {
-        let abort = Abort { network: self.network, plan };
+        let abort = Abort { network: self.network, plan, node: None, reason: None };
         Envelope::signed(&abort, self.operator_keys.first())
     }
 }

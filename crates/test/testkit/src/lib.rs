@@ -4,4 +4,5 @@
 //! * [`vectors`]: where shared vectors are.
 
 pub mod ceremony;
+pub mod service;
 pub mod vectors;
