@@ -1,0 +1,1 @@
+//! What a verified snapshot says of itself.
