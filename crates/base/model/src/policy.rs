@@ -225,6 +225,17 @@ impl Policy {
         self.holders.iter().find(|rule| rule.measurement == *measurement)
     }
 
+    /// The rule of one measurement of an application, if it may ask for keys.
+    pub fn application(
+        &self,
+        application: &ApplicationId,
+        measurement: &Measurement,
+    ) -> Option<&ApplicationRule> {
+        self.applications
+            .iter()
+            .find(|rule| rule.application == *application && rule.measurement == *measurement)
+    }
+
     /// Whether the policy names the edge `from` → `to`: both may hold, and `from` gives to `to`.
     pub fn names_edge(&self, from: &Measurement, to: &Measurement) -> bool {
         let Some(giver) = self.holder(from) else { return false };
