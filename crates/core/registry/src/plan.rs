@@ -29,7 +29,7 @@ pub struct PlanState {
     /// What the service of a node stated last, for each step that asks it.
     pub(crate) standings: BTreeMap<StepId, StandingSeen>,
     /// Consent that was taken back: it must not be repeated by whoever kept it.
-    pub(crate) revoked: BTreeMap<PublicKey, Epoch>,
+    pub(crate) revoked: BTreeMap<PublicKey, (Epoch, LogIndex)>,
     /// The steps that are not settled. Whoever waits for a long range of steps asks for the first
     /// of them, so that no range is walked with each entry.
     pub(crate) unsettled: BTreeSet<StepId>,
@@ -229,15 +229,13 @@ impl PlanState {
     ///
     /// An agent may know better about its own steps. It still says so with a result.
     pub fn may_have_started(&self, step: StepId) -> bool {
-        match &self.aborted {
-            Some(aborted) => aborted.may_have_started.contains(&step),
-            None => {
-                let open = |step: &Step| self.is_open(step);
-                self.approved_at.is_some()
-                    && !self.plan.is_rollback(step)
-                    && self.plan.step(step).is_some_and(open)
-            }
+        if let Some(aborted) = &self.aborted {
+            return aborted.may_have_started.contains(&step);
         }
+        let open = |step: &Step| self.is_open(step);
+        self.approved_at.is_some()
+            && !self.plan.is_rollback(step)
+            && self.plan.step(step).is_some_and(open)
     }
 
     /// The rollback steps that must have a result before the plan counts as rolled back: those

@@ -4,7 +4,7 @@ use heirloom_attest::error::AppraiseError;
 use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, SecurityVersion};
 use heirloom_model::counter::{Serial, Time};
 use heirloom_model::digest::{Checksum, NetworkId, Nonce, PlanDigest, ReleaseDigest};
-use heirloom_model::identifier::{DomainId, NodeId, PlatformId, ReleaseName};
+use heirloom_model::identifier::{ApplicationId, DomainId, NodeId, PlatformId, ReleaseName};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::StepId;
 use heirloom_model::signature::{BadSignature, PublicKey};
@@ -287,6 +287,64 @@ refusals! {
     /// Only a statement of the holder itself shows that the step is done.
     "not-witnessed" "no statement of a holder shows that step {step} is done"
     NotWitnessed { step: StepId = "The step.", };
+    /// The plan changes no service.
+    "no-service" "plan {plan} changes no service"
+    NoService { plan: PlanDigest = "The plan.", };
+    /// What a service states is not what the step asks for, or not what operators agreed on.
+    "standing-mismatch" "the service's {what} is not what the step and the terms ask for"
+    StandingMismatch { what: &'static str = "What differs.", };
+    /// The policy does not let this code ask for the application's keys.
+    "application-refused" "the policy does not name {measurement} as {application}"
+    ApplicationRefused {
+        application: ApplicationId = "The application.",
+        measurement: Measurement = "The code.",
+    };
+    /// One platform states the same for two nodes.
+    "same-platform" "platform {platform} stated the same for node {node}"
+    SamePlatform { platform: PlatformId = "Attested.", node: NodeId = "The other node.", };
+    /// An instance that another one followed states something.
+    "superseded" "instance {instance} was followed by another one, which stated entry {at}"
+    Superseded {
+        instance: PublicKey = "The instance.",
+        at: LogIndex = "What the other one stated last.",
+    };
+    /// Only a statement of the service itself shows that the step is done.
+    "not-stated" "no statement of the service shows that step {step} is done"
+    NotStated { step: StepId = "The step.", };
+    /// Services that must agree before the step stated different things.
+    "disagreed" "the services differ in {what} at steps {a} and {b}, and step {step} needs agreement"
+    Disagreed {
+        step: StepId = "The step.",
+        a: StepId = "What one stated.",
+        b: StepId = "What the other stated.",
+        what: &'static str = "What differs.",
+    };
+    /// Too few operators recorded a rehearsal of these terms.
+    "not-rehearsed" "{found} of {needed} operators rehearsed the terms before step {step}"
+    NotRehearsed {
+        step: StepId = "The step.",
+        found: u32 = "Who have.",
+        needed: u32 = "How many must.",
+    };
+    /// The window in which the service changes is not open yet.
+    "window-closed" "step {step} waits for epoch {opens}, and it is {epoch}"
+    WindowClosed {
+        step: StepId = "The step.",
+        opens: Epoch = "When the window opens.",
+        epoch: Epoch = "The network's epoch.",
+    };
+    /// What happens here is no rehearsal of what happens here.
+    "rehearsed-here" "the rehearsal took place on the network for which it is to count"
+    RehearsedHere;
+    /// There is no consent that could be taken back.
+    "not-approved" "{key} did not approve the plan"
+    NotApproved { key: PublicKey = "The operator.", };
+    /// Something was carried out that only an abort puts back.
+    "revoked-too-late" "step {step} was carried out: consent is not taken back any more, but an abort is possible"
+    RevokedTooLate { step: StepId = "The step.", };
+    /// The operator took back consent up to this epoch.
+    "revoked" "{key} took back its consent until epoch {not_after}: only a later epoch counts"
+    Revoked { key: PublicKey = "The operator.", not_after: Epoch = "Its last epoch.", };
 }
 
 impl Refusal {

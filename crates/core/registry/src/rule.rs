@@ -14,6 +14,7 @@ pub(crate) mod proposal;
 pub(crate) mod release;
 pub(crate) mod root;
 pub(crate) mod service;
+pub(crate) mod service_plan;
 
 mod change;
 

@@ -52,7 +52,7 @@ pub(crate) fn examine_suspension(
         return Err(Refusal::WrongStep { step: step.id, reason: "does not suspend anybody" });
     };
     check_seat(step, seat, &statement.node, &measurement)?;
-    check_open(plan, step, state.epoch)?;
+    check_open(state, plan, step)?;
     Ok(Change::Suspension(statement, attested))
 }
 
@@ -137,7 +137,7 @@ fn check_planned(
         return Err(Refusal::WrongStep { step: step.id, reason: "does not activate anybody" });
     };
     check_seat(step, seat, &statement.node, &measurement)?;
-    check_open(plan, step, state.epoch)
+    check_open(state, plan, step)
 }
 
 /// A domain whose policy in force, which has not expired, allows one active holder.

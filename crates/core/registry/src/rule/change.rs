@@ -82,17 +82,7 @@ impl NetworkState {
                 }
                 self.refresh_plans(at);
             }
-            Change::Abort(abort) => {
-                let Abort { plan, node, reason, .. } = abort.get().clone();
-                if let Some(plan) = self.plans.get_mut(&plan) {
-                    let cause = match node {
-                        None => AbortCause::Operator { reason },
-                        Some(node) => AbortCause::Agent { node, reason },
-                    };
-                    plan.call_off(cause, at);
-                }
-                self.refresh_plans(at);
-            }
+            Change::Abort(abort) => self.commit_abort(abort.get(), at),
             Change::StepResult(result) => self.commit_result(result, at),
             Change::Suspension(statement, attested) => {
                 self.commit_suspension(&statement, &attested, at);
@@ -105,14 +95,30 @@ impl NetworkState {
                 self.commit_rehearsal(rehearsal, operator, at);
             }
             Change::Revocation(revocation, operator) => {
-                if let Some(plan) = self.plans.get_mut(&revocation.plan)
-                    && let Some(until) = plan.approvals.remove(&operator)
-                {
-                    plan.revoked.insert(operator, until);
-                }
-                self.refresh_plans(at);
+                self.commit_revocation(&revocation.plan, operator, at);
             }
         }
+    }
+
+    fn commit_abort(&mut self, abort: &Abort, at: LogIndex) {
+        let reason = abort.reason.clone();
+        if let Some(plan) = self.plans.get_mut(&abort.plan) {
+            let cause = match abort.node.clone() {
+                None => AbortCause::Operator { reason },
+                Some(node) => AbortCause::Agent { node, reason },
+            };
+            plan.call_off(cause, at);
+        }
+        self.refresh_plans(at);
+    }
+
+    fn commit_revocation(&mut self, plan: &PlanDigest, operator: PublicKey, at: LogIndex) {
+        if let Some(plan) = self.plans.get_mut(plan)
+            && let Some(until) = plan.approvals.remove(&operator)
+        {
+            plan.revoked.insert(operator, (until, at));
+        }
+        self.refresh_plans(at);
     }
 
     fn commit_root(&mut self, root: Verified<Root>, at: LogIndex) {

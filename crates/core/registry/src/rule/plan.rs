@@ -1,21 +1,25 @@
 //! Approvals, aborts, and the results of steps.
 
-use heirloom_model::counter::{Epoch, Serial};
+use heirloom_model::counter::Serial;
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::domain::PlanStep;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Abort, Action, Approval, Placement, Step, StepId, StepResult};
+use heirloom_model::limit::NOTE_CHARACTERS_MAX;
+use heirloom_model::plan::{Abort, Action, Approval, Gate, Placement, Step, StepId, StepResult};
 use heirloom_model::policy::Policy;
 use heirloom_model::root::Role;
 
 use super::custody::{verify_agent, with_policy};
 use super::fleet::node_in;
 use super::proposal::{check_ground, check_no_rotation};
+use super::service::{check_not_revoked, check_result, service_of};
 use super::{Change, epoch_not_passed, same_network};
 use crate::network::NetworkState;
 use crate::plan::{PlanState, PlanStatus};
-use crate::refusal::Refusal;
+use crate::refusal::{Fault, Refusal};
+use crate::shape::require;
+use crate::standing::Agreement;
 use crate::verified::{Quorum, Verified, verify, verify_one};
 
 /// Plans that one domain remembers.
@@ -54,6 +58,7 @@ pub(crate) fn examine_approval(
         | PlanStatus::PastNoReturn
         | PlanStatus::Finished) => return Err(Refusal::PlanStatus { status }),
     }
+    check_not_revoked(plan, approval.signers(), approval.not_after)?;
     if plan.approved_at().is_none() {
         let domain = with_policy(state, &plan.plan().domain)?;
         check_ground(domain, plan.plan())?;
@@ -63,19 +68,54 @@ pub(crate) fn examine_approval(
 }
 
 pub(crate) fn examine_abort(state: &NetworkState, envelope: &Envelope) -> Result<Change, Refusal> {
-    let operators = state.quorum(Role::Operator)?;
-    let (abort, _) = verify_one::<Abort>(envelope, operators.of, operators.keys)?;
-    same_network(state, abort.network)?;
-    match current_plan(state, &abort.plan)?.status() {
-        PlanStatus::Proposed
-        | PlanStatus::Approved
-        | PlanStatus::ApprovalLapsed
-        | PlanStatus::Expired => Ok(Change::Abort(abort)),
-        status @ (PlanStatus::RollingBack
+    let unverified: Abort = envelope.unverified().map_err(Refusal::Malformed)?;
+    same_network(state, unverified.network)?;
+    let abort = match &unverified.node {
+        None => {
+            let operators = state.quorum(Role::Operator)?;
+            verify_one::<Abort>(envelope, operators.of, operators.keys)?.0
+        }
+        Some(node) => verify_abort_of(state, envelope, &unverified.plan, node)?,
+    };
+    check_reason(abort.reason.as_deref())?;
+    let status = current_plan(state, &abort.plan)?.status();
+    let possible = match status {
+        PlanStatus::Approved | PlanStatus::ApprovalLapsed => true,
+        // Agents call off what they carry out; nothing of this is carried out.
+        PlanStatus::Proposed | PlanStatus::Expired => abort.node.is_none(),
+        PlanStatus::RollingBack
         | PlanStatus::RolledBack
         | PlanStatus::PastNoReturn
-        | PlanStatus::Finished) => Err(Refusal::PlanStatus { status }),
+        | PlanStatus::Finished => false,
+    };
+    if possible { Ok(Change::Abort(abort)) } else { Err(Refusal::PlanStatus { status }) }
+}
+
+/// The agent of a node that cannot carry out its part calls off the change of a service. Nodes of
+/// a service change together, so one that cannot stops all of them.
+fn verify_abort_of(
+    state: &NetworkState,
+    envelope: &Envelope,
+    plan: &PlanDigest,
+    node: &NodeId,
+) -> Result<Verified<Abort>, Refusal> {
+    let plan = current_plan(state, plan)?;
+    let agent = node_in(state, node, &plan.plan().domain)?.agent;
+    let (abort, _) = verify_agent::<Abort>(envelope, agent)?;
+    service_of(plan)?;
+    if plan.plan().nodes.binary_search(node).is_err() {
+        return Err(Refusal::PlanMismatch { what: "nodes" });
     }
+    Ok(abort)
+}
+
+/// People read it in a terminal.
+fn check_reason(reason: Option<&str>) -> Result<(), Refusal> {
+    let Some(reason) = reason else { return Ok(()) };
+    let found = reason.chars().count();
+    let fault = Fault::TooLong { found, limit: NOTE_CHARACTERS_MAX };
+    require(found <= NOTE_CHARACTERS_MAX, "abort.reason", fault)?;
+    require(!reason.chars().any(char::is_control), "abort.reason", Fault::Unexpected)
 }
 
 pub(crate) fn examine_result(state: &NetworkState, envelope: &Envelope) -> Result<Change, Refusal> {
@@ -97,7 +137,7 @@ pub(crate) fn examine_result(state: &NetworkState, envelope: &Envelope) -> Resul
         return Err(Refusal::AlreadyRecorded { what: "result of this step", at });
     }
     check_direction(plan, id)?;
-    check_open(plan, step, state.epoch)?;
+    check_open(state, plan, step)?;
     match &step.action {
         Action::Withdraw(serial) => check_withdrawal(state, plan, step, *serial)?,
         Action::Verify { targets, need, .. } => {
@@ -118,19 +158,68 @@ pub(crate) fn examine_result(state: &NetworkState, envelope: &Envelope) -> Resul
         | Action::Forget(_)
         | Action::Preserve(_)
         | Action::Reseal(_) => {}
-        action if action.concerns_service() => {}
-        _ => {}
+        Action::Equip(_)
+        | Action::Muster(_)
+        | Action::Fence(_)
+        | Action::Freeze(_)
+        | Action::Halt(_)
+        | Action::Snapshot
+        | Action::Migrate
+        | Action::Revert
+        | Action::Deploy { .. }
+        | Action::Launch(_)
+        | Action::Join(_)
+        | Action::Exercise(_)
+        | Action::Commit
+        | Action::Open(_)
+        | Action::Watch(_) => check_result(plan, step)?,
     }
     Ok(Change::StepResult(result))
 }
 
-/// Refuses a step before what it waits for in the log: other steps, and epochs after them.
-pub(crate) fn check_open(plan: &PlanState, step: &Step, now: Epoch) -> Result<(), Refusal> {
+/// Refuses a step before what it waits for in the log: other steps, epochs after them, and what
+/// services and operators say.
+pub(crate) fn check_open(
+    state: &NetworkState,
+    plan: &PlanState,
+    step: &Step,
+) -> Result<(), Refusal> {
+    let id = step.id;
     if let Some(before) = plan.missing_before(step) {
-        return Err(Refusal::TooEarly { step: step.id, before });
+        return Err(Refusal::TooEarly { step: id, before });
     }
-    if let Some((since, epochs)) = plan.waiting_for(step, now) {
-        return Err(Refusal::NotWaited { step: step.id, since, epochs });
+    if let Some((since, epochs)) = plan.waiting_for(step, state.epoch) {
+        return Err(Refusal::NotWaited { step: id, since, epochs });
+    }
+    let Some(change) = &plan.plan().service else { return Ok(()) };
+    for gate in &step.gates {
+        match gate {
+            Gate::Agreed { first, last } => match plan.agreement(*first, *last) {
+                Agreement::Agreed(_) => {}
+                Agreement::Open(before) => return Err(Refusal::TooEarly { step: id, before }),
+                Agreement::Disagreed { a, b, what } => {
+                    return Err(Refusal::Disagreed { step: id, a, b, what });
+                }
+            },
+            Gate::Rehearsed { need } => {
+                let found = state.rehearsals(&change.terms.digest());
+                let found = u32::try_from(found).unwrap_or(u32::MAX);
+                if found < *need {
+                    return Err(Refusal::NotRehearsed { step: id, found, needed: *need });
+                }
+            }
+            // Clients of a service are told when the window opens.
+            Gate::Epoch(opens) if state.epoch < *opens => {
+                return Err(Refusal::WindowClosed { step: id, opens: *opens, epoch: state.epoch });
+            }
+            Gate::Epoch(_)
+            | Gate::Done(_)
+            | Gate::Proven { .. }
+            | Gate::Registered { .. }
+            | Gate::PolicyPublished(_)
+            | Gate::Waited { .. }
+            | Gate::AllDone { .. } => {}
+        }
     }
     Ok(())
 }

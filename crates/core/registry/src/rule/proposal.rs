@@ -11,7 +11,7 @@ use heirloom_model::wire;
 
 use super::custody::with_policy;
 use super::fleet::node_in;
-use super::{Change, Proposer, epoch_not_passed, is_next, not_expired, same_network};
+use super::{Change, Proposer, epoch_not_passed, is_next, not_expired, same_network, service_plan};
 use crate::domain::DomainState;
 use crate::network::NetworkState;
 use crate::plan::Consent;
@@ -38,6 +38,7 @@ pub(crate) fn examine(state: &NetworkState, envelope: &Envelope) -> Result<Chang
     check_ground(domain, &plan)?;
     check_shape(state, &plan)?;
     check_placements(state, policy, &plan)?;
+    service_plan::check(state, policy, &plan)?;
     check_actions(state, policy, &plan)?;
     check_successor(domain, policy, &plan)?;
     check_edges(policy, &plan)?;
@@ -78,8 +79,10 @@ fn check_own_node(
 ) -> Result<(), Refusal> {
     let refused = Refusal::UnknownSigner { key: proposer.key };
     match policy.update {
-        UpdateMode::Auto => {}
-        UpdateMode::Ask => return Err(refused),
+        // What clients notice, and what no single node can do alone, is never consented to in
+        // advance.
+        UpdateMode::Auto if plan.service.is_none() => {}
+        UpdateMode::Auto | UpdateMode::Ask => return Err(refused),
     }
     let own = state.nodes_of(plan.domain).find(|node| node.agent == proposer.key);
     let own = &own.ok_or(refused)?.node;
@@ -169,7 +172,7 @@ fn check_gates(step: &Step) -> Result<(), Refusal> {
 }
 
 /// Forward steps, then those of the way back.
-fn all_steps(plan: &Plan) -> impl Iterator<Item = &Step> {
+pub(crate) fn all_steps(plan: &Plan) -> impl Iterator<Item = &Step> {
     plan.steps.iter().chain(plan.rollback.iter().map(|back| &back.step))
 }
 
@@ -235,7 +238,22 @@ fn is_about(plan: &Plan, action: &Action) -> bool {
         Action::Quarantine(code) | Action::Restore(code) | Action::Preserve(code) => measured(code),
         Action::Verify { code, .. } => code.as_ref().is_none_or(measured),
         Action::Withdraw(_) => true,
-        _ => false,
+        // Those of a service are looked at with the service.
+        Action::Equip(_)
+        | Action::Muster(_)
+        | Action::Fence(_)
+        | Action::Freeze(_)
+        | Action::Halt(_)
+        | Action::Snapshot
+        | Action::Migrate
+        | Action::Revert
+        | Action::Deploy { .. }
+        | Action::Launch(_)
+        | Action::Join(_)
+        | Action::Exercise(_)
+        | Action::Commit
+        | Action::Open(_)
+        | Action::Watch(_) => plan.service.is_some(),
     }
 }
 
@@ -247,7 +265,10 @@ fn check_placements(state: &NetworkState, policy: &Policy, plan: &Plan) -> Resul
     let upgrader = (ReleaseKind::Upgrader, HolderRole::Upgrader);
     let from = known_release(state, policy, &plan.from, keeper)?;
     let to = known_release(state, policy, &plan.to, keeper)?;
-    not_expired(state, "release", to.not_after)?;
+    // Where a service changes, no keeper is started anew.
+    if plan.service.is_none() {
+        not_expired(state, "release", to.not_after)?;
+    }
     if let Some(via) = &plan.via {
         let via = known_release(state, policy, via, upgrader)?;
         not_expired(state, "release", via.not_after)?;

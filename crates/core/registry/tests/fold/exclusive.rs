@@ -135,6 +135,7 @@ impl World {
             from,
             to,
             via: Some(via),
+            service: None,
             nodes: vec![name("n1")],
             steps: vec![
                 step(0, Action::Prepare(to), &[]),

@@ -15,7 +15,7 @@ use crate::world::{
 };
 
 pub(crate) fn abort(world: &World, plan: &Plan) -> Envelope {
-    let abort = Abort { network: world.network, plan: plan.digest() };
+    let abort = Abort { network: world.network, plan: plan.digest(), node: None, reason: None };
     Envelope::signed(&abort, &role_keys(Role::Operator)[..1])
 }
 
@@ -356,7 +356,7 @@ fn an_abort_comes_from_an_operator_and_before_the_point_of_no_return() {
     world.accept(&world.proposal(&plan));
     let envelope = abort(&world, &plan);
     assert_eq!(world.code(&envelope), "accepted");
-    let abort = Abort { network: world.network, plan: plan.digest() };
+    let abort = Abort { network: world.network, plan: plan.digest(), node: None, reason: None };
     let sign = |it: &Abort| Envelope::signed(it, &role_keys(Role::Operator)[..1]);
     check(
         &mut world,

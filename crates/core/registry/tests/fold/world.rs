@@ -437,6 +437,7 @@ impl World {
             not_after: Epoch(100),
             nonce: Nonce::new([1; 32]),
             via: None,
+            service: None,
         }
     }
 
