@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
@@ -21,26 +21,36 @@ use heirloom_model::limit::{ENVELOPE_BYTES_MAX, LOG_ENTRIES_MAX};
 use heirloom_model::log::LogEntry;
 use heirloom_model::wire;
 use heirloom_registry::network::NetworkState;
-use heirloom_registry::port::{AppendError, LogStore, ReadError};
+use heirloom_registry::port::{AnnounceError, AppendError, LogStore, PresenceTable, ReadError};
 use heirloom_registry::refusal::Refusal;
-use heirloom_store::log_file::LogFile;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use crate::message::{Addresses, Announcement, Failure, Head, JSON_BYTES_MAX, WATCH_MS_MAX};
-use crate::presence::{Now, Presence};
+use crate::message::{
+    Addresses, Announcement, Failure, Head, JSON_BYTES_MAX, Present, WATCH_MS_MAX,
+};
+use crate::presence::{acceptable, stale};
 
 /// A request that takes longer is given up: the largest statement over a slow line.
 const REQUEST_TIME_MAX: Duration = Duration::from_mins(2);
 
 /// What every request works on.
 pub(crate) struct Service {
-    pub(crate) log: LogFile,
-    /// The fold of the log, always up to its end. Holding it is the right to append.
+    pub(crate) log: Box<dyn LogStore>,
+    /// The fold of the log, up to its end as far as this server knows. Holding it is the right to
+    /// append here; the log decides between servers.
     pub(crate) state: Mutex<NetworkState>,
-    pub(crate) grown: watch::Sender<LogPosition>,
+    pub(crate) followed: watch::Sender<Followed>,
     pub(crate) stopping: watch::Receiver<bool>,
-    pub(crate) presence: Presence,
+    pub(crate) presence: Box<dyn PresenceTable>,
+}
+
+/// How far the log has been followed.
+#[derive(Clone, Debug)]
+pub(crate) struct Followed {
+    pub(crate) position: LogPosition,
+    /// Why nobody knows now whether there is more.
+    pub(crate) lost: Option<ReadError>,
 }
 
 type Shared = State<Arc<Service>>;
@@ -54,7 +64,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/head", get(head))
         .route("/v1/presence", get(addresses))
         .route("/v1/presence/{node}", put(announce))
-        .route("/v1/healthz", get(|| async { "ok\n" }))
+        .route("/v1/healthz", get(health))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .layer(from_fn(within_time))
         .with_state(service)
@@ -89,20 +99,63 @@ impl Service {
         let mut state = self.state.lock().map_err(|_| Failure::Unavailable {
             reason: "the server failed during an earlier append: start it again".to_owned(),
         })?;
+        if state.position().length != expected {
+            // Another server may have appended.
+            self.catch_up(&mut state).map_err(read_failure)?;
+        }
         let before = state.position();
         if before.length != expected {
             return Err(Failure::Conflict { head: before.into() });
         }
-        let kind = state.judge(envelope).map_err(|refusal| {
-            tracing::warn!(code = refusal.code(), "a statement is refused");
-            refused(&refusal)
-        })?;
-        let position = self.log.append(expected, envelope).map_err(append_failure)?;
+        let kind = match state.judge(envelope) {
+            Ok(kind) => kind,
+            Err(refusal) => {
+                // It may be refused for what the log was, and not for what it is.
+                self.catch_up(&mut state).map_err(read_failure)?;
+                if state.position() != before {
+                    return Err(Failure::Conflict { head: state.position().into() });
+                }
+                tracing::warn!(code = refusal.code(), "a statement is refused");
+                return Err(refused(&refusal));
+            }
+        };
+        // The log takes it only behind the entries with which it was judged.
+        let position = match self.log.append(expected, envelope) {
+            Ok(position) => position,
+            Err(AppendError::Conflict { head }) => {
+                // Whoever reads next finds what stands there; nothing was appended.
+                drop(self.catch_up(&mut state));
+                return Err(Failure::Conflict { head: head.into() });
+            }
+            Err(error) => return Err(append_failure(error)),
+        };
         let entry = LogEntry::following(&before, envelope.to_vec());
         let _applied = state.apply(&entry).map_err(|broken| corrupt(&broken))?;
         tracing::info!(kind = kind.name(), index = entry.index.0, "a statement is appended");
-        self.grown.send_replace(position);
+        self.tell(position);
         Ok(position)
+    }
+
+    /// Follows the log to its end.
+    pub(crate) fn catch_up(&self, state: &mut NetworkState) -> Result<(), ReadError> {
+        loop {
+            let entries = self.log.read(state.position().length, LOG_ENTRIES_MAX)?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries {
+                let applied = state.apply(&entry);
+                let _applied = applied
+                    .map_err(|broken| ReadError::Corrupt { reason: with_causes(&broken) })?;
+            }
+        }
+        self.tell(state.position());
+        Ok(())
+    }
+
+    /// Wakes whoever waits for this.
+    fn tell(&self, position: LogPosition) {
+        self.followed.send_replace(Followed { position, lost: None });
     }
 }
 
@@ -140,28 +193,41 @@ struct WatchQuery {
     wait_ms: u64,
 }
 
-/// Waits without holding a thread. This process is the only writer of the log, so nothing is
-/// appended behind its back.
+/// Waits without holding a thread: whatever is appended, here or elsewhere, is followed.
 async fn wait(
     State(service): Shared,
     query: Result<Query<WatchQuery>, QueryRejection>,
 ) -> Result<Json<Head>, Failure> {
     let Query(WatchQuery { from, wait_ms }) = query.map_err(|error| malformed(&error))?;
-    let mut grown = service.grown.subscribe();
+    let mut followed = service.followed.subscribe();
     let mut stopping = service.stopping.clone();
-    let there = grown.wait_for(|position| position.length.0 > from);
+    let there = followed.wait_for(|followed| followed.position.length.0 > from);
     tokio::select! {
         _ = there => {}
         () = tokio::time::sleep(Duration::from_millis(wait_ms.min(WATCH_MS_MAX))) => {}
         _ = stopping.wait_for(|stopping| *stopping) => {}
     }
-    let position = *service.grown.borrow();
-    Ok(Json(position.into()))
+    let Followed { position, lost } = service.followed.borrow().clone();
+    match lost {
+        // It is there, whatever may be behind it.
+        Some(_) if position.length.0 > from => Ok(Json(position.into())),
+        Some(error) => Err(read_failure(error)),
+        None => Ok(Json(position.into())),
+    }
 }
 
-async fn head(State(service): Shared) -> Json<Head> {
-    let position = *service.grown.borrow();
-    Json(position.into())
+async fn head(State(service): Shared) -> Result<Json<Head>, Failure> {
+    // Another server may have appended: the log knows.
+    let read = tokio::task::spawn_blocking(move || service.log.head()).await;
+    let lost = |_| Failure::Unavailable { reason: "the server failed while reading".to_owned() };
+    read.map_err(lost)?.map(|position| Json(position.into())).map_err(read_failure)
+}
+
+async fn health(State(service): Shared) -> Result<&'static str, Failure> {
+    match service.followed.borrow().lost.clone() {
+        Some(error) => Err(read_failure(error)),
+        None => Ok("ok\n"),
+    }
 }
 
 async fn announce(
@@ -198,12 +264,24 @@ impl Service {
             .map_err(|error| refused("presence-not-vouched", with_causes(&error)))?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
-        self.presence.announce(vouched, Now { instant: Instant::now(), unix_ms })
+        let (node, said) = acceptable(vouched, unix_ms)?;
+        self.presence.announce(&node, &said).map_err(|error| match error {
+            AnnounceError::Stale => stale(&error.to_string()),
+            AnnounceError::TooMany { limit } => Failure::TooLarge { limit },
+            AnnounceError::Table(error) => read_failure(error),
+        })
     }
 }
 
-async fn addresses(State(service): Shared) -> Json<Addresses> {
-    Json(service.presence.addresses(Instant::now()))
+async fn addresses(State(service): Shared) -> Result<Json<Addresses>, Failure> {
+    let read = tokio::task::spawn_blocking(move || service.presence.present()).await;
+    let lost = |_| Failure::Unavailable { reason: "the server failed while reading".to_owned() };
+    let present = read.map_err(lost)?.map_err(read_failure)?;
+    let nodes = present.into_iter().map(|(node, said)| {
+        let ttl_ms = u64::try_from(said.ttl.as_millis()).unwrap_or(u64::MAX);
+        (node.to_string(), Present { address: said.address, ttl_ms })
+    });
+    Ok(Json(Addresses { nodes: nodes.collect() }))
 }
 
 async fn within_time(request: Request, next: Next) -> Response {

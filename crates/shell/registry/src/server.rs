@@ -3,7 +3,8 @@
 use std::future::IntoFuture;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use heirloom_model::causes::with_causes;
@@ -12,18 +13,21 @@ use heirloom_model::digest::NetworkId;
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::log::BrokenChain;
 use heirloom_registry::network::{Applied, NetworkState};
-use heirloom_registry::port::{LogStore, ReadError};
+use heirloom_registry::port::{LogStore, PresenceTable, ReadError};
 use heirloom_registry::refusal::Refusal;
-use heirloom_store::log_file::LogFile;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::handler::{Service, router};
-use crate::presence::Presence;
+use crate::handler::{Followed, Service, router};
+use crate::presence::MemoryTable;
 
 /// How long requests may still run after the server was asked to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a server that follows others may go on after it was asked to stop.
+const FOLLOW_SLICE: Duration = Duration::from_secs(2);
+/// Before a log that could not be read is read again.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 
 /// A registry that has its address and its log, and serves once [`Server::run`] is called.
 pub struct Server {
@@ -32,6 +36,24 @@ pub struct Server {
     address: SocketAddr,
     service: Arc<Service>,
     stop: watch::Sender<bool>,
+    writers: Writers,
+}
+
+/// A log and a presence table that other servers use too.
+pub struct Shared {
+    /// The log.
+    pub log: Box<dyn LogStore>,
+    /// Where nodes can be reached.
+    pub presence: Box<dyn PresenceTable>,
+}
+
+/// Who appends to the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Writers {
+    /// This server.
+    One,
+    /// Other servers too: what they append has to be followed.
+    Many,
 }
 
 /// Asks a server to stop. Clones ask the same server.
@@ -82,30 +104,65 @@ pub enum ServeError {
     Failed(#[source] io::Error),
 }
 
-/// Serves a log until `shutdown` is ready. `ready` is told the address before the first request.
+/// Serves a log of its own until `shutdown` is ready. `ready` is told the address before the first
+/// request.
 pub fn run(
-    log: LogFile,
+    log: impl LogStore + 'static,
     network: NetworkId,
     listen: &str,
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    Server::bind(log, network, resolve(listen)?)?.run_until(ready, shutdown)
+}
+
+/// Serves a log beside other servers until `shutdown` is ready, in the same way.
+pub fn run_shared(
+    shared: Shared,
+    network: NetworkId,
+    listen: &str,
+    ready: impl FnOnce(SocketAddr),
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    Server::bind_shared(shared, network, resolve(listen)?)?.run_until(ready, shutdown)
+}
+
+fn resolve(listen: &str) -> Result<SocketAddr, ServeError> {
     let no_address = || ServeError::NoAddress { listen: listen.to_owned() };
     let mut addresses = listen.to_socket_addrs().map_err(|_| no_address())?;
-    let server = Server::bind(log, network, addresses.next().ok_or_else(no_address)?)?;
-    ready(server.address());
-    let stopper = server.stopper();
-    server.runtime.spawn(async move {
-        shutdown.await;
-        stopper.stop();
-    });
-    server.run()
+    addresses.next().ok_or_else(no_address)
 }
 
 impl Server {
-    /// Takes the address, and follows the log to its end. Port 0 is any free port.
-    pub fn bind(log: LogFile, network: NetworkId, listen: SocketAddr) -> Result<Self, ServeError> {
-        let (state, unreadable) = follow(&log, network)?;
+    /// Takes the address, and follows the log to its end. Port 0 is any free port. Nobody else
+    /// appends to the log.
+    pub fn bind(
+        log: impl LogStore + 'static,
+        network: NetworkId,
+        listen: SocketAddr,
+    ) -> Result<Self, ServeError> {
+        let presence = Box::new(MemoryTable::default());
+        Self::start(Shared { log: Box::new(log), presence }, Writers::One, network, listen)
+    }
+
+    /// Takes the address, and follows a log to which other servers append too. It keeps nothing
+    /// that they do not have: any number of them may come and go.
+    pub fn bind_shared(
+        shared: Shared,
+        network: NetworkId,
+        listen: SocketAddr,
+    ) -> Result<Self, ServeError> {
+        Self::start(shared, Writers::Many, network, listen)
+    }
+
+    fn start(
+        shared: Shared,
+        writers: Writers,
+        network: NetworkId,
+        listen: SocketAddr,
+    ) -> Result<Self, ServeError> {
+        let Shared { log, presence } = shared;
+        let (state, unreadable) = follow(&*log, network)?;
         if let Some(unreadable) = unreadable {
             tracing::warn!("{unreadable}");
         }
@@ -117,11 +174,11 @@ impl Server {
         let bound = runtime.block_on(TcpListener::bind(listen));
         let listener = bound.map_err(|error| bind_error(listen, error))?;
         let address = listener.local_addr().map_err(ServeError::Failed)?;
-        let (grown, _) = watch::channel(state.position());
+        let (followed, _) = watch::channel(Followed { position: state.position(), lost: None });
         let (stop, stopping) = watch::channel(false);
-        let (state, presence) = (Mutex::new(state), Presence::default());
-        let service = Arc::new(Service { log, state, grown, stopping, presence });
-        Ok(Self { runtime, listener, address, service, stop })
+        let state = Mutex::new(state);
+        let service = Arc::new(Service { log, state, followed, stopping, presence });
+        Ok(Self { runtime, listener, address, service, stop, writers })
     }
 
     /// Where it serves.
@@ -134,9 +191,30 @@ impl Server {
         Stopper(self.stop.clone())
     }
 
+    fn run_until(
+        self,
+        ready: impl FnOnce(SocketAddr),
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServeError> {
+        ready(self.address());
+        let stopper = self.stopper();
+        self.runtime.spawn(async move {
+            shutdown.await;
+            stopper.stop();
+        });
+        self.run()
+    }
+
     /// Serves until it is asked to stop. Requests that run then may end.
     pub fn run(self) -> Result<(), ServeError> {
-        let Self { runtime, listener, service, stop, .. } = self;
+        let Self { runtime, listener, service, stop, writers, .. } = self;
+        if writers == Writers::Many {
+            let service = Arc::clone(&service);
+            // It ends some seconds after this server. Nobody waits for it: it only reads.
+            let following = thread::Builder::new().name("registry-follow".to_owned());
+            let following = following.spawn(move || follow_others(&service));
+            drop(following.map_err(ServeError::Failed)?);
+        }
         let (mut asked, mut late) = (stop.subscribe(), stop.subscribe());
         let served = runtime.block_on(async move {
             // An error means that nobody can ask any more, which is asking.
@@ -167,7 +245,10 @@ impl Stopper {
 ///
 /// No registry appends what it cannot read. The first entry that this one cannot read therefore
 /// comes from another release, and is told: everybody's state lacks what it says.
-fn follow(log: &LogFile, network: NetworkId) -> Result<(NetworkState, Option<String>), ServeError> {
+fn follow(
+    log: &dyn LogStore,
+    network: NetworkId,
+) -> Result<(NetworkState, Option<String>), ServeError> {
     let mut state = NetworkState::new(network);
     let mut unreadable = None;
     loop {
@@ -192,6 +273,31 @@ fn follow(log: &LogFile, network: NetworkId) -> Result<(NetworkState, Option<Str
     }
 }
 
+/// Follows what other servers append, until this one stops.
+fn follow_others(service: &Service) {
+    // Nobody can ask any more once the server is gone, which is asking.
+    let stopping = || *service.stopping.borrow() || service.stopping.has_changed().is_err();
+    while !stopping() {
+        let from = service.followed.borrow().position.length;
+        let seen = service.log.watch(from, FOLLOW_SLICE).and_then(|head| {
+            if head.length <= from {
+                return Ok(());
+            }
+            service.catch_up(&mut service.state.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        let lost = seen.err();
+        if let Some(error) = &lost {
+            tracing::warn!("{error}");
+            thread::sleep(FOLLOW_PAUSE);
+        }
+        service.followed.send_if_modified(|followed| {
+            let changed = followed.lost != lost;
+            followed.lost = lost;
+            changed
+        });
+    }
+}
+
 fn bind_error(address: SocketAddr, error: io::Error) -> ServeError {
     match error.kind() {
         io::ErrorKind::AddrInUse => ServeError::AddressInUse { address },
@@ -205,6 +311,7 @@ fn bind_error(address: SocketAddr, error: io::Error) -> ServeError {
 mod tests {
     use heirloom_model::counter::Serial;
     use heirloom_model::wire;
+    use heirloom_store::log_file::LogFile;
     use heirloom_testkit::ceremony::{Ceremony, Code};
 
     use super::*;
