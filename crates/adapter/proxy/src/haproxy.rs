@@ -1,9 +1,25 @@
 //! A fence at HAProxy: the servers of one backend are drained through the master's socket.
+//!
+//! Draining alone lets clients with a sticky cookie, or on a connection that is kept, go on. The
+//! frontend therefore refuses every request while the backend has no usable server; see
+//! [`crate::template::haproxy`] for the line. A running request is never touched.
+//!
+//! A reload or restart forgets what was said through the socket, unless the configuration loads
+//! the server state file, which is written here.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::edge::{Edge, EdgeError, EdgeState};
+use crate::edge::{Edge, EdgeAdmission, EdgeError, EdgeState};
+use crate::haproxy::master::Master;
+use crate::haproxy::servers::{Server, Servers};
+use crate::{file, poll};
+
+mod master;
+mod servers;
+
+/// The state of a large HAProxy has some 100 bytes for each server.
+const STATE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Where one HAProxy is. It runs in master-worker mode (`-W` or `-Ws`) with a master socket (`-S`).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,28 +40,200 @@ pub struct HaProxyOptions {
 #[derive(Debug)]
 pub struct HaProxyEdge {
     options: HaProxyOptions,
+    master: Master,
+}
+
+/// What all workers say together.
+struct Sight {
+    state: EdgeState,
+    /// Of each worker, the one that serves first.
+    workers: Vec<(u32, Servers)>,
 }
 
 impl HaProxyEdge {
     /// Nothing is asked of the proxy yet.
     pub fn new(options: HaProxyOptions) -> Self {
-        Self { options }
+        let master = Master::new(&options.master_socket, options.timeout);
+        Self { options, master }
+    }
+
+    fn look(&self) -> Result<Sight, EdgeError> {
+        let seen = poll::until(self.options.timeout, || self.look_once())?;
+        seen.ok_or_else(|| self.still("it has no worker that answers"))
+    }
+
+    /// None while workers come and go.
+    fn look_once(&self) -> Result<Option<Sight>, EdgeError> {
+        let Some(pids) = self.master.workers()? else { return Ok(None) };
+        let mut state = EdgeState { admission: EdgeAdmission::Closed, connections: 0 };
+        let mut workers = Vec::new();
+        for pid in pids {
+            let Some(servers) = self.servers(pid)? else { return Ok(None) };
+            let Some(connections) = self.requests_under_way(pid)? else { return Ok(None) };
+            state.connections = state.connections.saturating_add(connections);
+            if servers.rows.iter().any(Server::admits) {
+                state.admission = EdgeAdmission::Open;
+            }
+            workers.push((pid, servers));
+        }
+        Ok(Some(Sight { state, workers }))
+    }
+
+    fn servers(&self, worker: u32) -> Result<Option<Servers>, EdgeError> {
+        let backend = &self.options.backend;
+        let command = format!("show servers state {backend}");
+        let Some(answer) = self.master.ask_worker(worker, &command)? else { return Ok(None) };
+        if answer.starts_with("Can't find backend") {
+            return Err(EdgeError::Missing { what: format!("backend {backend} of HAProxy") });
+        }
+        let servers = Servers::parse(&answer);
+        let servers = servers.ok_or_else(|| self.master.unexpected(&command, &answer))?;
+        if servers.of(backend).next().is_none() {
+            return Err(EdgeError::Missing { what: format!("a server in backend {backend}") });
+        }
+        Ok(Some(servers))
+    }
+
+    /// `scur` of the backend: requests that were let in and have not ended, also those that still
+    /// wait for a server.
+    fn requests_under_way(&self, worker: u32) -> Result<Option<u64>, EdgeError> {
+        let backend = &self.options.backend;
+        let command = format!("show stat {backend} 2 -1");
+        let Some(answer) = self.master.ask_worker(worker, &command)? else { return Ok(None) };
+        let count = current_sessions(&answer, backend);
+        count.map(Some).ok_or_else(|| self.master.unexpected(&command, &answer))
+    }
+
+    /// Says it to every server that `concerned` picks, in every worker.
+    fn tell(
+        &self,
+        sight: &Sight,
+        state: &str,
+        concerned: impl Fn(&Server) -> bool,
+    ) -> Result<(), EdgeError> {
+        for (pid, servers) in &sight.workers {
+            for server in servers.rows.iter().filter(|server| concerned(server)) {
+                let name = format!("{}/{}", server.backend, server.name);
+                let command = format!("set server {name} state {state}");
+                // A worker that has ended meanwhile lets nobody in.
+                let answer = self.master.ask_worker(*pid, &command)?.unwrap_or_default();
+                if !answer.trim().is_empty() {
+                    let (what, reason) = (format!("HAProxy {command:?}"), answer.trim().to_owned());
+                    return Err(EdgeError::Refused { what, reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the workers until they do what is wanted: a reload may bring new ones meanwhile.
+    fn bring_to(&self, wanted: EdgeAdmission) -> Result<Sight, EdgeError> {
+        let seen = poll::until(self.options.timeout, || {
+            let Some(sight) = self.look_once()? else { return Ok(None) };
+            let outstanding = |sight: &Sight| match wanted {
+                EdgeAdmission::Closed => sight.state.admission != EdgeAdmission::Closed,
+                // Also those that were drained beside others.
+                EdgeAdmission::Open => {
+                    let mut rows = sight.workers.iter().flat_map(|(_, servers)| &servers.rows);
+                    rows.any(Server::is_drained)
+                }
+            };
+            if !outstanding(&sight) {
+                return Ok(Some(sight));
+            }
+            match wanted {
+                EdgeAdmission::Closed => self.tell(&sight, "drain", Server::admits)?,
+                EdgeAdmission::Open => self.tell(&sight, "ready", Server::is_drained)?,
+            }
+            Ok(self.look_once()?.filter(|sight| !outstanding(sight)))
+        })?;
+        seen.ok_or_else(|| self.still("its servers do not take the state that they were given"))
+    }
+
+    /// None if there is no file yet, or an empty one, as operators leave it to quiet a warning.
+    fn remembered(&self) -> Result<Option<Servers>, EdgeError> {
+        let path = &self.options.state_file;
+        let text = match file::read(path, STATE_BYTES_MAX) {
+            Ok(text) => text,
+            Err(EdgeError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        Servers::parse(&text).map(Some).ok_or_else(|| EdgeError::Corrupt {
+            path: path.clone(),
+            reason: "it is no server state of HAProxy, version 1".to_owned(),
+        })
+    }
+
+    /// Lets a reload or restart find what the worker that serves now does.
+    fn remember(&self, sight: &Sight) -> Result<(), EdgeError> {
+        let Some((_, now)) = sight.workers.first() else { return Ok(()) };
+        let backend = &self.options.backend;
+        let written = self.remembered()?;
+        if written.as_ref().is_some_and(|written| written.agrees_with(now, backend)) {
+            return Ok(());
+        }
+        let text = written.unwrap_or_default().with_backend_of(now, backend).render();
+        file::write(&self.options.state_file, &text)
+    }
+
+    fn still(&self, reason: &str) -> EdgeError {
+        EdgeError::Unexpected {
+            what: format!("HAProxy at {}", self.options.master_socket.display()),
+            reason: format!("after {:?}, {reason}", self.options.timeout),
+        }
     }
 }
 
 impl Edge for HaProxyEdge {
     fn observe(&mut self) -> Result<EdgeState, EdgeError> {
-        Err(EdgeError::Unreachable {
-            what: self.options.master_socket.display().to_string(),
-            reason: "this edge cannot be asked yet".to_owned(),
-        })
+        self.look().map(|sight| sight.state)
     }
 
     fn close(&mut self) -> Result<(), EdgeError> {
-        self.observe().map(|_state| ())
+        // The running proxy first: a file that cannot be written keeps no client out.
+        let sight = self.bring_to(EdgeAdmission::Closed)?;
+        self.remember(&sight)?;
+        // A reload that read the file before it was written brings a worker that does not know.
+        self.bring_to(EdgeAdmission::Closed).map(|_sight| ())
     }
 
     fn open(&mut self) -> Result<(), EdgeError> {
-        self.observe().map(|_state| ())
+        // A file that we may not write would close the proxy again at its next reload.
+        self.remembered()?;
+        let sight = self.bring_to(EdgeAdmission::Open)?;
+        if sight.state.admission == EdgeAdmission::Closed {
+            return Err(EdgeError::Refused {
+                what: format!("to open backend {}", self.options.backend),
+                reason: "all of its servers are in maintenance, which was not our doing".to_owned(),
+            });
+        }
+        self.remember(&sight)
+    }
+}
+
+/// Column `scur` of the row of the backend itself in `show stat`.
+fn current_sessions(answer: &str, backend: &str) -> Option<u64> {
+    let mut lines = answer.lines();
+    let header = lines.next()?.strip_prefix("# ")?;
+    let column = header.split(',').position(|name| name == "scur")?;
+    let row = lines.map(|line| line.split(',').collect::<Vec<_>>());
+    let mut row = row.filter(|row| row.starts_with(&[backend, "BACKEND"]));
+    row.next()?.get(column)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sessions_of_the_backend_are_read_by_name() {
+        let answer = "# pxname,svname,qcur,scur\nservice,FRONTEND,,9\nservice,BACKEND,0,4\n\n";
+        assert_eq!(current_sessions(answer, "service"), Some(4));
+        assert_eq!(current_sessions(answer, "other"), None);
+        assert_eq!(current_sessions("# pxname,svname\nservice,BACKEND\n", "service"), None);
+        assert_eq!(current_sessions("", "service"), None);
     }
 }
