@@ -2,13 +2,17 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use heirloom_etcd::etcd::{Etcd, EtcdError};
+use heirloom_etcd::log::EtcdLog;
+use heirloom_etcd::presence::EtcdPresence;
+use heirloom_model::digest::NetworkId;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::log::LogEntry;
 use heirloom_model::wire;
 use heirloom_registry::network::Applied;
-use heirloom_registry_shell::server::{self, ServeError};
+use heirloom_registry_shell::server::{self, ServeError, Shared};
 use heirloom_store::log_file::LogFile;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,18 +33,38 @@ pub(crate) enum Command {
     Show(Show),
 }
 
-/// Which log, at which address.
+/// Which log, at which address. It is in a file, which one server has for itself, or on a cluster,
+/// which any number of servers share.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     /// Log file; it must exist, `heirloom init` begins one
-    #[arg(long, value_name = "FILE")]
-    log: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "store",
+        conflicts_with_all = ["store", "endpoint"]
+    )]
+    log: Option<PathBuf>,
+    /// Keep the log on a cluster, which several servers share; an empty one begins with
+    /// `heirloom root publish`
+    #[arg(long, value_name = "STORE", value_enum, requires = "endpoint")]
+    store: Option<Store>,
+    /// Client address of a member of the cluster, `http://host:port`; once for each member
+    #[arg(long, value_name = "URL", requires = "store")]
+    endpoint: Vec<String>,
     /// Address to listen at
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
     listen: SocketAddr,
     /// The network: its id, or the `network.toml` that `heirloom init` wrote
     #[arg(long, value_name = "ID|FILE", default_value = "network.toml")]
     network: String,
+}
+
+/// A log store that servers share.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Store {
+    /// A cluster of etcd, 3.4 or later
+    Etcd,
 }
 
 /// Which log, from where.
@@ -64,7 +88,30 @@ pub(crate) fn run(command: &Command, context: Context) -> Result<Report, Diagnos
 fn serve(args: &Serve, context: Context) -> Result<Report, Diagnostic> {
     output::log_as_json();
     let (network, _) = ledger::network(&args.network)?;
-    let (log, torn) = LogFile::open(&args.log).map_err(|error| ledger::log_error(&error))?;
+    let address = args.listen.to_string();
+    let ready = |at: SocketAddr| {
+        let text = format!("serving network {network} at http://{at}\n");
+        let json = json!({ "network": network.to_string(), "address": format!("http://{at}") });
+        context.output.report(&Report::new("registry.serving", json, text));
+    };
+    let served = match (&args.log, args.store) {
+        (Some(path), _) => server::run(open(path)?, network, &address, ready, ended()),
+        (None, Some(Store::Etcd)) => {
+            let shared = on_etcd(&args.endpoint, network)?;
+            server::run_shared(shared, network, &address, ready, ended())
+        }
+        (None, None) => {
+            let message = "neither a log file nor a cluster was given";
+            return Err(Diagnostic::new(Code::InputMissing, message)
+                .hint("give --log FILE, or --store etcd with --endpoint URL"));
+        }
+    };
+    served.map_err(|error| stopped(&error))?;
+    Ok(Report::new("registry.stopped", json!({}), ""))
+}
+
+fn open(path: &Path) -> Result<LogFile, Diagnostic> {
+    let (log, torn) = LogFile::open(path).map_err(|error| ledger::log_error(&error))?;
     if let Some(torn) = torn {
         output::note(&format!(
             "the last entry was not whole: {} bytes cut off. After a failure of power that is as it \
@@ -72,14 +119,21 @@ fn serve(args: &Serve, context: Context) -> Result<Report, Diagnostic> {
             torn.bytes
         ));
     }
-    let address = args.listen.to_string();
-    let ready = |at: SocketAddr| {
-        let text = format!("serving network {network} at http://{at}\n");
-        let json = json!({ "network": network.to_string(), "address": format!("http://{at}") });
-        context.output.report(&Report::new("registry.serving", json, text));
-    };
-    server::run(log, network, &address, ready, ended()).map_err(|error| stopped(&error))?;
-    Ok(Report::new("registry.stopped", json!({}), ""))
+    Ok(log)
+}
+
+fn on_etcd(endpoints: &[String], network: NetworkId) -> Result<Shared, Diagnostic> {
+    let etcd = Etcd::new(endpoints).map_err(|error| {
+        let code = match error {
+            EtcdError::NoEndpoint | EtcdError::TooMany { .. } | EtcdError::Endpoint { .. } => {
+                Code::InputValue
+            }
+            EtcdError::Runtime { .. } => Code::RegistryFailed,
+        };
+        Diagnostic::new(code, "the log cannot be kept on this cluster").because(&error)
+    })?;
+    let log = Box::new(EtcdLog::new(etcd.clone(), network));
+    Ok(Shared { log, presence: Box::new(EtcdPresence::new(etcd, network)) })
 }
 
 /// Ready when somebody asks the process to end.
