@@ -9,11 +9,15 @@
 //! same time, and the checks look at every node with its whole wave down. Where there are no waves,
 //! every step must wait for the one before it, and the checks walk through the world seat by
 //! seat: which have the keyring, which have proven it, which one answers.
+//!
+//! Where the service of all nodes changes, steps of different nodes run in any order that their
+//! gates allow. What certainly came before a step is read off the gates once, and every rule about
+//! other nodes is asked of that; each node by itself is walked like a seat.
 
 use heirloom_custody::invariant::{LeakRisk, LossRisk};
 use heirloom_model::counter::{Epoch, Generation, PlanNumber, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{PlanDigest, ReleaseDigest};
-use heirloom_model::identifier::NodeId;
+use heirloom_model::identifier::{ApplicationId, NodeId};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Plan, StepId};
 use heirloom_model::policy::HolderRole;
@@ -30,6 +34,7 @@ mod host;
 mod line;
 mod order;
 mod retreat;
+mod service;
 mod survey;
 mod world;
 
@@ -73,7 +78,7 @@ impl Finding {
     /// What it means for the plan.
     pub fn severity(&self) -> Severity {
         match self.fault {
-            Fault::OneOperator { .. } => Severity::Warning,
+            Fault::OneOperator { .. } | Fault::NotRehearsed => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -280,6 +285,64 @@ faults! {
         found: StepId = "The plan's.",
         expected: StepId = "The first step that ends the way back.",
     };
+    // Services.
+    "F-801" "the step, or what it waits for, is about a service, and the plan names none"
+    NoService;
+    "F-802" "the plan changes a service, and keepers too"
+    KeeperChanges;
+    "F-803" "release {release} with measurement {measurement} is not a known release of an application"
+    NotAnApplication {
+        release: ReleaseDigest = "The release.",
+        measurement: Measurement = "What the plan says it launches to.",
+    };
+    "F-804" "the policy does not give {application} with {measurement} the keys of the terms"
+    NotServed {
+        application: ApplicationId = "The application.",
+        measurement: Measurement = "The code.",
+    };
+    "F-805" "the terms {what}"
+    Terms { what: &'static str = "What is wrong with them.", };
+    "F-806" "the window opens with epoch {opens}, and the plan is called off after {abort_after} and ends with {not_after}"
+    WrongWindow {
+        opens: Epoch = "The window's first.",
+        abort_after: Epoch = "The last before it is called off.",
+        not_after: Epoch = "The plan's last.",
+    };
+    "F-807" "{node} has {found} steps of the kind {action}, and needs exactly one"
+    NotOnce {
+        node: NodeId = "The node.",
+        action: &'static str = "What they do.",
+        found: usize = "How many there are.",
+    };
+    "F-808" "the step may run before step {before}: {rule}"
+    TooSoon {
+        before: StepId = "What has to come first.",
+        rule: &'static str = "Why.",
+    };
+    "F-809" "the step does not wait for one statement of all nodes, steps {first} to {last}: {rule}"
+    NotAgreed {
+        first: StepId = "The first statement.",
+        last: StepId = "The last statement.",
+        rule: &'static str = "Why.",
+    };
+    "F-810" "{what} while nothing asks for fresh proofs of the keyring"
+    CustodyUnproven { what: &'static str = "What happens.", };
+    "F-811" "clients are shut out before epoch {opens}, in which the window opens"
+    BeforeWindow { opens: Epoch = "The window's first.", };
+    "F-812" "the step waits for other things than step {other}, which does the same on another node"
+    UnevenGates { other: StepId = "The other step.", };
+    "F-813" "no rehearsal of the terms is demanded"
+    NotRehearsed;
+    "F-814" "the plan has {found} commits and needs one: until there the flag day can be called off"
+    NoCommit { found: usize = "How many there are.", };
+    "F-815" "{node} does not end with the new service, let clients in, and nothing left to do"
+    NotServing { node: NodeId = "The node.", };
+    "F-816" "the way back of {node} waits for another node, or for more than its own step before"
+    BackWaits { node: NodeId = "The node.", };
+    "F-817" "{node} and {other} may be closed at the same time"
+    ClosedTogether { node: NodeId = "The node.", other: NodeId = "The other node.", };
+    "F-818" "the commit does not wait itself for step {needed}"
+    CommitWithout { needed: StepId = "The step.", };
 }
 
 /// Checks a plan against the log.
@@ -298,6 +361,11 @@ pub fn check_from(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
         // References that lead nowhere make everything below meaningless.
         return report.findings;
     }
+    if let Some(change) = &plan.service {
+        service::check(plan, change, inventory, &mut report);
+        return report.findings;
+    }
+    service::check_stray(plan, &mut report);
     if plan.has_waves() {
         let survey = survey::Survey::of(plan, inventory, &mut report);
         forward::check(&survey, &mut report);

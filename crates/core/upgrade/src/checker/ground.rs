@@ -12,7 +12,11 @@ use crate::inventory::Inventory;
 pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) {
     check_identity(plan, inventory, report);
     check_keyring(plan, inventory, report);
-    if plan.has_waves() {
+    if plan.service.is_some() {
+        // Every node runs the service.
+        check_nodes(plan, inventory, report);
+        check_kept(plan, inventory, report);
+    } else if plan.has_waves() {
         // What changes seat by seat has nodes, edges and holders of its own.
         check_overlap(inventory, report);
         check_nodes(plan, inventory, report);
@@ -88,6 +92,17 @@ fn check_nodes(plan: &Plan, inventory: &Inventory, report: &mut Report) {
         };
         report.plan(Fault::WrongNodes { node });
         return;
+    }
+}
+
+/// Keepers stay as they are, and are what the log knows.
+fn check_kept(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+    if plan.from != plan.to || plan.via.is_some() {
+        report.plan(Fault::KeeperChanges);
+    }
+    if release(&plan.from, inventory).is_none() {
+        let Placement { release, measurement } = plan.from;
+        report.plan(Fault::WrongRelease { release, measurement });
     }
 }
 

@@ -9,17 +9,22 @@ use heirloom_custody::holding::Keyring;
 use heirloom_model::counter::{
     Epoch, Generation, LogIndex, PlanNumber, SecurityVersion, Serial, Time,
 };
-use heirloom_model::digest::{AnchorId, Checksum, NetworkId, Nonce, ReleaseDigest, sha256};
+use heirloom_model::digest::{
+    AnchorId, ArtifactDigest, Checksum, ConfigurationDigest, NetworkId, Nonce, ReleaseDigest,
+    sha256,
+};
 use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{DomainId, NodeId, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
 use heirloom_model::policy::{
-    AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Policy, Sharing, TcbLevel, UpdateMode,
+    ApplicationRule, AppraisalPolicy, HolderRole, HolderRule, KeyScope, PlatformRule, Policy,
+    Sharing, TcbLevel, UpdateMode,
 };
-use heirloom_model::release::{Release, ReleaseKind};
+use heirloom_model::release::{Artifact, Release, ReleaseKind};
+use heirloom_model::service::{KeyCustody, KeyTerm, ProgramTerm, SchemaVersion, Terms};
 use heirloom_model::signature::PublicKey;
 use heirloom_upgrade::inventory::{Inventory, Seen};
-use heirloom_upgrade::planner::{Arrangement, PlanRequest, WaveSize};
+use heirloom_upgrade::planner::{Arrangement, FlagDayRequest, PlanRequest, WaveSize};
 
 pub(crate) const OLD: Measurement = Measurement::Sgx(MrEnclave::new([1; 32]));
 pub(crate) const NEW: Measurement = Measurement::Sgx(MrEnclave::new([2; 32]));
@@ -165,7 +170,7 @@ pub(crate) fn request(wave_size: WaveSize) -> PlanRequest {
 pub(crate) fn request_for(arrangement: Arrangement) -> PlanRequest {
     let to = match arrangement {
         Arrangement::Rolling { .. } | Arrangement::Handover { .. } => new(),
-        Arrangement::Move { .. } | Arrangement::Reseal { .. } => old(),
+        Arrangement::Move { .. } | Arrangement::Reseal { .. } | Arrangement::FlagDay(_) => old(),
     };
     PlanRequest {
         domain: DOMAIN,
@@ -209,4 +214,98 @@ pub(crate) fn relocation() -> PlanRequest {
 /// Sealing again on the first node.
 pub(crate) fn resealing() -> PlanRequest {
     request_for(Arrangement::Reseal { node: name(0) })
+}
+
+pub(crate) const LEDGER_OLD: Measurement = Measurement::Sgx(MrEnclave::new([21; 32]));
+pub(crate) const LEDGER_NEW: Measurement = Measurement::Sgx(MrEnclave::new([22; 32]));
+
+/// A release of the service, whose program is named by its number.
+pub(crate) fn ledger(name: &str, measurement: Measurement, program: u8) -> Release {
+    let artifact = Artifact {
+        name: "program".parse().expect("the name is well formed"),
+        size: 1,
+        digest: ArtifactDigest::new([program; 32]),
+    };
+    let release = release_of(ReleaseKind::Application, name, measurement, 1);
+    Release { artifacts: vec![artifact], ..release }
+}
+
+pub(crate) fn ledger_old() -> Release {
+    ledger("ledger-1.0.0", LEDGER_OLD, 31)
+}
+
+pub(crate) fn ledger_new() -> Release {
+    ledger("ledger-2.0.0", LEDGER_NEW, 32)
+}
+
+/// Another build of the release that runs, which is not measured.
+pub(crate) fn ledger_same() -> Release {
+    ledger("ledger-1.0.1", LEDGER_OLD, 31)
+}
+
+fn program(release: &Release) -> ProgramTerm {
+    let program = release.artifacts.first().expect("there is one").digest;
+    ProgramTerm { release: release.name.clone(), program }
+}
+
+/// `count` nodes that run the service, each in a failure domain of its own.
+pub(crate) fn served(count: usize, holders_min: u32) -> Inventory {
+    let mut fleet = apart(count, holders_min);
+    for release in [ledger_old(), ledger_new(), ledger_same()] {
+        fleet.releases.insert(release.digest(), release);
+    }
+    let rule = |measurement| ApplicationRule {
+        application: "ledger".parse().expect("the name is well formed"),
+        measurement,
+        security_version: SecurityVersion(1),
+        keys: KeyScope::All,
+    };
+    fleet.policy.applications = vec![rule(LEDGER_OLD), rule(LEDGER_NEW)];
+    fleet
+}
+
+pub(crate) fn terms(from: &Release, to: &Release) -> Terms {
+    let key = |name: &str, custody| KeyTerm { key: name.parse().expect("a name"), custody };
+    Terms {
+        from: program(from),
+        to: program(to),
+        configuration_from: ConfigurationDigest::new([41; 32]),
+        configuration_to: ConfigurationDigest::new([42; 32]),
+        schema_from: SchemaVersion(2),
+        schema_to: SchemaVersion(3),
+        migrations: vec!["height-of-transaction".parse().expect("a name")],
+        tests: vec!["self-payment".parse().expect("a name")],
+        keys: vec![key("signing", KeyCustody::Keyring), key("view", KeyCustody::PerBoot)],
+        quiet_milliseconds: 2_000,
+        watch_milliseconds: 60_000,
+        errors_max: 3,
+        clients_min: 1,
+    }
+}
+
+pub(crate) fn wish() -> FlagDayRequest {
+    FlagDayRequest {
+        application: "ledger".parse().expect("the name is well formed"),
+        from: ledger_old().digest(),
+        to: ledger_new().digest(),
+        terms: terms(&ledger_old(), &ledger_new()),
+        opens: Epoch(12),
+        abort_after: Epoch(15),
+        rehearsals: 2,
+        stages: Vec::new(),
+        withdraw: None,
+    }
+}
+
+/// A rolling restart: the measurement stays, and so does everything that peers compare.
+pub(crate) fn restart(to: &Release) -> FlagDayRequest {
+    let mut terms = terms(&ledger_old(), to);
+    terms.configuration_to = terms.configuration_from;
+    terms.schema_to = terms.schema_from;
+    terms.migrations.clear();
+    FlagDayRequest { to: to.digest(), terms, ..wish() }
+}
+
+pub(crate) fn flag_day(wish: FlagDayRequest) -> PlanRequest {
+    request_for(Arrangement::FlagDay(wish))
 }
