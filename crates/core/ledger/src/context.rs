@@ -28,6 +28,12 @@ contexts! {
     HINT = "heirloom ledger v1 hint";
     /// What the owner of an account signs to see its private outputs.
     VIEW = "heirloom ledger v1 view";
+    /// What a client seals for an instance.
+    SEALED_REQUEST = "heirloom ledger v1 sealed request";
+    /// What an instance seals for a client.
+    SEALED_ANSWER = "heirloom ledger v1 sealed answer";
+    /// Report data of evidence that an instance shows to clients.
+    EVIDENCE_CLIENTS = "heirloom ledger v1 evidence for clients";
 }
 
 #[cfg(test)]

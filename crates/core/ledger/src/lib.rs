@@ -11,6 +11,7 @@
 //! * [`pending`]: what waits for a block.
 //! * [`hint`]: how the owner of a private output finds it.
 //! * [`client`]: what clients and nodes say to each other, in messages of one size.
+//! * [`sealed`]: the same, where nobody between them may read it.
 //! * [`schema`]: layouts of the database, and how one becomes the next.
 
 pub mod amount;
@@ -34,3 +35,4 @@ pub mod hint;
 
 pub mod client;
 pub mod schema;
+pub mod sealed;
