@@ -8,16 +8,22 @@
 //! * [`error`], [`directory`]: what can go wrong; where everything stands.
 //! * [`database`]: the records, read by one or many processes.
 //! * [`ledger`]: the one process that appends.
-//! * [`manifest`], [`snapshot`], [`migrate`], [`inspect`]: what a flag day does with a ledger.
+//! * [`copy`], [`manifest`], [`snapshot`], [`migrate`], [`inspect`]: what a flag day does with a ledger.
 //! * [`archive`]: blocks as files, for everybody.
 //! * [`prepare`]: large valid ledgers for rehearsals and measurements.
 
 pub mod directory;
 pub mod error;
 
+mod environment;
+mod lock;
+mod records;
+mod verify;
+
 pub mod database;
 pub mod ledger;
 
+pub mod copy;
 pub mod inspect;
 pub mod manifest;
 pub mod migrate;
