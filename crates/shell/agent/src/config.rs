@@ -11,6 +11,8 @@ use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::NodeId;
 use serde::Deserialize;
 
+use crate::service::config::{ServiceConfig, ServiceConfigError};
+
 /// The largest configuration file in bytes: it has a dozen lines.
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub free_bytes_min: u64,
     /// The keeper bundles of this node: exactly one per domain.
     pub keeper: Vec<KeeperBundle>,
+    /// The service of this node, if it runs one besides its keeper.
+    pub service: Option<ServiceConfig>,
 }
 
 /// A keeper bundle that is installed when nothing is installed yet.
@@ -104,6 +108,9 @@ pub enum ConfigError {
         /// How many it names.
         found: usize,
     },
+    /// What is said about the service makes no sense.
+    #[error("`[service]` cannot be used")]
+    Service(#[from] ServiceConfigError),
     /// No keeper bundle, or more than one.
     #[error("the configuration names {found} keeper bundles for one domain; there must be one")]
     Bundles {
@@ -147,6 +154,9 @@ impl Config {
         if found == 0 || found > MIRRORS_MAX {
             return Err(ConfigError::Mirrors { found });
         }
+        if let Some(service) = &self.service {
+            service.check(&self.node)?;
+        }
         match self.keeper.len() {
             1 => Ok(()),
             found => Err(ConfigError::Bundles { found }),
@@ -155,7 +165,7 @@ impl Config {
 }
 
 /// Parses any of our newtypes from text.
-fn from_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn from_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: std::str::FromStr<Err: std::fmt::Display>,
@@ -223,6 +233,30 @@ bundle = "bundles/v1"
         assert!(matches!(refused("https:", "ftp:"), ConfigError::Mirror(_)));
         let all = "\"https://releases.example/heirloom\", \"/srv/releases\"";
         assert!(matches!(refused(all, ""), ConfigError::Mirrors { found: 0 }));
+    }
+
+    const SERVICE: &str = r#"
+[service]
+application = "ledger"
+tool = "/usr/bin/heirloom-ledger"
+configuration = "ledger.toml"
+client_listen = "127.0.0.1:11"
+peer_listen = "127.0.0.1:12"
+door_listen = "127.0.0.1:13"
+peers = ["node-2=127.0.0.1:22"]
+archive = "archive"
+edge = { kind = "haproxy", master_socket = "m", backend = "b", state_file = "s" }
+"#;
+
+    #[test]
+    fn a_service_may_be_absent_and_is_checked_for_this_node_if_it_is_not() {
+        assert!(parse(GOOD).unwrap().service.is_none());
+        let good = format!("{GOOD}{SERVICE}");
+        assert_eq!(parse(&good).unwrap().service.unwrap().application.as_str(), "ledger");
+        let own = parse(&good.replace("node-2=", "node-1="));
+        assert!(matches!(own, Err(ConfigError::Service(_))), "{own:?}");
+        let unknown = parse(&good.replace("archive =", "signer = 1\narchive ="));
+        assert!(matches!(unknown, Err(ConfigError::Malformed { .. })), "{unknown:?}");
     }
 
     #[test]

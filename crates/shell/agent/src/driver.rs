@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,12 +22,13 @@ use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_registry::port::LogStore;
 use heirloom_registry_shell::client::RegistryClient;
 use heirloom_store::error::StoreError;
-use heirloom_upgrade::port::{DriverError, NodeDriver, Observation};
+use heirloom_upgrade::port::{DriverError, NodeDriver, Observation, ServiceDriver};
 
 use crate::admin::{self, LONG_TIMEOUT, SHORT_TIMEOUT};
 use crate::bundles::{BundleError, Bundles};
 use crate::downloads::{Downloads, Fetching};
 use crate::instance::{Instances, Place};
+use crate::service::Service;
 use crate::state_dir::{StateDirectory, StateError};
 
 /// How long an instance may take to say how it is: longer, and it counts as silent. Whoever
@@ -60,6 +62,8 @@ pub struct KeeperDriver {
     pub trying: Arc<Mutex<()>>,
     /// When this node was last observed for its agent.
     pub seen: Arc<Mutex<Option<Instant>>>,
+    /// The service beside the keeper, if this node runs one.
+    pub service: Option<Service>,
 }
 
 impl KeeperDriver {
@@ -209,29 +213,12 @@ impl KeeperDriver {
         if !self.bundles.is_staged(code) {
             self.check_space(release, code)?;
         }
-        match self.downloads.fetch(release, code, DOWNLOAD_WAIT) {
-            Fetching::Staged => Ok(()),
-            Fetching::Failed(error) => Err(bundle(error)),
-            Fetching::UnderWay(progress) => Err(DriverError::Unknown(format!(
-                "{} is being fetched: {} of {} bytes",
-                release.name, progress.received, progress.wanted
-            ))),
-        }
+        fetched(&self.downloads, release, code)
     }
 
     /// Whether the disk has room for what is missing of a release.
     pub fn check_space(&self, release: &Release, code: &Measurement) -> Result<(), DriverError> {
-        let missing = release.bytes().saturating_sub(self.bundles.begun(code));
-        let needed = missing.saturating_add(self.free_bytes_min);
-        let disk = nix::sys::statvfs::statvfs(&self.instances.data)
-            .map_err(|error| unknown("the data directory", &error))?;
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        if free < needed {
-            return Err(DriverError::Full(format!(
-                "the release: {needed} bytes are needed, {free} are free"
-            )));
-        }
-        Ok(())
+        check_space(&self.bundles, &self.instances.data, self.free_bytes_min, release, code)
     }
 
     fn sources(&self, nodes: &[NodeId]) -> Result<Vec<Source>, DriverError> {
@@ -258,7 +245,8 @@ impl KeeperDriver {
 
 impl NodeDriver for KeeperDriver {
     fn observe(&mut self) -> Result<Observation, DriverError> {
-        let observed = self.observe_within(OBSERVE_TIMEOUT)?;
+        let mut observed = self.observe_within(OBSERVE_TIMEOUT)?;
+        observed.service = self.service.as_ref().map(Service::observe).transpose()?;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Ok(observed)
     }
@@ -402,6 +390,47 @@ impl NodeDriver for KeeperDriver {
     fn reseal(&mut self, code: &Measurement) -> Result<(), DriverError> {
         self.command(code, &AdminRequest::Reseal, LONG_TIMEOUT)
     }
+
+    fn service(&mut self) -> Option<&mut dyn ServiceDriver> {
+        self.service.as_mut().map(|service| service as &mut dyn ServiceDriver)
+    }
+}
+
+/// Whether a release is staged. Fetches it beside everything else if it is not.
+pub(crate) fn fetched(
+    downloads: &Downloads,
+    release: &Release,
+    code: &Measurement,
+) -> Result<(), DriverError> {
+    match downloads.fetch(release, code, DOWNLOAD_WAIT) {
+        Fetching::Staged => Ok(()),
+        Fetching::Failed(error) => Err(bundle(error)),
+        Fetching::UnderWay(progress) => Err(DriverError::Unknown(format!(
+            "{} is being fetched: {} of {} bytes",
+            release.name, progress.received, progress.wanted
+        ))),
+    }
+}
+
+/// Whether the disk of a directory has room for what is missing of a release.
+pub(crate) fn check_space(
+    bundles: &Bundles,
+    directory: &Path,
+    free_bytes_min: u64,
+    release: &Release,
+    code: &Measurement,
+) -> Result<(), DriverError> {
+    let missing = release.bytes().saturating_sub(bundles.begun(code));
+    let needed = missing.saturating_add(free_bytes_min);
+    let disk = nix::sys::statvfs::statvfs(directory)
+        .map_err(|error| unknown("the data directory", &error))?;
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    if free < needed {
+        return Err(DriverError::Full(format!(
+            "the release: {needed} bytes are needed, {free} are free"
+        )));
+    }
+    Ok(())
 }
 
 /// The address that was used before if nobody has it, or the first one that nobody has.
@@ -439,7 +468,7 @@ fn unknown(who: &str, error: &dyn std::fmt::Display) -> DriverError {
     DriverError::Unknown(format!("{who}: {error}"))
 }
 
-fn store(error: StoreError) -> DriverError {
+pub(crate) fn store(error: StoreError) -> DriverError {
     let text = error.to_string();
     match error {
         StoreError::Full { path, .. } => DriverError::Full(path.display().to_string()),
@@ -456,7 +485,7 @@ fn store(error: StoreError) -> DriverError {
     }
 }
 
-fn bundle(error: BundleError) -> DriverError {
+pub(crate) fn bundle(error: BundleError) -> DriverError {
     let text = with_causes(&error);
     match error {
         BundleError::Store(error) => store(error),
@@ -552,6 +581,7 @@ mod tests {
             given: Arc::default(),
             trying: Arc::default(),
             seen: Arc::default(),
+            service: None,
         };
         let mut release = ceremony.release_of("keeper-1.0.0", &code);
         driver.check_space(&release, &code.measurement).unwrap();

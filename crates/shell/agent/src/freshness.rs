@@ -70,6 +70,9 @@ impl Freshness {
                 seat["state"] = "unknown".into();
             }
             status["keymanager"]["status"] = "unknown".into();
+            if let Some(service) = status["heirloom"].get_mut("service") {
+                service["state"] = "unknown".into();
+            }
         }
         status
     }

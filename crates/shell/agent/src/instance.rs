@@ -197,7 +197,7 @@ fn ended(log: &Path, began: u64) -> String {
 
 /// The last line that says something in what was written since the log had this length: plain
 /// text, and cut if it is long. Whoever wrote it is not trusted with more.
-fn last_line(log: &Path, began: u64) -> io::Result<Option<String>> {
+pub(crate) fn last_line(log: &Path, began: u64) -> io::Result<Option<String>> {
     let mut file = match File::open(log) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -216,7 +216,7 @@ fn last_line(log: &Path, began: u64) -> io::Result<Option<String>> {
 }
 
 /// The beginning of a measurement, for names.
-fn short(code: &Measurement) -> String {
+pub(crate) fn short(code: &Measurement) -> String {
     let Measurement::Sgx(digest) = code;
     digest.to_string().chars().take(LABEL_DIGITS).collect()
 }

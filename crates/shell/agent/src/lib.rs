@@ -8,6 +8,7 @@
 //! * [`run`]: the process and its loop.
 //! * [`driver`]: one node: platform daemon, admin channels, bundles, sealed state.
 //! * [`instance`], [`bundles`], [`downloads`], [`state_dir`], [`admin`]: what the driver works with.
+//! * [`service`]: the driver of the service beside the keeper, for nodes that run one.
 //! * [`attendance`], [`presence`]: what is said again and again, to keepers and about them.
 //! * [`release_watch`], `staging`: which releases are fetched and tried before anybody asks.
 //! * [`config`], [`api`], [`status`], [`freshness`], `warnings`: what operators see.
@@ -21,6 +22,8 @@ pub mod bundles;
 pub mod downloads;
 pub mod instance;
 pub mod state_dir;
+
+pub mod service;
 
 pub mod attendance;
 pub mod presence;

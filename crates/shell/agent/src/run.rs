@@ -34,6 +34,7 @@ use crate::driver::KeeperDriver;
 use crate::freshness::Freshness;
 use crate::instance::Instances;
 use crate::presence::{Presence, address_of};
+use crate::service::{Service, Setup};
 use crate::staging::Staging;
 use crate::state_dir::{StateDirectory, StateError};
 use crate::warnings;
@@ -44,6 +45,9 @@ const IDLE_WAIT: Duration = Duration::from_millis(500);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause after refusals or failures.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The longest pause while a service is waited for: nobody may use it meanwhile.
+const SERVICE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why an agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -128,10 +132,11 @@ pub fn run(config: &Path) -> Result<(), AgentRunError> {
     let driver = turning.agent.driver().clone();
     attendance::watch_over(driver, Arc::clone(&turning.heartbeat), Arc::clone(&stopping))
         .map_err(no_thread)?;
-    while !stopping.load(Ordering::Relaxed) {
-        turning.turn()?;
+    let ended = turning.turn_until(&stopping);
+    if let Some(service) = &turning.agent.driver().service {
+        service.end_children();
     }
-    Ok(())
+    ended
 }
 
 /// Speaks for this node, with a key of its own: the agent's is not shared between threads.
@@ -202,9 +207,35 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
         given: Arc::default(),
         trying: Arc::default(),
         seen: Arc::default(),
+        service: service(config, data)?,
     };
     let ports = (Journal(opened.journal), registry, driver);
     Ok(Agent::recover(config.node.clone(), key, NetworkState::new(config.network), progress, ports))
+}
+
+/// The service of this node, if the configuration names one.
+fn service(config: &Config, data: &Path) -> Result<Option<Service>, AgentRunError> {
+    let Some(mut service) = config.service.clone() else { return Ok(None) };
+    let absolute = |path: &mut PathBuf| -> Result<(), AgentRunError> {
+        *path = std::path::absolute(&*path)
+            .map_err(|source| AgentRunError::System { what: "an absolute path", source })?;
+        Ok(())
+    };
+    let next = service.configuration_next.as_mut().map(|next| &mut next.path);
+    let paths = [&mut service.configuration, &mut service.archive];
+    for path in paths.into_iter().chain(next).chain(service.bundle.as_mut()) {
+        absolute(path)?;
+    }
+    let edge = heirloom_proxy::edge::edge(service.edge.options());
+    let setup = Setup {
+        network: config.network,
+        registry: config.registry.clone(),
+        directory: data.join(&service.data),
+        free_bytes_min: config.free_bytes_min,
+        config: service,
+    };
+    let (node, platform) = (config.node.clone(), config.platform.clone());
+    Ok(Some(Service::open(setup, node, platform, config.mirrors()?, edge)?))
 }
 
 /// Refuses if this node was ever used. A beginning that was interrupted may have left a journal,
@@ -233,11 +264,19 @@ struct Turning {
 }
 
 impl Turning {
+    fn turn_until(&mut self, stopping: &AtomicBool) -> Result<(), AgentRunError> {
+        while !stopping.load(Ordering::Relaxed) {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
     /// One tick, and a pause if there is nothing to do.
     fn turn(&mut self) -> Result<(), AgentRunError> {
         let ticked = self.agent.tick(now(), &mut random_nonce);
         let is_exclusive = is_exclusive(self.agent.state(), &self.node);
         self.heartbeat.beat(Instant::now(), is_exclusive);
+        self.install_service(&ticked);
         self.follow(&ticked);
         note(&self.report, &ticked);
         self.show();
@@ -266,8 +305,24 @@ impl Turning {
         Ok(())
     }
 
+    /// Installs the first service once the log says whether it may be installed.
+    fn install_service(&mut self, ticked: &Result<Tick, AgentError>) {
+        let Some(service) = self.agent.driver().service.clone() else { return };
+        if ticked.is_ok() {
+            service.install_first(self.agent.state());
+        }
+    }
+
+    /// The longest pause now: a service that is waited for is looked at again soon.
+    fn longest_pause(&mut self) -> Duration {
+        let service = self.agent.driver().service.as_ref();
+        if service.is_some_and(Service::is_waiting) { SERVICE_PAUSE } else { PAUSE_MAX }
+    }
+
     /// Pauses, and looks at the node meanwhile: what operators see must not grow old.
     fn rest(&mut self) {
+        let longest = self.longest_pause();
+        self.pause = self.pause.min(longest);
         let until = Instant::now() + self.pause;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -278,7 +333,7 @@ impl Turning {
             self.look();
             self.show();
         }
-        self.pause = PAUSE_MAX.min(self.pause * 2);
+        self.pause = longest.min(self.pause * 2);
         self.old_log = None;
     }
 
@@ -354,8 +409,11 @@ impl Turning {
             // A platform that does not answer is told as such: nothing can be observed then.
             Some(Err(_)) | None => BTreeMap::new(),
         };
+        let service = self.agent.driver().service.clone();
         let (state, observed) = (self.agent.state(), self.observed.as_ref());
         let found = warnings::of(state, observed, now(), self.old_log, &processes);
+        let seen = observed.and_then(|observed| observed.service.as_ref());
+        let service = service.map(|service| service.json(seen, state));
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         for warning in found.iter().filter(|warning| !report.warnings.contains(warning)) {
             tracing::warn!(%warning, "something is wrong");
@@ -368,6 +426,9 @@ impl Turning {
             own["staged"] = self.staging.json();
             own["hint"] = self.staging.hint(state, &self.node).into();
             own["switch_over_ms"] = self.switch.last_ms.into();
+            if let Some(service) = service {
+                own["service"] = service;
+            }
         }
         report.warnings = found;
     }
@@ -499,6 +560,7 @@ mod tests {
             given: Arc::default(),
             trying: Arc::default(),
             seen: Arc::default(),
+            service: None,
         };
         let journal = Journal(JournalFile::create(&data.join("journal")).unwrap());
         let progress = Progress::recover(std::iter::empty()).unwrap();

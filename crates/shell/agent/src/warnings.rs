@@ -8,7 +8,7 @@ use heirloom_model::domain::LogPosition;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::ServingState;
 use heirloom_registry::network::NetworkState;
-use heirloom_upgrade::port::Observation;
+use heirloom_upgrade::port::{Observation, ServiceObservation};
 
 /// Clocks of machines may differ by so much before anybody is told.
 const CLOCK_SECONDS_MAX: u64 = 300;
@@ -28,7 +28,8 @@ pub(crate) fn of(
     ];
     let of_each = observed.into_iter().flat_map(|seen| {
         let running = seen.running.values().filter_map(|status| instance(state, status));
-        running.chain(seen.silent.iter().map(|code| silent(code, processes.get(code))))
+        let silent = seen.silent.iter().map(|code| silent(code, processes.get(code)));
+        running.chain(silent).chain(seen.service.iter().flat_map(service))
     });
     general.into_iter().flatten().chain(of_each).collect()
 }
@@ -50,6 +51,21 @@ fn instance(state: &NetworkState, status: &KeeperStatus) -> Option<String> {
             status.instance
         )
     })
+}
+
+/// What is wrong with the service.
+fn service(seen: &ServiceObservation) -> Vec<String> {
+    let fork = seen.running.as_ref().and_then(|status| status.fork.as_ref());
+    let fork = fork.map(|fork| {
+        format!(
+            "a peer of the service has another block at height {}: two histories were written",
+            fork.height
+        )
+    });
+    let silent = seen.silent.iter().map(|code| format!("the service {code} does not answer"));
+    let unseen = seen.installed.is_some() && seen.edge.is_none();
+    let edge = unseen.then(|| "the proxy in front of the service does not answer".to_owned());
+    fork.into_iter().chain(silent).chain(edge).collect()
 }
 
 fn silent(code: &Measurement, process: Option<&String>) -> String {

@@ -145,6 +145,7 @@ impl World {
             not_after: Epoch(9),
             nonce: Nonce::new([5; 32]),
             via: None,
+            service: None,
         };
         self.append(&self.ceremony.proposal(&plan));
         plan

@@ -1,0 +1,6 @@
+//! The driver of a service, with a real platform daemon, real processes, and a fence in memory.
+
+mod crash;
+mod guards;
+mod steps;
+mod world;
