@@ -116,6 +116,8 @@ pub(crate) enum Command {
     /// The agent of one node
     #[command(subcommand)]
     Agent(command::agent::Command),
+    /// The reference ledger: a service whose nodes accept only their own kind
+    Ledger(command::ledger::Args),
     /// Keys of applications
     #[command(subcommand)]
     Key(command::key::Command),

@@ -8,6 +8,7 @@ pub(crate) mod endorsements;
 pub(crate) mod epoch;
 pub(crate) mod evidence;
 pub(crate) mod evidence_decode;
+pub(crate) mod flag_day;
 pub(crate) mod fleet;
 pub(crate) mod generation;
 pub(crate) mod host;
@@ -16,6 +17,7 @@ pub(crate) mod init;
 pub(crate) mod journal;
 pub(crate) mod key;
 pub(crate) mod key_get;
+pub(crate) mod ledger;
 pub(crate) mod manual;
 pub(crate) mod node;
 pub(crate) mod plan;
@@ -34,6 +36,7 @@ pub(crate) mod root;
 pub(crate) mod root_input;
 pub(crate) mod seat;
 pub(crate) mod signer;
+pub(crate) mod terms_input;
 pub(crate) mod upgrade;
 pub(crate) mod upgrade_watch;
 
@@ -67,6 +70,7 @@ pub(crate) fn run(
         Command::Evidence(command) => evidence::run(&command),
         Command::Registry(command) => registry::run(&command, context),
         Command::Agent(command) => agent::run(&command),
+        Command::Ledger(args) => ledger::run(&args),
         Command::Key(command) => key::run(&command, measured),
         Command::Completions(args) => Ok(manual::completions(&args)),
         Command::Man(args) => manual::man(&args),

@@ -67,6 +67,11 @@ pub(crate) struct Ledger {
 }
 
 impl LogArgs {
+    /// Another network than the command's own.
+    pub(crate) fn of(network: String, registry: Option<String>, log: Option<PathBuf>) -> Self {
+        Self { network, registry, log }
+    }
+
     /// The network's id.
     pub(crate) fn network(&self) -> Result<NetworkId, Diagnostic> {
         Ok(self.resolve()?.0)

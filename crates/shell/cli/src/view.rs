@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
-use crate::time;
+use crate::{time, view_service};
 
 /// A statement with who signed it.
 pub(crate) fn envelope(envelope: &Envelope) -> Result<Value, Diagnostic> {
@@ -60,6 +60,9 @@ pub(crate) fn payload(envelope: &Envelope) -> Result<Value, Diagnostic> {
         StatementKind::StepResult => with(envelope, step_result),
         StatementKind::Suspension => with(envelope, suspension),
         StatementKind::Activation => with(envelope, activation),
+        StatementKind::Standing => with(envelope, view_service::standing),
+        StatementKind::Rehearsal => with(envelope, view_service::rehearsal),
+        StatementKind::Revocation => with(envelope, view_service::revocation),
     }
 }
 
@@ -397,10 +400,12 @@ pub(crate) fn plan(plan: &Plan) -> Value {
         "rollback_steps": plan.rollback.len(),
         "point_of_no_return": plan.point_of_no_return.0,
         "not_after": plan.not_after.0,
+        "service": plan.service.as_ref().map(view_service::change),
     })
 }
 
-fn placement(placement: &Placement) -> Value {
+/// A release and its measurement.
+pub(crate) fn placement(placement: &Placement) -> Value {
     json!({ "release": text(placement.release), "measurement": text(placement.measurement) })
 }
 
@@ -413,7 +418,12 @@ fn approval(approval: &Approval) -> Value {
 }
 
 fn abort(abort: &Abort) -> Value {
-    json!({ "network": text(abort.network), "plan": text(abort.plan) })
+    json!({
+        "network": text(abort.network),
+        "plan": text(abort.plan),
+        "node": abort.node.as_ref().map(text),
+        "reason": abort.reason,
+    })
 }
 
 fn step_result(result: &StepResult) -> Value {

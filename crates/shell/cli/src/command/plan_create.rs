@@ -7,10 +7,11 @@ use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::wire;
 use heirloom_registry::activity::Activity;
 use heirloom_registry::domain::DomainState;
-use heirloom_upgrade::planner::{Arrangement, PlanRequest, WaveSize};
+use heirloom_registry::network::NetworkState;
+use heirloom_upgrade::planner::{Arrangement, FlagDayRequest, PlanRequest, WaveSize};
 
 use crate::code::Code;
-use crate::command::plan_make;
+use crate::command::{plan_make, terms_input};
 use crate::diagnostic::Diagnostic;
 use crate::ledger::{Access, Ledger, LogArgs};
 use crate::output::{self, Report};
@@ -19,7 +20,7 @@ use crate::{file, key};
 /// What to plan.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wish {
-    /// How to arrange the steps: `rolling` or `handover`
+    /// How to arrange the steps: `rolling`, `handover` or `flag-day`
     #[arg(long, value_enum, default_value = "rolling")]
     strategy: Strategy,
     /// The domain; by default the only one
@@ -28,9 +29,13 @@ pub(crate) struct Wish {
     /// Release that runs now, by name or digest; by default the one that holds
     #[arg(long, value_name = "RELEASE")]
     from: Option<String>,
-    /// Release that shall run, by name or digest
-    #[arg(long, value_name = "RELEASE")]
-    to: String,
+    /// Release that shall run, by name or digest; in a flag day the terms say it
+    #[arg(
+        long,
+        value_name = "RELEASE",
+        required_if_eq_any([("strategy", "rolling"), ("strategy", "handover")])
+    )]
+    to: Option<String>,
     /// Handover: the node; by default the active one, or the only one
     #[arg(long, value_name = "NODE")]
     node: Option<NodeId>,
@@ -48,6 +53,8 @@ pub(crate) struct Wish {
     /// Rolling: after the first wave nothing goes on before this epoch
     #[arg(long, value_name = "EPOCH")]
     upgrade_epoch: Option<Epoch>,
+    #[command(flatten)]
+    flag_day: FlagDayWish,
     /// For how many epochs from now steps may start
     #[arg(long, value_name = "N", default_value_t = 1000)]
     epochs: u64,
@@ -60,6 +67,67 @@ enum Strategy {
     Rolling,
     /// One node, from the old release through an upgrader to the new one
     Handover,
+    /// The service of every node at once
+    FlagDay,
+}
+
+/// What only a flag day has.
+#[derive(Debug, clap::Args)]
+struct FlagDayWish {
+    /// Flag day: file with the terms
+    #[arg(long, value_name = "FILE", required_if_eq("strategy", "flag-day"))]
+    terms: Option<PathBuf>,
+    /// Flag day: the epoch in which the window opens, or `+N` from now
+    #[arg(long, value_name = "EPOCH", required_if_eq("strategy", "flag-day"))]
+    opens: Option<When>,
+    /// Flag day: the last epoch before the plan is called off by itself, or `+N` from now
+    #[arg(long, value_name = "EPOCH", required_if_eq("strategy", "flag-day"))]
+    abort_after: Option<When>,
+    /// Flag day: how many operators must have recorded a rehearsal of these terms; 0 means none
+    #[arg(long, value_name = "N", required_if_eq("strategy", "flag-day"))]
+    rehearsals: Option<u32>,
+    /// Flag day: nodes that open together, `a,b,c`; once for each stage. By default the first
+    /// node, then the others
+    #[arg(long, value_name = "NODES", value_parser = stage)]
+    stage: Vec<Stage>,
+}
+
+/// An epoch, or a number of epochs from now.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    At(u64),
+    In(u64),
+}
+
+impl When {
+    fn epoch(self, now: Epoch) -> Epoch {
+        match self {
+            Self::At(epoch) => Epoch(epoch),
+            Self::In(epochs) => Epoch(now.0.saturating_add(epochs)),
+        }
+    }
+}
+
+impl std::str::FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (from_now, number) = match text.strip_prefix('+') {
+            Some(number) => (true, number),
+            None => (false, text),
+        };
+        let number = number.parse().map_err(|_| format!("{text:?} is not an epoch, nor `+N`"))?;
+        Ok(if from_now { Self::In(number) } else { Self::At(number) })
+    }
+}
+
+/// Nodes whose clients are let in together.
+#[derive(Clone, Debug)]
+struct Stage(Vec<NodeId>);
+
+fn stage(text: &str) -> Result<Stage, String> {
+    let node = |name: &str| name.parse::<NodeId>().map_err(|error| error.to_string());
+    text.split(',').map(node).collect::<Result<_, _>>().map(Stage)
 }
 
 /// What to plan, and where to write it.
@@ -120,6 +188,7 @@ impl Wish {
         let arrangement = match self.strategy {
             Strategy::Rolling => self.rolling(state.domain(&domain))?,
             Strategy::Handover => self.handover(&domain, ledger)?,
+            Strategy::FlagDay => self.flag_day(state)?,
         };
         let from = match (&self.from, &arrangement) {
             (Some(release), _) => plan_make::release(release, state)?,
@@ -131,10 +200,15 @@ impl Wish {
                 plan_make::running(&domain, nodes, state)?
             }
         };
+        let to = match &self.to {
+            Some(release) => plan_make::release(release, state)?,
+            // Keepers stay as they are.
+            None => from,
+        };
         Ok(PlanRequest {
             domain,
             from,
-            to: plan_make::release(&self.to, state)?,
+            to,
             not_after: plan_make::last_epoch(state, self.epochs),
             nonce: plan_make::nonce(),
             arrangement,
@@ -153,6 +227,39 @@ impl Wish {
             withdraw: withdraw
                 .ok_or_else(|| Diagnostic::new(Code::InputValue, "no policy serial is left"))?,
         })
+    }
+
+    fn flag_day(&self, state: &NetworkState) -> Result<Arrangement, Diagnostic> {
+        if self.node.is_some() || self.via.is_some() {
+            return Err(belongs("--node and --via", "--strategy handover"));
+        }
+        if self.wave_size.is_some() || self.upgrade_epoch.is_some() {
+            return Err(belongs("--wave-size and --upgrade-epoch", "--strategy rolling"));
+        }
+        if self.to.is_some() || self.from.is_some() {
+            let message = "in a flag day the terms name the releases";
+            return Err(Diagnostic::new(Code::InputValue, message)
+                .hint("leave --from and --to out, and write them into the terms"));
+        }
+        let missing = |what: &str| {
+            let message = format!("a flag day needs {what}");
+            Diagnostic::new(Code::InputMissing, message)
+        };
+        let FlagDayWish { terms, opens, abort_after, rehearsals, stage } = &self.flag_day;
+        let agreed =
+            terms_input::parse(terms.as_deref().ok_or_else(|| missing("--terms"))?, state)?;
+        let now = state.epoch();
+        Ok(Arrangement::FlagDay(FlagDayRequest {
+            application: agreed.application,
+            from: agreed.from,
+            to: agreed.to,
+            terms: agreed.terms,
+            opens: opens.ok_or_else(|| missing("--opens"))?.epoch(now),
+            abort_after: abort_after.ok_or_else(|| missing("--abort-after"))?.epoch(now),
+            rehearsals: rehearsals.ok_or_else(|| missing("--rehearsals"))?,
+            stages: stage.iter().map(|Stage(nodes)| nodes.clone()).collect(),
+            withdraw: self.withdraw,
+        }))
     }
 
     fn handover(&self, domain: &DomainId, ledger: &Ledger) -> Result<Arrangement, Diagnostic> {

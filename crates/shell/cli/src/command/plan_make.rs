@@ -21,7 +21,7 @@ use crate::command::seat;
 use crate::diagnostic::Diagnostic;
 use crate::ledger::Ledger;
 use crate::output::{self, Report, table};
-use crate::{file, key};
+use crate::{file, key, view_service};
 
 /// Plans, and lets the checker look at the plan. A plan with faults never leaves this function.
 pub(crate) fn decide(
@@ -83,21 +83,31 @@ pub(crate) fn proposal(plan: &Plan, key: &SigningKey) -> Envelope {
 pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
     let waves: Vec<Vec<String>> =
         report.waves.iter().map(|wave| wave.iter().map(ToString::to_string).collect()).collect();
+    let (from, to) = match &plan.service {
+        Some(change) => (change.from.measurement, change.to.measurement),
+        None => (plan.from.measurement, plan.to.measurement),
+    };
     let mut rows = vec![
         ("plan", plan.digest().to_string()),
         ("strategy", plan.strategy.name().to_owned()),
-        ("from", plan.from.measurement.to_string()),
+        ("from", from.to_string()),
     ];
     if let Some(via) = &plan.via {
         rows.push(("via", via.measurement.to_string()));
     }
     rows.extend([
-        ("to", plan.to.measurement.to_string()),
+        ("to", to.to_string()),
         ("steps", format!("{}, and {} on the way back", report.steps, report.rollback_steps)),
         ("no return", format!("from step {}", plan.point_of_no_return)),
         ("downtime", report.downtime.to_string()),
         ("holders", format!("at least {} proven {}", report.need, outside(report))),
     ]);
+    if let Some(change) = &plan.service {
+        rows.push(("service", change.application.to_string()));
+        rows.push(("terms", change.terms.digest().to_string()));
+        rows.push(("window", format!("from epoch {}", change.opens)));
+        rows.push(("abort", format!("by itself after epoch {}", change.abort_after)));
+    }
     for wave in &waves {
         rows.push(("wave", wave.join(" ")));
     }
@@ -105,9 +115,9 @@ pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
         "plan": plan.digest().to_string(),
         "domain": plan.domain.to_string(),
         "strategy": plan.strategy.name(),
-        "from": plan.from.measurement.to_string(),
+        "from": from.to_string(),
         "via": plan.via.map(|via| via.measurement.to_string()),
-        "to": plan.to.measurement.to_string(),
+        "to": to.to_string(),
         "nodes": plan.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "waves": waves,
         "holders_min": report.need,
@@ -118,6 +128,7 @@ pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
         "bytes": report.bytes,
         "withdraw_policy": seat::withdraws(plan).map(|serial| serial.0),
         "not_after": plan.not_after.0,
+        "service": plan.service.as_ref().map(view_service::change),
         "notes": report.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     (json, table(&rows))

@@ -49,6 +49,19 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
 
 /// The plan in one sentence.
 pub(crate) fn sentence(plan: &Plan) -> String {
+    if let Some(change) = &plan.service {
+        let what = if change.changes_code() { "a flag day" } else { "a rolling restart" };
+        return format!(
+            "{what} of service {} on {} nodes from {} ({}) to {} ({}), terms {}",
+            change.application,
+            plan.nodes.len(),
+            change.terms.from.release,
+            change.from.measurement,
+            change.terms.to.release,
+            change.to.measurement,
+            change.terms.digest()
+        );
+    }
     format!(
         "a {} upgrade of {} nodes from {} to {}",
         plan.strategy.name(),

@@ -49,7 +49,9 @@ struct HolderInput {
 #[serde(deny_unknown_fields)]
 struct ApplicationInput {
     application: String,
-    measurement: String,
+    measurement: Option<String>,
+    /// Read only to be refused: peers are accepted by measurement, never by who signed them.
+    signer: Option<toml::Value>,
     security_version: u64,
     keys: Scope,
 }
@@ -136,6 +138,14 @@ fn names_signer(field: &str) -> Diagnostic {
 }
 
 fn application(found: &ApplicationInput) -> Result<ApplicationRule, Diagnostic> {
+    let measurement = match (&found.signer, &found.measurement) {
+        (None, Some(text)) => measurement("application.measurement", text)?,
+        (Some(_), _) => return Err(names_signer("application.signer")),
+        (None, None) => {
+            let message = "an application has no measurement";
+            return Err(Diagnostic::new(Code::InputMalformed, message));
+        }
+    };
     let keys = match &found.keys {
         Scope::Word(word) if word == "all" => KeyScope::All,
         Scope::Word(word) => return Err(other_word("application.keys", word, &["all"])),
@@ -143,7 +153,7 @@ fn application(found: &ApplicationInput) -> Result<ApplicationRule, Diagnostic> 
     };
     Ok(ApplicationRule {
         application: input::value("application", &found.application)?,
-        measurement: measurement("application.measurement", &found.measurement)?,
+        measurement,
         security_version: SecurityVersion(found.security_version),
         keys,
     })

@@ -16,7 +16,7 @@ use heirloom_upgrade::gate;
 use serde_json::{Value, json};
 
 use crate::code::Code;
-use crate::command::{node, plan, plan_create, plan_make, upgrade_watch};
+use crate::command::{flag_day, node, plan, plan_create, plan_make, upgrade_watch};
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::key;
@@ -34,6 +34,12 @@ pub(crate) enum Command {
     Watch(upgrade_watch::Args),
     /// Call a plan off; what was started is put back
     Abort(AbortArgs),
+    /// Take one's consent to a plan back, before anything that clients notice was done
+    Revoke(flag_day::RevokeArgs),
+    /// Record that the terms of a flag day were carried out on a test network
+    Rehearse(flag_day::RehearseArgs),
+    /// Report on a flag day: who agreed, who saw whom, where every ledger ends
+    Report(flag_day::ReportArgs),
 }
 
 /// What to start.
@@ -74,6 +80,9 @@ pub(crate) struct AbortArgs {
     /// Digest of the plan
     #[arg(long, value_name = "DIGEST")]
     plan: PlanDigest,
+    /// Why, for the others
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// Operator's key file
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
@@ -88,6 +97,9 @@ pub(crate) fn run(command: &Command, context: Context) -> Result<Report, Diagnos
         Command::Status(args) => status(args),
         Command::Watch(args) => upgrade_watch::run(args, context),
         Command::Abort(args) => abort(args, context),
+        Command::Revoke(args) => flag_day::revoke(args, context),
+        Command::Rehearse(args) => flag_day::rehearse(args),
+        Command::Report(args) => flag_day::report(args),
     }
 }
 
@@ -116,7 +128,8 @@ fn abort(args: &AbortArgs, context: Context) -> Result<Report, Diagnostic> {
     plan::in_log(&args.plan, &ledger.state)?;
     let digest = args.plan.to_string();
     context.confirm(&format!("This calls plan {digest} off."), "abort")?;
-    let abort = Abort { network: ledger.state.network(), plan: args.plan };
+    let reason = args.reason.clone();
+    let abort = Abort { network: ledger.state.network(), plan: args.plan, node: None, reason };
     let appended = ledger.append(&Envelope::signed(&abort, [&key]));
     let found = ledger.state.plan(&args.plan);
     let at =

@@ -151,17 +151,24 @@ fn event(
             let (action, outcome) = (step.action.name(), view::outcome(result.outcome));
             format!("step {} {action} on {}: {outcome}", result.step, result.node)
         }
-        StatementKind::Approval | StatementKind::Abort => {
+        StatementKind::Approval | StatementKind::Abort | StatementKind::Revocation => {
             let about = content.get("plan")?.as_str()?;
-            (about == digest.to_string()).then(|| format!("{} by an operator", kind.name()))?
+            let node = content.get("node").and_then(Value::as_str);
+            let by = node.map_or("an operator".to_owned(), |node| format!("the agent of {node}"));
+            let why = content.get("reason").and_then(Value::as_str);
+            let why = why.map_or(String::new(), |why| format!(": {why}"));
+            (about == digest.to_string()).then(|| format!("{} by {by}{why}", kind.name()))?
         }
         StatementKind::Registration
         | StatementKind::PossessionProof
         | StatementKind::Suspension
-        | StatementKind::Activation => {
+        | StatementKind::Activation
+        | StatementKind::Standing => {
             format!("{} of {}", kind.name(), content.get("node")?.as_str()?)
         }
-        StatementKind::Epoch | StatementKind::Policy => kind.name().to_owned(),
+        StatementKind::Epoch | StatementKind::Policy | StatementKind::Rehearsal => {
+            kind.name().to_owned()
+        }
         StatementKind::Root
         | StatementKind::Fleet
         | StatementKind::Release
