@@ -22,6 +22,8 @@ const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(2);
 pub(crate) const COMMIT_TIME_MAX: Duration = Duration::from_secs(7);
 /// Between two rounds through all members, so that a cluster without a leader is not flooded.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
+/// Questions whether a cluster is full, until it is believed that it was only busy: one second.
+const ALARM_QUESTIONS_MAX: usize = 20;
 /// Members of the largest cluster that anybody should run are 7; addresses can be more.
 pub const ENDPOINTS_MAX: usize = 16;
 /// A connection on which nothing comes back for so long is given up.
@@ -205,12 +207,14 @@ impl Etcd {
         let answered = timeout(time, call(client.clone())).await;
         let silent = |_| Fault::Unanswered(format!("{endpoint} did not answer within {time:?}"));
         let answer = answered.map_err(silent)?.map_err(|error| Fault::of(endpoint, &error))?;
-        let header = answer.head().map(ResponseHeader::cluster_id);
-        let cluster = header.unwrap_or_default();
-        let known = *self.shared.cluster.get_or_init(|| cluster);
-        if known != cluster {
-            let reason = format!("{endpoint} belongs to cluster {cluster:x}, not to {known:x}");
-            return Err(Fault::Corrupt(reason));
+        // Answers about alarms do not say from which cluster they come.
+        let cluster = answer.head().map(ResponseHeader::cluster_id).filter(|id| *id != 0);
+        if let Some(cluster) = cluster {
+            let known = *self.shared.cluster.get_or_init(|| cluster);
+            if known != cluster {
+                let reason = format!("{endpoint} belongs to cluster {cluster:x}, not to {known:x}");
+                return Err(Fault::Corrupt(reason));
+            }
         }
         Ok(answer)
     }
@@ -235,13 +239,20 @@ impl Etcd {
         self.once(member, COMMIT_TIME_MAX, &call).await
     }
 
-    /// Whether the cluster takes nothing more because its quota is used up.
+    /// Whether the cluster takes nothing more because its quota is used up. Asked after a request
+    /// that was refused for it: the alarm is raised just after the first of them.
     pub(crate) async fn is_full(&self) -> Result<bool, Fault> {
         let alarms = |mut client: Client| async move {
             client.alarm(AlarmAction::Get, AlarmType::Nospace, None).await
         };
-        let (_, answer) = self.ask(alarms).await?;
-        Ok(answer.alarms().iter().any(|alarm| alarm.alarm() == AlarmType::Nospace))
+        for _ in 0..ALARM_QUESTIONS_MAX {
+            let (_, answer) = self.ask(alarms).await?;
+            if answer.alarms().iter().any(|alarm| alarm.alarm() == AlarmType::Nospace) {
+                return Ok(true);
+            }
+            sleep(ROUND_PAUSE).await;
+        }
+        Ok(false)
     }
 
     /// A client of one member, for streams.
