@@ -15,6 +15,8 @@ pub enum Command {
     Node(Box<NodeArguments>),
     /// Make a first ledger, its configuration and the keys of its faucets.
     Prepare(Prepare),
+    /// Say what peers must have configured alike.
+    Configuration(ConfigurationOf),
     /// Say what a data directory has.
     Inspect(Inspect),
     /// Keep a copy of a ledger that has stopped at a tip.
@@ -137,17 +139,20 @@ pub struct Prepare {
     /// The network.
     #[arg(long, value_name = "HEX")]
     pub network: NetworkId,
+    /// How many blocks it has, the first one included.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub blocks: u64,
     /// Schema of the database.
     #[arg(long, value_name = "NUMBER", default_value_t = 2)]
     pub schema: u32,
     /// How many wallets have something to begin with.
-    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
     pub wallets: u32,
     /// What each wallet has.
     #[arg(long, value_name = "AMOUNT", default_value_t = 1_000_000_000)]
     pub amount: u64,
     /// Into how many outputs that is split: one is needed for each payment under way.
-    #[arg(long, value_name = "NUMBER", default_value_t = 16)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 64)]
     pub outputs: u32,
     /// What a payment costs at least.
     #[arg(long, value_name = "AMOUNT", default_value_t = 1)]
@@ -161,6 +166,14 @@ pub struct Prepare {
     /// How often blocks are made while there is something to put into them.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 100)]
     pub block_interval_ms: u64,
+}
+
+/// Says what peers must have configured alike.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigurationOf {
+    /// The file.
+    #[arg(long, value_name = "FILE")]
+    pub configuration: PathBuf,
 }
 
 /// Says what a data directory has.
@@ -265,9 +278,9 @@ pub struct Exercise {
     /// What peers have configured alike.
     #[arg(long, value_name = "FILE")]
     pub configuration: PathBuf,
-    /// Who pays; without it the wallet files beside the configuration.
-    #[arg(long, value_name = "FILE")]
-    pub wallet: Vec<PathBuf>,
+    /// Who pays, if not the wallets that the configuration names.
+    #[arg(long, value_name = "DIR")]
+    pub wallets: Option<PathBuf>,
 }
 
 /// Keeps paying.
@@ -276,19 +289,9 @@ pub struct Load {
     /// A public address of a node; once for each.
     #[arg(long, value_name = "URL", required = true)]
     pub edge: Vec<String>,
-    /// A side door or other address at which a node's own ledger can be read at the end; without
-    /// it the public addresses.
-    #[arg(long, value_name = "ADDRESS")]
-    pub verify: Vec<String>,
-    /// Who pays whom; two wallets at least.
-    #[arg(long, value_name = "FILE", required = true)]
-    pub wallet: Vec<PathBuf>,
-    /// What peers have configured alike.
-    #[arg(long, value_name = "FILE")]
-    pub configuration: PathBuf,
-    /// The network.
-    #[arg(long, value_name = "HEX")]
-    pub network: NetworkId,
+    /// Who pays whom: a directory of wallets whose names begin with `pay-`.
+    #[arg(long, value_name = "DIR")]
+    pub wallets: PathBuf,
     /// Where to write the report, again and again.
     #[arg(long, value_name = "FILE")]
     pub report: PathBuf,
@@ -395,10 +398,10 @@ mod tests {
             "l distribute --data d --state s --archive a",
             "l status --door 127.0.0.1:1 --json",
             "l prepare --out o --network HEX",
-            "l load --edge http://e --wallet w --configuration f --network HEX --report r \
-             --until-file u",
-            "l pay --edge http://e --wallet w --configuration f --network HEX --report r \
-             --payments 5",
+            "l prepare --out o --network HEX --blocks 7 --schema 2",
+            "l configuration --configuration f",
+            "l load --wallets w --edge http://e --edge http://f --report r --until-file u",
+            "l pay --wallets w --edge http://e --report r --payments 5",
         ] {
             let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(parse(&line).is_ok(), "{line}: {}", parse(&line).unwrap_err());

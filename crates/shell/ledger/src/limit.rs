@@ -62,3 +62,12 @@ pub const WATCH_TIME: Duration = Duration::from_millis(250);
 pub const FOLLOW_REST: Duration = Duration::from_millis(250);
 /// How long a start waits for one try to get a key; tries go on until there is one.
 pub const KEY_TIME: Duration = Duration::from_secs(5);
+/// Transactions of one proposed block, in bytes: in text and with what is around them they fit
+/// into one message of consensus.
+pub const BLOCK_ENCODED_BYTES_MAX: usize = 320 * 1024;
+/// How long requests may still run after the node was told to end.
+pub const STOP_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often a leader shows that it is there.
+pub const HEARTBEAT_MS: u64 = 150;
+/// How long nobody may have been heard before somebody else wants to lead, at least and at most.
+pub const ELECTION_MS: (u64, u64) = (900, 1_800);

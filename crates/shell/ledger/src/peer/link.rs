@@ -1,0 +1,230 @@
+//! Sessions that this node opens: one with each other node, opened again whenever it ends.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use heirloom_model::causes::with_causes;
+use heirloom_model::service::PeerSeen;
+use heirloom_session::error::SessionError;
+use heirloom_session::session::{Session, connect_before};
+use heirloom_session::stream::dial;
+use tokio::sync::oneshot;
+
+use crate::command::PeerAddress;
+use crate::limit::{
+    PEER_ANSWER_MAX, PEER_CONNECT_MAX, PEER_EXCHANGE, PEER_QUEUE_MAX, PEER_REST,
+};
+use crate::log::event;
+use crate::peer::admission::PeerRefusal;
+use crate::peer::message::{Greeting, PeerAnswer, PeerQuestion, Welcome};
+use crate::raft::types::number;
+use crate::service::Service;
+
+/// The sessions with all other nodes.
+#[derive(Default)]
+pub struct Links {
+    by_number: BTreeMap<u64, Arc<Link>>,
+}
+
+/// The session with one other node.
+pub struct Link {
+    peer: PeerAddress,
+    jobs: SyncSender<Job>,
+    seen: Mutex<Option<PeerSeen>>,
+}
+
+struct Job {
+    question: PeerQuestion,
+    answer: oneshot::Sender<Result<PeerAnswer, LinkError>>,
+}
+
+/// Why a peer gave no answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LinkError {
+    /// There is no session with it.
+    #[error("there is no session with the peer")]
+    Down,
+    /// Too many questions wait for it.
+    #[error("too many questions wait for the peer")]
+    Full,
+    /// The session ended before the answer. Whether the question was heard is not known.
+    #[error("the session with the peer ended before its answer")]
+    Lost,
+}
+
+/// Why a session could not be opened or went on no longer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TalkError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("refused: {0}")]
+    Refused(#[from] PeerRefusal),
+    #[error("the peer refuses this node: {0}")]
+    RefusedByPeer(String),
+    #[error("the peer says {0:?} and is expected to be another node")]
+    OtherNode(heirloom_model::identifier::NodeId),
+    #[error("what the session rests on was replaced or has expired")]
+    Stale,
+}
+
+impl Links {
+    /// Opens a session with each peer, and keeps it open until the service ends.
+    pub fn start(service: &Arc<Service>, peers: &[PeerAddress]) -> std::io::Result<Self> {
+        let mut by_number = BTreeMap::new();
+        for peer in peers {
+            let (jobs, queue) = sync_channel(PEER_QUEUE_MAX);
+            let link = Arc::new(Link { peer: peer.clone(), jobs, seen: Mutex::default() });
+            by_number.insert(number(&peer.node), Arc::clone(&link));
+            let service = Arc::clone(service);
+            thread::Builder::new()
+                .name(format!("peer {}", peer.node))
+                .spawn(move || link.run(&service, &queue))?;
+        }
+        Ok(Self { by_number })
+    }
+
+    /// The session with the node of a number.
+    pub fn by_number(&self, number: u64) -> Option<Arc<Link>> {
+        self.by_number.get(&number).cloned()
+    }
+
+    /// Whom this node is connected to and has attested, sorted by node.
+    pub fn seen(&self) -> Vec<PeerSeen> {
+        let mut seen: Vec<PeerSeen> =
+            self.by_number.values().filter_map(|link| link.seen()).collect();
+        seen.sort_by(|left, right| left.node.cmp(&right.node));
+        seen
+    }
+
+    /// All other nodes.
+    pub fn count(&self) -> usize {
+        self.by_number.len()
+    }
+}
+
+impl Link {
+    /// Asks the peer.
+    pub async fn ask(&self, question: PeerQuestion) -> Result<PeerAnswer, LinkError> {
+        if self.seen().is_none() {
+            return Err(LinkError::Down);
+        }
+        let (answer, answered) = oneshot::channel();
+        self.jobs.try_send(Job { question, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => LinkError::Full,
+            TrySendError::Disconnected(_) => LinkError::Down,
+        })?;
+        answered.await.unwrap_or(Err(LinkError::Lost))
+    }
+
+    fn seen(&self) -> Option<PeerSeen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_seen(&self, seen: Option<PeerSeen>) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    fn run(&self, service: &Service, queue: &Receiver<Job>) {
+        let mut said = String::new();
+        while !service.is_over() {
+            let ended = self.talk(service, queue, &mut said);
+            self.set_seen(None);
+            if let Err(error) = ended {
+                let reason = with_causes(&error);
+                if reason != said && !service.is_over() {
+                    event("peer-away", format_args!("{}: {reason}", self.peer.node));
+                    said = reason;
+                }
+            }
+            rest(queue, PEER_REST);
+        }
+    }
+
+    fn talk(
+        &self,
+        service: &Service,
+        queue: &Receiver<Job>,
+        said: &mut String,
+    ) -> Result<(), TalkError> {
+        let deadline = Instant::now() + PEER_CONNECT_MAX;
+        let stream = dial(&self.peer.address, deadline)?;
+        let context = service.session_context();
+        let mut session = connect_before(deadline, stream, service.identity(), &context)?;
+        session.set_patience(PEER_ANSWER_MAX)?;
+        session.send(&service.greeting())?;
+        let greeting: Greeting = session.receive()?;
+        let accepted = service.judge(session.peer(), &greeting)?;
+        if accepted.seen().node != self.peer.node {
+            return Err(TalkError::OtherNode(accepted.seen().node.clone()));
+        }
+        if let Welcome::Refused { code } = session.receive()? {
+            return Err(TalkError::RefusedByPeer(code));
+        }
+        event("peer", format_args!("{} is attested", self.peer.node));
+        said.clear();
+        self.set_seen(Some(accepted.seen().clone()));
+        self.serve(service, queue, &mut session)
+    }
+
+    fn serve<S: heirloom_session::stream::Stream>(
+        &self,
+        service: &Service,
+        queue: &Receiver<Job>,
+        session: &mut Session<S>,
+    ) -> Result<(), TalkError> {
+        let mut compared = Instant::now();
+        while !service.is_over() {
+            if !service.is_current(session.peer()) {
+                return Err(TalkError::Stale);
+            }
+            let left = PEER_EXCHANGE.saturating_sub(compared.elapsed());
+            match queue.recv_timeout(left) {
+                Ok(Job { question, answer }) => {
+                    let result = exchange(session, &question);
+                    let failed = result.is_err();
+                    let told = result.as_ref().map_err(|_| LinkError::Lost).cloned();
+                    // Whoever asked may have gone.
+                    answer.send(told).ok();
+                    if failed {
+                        return result.map(drop);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if compared.elapsed() >= PEER_EXCHANGE {
+                compared = Instant::now();
+                let tip = service.chain().tip();
+                if let PeerAnswer::At { tip: theirs, there } =
+                    exchange(session, &PeerQuestion::Compare { tip })?
+                {
+                    service.compared(&self.peer.node, tip, theirs, there);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn exchange<S: heirloom_session::stream::Stream>(
+    session: &mut Session<S>,
+    question: &PeerQuestion,
+) -> Result<PeerAnswer, TalkError> {
+    session.send(question)?;
+    Ok(session.receive()?)
+}
+
+/// Waits, and tells whoever asks meanwhile that nobody is there.
+fn rest(queue: &Receiver<Job>, time: Duration) {
+    let until = Instant::now() + time;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match queue.recv_timeout(left) {
+            Ok(job) => drop(job.answer.send(Err(LinkError::Down))),
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Start, wait, stop.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use heirloom_keeper::port::PlatformError;
+use heirloom_keeper_shell::connections::Connections;
+use heirloom_ledger::configuration::Configuration;
+use heirloom_ledger_store::error::{LedgerError, OpenError};
+use heirloom_ledger_store::ledger::Ledger;
+use heirloom_model::digest::NetworkId;
+use heirloom_model::identifier::{ApplicationId, DomainId, NodeId};
+use heirloom_model::service::{SchemaVersion, Tip};
+use heirloom_registry::port::LogStore;
+use tokio::runtime::Runtime;
+
+use crate::chain::Chain;
+use crate::command::PeerAddress;
+use crate::control::{self, Subject};
+use crate::follow::follow;
+use crate::http;
+use crate::instance::{Instance, SharedPlatform};
+use crate::keys::{ViewKeys, wait_for_view};
+use crate::limit::{CONTROL_CONNECTIONS_MAX, PEER_SESSIONS_MAX};
+use crate::log::event;
+use crate::peer::admission::OwnSide;
+use crate::peer::link::Links;
+use crate::peer::listener;
+use crate::propose;
+use crate::raft::votes::{Votes, VotesError};
+use crate::service::{Entrance, Service};
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its network.
+    pub network: NetworkId,
+    /// The domain whose keys it uses.
+    pub domain: DomainId,
+    /// Whose keys it uses.
+    pub application: ApplicationId,
+    /// Its name.
+    pub node: NodeId,
+    /// What peers must have configured alike.
+    pub configuration: Configuration,
+    /// The agent's socket.
+    pub control: PathBuf,
+    /// Everything that code which is only tried does not have.
+    pub place: Option<Place>,
+}
+
+/// Where a node has its ledger, and where it is reached.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The ledger's directory.
+    pub data: PathBuf,
+    /// Votes and log of this measurement.
+    pub votes: PathBuf,
+    /// The schema that this release serves.
+    pub schema: SchemaVersion,
+    /// Where the ledger must end.
+    pub expected: Option<Tip>,
+    /// Where clients come in.
+    pub client_listen: SocketAddr,
+    /// Where peers come in.
+    pub peer_listen: SocketAddr,
+    /// The side door.
+    pub door_listen: SocketAddr,
+    /// The other nodes.
+    pub peers: Vec<PeerAddress>,
+}
+
+/// What the surroundings lend a node.
+pub struct Surroundings {
+    /// Its platform.
+    pub platform: SharedPlatform,
+    /// The registry's log.
+    pub log: Arc<dyn LogStore>,
+    /// Where the view key comes from.
+    pub keys: Box<dyn ViewKeys>,
+}
+
+/// Why a node ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// The platform is gone: nothing can be proven any more.
+    PlatformEnded,
+    /// The agent asked for it.
+    Shutdown,
+    /// A signal asked for it.
+    Signal,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The platform did not do its part.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// The ledger cannot be opened.
+    #[error("the ledger cannot be opened")]
+    Open(#[from] OpenError),
+    /// The ledger cannot be read.
+    #[error("the ledger cannot be read")]
+    Ledger(#[from] LedgerError),
+    /// The ledger is not what was expected.
+    #[error("the ledger ends at {found}, and {expected} is expected: this node refuses to serve")]
+    OtherTip {
+        /// Where it ends.
+        found: Tip,
+        /// Where it should end.
+        expected: Tip,
+    },
+    /// Votes cannot be used.
+    #[error("votes cannot be used")]
+    Votes(#[from] VotesError),
+    /// Two nodes have the same number, or a node is its own peer.
+    #[error("the list of peers names {0} twice, or this very node")]
+    Peers(NodeId),
+    /// A socket cannot be opened.
+    #[error("{socket} cannot be opened")]
+    Socket {
+        /// Which.
+        socket: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("a thread cannot be started")]
+    Thread(#[source] io::Error),
+    /// Consensus does not start.
+    #[error("consensus does not start: {0}")]
+    Consensus(String),
+    /// It was told to end before it had begun.
+    #[error("it was told to end before it had its keys")]
+    Over,
+}
+
+/// A node that runs.
+pub struct Running {
+    subject: Subject,
+    runtime: Option<Runtime>,
+    is_over: Arc<AtomicBool>,
+    control: PathBuf,
+    peers: Option<(SocketAddr, Arc<Connections<TcpStream>>)>,
+    /// Where clients and the side door are reached.
+    addresses: Option<(SocketAddr, SocketAddr)>,
+    agents: Arc<Connections<UnixStream>>,
+    threads: Vec<JoinHandle<()>>,
+    end: (Sender<End>, Receiver<End>),
+}
+
+/// Starts a node in this process.
+pub fn start(settings: Settings, around: Surroundings) -> Result<Running, RunError> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let own = own_side(&settings, &around)?;
+    // What must be looked at before anything is promised comes first.
+    let opened = settings.place.as_ref().map(|place| open(place, &settings)).transpose()?;
+    let (followed, log_thread) =
+        follow(settings.network, around.log, Arc::clone(&is_over)).map_err(RunError::Thread)?;
+    let mut keys = around.keys;
+    // Code is tried with its keys too: that they can be had is part of what is tried.
+    let view = wait_for_view(&mut *keys, &|| is_over.load(Ordering::Acquire));
+    let view = view.ok_or(RunError::Over)?;
+    let instance =
+        Instance::new(own, settings.domain, around.platform, followed, Some(view))?;
+    let instance = Arc::new(instance);
+    let mut running = Running {
+        subject: Subject::Trial(Arc::clone(&instance)),
+        runtime: None,
+        is_over,
+        control: settings.control.clone(),
+        peers: None,
+        addresses: None,
+        agents: Arc::new(Connections::new(CONTROL_CONNECTIONS_MAX)),
+        threads: vec![log_thread],
+        end: channel(),
+    };
+    if let (Some(place), Some(opened)) = (&settings.place, opened) {
+        running.serve(place, opened, instance)?;
+    }
+    running.answer_agent()?;
+    event("started", format_args!("{} as {}", settings.node, settings.application));
+    Ok(running)
+}
+
+fn own_side(settings: &Settings, around: &Surroundings) -> Result<OwnSide, RunError> {
+    let mut peers = BTreeSet::new();
+    for peer in settings.place.iter().flat_map(|place| &place.peers) {
+        if peer.node == settings.node || !peers.insert(peer.node.clone()) {
+            return Err(RunError::Peers(peer.node.clone()));
+        }
+    }
+    Ok(OwnSide {
+        node: settings.node.clone(),
+        network: settings.network,
+        application: settings.application.clone(),
+        measurement: around.platform.identity()?.measurement,
+        configuration: settings.configuration.digest(),
+        peers,
+    })
+}
+
+/// A ledger that is the expected one, and the votes of this measurement.
+struct Opened {
+    chain: Arc<Chain>,
+    votes: Votes,
+}
+
+fn open(place: &Place, settings: &Settings) -> Result<Opened, RunError> {
+    let ledger = Ledger::open(&place.data, place.schema)?;
+    let found = ledger.tip()?;
+    if let Some(expected) = place.expected.filter(|expected| *expected != found) {
+        return Err(RunError::OtherTip { found, expected });
+    }
+    let votes = Votes::open(&place.votes)?;
+    let chain = Arc::new(Chain::new(ledger, settings.configuration.clone())?);
+    Ok(Opened { chain, votes })
+}
+
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed = |source| RunError::Socket { socket: address.to_string(), source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+impl Running {
+    fn serve(
+        &mut self,
+        place: &Place,
+        opened: Opened,
+        instance: Arc<Instance>,
+    ) -> Result<(), RunError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(3)
+            .enable_all()
+            .build()
+            .map_err(RunError::Thread)?;
+        let Opened { chain, votes } = opened;
+        let (peer_listener, peer_address) = bind(place.peer_listen)?;
+        let (client_listener, client_address) = bind(place.client_listen)?;
+        let (door_listener, door_address) = bind(place.door_listen)?;
+        let handle = runtime.handle().clone();
+        let over = Arc::clone(&self.is_over);
+        let service = Arc::new(Service::new(instance, Arc::clone(&chain), handle, over));
+        let links = Arc::new(Links::start(&service, &place.peers).map_err(RunError::Thread)?);
+        service.set_links(Arc::clone(&links));
+        let raft = propose::start_raft(&service, votes, &place.peers, peer_address);
+        let raft = runtime.block_on(raft).map_err(RunError::Consensus)?;
+        service.set_raft(raft);
+        propose::start_tasks(&service);
+        let connections = Arc::new(Connections::new(PEER_SESSIONS_MAX));
+        self.peers = Some((peer_address, Arc::clone(&connections)));
+        let (serving, named) = (Arc::clone(&service), thread::Builder::new());
+        self.threads.push(
+            named
+                .name("peers".to_owned())
+                .spawn(move || listener::listen(&peer_listener, &serving, &connections))
+                .map_err(RunError::Thread)?,
+        );
+        for (listener, entrance) in
+            [(client_listener, Entrance::Front), (door_listener, Entrance::Side)]
+        {
+            http::serve(&service, listener, entrance).map_err(RunError::Thread)?;
+        }
+        self.addresses = Some((client_address, door_address));
+        self.subject = Subject::Live(service);
+        self.runtime = Some(runtime);
+        Ok(())
+    }
+
+    fn answer_agent(&mut self) -> Result<(), RunError> {
+        let failed =
+            |source| RunError::Socket { socket: self.control.display().to_string(), source };
+        let listener = control::bind(&self.control).map_err(failed)?;
+        let (subject, agents) = (self.subject.clone(), Arc::clone(&self.agents));
+        let (end, is_over) = (self.end.0.clone(), Arc::clone(&self.is_over));
+        let spawned = thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let over = || is_over.load(Ordering::Acquire);
+            control::listen(&listener, &subject, &agents, &end, over);
+        });
+        self.threads.push(spawned.map_err(RunError::Thread)?);
+        Ok(())
+    }
+
+    /// Who answers the agent.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Where peers come in.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peers.as_ref().map(|(address, _)| *address)
+    }
+
+    /// Where clients come in, and the side door.
+    pub fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.addresses
+    }
+
+    /// Whoever has it can end the node.
+    pub fn end(&self) -> Sender<End> {
+        self.end.0.clone()
+    }
+
+    /// Waits until somebody ends it.
+    pub fn wait(&self) -> End {
+        // The sender is in the same value: the channel cannot be closed.
+        self.end.1.recv().unwrap_or(End::Shutdown)
+    }
+
+    /// Ends everything in order. What is being written is written first.
+    pub fn stop(self) {
+        if let (Subject::Live(service), Some(runtime)) = (&self.subject, &self.runtime)
+            && let Some(raft) = service.raft()
+        {
+            // A task that panicked has ended as well.
+            runtime.block_on(raft.shutdown()).ok();
+        }
+        self.is_over.store(true, Ordering::Release);
+        // Listeners look whether it is over when somebody comes.
+        UnixStream::connect(&self.control).ok();
+        if let Some((address, connections)) = &self.peers {
+            TcpStream::connect(address).ok();
+            connections.shut_down();
+        }
+        self.agents.shut_down();
+        for thread in self.threads {
+            // A thread that panicked has ended as well.
+            thread.join().ok();
+        }
+        if let Some(runtime) = self.runtime {
+            runtime.shutdown_timeout(crate::limit::STOP_TIME_MAX);
+        }
+        std::fs::remove_file(&self.control).ok();
+    }
+}

@@ -1,0 +1,305 @@
+//! A node with its ledger: what all its threads share.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use heirloom_keeper::handshake::Peer;
+use heirloom_model::digest::BlockId;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::service::{Admission, Height, ServiceStatus, Tip, Writing};
+use heirloom_session::context::SessionContext;
+use heirloom_session::tls::Identity;
+use tokio::runtime::Handle;
+
+use crate::chain::Chain;
+use crate::instance::Instance;
+use crate::limit::REFUSALS_MAX;
+use crate::log::event;
+use crate::peer::admission::{AcceptedPeer, PeerRefusal};
+use crate::peer::link::Links;
+use crate::peer::message::Greeting;
+use crate::raft::types::Raft;
+
+/// A node with its ledger.
+pub struct Service {
+    instance: Arc<Instance>,
+    chain: Arc<Chain>,
+    runtime: Handle,
+    raft: OnceLock<Raft>,
+    links: OnceLock<Arc<Links>>,
+    is_over: Arc<AtomicBool>,
+    door: Mutex<Door>,
+    refusals: Mutex<Refusals>,
+    /// What peers said about where their ledgers end.
+    tips: Mutex<BTreeMap<NodeId, (Tip, Instant)>>,
+    /// Answers to clients that were an error of this node, since clients were let in.
+    pub errors: AtomicU64,
+    /// Answers to clients that the node is closed.
+    pub closed: AtomicU64,
+}
+
+struct Door {
+    admission: Admission,
+    open_since: Option<Instant>,
+}
+
+/// Who was refused as a peer.
+#[derive(Default)]
+struct Refusals {
+    by_code: BTreeMap<&'static str, u64>,
+    last: VecDeque<String>,
+}
+
+/// Whose request it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Entrance {
+    /// Of a client, through the proxy.
+    Front,
+    /// Of the operator's tests, through the side door.
+    Side,
+}
+
+impl Service {
+    /// A node that takes nobody's work yet.
+    pub fn new(
+        instance: Arc<Instance>,
+        chain: Arc<Chain>,
+        runtime: Handle,
+        is_over: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            instance,
+            chain,
+            runtime,
+            raft: OnceLock::new(),
+            links: OnceLock::new(),
+            is_over,
+            door: Mutex::new(Door { admission: Admission::Closed, open_since: None }),
+            refusals: Mutex::default(),
+            tips: Mutex::default(),
+            errors: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+        }
+    }
+
+    /// Connects it to its peers and to consensus; once.
+    pub fn set_links(&self, links: Arc<Links>) {
+        // Only the start of the process calls this.
+        self.links.set(links).ok();
+    }
+
+    /// Gives it consensus; once.
+    pub fn set_raft(&self, raft: Raft) {
+        // Only the start of the process calls this.
+        self.raft.set(raft).ok();
+    }
+
+    /// Consensus, once it is there.
+    pub fn raft(&self) -> Option<&Raft> {
+        self.raft.get()
+    }
+
+    /// The sessions with peers, once they are there.
+    pub fn links(&self) -> Option<&Arc<Links>> {
+        self.links.get()
+    }
+
+    /// What this start has.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The ledger.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
+    /// Where tasks run.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Whether the process ends.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Whether it has promised to append nothing.
+    pub fn is_frozen(&self) -> bool {
+        self.chain.status().writing == Writing::Frozen
+    }
+
+    /// How sessions are opened and judged.
+    pub fn session_context(&self) -> SessionContext<'_> {
+        self.instance.session_context()
+    }
+
+    /// The key of this start, for sessions.
+    pub fn identity(&self) -> &Identity {
+        self.instance.identity()
+    }
+
+    /// What it says to every peer.
+    pub fn greeting(&self) -> Greeting {
+        self.instance.greeting()
+    }
+
+    /// Decides whether the other end of a session is a peer, and remembers who was refused.
+    pub fn judge(&self, peer: &Peer, said: &Greeting) -> Result<AcceptedPeer, PeerRefusal> {
+        self.instance.judge(peer, said).inspect_err(|refusal| {
+            event("peer-refused", format_args!("{}: {}: {refusal}", said.node, refusal.code()));
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = refusals.by_code.entry(refusal.code()).or_default();
+            *count = count.saturating_add(1);
+            if refusals.last.len() >= REFUSALS_MAX {
+                refusals.last.pop_front();
+            }
+            refusals.last.push_back(format!("{}: {refusal}", said.node));
+        })
+    }
+
+    /// How many peers were refused, by reason.
+    pub fn refused(&self) -> BTreeMap<&'static str, u64> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).by_code.clone()
+    }
+
+    /// The last peers that were refused, for people.
+    pub fn refused_last(&self) -> Vec<String> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.last.iter().cloned().collect()
+    }
+
+    /// Whether a session still rests on what is in force.
+    pub fn is_current(&self, peer: &Peer) -> bool {
+        self.instance.is_current(peer)
+    }
+
+    /// Compares the own ledger with a peer's: where both have a block, it must be the same.
+    /// `there` is what the peer has at the height of `own`.
+    pub fn compared(&self, peer: &NodeId, own: Tip, theirs: Tip, there: Option<BlockId>) {
+        let mut tips = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
+        tips.insert(peer.clone(), (theirs, Instant::now()));
+        drop(tips);
+        if theirs.height <= own.height {
+            self.chain.compare(theirs);
+        } else if let Some(id) = there {
+            self.chain.compare(Tip { height: own.height, id });
+        }
+        if self.chain.is_broken() {
+            self.admit(Admission::Closed);
+        }
+    }
+
+    /// The highest end of a ledger that a peer was heard of lately.
+    pub fn highest_of_peers(&self) -> Height {
+        let tips = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = |(_, at): &&(Tip, Instant)| at.elapsed() < Duration::from_secs(10);
+        tips.values().filter(recent).map(|(tip, _)| tip.height).max().unwrap_or_default()
+    }
+
+    /// Where peers said that their ledgers end.
+    pub fn tips(&self) -> BTreeMap<NodeId, Tip> {
+        let tips = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
+        tips.iter().map(|(node, (tip, _))| (node.clone(), *tip)).collect()
+    }
+
+    /// Takes this work from now on, and no other.
+    pub fn admit(&self, admission: Admission) {
+        let mut door = self.lock_door();
+        if door.admission == admission {
+            return;
+        }
+        event("admits", admission.name());
+        door.admission = admission;
+        door.open_since = (admission == Admission::Open).then(Instant::now);
+        if admission == Admission::Open {
+            self.errors.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whose work it takes.
+    pub fn admission(&self) -> Admission {
+        if self.chain.is_broken() {
+            return Admission::Closed;
+        }
+        self.lock_door().admission
+    }
+
+    /// Whether it takes work that comes in here.
+    pub fn admits(&self, entrance: Entrance) -> bool {
+        match (self.admission(), entrance) {
+            (Admission::Open, _) | (Admission::SideDoor, Entrance::Side) => true,
+            (Admission::Closed, _) | (Admission::SideDoor, Entrance::Front) => false,
+        }
+    }
+
+    /// What keeps it from a freeze, besides its own ledger.
+    pub fn not_caught_up(&self) -> Option<String> {
+        if self.admission() != Admission::Closed {
+            return Some("work is still admitted".to_owned());
+        }
+        let metrics = self.raft()?.metrics().borrow().clone();
+        if metrics.current_leader.is_none() {
+            return Some("nobody leads: what is agreed on is not known".to_owned());
+        }
+        let applied = metrics.last_applied.map(|applied| applied.index);
+        if applied != metrics.last_log_index {
+            return Some(format!(
+                "applied up to {applied:?} of {:?} log entries",
+                metrics.last_log_index
+            ));
+        }
+        let (own, highest) = (self.chain.tip().height, self.highest_of_peers());
+        (highest > own).then(|| format!("a peer has {highest} blocks, this node {own}"))
+    }
+
+    /// Promises to append nothing, if everything has been quiet for so long.
+    pub fn freeze(&self, quiet: Duration) -> Result<(), String> {
+        self.not_caught_up().map_or(Ok(()), Err)?;
+        self.chain.freeze(quiet)?;
+        event("frozen", self.chain.tip());
+        Ok(())
+    }
+
+    /// How it is.
+    pub fn status(&self) -> ServiceStatus {
+        let chain = self.chain.status();
+        let admission = self.admission();
+        let open = self.lock_door().open_since.map_or(Duration::ZERO, |since| since.elapsed());
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        ServiceStatus {
+            schema: Some(chain.schema),
+            loaded: Some(chain.loaded),
+            tip: Some(chain.tip),
+            writing: chain.writing,
+            pending: chain.pending,
+            admission,
+            quiet_milliseconds: milliseconds(chain.quiet),
+            peers: self.links().map(|links| links.seen()).unwrap_or_default(),
+            fork: chain.fork,
+            errors: self.errors.load(Ordering::Relaxed),
+            open_milliseconds: milliseconds(open),
+            waits_for: self.waits_for(chain.broken),
+            ..self.instance.status()
+        }
+    }
+
+    fn waits_for(&self, broken: Option<String>) -> Option<String> {
+        if broken.is_some() {
+            return broken;
+        }
+        let Some(raft) = self.raft() else { return Some("consensus".to_owned()) };
+        let links = self.links()?;
+        let (seen, all) = (links.seen().len(), links.count());
+        if raft.metrics().borrow().current_leader.is_none() {
+            return Some(format!("a leader; {seen} of {all} peers are attested"));
+        }
+        None
+    }
+
+    fn lock_door(&self) -> MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
