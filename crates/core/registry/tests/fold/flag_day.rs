@@ -12,7 +12,7 @@ use heirloom_registry::plan::{AbortCause, PlanStatus};
 use crate::plan::abort;
 use crate::service::{
     ABORT_AFTER, COMMIT, END_OF_PLAN, EQUIP, FENCE, FREEZE, FlagDay, HALT, LAUNCH, MUSTER, OPEN,
-    OPENS, VERIFY_AGAIN, WATCH, by_agent,
+    OPENS, VERIFY_AGAIN, WATCH, by_agent, stated,
 };
 use crate::world::{World, agent, check, key, name, role_keys, signed};
 
@@ -43,7 +43,7 @@ fn a_step_waits_for_every_step_of_a_range() {
         let freeze = day.plan.step(StepId(FREEZE)).unwrap().clone();
         assert!(!day.state().is_open(&freeze));
         assert!(!day.state().may_have_started(freeze.id));
-        let statement = day.stated(&day.standing(FREEZE));
+        let statement = stated(&day.standing(FREEZE));
         assert_eq!(day.world.code(&statement), "too-early");
         day.carry_out(missing.0);
         assert_eq!(day.world.code(&statement), "accepted");
@@ -79,7 +79,7 @@ fn nothing_is_noticed_before_the_window_opens() {
     let rehearsal = day.rehearsal();
     day.world.accept(&Envelope::signed(&rehearsal, &role_keys(Role::Operator)[..1]));
     day.advance(0, MUSTER);
-    let statement = day.stated(&day.standing(MUSTER));
+    let statement = stated(&day.standing(MUSTER));
     assert_eq!(day.world.code(&statement), "window-closed");
     day.tick_to(OPENS);
     assert_eq!(day.world.code(&statement), "accepted");
@@ -92,7 +92,7 @@ fn the_terms_are_rehearsed_first() {
     day.world.accept(&signed(&approval, Role::Operator));
     day.advance(0, MUSTER);
     day.tick_to(OPENS);
-    let statement = day.stated(&day.standing(MUSTER));
+    let statement = stated(&day.standing(MUSTER));
     let by = |rehearsal: &Rehearsal| Envelope::signed(rehearsal, &role_keys(Role::Operator)[..1]);
     let rehearsal = day.rehearsal();
     let other = Rehearsal { terms: TermsDigest::new([1; 32]), ..rehearsal.clone() };

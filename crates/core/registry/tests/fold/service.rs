@@ -213,7 +213,7 @@ impl FlagDay {
     /// One step: its service states what it must, and its agent says that it is done.
     pub(crate) fn carry_out(&mut self, step: u32) {
         if self.asks(step) {
-            let statement = self.stated(&self.standing(step));
+            let statement = stated(&self.standing(step));
             self.world.accept(&statement);
         }
         self.world.prove_step(&self.plan, step);
@@ -236,11 +236,6 @@ impl FlagDay {
     /// What the service states for a step if all is well.
     pub(crate) fn standing(&self, step: u32) -> Standing {
         service::standing(self.world.network, &self.plan, StepId(step), tip(FROZEN))
-    }
-
-    /// As the instance on its node states it.
-    pub(crate) fn stated(&self, standing: &Standing) -> Envelope {
-        Instance::new(standing.node.as_str(), standing.measurement).attest(standing)
     }
 
     pub(crate) fn result(&self, step: u32) -> Envelope {
@@ -286,6 +281,11 @@ impl FlagDay {
             self.world.tick();
         }
     }
+}
+
+/// A statement as the instance on its node makes it.
+pub(crate) fn stated(standing: &Standing) -> Envelope {
+    Instance::new(standing.node.as_str(), standing.measurement).attest(standing)
 }
 
 /// An abort, as its agent signs it.

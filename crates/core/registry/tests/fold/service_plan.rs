@@ -1,16 +1,17 @@
 //! Proposals that change a service, each with the smallest change that breaks a rule.
 
-use heirloom_model::counter::Epoch;
-use heirloom_model::digest::{ArtifactDigest, ReleaseDigest};
+use heirloom_model::counter::{Epoch, SecurityVersion};
+use heirloom_model::digest::{ArtifactDigest, ConfigurationDigest, ReleaseDigest};
 use heirloom_model::limit::{MIGRATIONS_MAX, TESTS_MAX};
-use heirloom_model::plan::{Action, Gate, Plan, StepId};
+use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 use heirloom_model::policy::{KeyScope, UpdateMode};
+use heirloom_model::release::Release;
 use heirloom_model::root::Role;
 use heirloom_model::service::{SchemaVersion, ServiceChange};
 
 use crate::service::{
-    APP_OLD, COMMIT, EQUIP, FENCE, FREEZE, FlagDay, HALT, JOIN, LAUNCH, MUSTER, OPEN, agreed,
-    all_done, application_release,
+    APP_NEW, APP_OLD, COMMIT, EQUIP, FENCE, FREEZE, FlagDay, HALT, JOIN, LAUNCH, MUSTER, OPEN,
+    agreed, all_done, application_release,
 };
 use crate::world::{Row, STRANGE, World, agent, name, signed};
 
@@ -30,7 +31,7 @@ fn change(plan: &mut Plan) -> &mut ServiceChange {
     plan.service.as_mut().unwrap()
 }
 
-fn step(plan: &mut Plan, id: u32) -> &mut heirloom_model::plan::Step {
+fn step(plan: &mut Plan, id: u32) -> &mut Step {
     let index = usize::try_from(id).unwrap();
     &mut plan.steps[index]
 }
@@ -77,16 +78,28 @@ fn releases_are_those_of_the_terms_and_of_the_policy() {
         ("another program", "plan-mismatch", |it| {
             change(it).terms.from.program = ArtifactDigest::new([9; 32]);
         }),
-        ("an older one", "plan-mismatch", |it| {
-            let change = change(it);
-            std::mem::swap(&mut change.from, &mut change.to);
-        }),
         ("an application that the policy does not name", "plan-mismatch", |it| {
             change(it).application = name("other");
         }),
         ("other keepers", "plan-mismatch", |it| it.to = change(it).to),
         ("something that carries the keyring", "plan-mismatch", |it| it.via = Some(it.from)),
     ]);
+}
+
+#[test]
+fn no_service_becomes_older() {
+    for (version, expected) in [(0, "plan-mismatch"), (1, "accepted"), (2, "accepted")] {
+        let mut day = FlagDay::planned();
+        let release = Release {
+            security_version: SecurityVersion(version),
+            ..application_release(&day.world, "ledger-3", APP_NEW)
+        };
+        day.world.accept(&signed(&release, Role::Release));
+        change(&mut day.plan).to.release = release.digest();
+        change(&mut day.plan).terms.to.release = release.name;
+        let proposal = day.world.proposal(&day.plan);
+        assert_eq!(day.world.code(&proposal), expected, "security version {version}");
+    }
 }
 
 #[test]
@@ -218,11 +231,8 @@ fn the_same_code_restarts_without_a_flag_day() {
     assert_eq!(restart(|_| {}), "accepted");
     assert_eq!(restart(|it| change(it).terms.schema_to = SchemaVersion(2)), "shape");
     assert_eq!(restart(|it| change(it).terms.migrations.push(name("m"))), "shape");
-    let other = heirloom_model::digest::ConfigurationDigest::new([1; 32]);
-    assert_eq!(other.as_bytes(), &[1; 32]);
     let configured = |it: &mut Plan| {
-        change(it).terms.configuration_to =
-            heirloom_model::digest::ConfigurationDigest::new([1; 32]);
+        change(it).terms.configuration_to = ConfigurationDigest::new([1; 32]);
     };
     assert_eq!(restart(configured), "shape");
 }

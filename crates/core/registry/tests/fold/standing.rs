@@ -18,7 +18,7 @@ use heirloom_testkit::service::{public, tip};
 use crate::plan::abort;
 use crate::service::{
     APP_NEW, APP_OLD, COMMIT, EQUIP, FREEZE, FROZEN, FlagDay, HALT, JOIN, LAUNCH, MUSTER, OPEN,
-    WATCH, without_new_service,
+    WATCH, stated, without_new_service,
 };
 use crate::world::{DOMAIN, Instance, NEW, OTHER_DOMAIN, Row, STRANGE, agent, check, name, signed};
 
@@ -200,13 +200,13 @@ fn a_standing_is_attested_by_the_code_that_it_names() {
         let found = day.world.code(&Instance::new("n1", other).attest(&standing));
         assert_eq!(found, "measurement-mismatch", "{other}");
     }
-    let mut bare = day.stated(&standing);
+    let mut bare = stated(&standing);
     bare.evidence = None;
     assert_eq!(day.world.code(&bare), "evidence-missing");
     let mut other = standing.clone();
     other.quiet_milliseconds += 1;
-    let mut borrowed = day.stated(&standing);
-    borrowed.evidence = day.stated(&other).evidence;
+    let mut borrowed = stated(&standing);
+    borrowed.evidence = stated(&other).evidence;
     assert_eq!(day.world.code(&borrowed), "evidence-refused", "evidence of another statement");
 }
 
@@ -215,7 +215,7 @@ fn a_standing_is_attested_by_the_code_that_it_names() {
 fn a_standing_is_of_code_that_the_policy_names_now() {
     let mut day = FlagDay::at(WATCH);
     day.tick_to(Epoch(7));
-    let statement = day.stated(&day.standing(WATCH));
+    let statement = stated(&day.standing(WATCH));
     assert_eq!(day.world.code(&statement), "accepted");
     let policy = without_new_service(&day.world);
     day.world.accept(&signed(&policy, Role::Policy));
@@ -243,14 +243,14 @@ fn one_platform_states_the_same_for_one_node_only() {
     let standing = day.standing(MUSTER + 1);
     let posing = Instance::started("n1", APP_OLD, 3).attest(&standing);
     assert_eq!(day.world.code(&posing), "same-platform");
-    let statement = day.stated(&standing);
+    let statement = stated(&standing);
     assert_eq!(day.world.code(&statement), "accepted");
 }
 
 #[test]
 fn a_standing_counts_for_one_plan_only() {
     let mut day = FlagDay::at(MUSTER);
-    let statement = day.stated(&day.standing(MUSTER));
+    let statement = stated(&day.standing(MUSTER));
     let called_off = abort(&day.world, &day.plan);
     day.world.accept(&called_off);
     // The same steps once more, in another plan.
@@ -277,10 +277,10 @@ fn a_standing_counts_for_one_plan_only() {
 #[test]
 fn a_plan_that_may_not_run_asks_for_no_standing() {
     let mut day = FlagDay::proposed();
-    let statement = day.stated(&day.standing(EQUIP));
+    let statement = stated(&day.standing(EQUIP));
     assert_eq!(day.world.code(&statement), "plan-status");
     let mut day = FlagDay::at(MUSTER);
-    let statement = day.stated(&day.standing(MUSTER));
+    let statement = stated(&day.standing(MUSTER));
     let called_off = abort(&day.world, &day.plan);
     day.world.accept(&called_off);
     assert_eq!(day.world.code(&statement), "plan-status");
@@ -291,7 +291,7 @@ fn steps_that_ask_for_nothing_get_no_standing() {
     let mut day = FlagDay::at(HALT);
     let mut standing = day.standing(FREEZE);
     standing.step.step = StepId(HALT);
-    let statement = day.stated(&standing);
+    let statement = stated(&standing);
     assert_eq!(day.world.code(&statement), "wrong-step");
 }
 
@@ -301,7 +301,7 @@ fn a_plan_without_a_service_asks_for_no_standing() {
     let mut world = crate::world::World::with_approved_plan();
     let mut standing = day.standing(EQUIP);
     standing.step.plan = world.plan().digest();
-    let statement = day.stated(&standing);
+    let statement = stated(&standing);
     assert_eq!(world.code(&statement), "no-service");
 }
 
@@ -309,7 +309,7 @@ fn a_plan_without_a_service_asks_for_no_standing() {
 fn the_newest_standing_counts_until_the_step_is_done() {
     let mut day = FlagDay::at(MUSTER);
     assert_eq!(day.world.code(&day.result(MUSTER)), "not-stated");
-    let first = day.stated(&day.standing(MUSTER));
+    let first = stated(&day.standing(MUSTER));
     day.world.accept(&first);
     let mut standing = day.standing(MUSTER);
     standing.tip = Some(tip(FROZEN + 1));
@@ -332,7 +332,7 @@ fn every_step_of_a_service_that_asks_for_a_standing_needs_it() {
     for step in [EQUIP, MUSTER, FREEZE, LAUNCH, JOIN, WATCH] {
         let mut day = FlagDay::at(step);
         assert_eq!(day.world.code(&day.result(step)), "not-stated", "step {step}");
-        let statement = day.stated(&day.standing(step));
+        let statement = stated(&day.standing(step));
         day.world.accept(&statement);
         assert_eq!(day.world.code(&day.result(step)), "accepted", "step {step}");
     }
@@ -343,7 +343,7 @@ fn frozen_with(make: fn(&mut Standing)) -> FlagDay {
     let mut day = FlagDay::at(FREEZE + 2);
     let mut standing = day.standing(FREEZE + 2);
     make(&mut standing);
-    let statement = day.stated(&standing);
+    let statement = stated(&standing);
     day.world.accept(&statement);
     let result = day.result(FREEZE + 2);
     day.world.accept(&result);
@@ -359,17 +359,17 @@ fn nobody_halts_before_all_froze_at_the_same_tip_with_the_same_keys() {
     assert_eq!(day.state().agreement(first, last), Agreement::Agreed(tip(FROZEN)));
     assert_eq!(day.state().frozen_tip(&name::<NodeId>("n2")), Some(tip(FROZEN)));
     assert_eq!(day.world.code(&day.result(HALT)), "accepted");
-    let rows: [(&str, fn(&mut Standing)); 2] = [
-        ("tip", |it| it.tip = Some(tip(FROZEN + 1))),
-        ("keys", |it| it.keys[0].public = Some(public("another"))),
+    let rows: [Row<Standing>; 2] = [
+        ("tip", "disagreed", |it| it.tip = Some(tip(FROZEN + 1))),
+        ("keys", "disagreed", |it| it.keys[0].public = Some(public("another"))),
     ];
-    for (what, make) in rows {
+    for (what, code, make) in rows {
         let mut day = frozen_with(make);
         let expected = Agreement::Disagreed { a: first, b: last, what };
         assert_eq!(day.state().agreement(first, last), expected);
         let refusal = day.world.state.judge(&wire::encode(&day.result(HALT))).unwrap_err();
         let expected = Refusal::Disagreed { step: StepId(HALT), a: first, b: last, what };
-        assert_eq!(refusal, expected);
+        assert_eq!((refusal.code(), &refusal), (code, &expected));
     }
 }
 
@@ -393,9 +393,9 @@ fn the_way_back_launches_what_froze_or_finds_it_still_frozen() {
         .unwrap()
         .id;
     let standing = Standing { loaded: Some(tip(FROZEN)), ..day.standing(back.0) };
-    let statement = day.stated(&standing);
+    let statement = stated(&standing);
     assert_eq!(day.world.code(&statement), "accepted", "started again");
-    let rows: &[(&str, &str, fn(&mut Standing))] = &[
+    let rows: &[Row<Standing>] = &[
         ("as it is", "accepted", |_| {}),
         ("not frozen", "standing-mismatch", |it| it.writing = Writing::Active),
         ("gone on", "standing-mismatch", |it| it.tip = Some(tip(FROZEN + 1))),
@@ -404,7 +404,7 @@ fn the_way_back_launches_what_froze_or_finds_it_still_frozen() {
     for (change, expected, make) in rows {
         let mut changed = kept.clone();
         make(&mut changed);
-        assert_eq!(day.world.code(&day.stated(&changed)), *expected, "{change}");
+        assert_eq!(day.world.code(&stated(&changed)), *expected, "{change}");
     }
     let other = Instance::started("n2", APP_OLD, 1).attest(&kept);
     assert_eq!(day.world.code(&other), "standing-mismatch", "another instance than the frozen one");
