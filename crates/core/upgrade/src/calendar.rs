@@ -140,7 +140,8 @@ pub fn calendar_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u
         by_time(Expiring::Fleet, inventory.fleet_not_after),
         by_time(Expiring::Policy(inventory.policy.serial), inventory.policy.not_after),
     ];
-    let named = [Some(plan.from), plan.via, Some(plan.to)].into_iter().flatten();
+    let service = plan.service.iter().flat_map(|change| [change.from, change.to]);
+    let named = [Some(plan.from), plan.via, Some(plan.to)].into_iter().flatten().chain(service);
     for digest in named.map(|placement| placement.release).collect::<BTreeSet<_>>() {
         if let Some(release) = inventory.releases.get(&digest) {
             let what = Expiring::Release(release.name.clone(), digest);

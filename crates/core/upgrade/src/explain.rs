@@ -44,6 +44,8 @@ pub struct Explanation {
     pub diversity: Diversity,
     /// What expires, against the end of the plan.
     pub calendar: Vec<Entry>,
+    /// What is closed when, and what an abort does, if the plan changes a service.
+    pub phases: Vec<service::Phase>,
 }
 
 /// Nodes that change together.
@@ -167,6 +169,7 @@ pub fn explain_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u6
         point_of_no_return: plan.point_of_no_return,
         diversity: diversity(plan, inventory),
         calendar: calendar_from(plan, inventory, epoch_seconds),
+        phases: service::phases(plan),
     }
 }
 
@@ -199,13 +202,20 @@ fn summary(plan: &Plan, inventory: &Inventory) -> Vec<String> {
         let name = release_name(&via.release, inventory);
         format!("by way of {name}, {}: it carries the keyring and never serves", via.measurement)
     }));
-    let where_kept =
-        if plan.has_waves() { "outside every wave" } else { "whichever copy is given up" };
+    let where_kept = match () {
+        () if plan.service.is_some() => "before anything is closed; no copy is given up",
+        () if plan.has_waves() => "outside every wave",
+        () => "whichever copy is given up",
+    };
     told.push(format!(
         "the keyring up to generation {} (checksum {}) must survive: {} failure domains keep \
          a proven holder {where_kept}",
         plan.generation, plan.checksum, plan.holders_min
     ));
+    if let Some(change) = &plan.service {
+        told.extend(service::summary(plan, change));
+        return told;
+    }
     told.extend(
         first.map(|Epoch(epoch)| {
             format!("after the first wave nothing goes on before epoch {epoch}")
@@ -224,6 +234,9 @@ fn summary(plan: &Plan, inventory: &Inventory) -> Vec<String> {
 /// What is done to what.
 fn subject(plan: &Plan, inventory: &Inventory) -> String {
     let (domain, number) = (plan.domain, plan.number);
+    if let Some(change) = &plan.service {
+        return service::subject(plan, change, |digest| release_name(digest, inventory));
+    }
     let from = release_name(&plan.from.release, inventory);
     if plan.from != plan.to {
         let (strategy, to) = (plan.strategy.name(), release_name(&plan.to.release, inventory));
@@ -276,6 +289,7 @@ fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
             AnchorClass::Production => {}
         }
     }
+    told.extend(service::warnings(plan));
     let diversity = diversity(plan, inventory);
     for (what, count) in [
         ("failure domain", diversity.failure_domains),
@@ -288,7 +302,11 @@ fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
         }
     }
     if plan.holders_min < 2 {
-        let place = if plan.has_waves() { "outside a wave" } else { "in another seat" };
+        let place = match () {
+            () if plan.service.is_some() => "in the domain",
+            () if plan.has_waves() => "outside a wave",
+            () => "in another seat",
+        };
         told.push(format!("one proven holder {place} is enough for this plan"));
     }
     told

@@ -163,6 +163,30 @@ pub enum LintFinding {
         /// Its code.
         measurement: Measurement,
     },
+    /// Two versions of one application may not ask for the same keys.
+    #[error(
+        "{first} and {second} of {application} may ask for different keys: a service that moves \
+         from one to the other would lose some"
+    )]
+    ApplicationKeysDiffer {
+        /// The application.
+        application: ApplicationId,
+        /// One version of its code.
+        first: Measurement,
+        /// Another one.
+        second: Measurement,
+    },
+    /// Code that is no older than what may ask, and may not ask.
+    #[error(
+        "no rule names {measurement}, to which application release {release} launches: it gets no \
+         keys, and no flag day leads to it"
+    )]
+    ReleaseUnnamed {
+        /// The release.
+        release: ReleaseName,
+        /// Its code.
+        measurement: Measurement,
+    },
     /// One code may hold and ask.
     #[error(
         "{0} may hold the keyring and ask for keys: applications and keepers are different code"
@@ -278,6 +302,8 @@ impl LintFinding {
             Self::ApplicationMissing { .. } => "L-302",
             Self::ApplicationWithdrawn { .. } => "L-303",
             Self::HolderIsApplication(_) => "L-304",
+            Self::ApplicationKeysDiffer { .. } => "L-305",
+            Self::ReleaseUnnamed { .. } => "L-306",
             Self::HoldersMinTooHigh { .. } => "L-401",
             Self::HoldersMinOne => "L-402",
             Self::HoldersMinLowered { .. } => "L-403",
@@ -314,6 +340,8 @@ impl LintFinding {
             | Self::HolderWithoutRelease(_)
             | Self::ApplicationWithoutRelease { .. }
             | Self::ApplicationWithdrawn { .. }
+            | Self::ApplicationKeysDiffer { .. }
+            | Self::ReleaseUnnamed { .. }
             | Self::HoldersMinOne
             | Self::BypassesUpgrader { .. }
             | Self::ForgetsAtOnce
@@ -348,6 +376,7 @@ pub fn lint_policy(policy: &Policy, context: &LintContext<'_>) -> Vec<LintFindin
     upgraders(policy, &mut findings);
     holders(policy, context, &mut findings);
     applications(policy, context, &mut findings);
+    services(policy, context, &mut findings);
     numbers(policy, context, &mut findings);
     appraisal(policy, context, &mut findings);
     findings
@@ -493,6 +522,46 @@ fn applications(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<L
     let lost =
         missing.into_iter().map(|application| LintFinding::ApplicationMissing { application });
     findings.extend(lost);
+}
+
+/// What would stand in the way when a service moves from one version to the next.
+fn services(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
+    let same = policy.applications.chunk_by(|left, right| left.application == right.application);
+    for rules in same {
+        let Some((first, others)) = rules.split_first() else { continue };
+        for other in others.iter().filter(|other| other.keys != first.keys) {
+            findings.push(LintFinding::ApplicationKeysDiffer {
+                application: first.application.clone(),
+                first: first.measurement,
+                second: other.measurement,
+            });
+        }
+    }
+    let named = |measurement: &Measurement| {
+        policy.applications.iter().any(|rule| rule.measurement == *measurement)
+    };
+    let asks = |release: &&&Release| release.kind == ReleaseKind::Application;
+    let (served, others): (Vec<&Release>, Vec<&Release>) = context
+        .releases
+        .iter()
+        .filter(asks)
+        .copied()
+        .partition(|release| release.measurements.iter().any(named));
+    // Older code that lost its rights is not what anybody moves to.
+    let Some(newest) = served.iter().map(|release| release.security_version).max() else { return };
+    let withdrawn = |measurement: &Measurement| {
+        let before = context.previous.iter().flat_map(|previous| &previous.applications);
+        before.into_iter().any(|rule| rule.measurement == *measurement)
+    };
+    for release in others.into_iter().filter(|release| release.security_version >= newest) {
+        let expired = context.now.is_some_and(|now| now > release.not_after);
+        for measurement in &release.measurements {
+            if !expired && !withdrawn(measurement) {
+                let (release, measurement) = (release.name.clone(), *measurement);
+                findings.push(LintFinding::ReleaseUnnamed { release, measurement });
+            }
+        }
+    }
 }
 
 fn numbers(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {

@@ -350,3 +350,105 @@ fn the_calendar_of_a_handover_has_the_upgraders_release() {
     let releases = entries.iter().filter(|entry| matches!(entry.what, Expiring::Release(..)));
     assert_eq!(releases.count(), 1);
 }
+
+#[test]
+fn a_flag_day_says_what_is_closed_when_and_what_an_abort_does() {
+    let fleet = common::served(3, 2);
+    let (plan, _) = plan_from(&common::flag_day(common::wish()), &fleet).unwrap();
+    let told = explain_from(&plan, &fleet, Some(600));
+    let table: Vec<String> =
+        told.phases.iter().map(|phase| format!("{} {}", phase.what, phase.after)).collect();
+    assert_eq!(
+        table,
+        [
+            "verify 3 open; 3 old and 0 new run; 0 frozen; 0 migrated",
+            "equip 3 open; 3 old and 0 new run; 0 frozen; 0 migrated",
+            "muster 3 open; 3 old and 0 new run; 0 frozen; 0 migrated",
+            "fence 0 open; 3 old and 0 new run; 0 frozen; 0 migrated",
+            "freeze 0 open; 3 old and 0 new run; 3 frozen; 0 migrated",
+            "halt 0 open; 0 old and 0 new run; 3 frozen; 0 migrated",
+            "snapshot 0 open; 0 old and 0 new run; 3 frozen; 0 migrated",
+            "migrate 0 open; 0 old and 0 new run; 3 frozen; 3 migrated",
+            "deploy 0 open; 0 old and 0 new run; 3 frozen; 3 migrated",
+            "launch 0 open; 0 old and 3 new run; 0 frozen; 3 migrated",
+            "join 0 open; 0 old and 3 new run; 0 frozen; 3 migrated",
+            "exercise 0 open; 0 old and 3 new run; 0 frozen; 3 migrated",
+            "verify 0 open; 0 old and 3 new run; 0 frozen; 3 migrated",
+            "commit 0 open; 0 old and 3 new run; 0 frozen; 3 migrated",
+            "open 3 open; 0 old and 3 new run; 0 frozen; 3 migrated",
+            "watch 3 open; 0 old and 3 new run; 0 frozen; 3 migrated",
+        ]
+    );
+    for phase in &told.phases {
+        assert_eq!(
+            phase.abort.starts_with("impossible"),
+            phase.first > plan.point_of_no_return,
+            "{phase:?}"
+        );
+    }
+    let text = render(&told, Detail::Everything, |time| format!("second {time}"));
+    for expected in [
+        "flag day of service ledger",
+        "from ledger-1.0.0 to ledger-2.0.0",
+        "closed window from step 7 to step 36",
+        "the window opens with epoch 12; after epoch 15",
+        "schema 2 to 3; migrations: height-of-transaction; tests: self-payment",
+        "keys from the keyring: signing; keys that each start makes anew: view",
+        "what is rehearsed are the terms",
+        "the point of no return is step 35",
+        "steps 7 to 9: then 0 open",
+        "if called off: each node takes part again and lets clients in",
+        "if it fails: the agent of the node calls the plan off at once",
+        "needs  steps 10 to 12 done on every node",
+        "one tip, one configuration and the same long-lived keys stated in steps 10 to 12",
+        "a rehearsal of these terms recorded by 2 operators",
+        "the new service lets clients in",
+        "the old service promises to append no block",
+        "release ledger-2.0.0",
+        "3 old + 0 new proven in 3 domains",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    assert!(!text.contains("sealing") && !text.contains("wave"), "{text}");
+}
+
+#[test]
+fn a_restart_says_that_it_is_no_flag_day() {
+    let fleet = common::served(3, 2);
+    let wish = common::restart(&common::ledger_same());
+    let (plan, _) = plan_from(&common::flag_day(wish), &fleet).unwrap();
+    let told = explain_from(&plan, &fleet, Some(600));
+    assert!(told.phases.iter().all(|phase| phase.after.open >= 2));
+    let text = render(&told, Detail::Outline, |time| format!("second {time}"));
+    for expected in [
+        "rolling restart of service ledger",
+        "never more than one node is closed",
+        "start the service behind the fence",
+        "if called off: what started again goes back, one node after the other",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    let unrehearsed = heirloom_upgrade::planner::FlagDayRequest { rehearsals: 0, ..common::wish() };
+    let (plan, _) = plan_from(&common::flag_day(unrehearsed), &fleet).unwrap();
+    let told = explain_from(&plan, &fleet, None);
+    assert!(told.warnings.iter().any(|told| told.contains("no rehearsal")));
+}
+
+#[test]
+fn a_policy_that_stands_in_the_way_of_a_flag_day_is_found() {
+    let fleet = common::served(3, 2);
+    let releases: Vec<_> = fleet.releases.values().collect();
+    let findings = |policy: &Policy| {
+        let context = LintContext { releases: releases.clone(), ..LintContext::default() };
+        let found = lint_policy(policy, &context);
+        let codes = found.iter().map(LintFinding::code);
+        codes.filter(|code| ["L-305", "L-306"].contains(code)).collect::<Vec<_>>()
+    };
+    assert!(findings(&fleet.policy).is_empty());
+    let mut spoilt = fleet.policy.clone();
+    spoilt.applications[1].keys = KeyScope::Only(vec!["view".parse().unwrap()]);
+    assert_eq!(findings(&spoilt), ["L-305"]);
+    let mut spoilt = fleet.policy.clone();
+    spoilt.applications.truncate(1);
+    assert_eq!(findings(&spoilt), ["L-306"]);
+}

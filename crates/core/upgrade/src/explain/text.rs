@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use heirloom_model::counter::Time;
 
+use super::service::Phase;
 use super::words::names;
 use super::{BackRow, Diversity, Explanation, Row};
 use crate::calendar::{End, Verdict};
@@ -32,6 +33,7 @@ pub fn render(
         line(&mut text, format_args!("! {told}"));
     }
     holders(&mut text, explanation);
+    phases(&mut text, explanation);
     match detail {
         Detail::Outline => {
             outline(&mut text, explanation);
@@ -70,6 +72,27 @@ fn holders(text: &mut String, explanation: &Explanation) {
                 wave.number
             ),
         );
+    }
+}
+
+fn phases(text: &mut String, explanation: &Explanation) {
+    if explanation.phases.is_empty() {
+        return;
+    }
+    line(text, format_args!("\nthe service, phase by phase"));
+    for phase in &explanation.phases {
+        let Phase { first, last, what, after, abort, failure } = phase;
+        if *first == explanation.point_of_no_return {
+            line(text, format_args!("  ---- point of no return ----"));
+        }
+        let steps = if first == last {
+            format!("step {first}")
+        } else {
+            format!("steps {first} to {last}")
+        };
+        line(text, format_args!("  {what:<9} {steps}: then {after}"));
+        line(text, format_args!("            if called off: {abort}"));
+        line(text, format_args!("            if it fails: {failure}"));
     }
 }
 

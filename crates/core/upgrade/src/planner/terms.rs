@@ -236,6 +236,6 @@ fn holders(ground: &Ground, inventory: &Inventory) -> Result<Vec<NodeId>, PlanEr
     }
     let needed = ground.need;
     let survivors = witness::enough(inventory, (needed, ground.keyring), code, keepers());
-    let _ = survivors.map_err(|risk| ServiceError::TooFewHolders { needed, risk })?;
+    let _survivors = survivors.map_err(|risk| ServiceError::TooFewHolders { needed, risk })?;
     Ok(keepers().map(|node| node.node.clone()).collect())
 }

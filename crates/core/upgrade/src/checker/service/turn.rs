@@ -8,15 +8,21 @@ use super::{Own, View};
 
 pub(super) fn check(view: &View<'_>, report: &mut Report) {
     check_kinds(view, report);
+    let joins = |step: &&&Step| matches!(step.action, Action::Join(_));
+    let opens = |step: &&&Step| matches!(step.action, Action::Open(_));
     let closes = |step: &&&Step| matches!(step.action, Action::Fence(_));
     for own in view.nodes.values() {
         for fence in own.forward.iter().filter(closes) {
             view.check_closing(fence, report);
         }
+        for open in own.forward.iter().filter(opens) {
+            let rule = "no client is let in before the node has its peers";
+            view.require(open, own.forward.iter().filter(joins).copied(), rule, report);
+        }
     }
     check_apart(view, report);
-    let opens = |step: &&Step| matches!(step.action, Action::Open(_));
-    let last = view.plan.steps.iter().rev().find(opens).map(|step| step.id);
+    let is_open = |step: &&Step| matches!(step.action, Action::Open(_));
+    let last = view.plan.steps.iter().rev().find(is_open).map(|step| step.id);
     view.check_no_return(last, report);
 }
 
