@@ -21,6 +21,9 @@ mod servers;
 /// The state of a large HAProxy has some 100 bytes for each server.
 const STATE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// What a worker answers to a command about a server once it only ends what it has.
+const ENDING: &str = "Proxy is disabled.";
+
 /// Where one HAProxy is. It runs in master-worker mode (`-W` or `-Ws`) with a master socket (`-S`).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HaProxyOptions {
@@ -43,11 +46,11 @@ pub struct HaProxyEdge {
     master: Master,
 }
 
-/// What all workers say together.
+/// What the worker that serves says, with the requests of those that end.
 struct Sight {
     state: EdgeState,
-    /// Of each worker, the one that serves first.
-    workers: Vec<(u32, Servers)>,
+    serving: u32,
+    servers: Servers,
 }
 
 impl HaProxyEdge {
@@ -59,24 +62,26 @@ impl HaProxyEdge {
 
     fn look(&self) -> Result<Sight, EdgeError> {
         let seen = poll::until(self.options.timeout, || self.look_once())?;
-        seen.ok_or_else(|| self.still("it has no worker that answers"))
+        seen.ok_or_else(|| EdgeError::Unreachable {
+            what: self.name(),
+            reason: format!("no worker has answered within {:?}", self.options.timeout),
+        })
     }
 
     /// None while workers come and go.
     fn look_once(&self) -> Result<Option<Sight>, EdgeError> {
-        let Some(pids) = self.master.workers()? else { return Ok(None) };
-        let mut state = EdgeState { admission: EdgeAdmission::Closed, connections: 0 };
-        let mut workers = Vec::new();
-        for pid in pids {
-            let Some(servers) = self.servers(pid)? else { return Ok(None) };
-            let Some(connections) = self.requests_under_way(pid)? else { return Ok(None) };
-            state.connections = state.connections.saturating_add(connections);
-            if servers.rows.iter().any(Server::admits) {
-                state.admission = EdgeAdmission::Open;
-            }
-            workers.push((pid, servers));
+        let Some(workers) = self.master.workers()? else { return Ok(None) };
+        let serving = workers.serving;
+        let Some(servers) = self.servers(serving)? else { return Ok(None) };
+        let Some(mut connections) = self.requests_under_way(serving)? else { return Ok(None) };
+        for worker in workers.ending {
+            // One that has ended meanwhile has nothing under way.
+            let ending = self.requests_under_way(worker)?.unwrap_or(0);
+            connections = connections.saturating_add(ending);
         }
-        Ok(Some(Sight { state, workers }))
+        let admits = servers.rows.iter().any(Server::admits);
+        let admission = if admits { EdgeAdmission::Open } else { EdgeAdmission::Closed };
+        Ok(Some(Sight { state: EdgeState { admission, connections }, serving, servers }))
     }
 
     fn servers(&self, worker: u32) -> Result<Option<Servers>, EdgeError> {
@@ -104,40 +109,39 @@ impl HaProxyEdge {
         count.map(Some).ok_or_else(|| self.master.unexpected(&command, &answer))
     }
 
-    /// Says it to every server that `concerned` picks, in every worker.
+    /// Says it to every server that `concerned` picks.
     fn tell(
         &self,
         sight: &Sight,
         state: &str,
         concerned: impl Fn(&Server) -> bool,
     ) -> Result<(), EdgeError> {
-        for (pid, servers) in &sight.workers {
-            for server in servers.rows.iter().filter(|server| concerned(server)) {
-                let name = format!("{}/{}", server.backend, server.name);
-                let command = format!("set server {name} state {state}");
-                // A worker that has ended meanwhile lets nobody in.
-                let answer = self.master.ask_worker(*pid, &command)?.unwrap_or_default();
-                if !answer.trim().is_empty() {
-                    let (what, reason) = (format!("HAProxy {command:?}"), answer.trim().to_owned());
-                    return Err(EdgeError::Refused { what, reason });
-                }
+        for server in sight.servers.rows.iter().filter(|server| concerned(server)) {
+            let command = format!("set server {}/{} state {state}", server.backend, server.name);
+            // A worker that has ended meanwhile has a successor, at which we look next.
+            let answer = self.master.ask_worker(sight.serving, &command)?.unwrap_or_default();
+            let answer = answer.trim();
+            if answer == ENDING {
+                return Ok(());
+            }
+            if !answer.is_empty() {
+                let (what, reason) = (format!("HAProxy {command:?}"), answer.to_owned());
+                return Err(EdgeError::Refused { what, reason });
             }
         }
         Ok(())
     }
 
-    /// Tells the workers until they do what is wanted: a reload may bring new ones meanwhile.
+    /// Tells the worker that serves until it does what is wanted: a reload may bring another one
+    /// meanwhile.
     fn bring_to(&self, wanted: EdgeAdmission) -> Result<Sight, EdgeError> {
+        let outstanding = |sight: &Sight| match wanted {
+            EdgeAdmission::Closed => sight.state.admission != EdgeAdmission::Closed,
+            // Also those that were drained beside others.
+            EdgeAdmission::Open => sight.servers.rows.iter().any(Server::is_drained),
+        };
         let seen = poll::until(self.options.timeout, || {
-            let Some(sight) = self.look_once()? else { return Ok(None) };
-            let outstanding = |sight: &Sight| match wanted {
-                EdgeAdmission::Closed => sight.state.admission != EdgeAdmission::Closed,
-                // Also those that were drained beside others.
-                EdgeAdmission::Open => {
-                    let mut rows = sight.workers.iter().flat_map(|(_, servers)| &servers.rows);
-                    rows.any(Server::is_drained)
-                }
-            };
+            let sight = self.look()?;
             if !outstanding(&sight) {
                 return Ok(Some(sight));
             }
@@ -147,7 +151,13 @@ impl HaProxyEdge {
             }
             Ok(self.look_once()?.filter(|sight| !outstanding(sight)))
         })?;
-        seen.ok_or_else(|| self.still("its servers do not take the state that they were given"))
+        seen.ok_or_else(|| EdgeError::Unexpected {
+            what: self.name(),
+            reason: format!(
+                "after {:?}, its servers are not in the state that they were given",
+                self.options.timeout
+            ),
+        })
     }
 
     /// None if there is no file yet, or an empty one, as operators leave it to quiet a warning.
@@ -169,8 +179,7 @@ impl HaProxyEdge {
 
     /// Lets a reload or restart find what the worker that serves now does.
     fn remember(&self, sight: &Sight) -> Result<(), EdgeError> {
-        let Some((_, now)) = sight.workers.first() else { return Ok(()) };
-        let backend = &self.options.backend;
+        let (now, backend) = (&sight.servers, &self.options.backend);
         let written = self.remembered()?;
         if written.as_ref().is_some_and(|written| written.agrees_with(now, backend)) {
             return Ok(());
@@ -179,11 +188,8 @@ impl HaProxyEdge {
         file::write(&self.options.state_file, &text)
     }
 
-    fn still(&self, reason: &str) -> EdgeError {
-        EdgeError::Unexpected {
-            what: format!("HAProxy at {}", self.options.master_socket.display()),
-            reason: format!("after {:?}, {reason}", self.options.timeout),
-        }
+    fn name(&self) -> String {
+        format!("HAProxy at {}", self.options.master_socket.display())
     }
 }
 

@@ -14,6 +14,16 @@ const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What the master answers for a worker that has ended.
 const NO_SUCH_WORKER: &str = "Can't find the target PID";
 
+/// The workers of one master.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Workers {
+    /// It accepts connections.
+    pub(crate) serving: u32,
+    /// They only end what they have. They take no command about servers any more, close idle
+    /// connections, and announce the end of the others.
+    pub(crate) ending: Vec<u32>,
+}
+
 /// One command socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Master {
@@ -26,18 +36,17 @@ impl Master {
         Self { socket: socket.to_owned(), timeout }
     }
 
-    /// The workers: the one that serves, and those that still end what they have. None while a
-    /// reload goes on.
-    pub(crate) fn workers(&self) -> Result<Option<Vec<u32>>, EdgeError> {
+    /// The workers that run. None while a reload goes on, and while nobody listens: the master
+    /// does neither for a moment then, and its socket stays after it has gone.
+    pub(crate) fn workers(&self) -> Result<Option<Workers>, EdgeError> {
         let answer = self.ask("show proc")?;
         if answer.is_empty() {
             return Ok(None);
         }
-        let workers = parse_workers(&answer);
         if !answer.starts_with("#<PID>") {
             return Err(self.unexpected("show proc", &answer));
         }
-        Ok(Some(workers).filter(|workers| !workers.is_empty()))
+        Ok(parse_workers(&answer))
     }
 
     /// What one worker answers; none if it has ended.
@@ -60,10 +69,14 @@ impl Master {
         }
     }
 
-    /// One command on a connection of its own. Empty if the connection broke, as it does while
-    /// the master starts itself again.
+    /// One command on a connection of its own. Empty if nobody took it or the
+    /// connection broke, as it does while the master starts itself again.
     fn ask(&self, command: &str) -> Result<String, EdgeError> {
-        let mut stream = UnixStream::connect(&self.socket).map_err(|error| self.lost(&error))?;
+        let mut stream = match UnixStream::connect(&self.socket) {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(String::new()),
+            Err(error) => return Err(self.lost(&error)),
+        };
         let answered = (|| {
             stream.set_read_timeout(Some(self.timeout))?;
             stream.set_write_timeout(Some(self.timeout))?;
@@ -96,15 +109,19 @@ impl Master {
     }
 }
 
-/// Rows of `show proc` whose second column says that they are workers.
-fn parse_workers(answer: &str) -> Vec<u32> {
-    let rows = answer.lines().filter(|line| !line.starts_with('#'));
-    rows.filter_map(|line| {
+/// Rows of `show proc` whose second column says that they are workers, under their headings.
+fn parse_workers(answer: &str) -> Option<Workers> {
+    let (current, old) = answer.split_once("# old workers").unwrap_or((answer, ""));
+    Some(Workers { serving: *pids(current).first()?, ending: pids(old) })
+}
+
+fn pids(rows: &str) -> Vec<u32> {
+    let pids = rows.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
         let pid = fields.next()?.parse().ok()?;
         (fields.next()? == "worker").then_some(pid)
-    })
-    .collect()
+    });
+    pids.collect()
 }
 
 #[cfg(test)]
@@ -118,6 +135,9 @@ mod tests {
                       # workers\n2201            worker          0               0d00h00m01s\n\
                       # old workers\n1693            worker          1               0d00h00m05s\n\
                       # programs\n\n";
-        assert_eq!(parse_workers(answer), [2201, 1693]);
+        let workers = Workers { serving: 2201, ending: vec![1693] };
+        assert_eq!(parse_workers(answer), Some(workers));
+        let no_worker = answer.replace("2201 ", "# ");
+        assert_eq!(parse_workers(&no_worker), None);
     }
 }
