@@ -69,10 +69,13 @@ pub fn countersign_standing(
 #[cfg(test)]
 mod tests {
     use heirloom_model::counter::Serial;
-    use heirloom_model::digest::NetworkId;
+    use heirloom_model::digest::{ConfigurationDigest, NetworkId, PlanDigest};
     use heirloom_model::domain::{LogPosition, PossessionProof, Registration};
     use heirloom_model::identifier::DomainId;
+    use heirloom_model::measurement::{Measurement, MrEnclave};
+    use heirloom_model::plan::StepId;
     use heirloom_model::secret::Secret;
+    use heirloom_model::service::{Admission, Writing};
 
     use super::*;
 
@@ -113,5 +116,36 @@ mod tests {
         assert!(matches!(kind, Err(NotCountersigned::Malformed(_))), "{kind:?}");
         let junk = countersign::<Registration>(b"junk", &node("n1"), &key(2));
         assert!(matches!(junk, Err(NotCountersigned::Malformed(_))), "{junk:?}");
+    }
+
+    #[test]
+    fn a_standing_for_another_step_gets_no_signature() {
+        let step = |step| PlanStep { plan: PlanDigest::new([4; 32]), step: StepId(step) };
+        let standing = Standing {
+            network: NetworkId::new([1; 32]),
+            domain: DomainId::new([2; 32]),
+            node: node("n1"),
+            step: step(7),
+            application: "ledger".parse().unwrap(),
+            measurement: Measurement::Sgx(MrEnclave::new([3; 32])),
+            configuration: ConfigurationDigest::new([5; 32]),
+            schema: None,
+            loaded: None,
+            tip: None,
+            writing: Writing::Active,
+            pending: 0,
+            admission: Admission::Closed,
+            quiet_milliseconds: 0,
+            peers: Vec::new(),
+            keys: Vec::new(),
+            fork: None,
+        };
+        let made = wire::encode(&Envelope::signed(&standing, [&key(1)]));
+        let sign = |name: &str, id| countersign_standing(&made, &node(name), step(id), &key(2));
+        sign("n1", 7).unwrap();
+        let other = sign("n1", 8);
+        assert!(matches!(other, Err(NotCountersigned::OtherStep { .. })), "{other:?}");
+        let other = sign("n2", 7);
+        assert!(matches!(other, Err(NotCountersigned::OtherNode { .. })), "{other:?}");
     }
 }

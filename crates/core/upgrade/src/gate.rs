@@ -388,12 +388,7 @@ fn holds_in(gate: &Gate, plan: &Plan, log: &impl Facts) -> Result<(), Waiting> {
 }
 
 /// Finds the first open steps of a range without a walk through those that are settled.
-fn all_done_in(
-    plan: &Plan,
-    first: StepId,
-    last: StepId,
-    log: &impl Facts,
-) -> Result<(), Waiting> {
+fn all_done_in(plan: &Plan, first: StepId, last: StepId, log: &impl Facts) -> Result<(), Waiting> {
     let mut open = Vec::new();
     let mut from = first;
     while let Some(step) = log.unsettled_in(from, last) {
@@ -407,12 +402,7 @@ fn all_done_in(
     if open.is_empty() { Ok(()) } else { Err(Waiting::Steps { open, more: false }) }
 }
 
-fn agreed_in(
-    plan: &Plan,
-    first: StepId,
-    last: StepId,
-    log: &impl Facts,
-) -> Result<(), Waiting> {
+fn agreed_in(plan: &Plan, first: StepId, last: StepId, log: &impl Facts) -> Result<(), Waiting> {
     match log.agreement(first, last) {
         Agreement::Agreed(_) => Ok(()),
         Agreement::Disagreed { a, b, what } => {

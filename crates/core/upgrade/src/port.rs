@@ -213,7 +213,8 @@ pub trait ServiceDriver {
     fn deploy(&mut self, expect: &Measurement, install: &Measurement) -> Result<(), DriverError>;
 
     /// Starts this code, closed. Refused if its ledger does not end with `expected`, where that is
-    /// said. Then opens the side door.
+    /// said. Then opens the side door. An instance of this code that runs already, and loaded an
+    /// older tip than that, is ended and started again; one that has gone on from there is taken.
     fn launch(&mut self, code: &Measurement, expected: Option<&Tip>) -> Result<(), DriverError>;
 
     /// Carries out tests through the side door. They leave a durable mark for this step.

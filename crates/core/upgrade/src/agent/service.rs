@@ -1,16 +1,19 @@
 //! Carrying out the steps of a service, and calling a plan off where that cannot be done.
 
+use std::time::Duration;
+
 use heirloom_model::counter::Time;
 use heirloom_model::domain::PlanStep;
 use heirloom_model::envelope::Envelope;
+use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::NOTE_CHARACTERS_MAX;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Abort, Action, Plan, StepId};
-use heirloom_model::service::{KeyCustody, ServiceChange, ServiceStatus, Tip};
+use heirloom_model::service::{KeyCustody, ServiceChange, ServiceStatus, Tip, Writing};
+use heirloom_model::signature::PublicKey;
 use heirloom_model::wire;
 use heirloom_registry::plan::{PlanState, PlanStatus};
 use heirloom_registry::port::LogStore;
-use std::time::Duration;
 
 use super::perform::refused;
 use super::{Agent, AgentError, Tick, Trouble};
@@ -28,6 +31,8 @@ struct Part {
     change: ServiceChange,
     /// Where the ledger of this node froze, if it did.
     frozen: Option<Tip>,
+    /// The instance that froze there.
+    froze: Option<PublicKey>,
     is_rollback: bool,
 }
 
@@ -95,7 +100,10 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
 
     fn part(&self, step: PlanStep) -> Option<Part> {
         let plan = self.current(&step.plan)?;
+        let freeze = plan.plan().freeze_of(&self.node);
+        let froze = freeze.and_then(|freeze| plan.standing(freeze)).map(|seen| *seen.instance());
         Some(Part {
+            froze,
             step,
             change: plan.plan().service.clone()?,
             frozen: plan.frozen_tip(&self.node),
@@ -257,26 +265,22 @@ impl Part {
         self.frozen.ok_or_else(|| missing("the tip at which this node froze"))
     }
 
-    /// Starts code at the frozen tip.
-    ///
-    /// On the way back the old code may never have been ended: then it loaded an older tip than
-    /// the frozen one, which is not what it has to state, and it starts again. Or it was started
-    /// for this step already and has followed its peers since, who may be open again.
+    /// Starts code at the frozen tip, unless the instance that froze there was never ended: on the
+    /// way back it states that itself.
     fn launch(
         &self,
         service: &mut dyn ServiceDriver,
         code: &Measurement,
         seen: &ServiceObservation,
     ) -> Result<(), DriverError> {
-        if let Some(frozen) = self.frozen.filter(|_| self.is_rollback)
-            && let Some(status) = seen.running.as_ref().filter(|it| it.measurement == *code)
-        {
-            if status.loaded.is_some_and(|loaded| loaded.height >= frozen.height) {
-                return Ok(());
-            }
-            service.halt(code)?;
-        }
-        service.launch(code, self.frozen.as_ref())
+        let frozen = self.frozen.as_ref().filter(|_| self.is_rollback);
+        let stayed = frozen.zip(seen.running.as_ref()).is_some_and(|(frozen, status)| {
+            status.measurement == *code
+                && status.tip.as_ref() == Some(frozen)
+                && status.writing == Writing::Frozen
+                && Some(status.instance) == self.froze
+        });
+        if stayed { Ok(()) } else { service.launch(code, self.frozen.as_ref()) }
     }
 
     /// Whether clients were served for as long as the terms say, and well enough.
@@ -350,10 +354,10 @@ fn has_joined(
     status: &ServiceStatus,
     plan: &Plan,
     change: &ServiceChange,
-    own: &heirloom_model::identifier::NodeId,
+    own: &NodeId,
 ) -> Result<(), DriverError> {
     let configuration = change.configuration_of(&status.measurement);
-    let is_good = |node: &heirloom_model::identifier::NodeId| {
+    let is_good = |node: &NodeId| {
         status.peers.iter().any(|peer| {
             peer.node == *node
                 && peer.measurement == status.measurement

@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
 use heirloom_model::counter::{SecurityVersion, Time};
-use heirloom_model::digest::{Checksum, DigestOf, NetworkId, Nonce, ReleaseDigest};
+use heirloom_model::digest::{
+    ArtifactDigest, BlockId, Checksum, ConfigurationDigest, DigestOf, NetworkId, Nonce,
+    ReleaseDigest,
+};
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::MrEnclave;
@@ -9,6 +12,7 @@ use heirloom_model::plan::{Action, Placement, Step, Strategy};
 use heirloom_model::policy::{
     AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Sharing, UpdateMode,
 };
+use heirloom_model::service::{Height, ProgramTerm, SchemaVersion, ServiceChange, Terms};
 
 use super::*;
 
@@ -298,4 +302,101 @@ fn a_waiting_gate_counts_epochs_from_the_result_of_its_step() {
     let none = Gate::Waited { since: ASKED, epochs: 0 };
     assert_eq!(holds_in(&none, &plan(), &at(7, 7)), Ok(()));
     assert!(holds_in(&none, &plan(), &fake()).is_err());
+}
+
+/// A plan with steps of this action on so many nodes, from step 0 on.
+fn wide(nodes: u32, action: &Action) -> Plan {
+    let step = |id| Step {
+        id: StepId(id),
+        node: node(&format!("node-{id}")),
+        wave: 0,
+        action: action.clone(),
+        gates: Vec::new(),
+    };
+    Plan { steps: (0..nodes).map(step).collect(), ..plan() }
+}
+
+fn frozen(plan: &Plan) -> Action {
+    Action::Freeze(plan.from)
+}
+
+#[test]
+fn a_gate_over_steps_names_the_first_that_are_open() {
+    let plan = wide(8, &frozen(&plan()));
+    let all = Gate::AllDone { first: StepId(1), last: StepId(6) };
+    let mut log = fake();
+    log.settled = (1..=6).map(StepId).collect();
+    assert_eq!(holds_in(&all, &plan, &log), Ok(()));
+    log.settled.remove(&StepId(3));
+    let waits = |log: &Fake| holds_in(&all, &plan, log).unwrap_err().to_string();
+    assert_eq!(waits(&log), "step 3 (freeze on node-3)");
+    log.settled.remove(&StepId(6));
+    assert_eq!(waits(&log), "step 3 (freeze on node-3), step 6 (freeze on node-6)");
+    log.settled.clear();
+    assert!(waits(&log).starts_with("step 1 (freeze on node-1), step 2 "));
+    assert!(waits(&log).ends_with("step 5 (freeze on node-5) and more"));
+    // Those outside of the range do not matter.
+    log.settled = (1..=6).map(StepId).collect();
+    assert_eq!(holds_in(&all, &plan, &log), Ok(()));
+}
+
+#[test]
+fn a_gate_of_agreement_waits_for_statements_and_never_for_those_that_differ() {
+    let plan = wide(8, &frozen(&plan()));
+    let gate = Gate::Agreed { first: StepId(1), last: StepId(7) };
+    let tip = |height| Tip { height: Height(height), id: BlockId::new([1; 32]) };
+    let mut log = fake();
+    let waits = |log: &Fake| holds_in(&gate, &plan, log).unwrap_err();
+    assert!(matches!(waits(&log), Waiting::Standings { more: true, open } if open.len() == 5));
+    log.stated = (1..=7).map(|step| (StepId(step), tip(9))).collect();
+    assert_eq!(holds_in(&gate, &plan, &log), Ok(()));
+    log.stated.remove(&StepId(4));
+    assert_eq!(waits(&log).to_string(), "what services state at step 4 (freeze on node-4)");
+    log.stated.insert(StepId(4), tip(10));
+    let text = "nothing: the services at step 1 (freeze on node-1) and step 4 (freeze on node-4) \
+                differ in their tip";
+    assert_eq!(waits(&log).to_string(), text);
+}
+
+#[test]
+fn a_gate_of_rehearsals_counts_those_of_exactly_these_terms() {
+    let term = |digit| ProgramTerm {
+        release: format!("ledger-{digit}").parse().unwrap(),
+        program: ArtifactDigest::new([digit; 32]),
+    };
+    let configuration = ConfigurationDigest::new([5; 32]);
+    let terms = Terms {
+        from: term(1),
+        to: term(2),
+        configuration_from: configuration,
+        configuration_to: configuration,
+        schema_from: SchemaVersion(1),
+        schema_to: SchemaVersion(1),
+        migrations: Vec::new(),
+        tests: Vec::new(),
+        keys: Vec::new(),
+        quiet_milliseconds: 1,
+        watch_milliseconds: 1,
+        errors_max: 0,
+        clients_min: 0,
+    };
+    let (from, to) = (plan().from, plan().to);
+    let change = ServiceChange {
+        application: "ledger".parse().unwrap(),
+        from,
+        to,
+        terms: terms.clone(),
+        opens: Epoch(1),
+        abort_after: Epoch(2),
+    };
+    let gate = Gate::Rehearsed { need: 2 };
+    let with = Plan { service: Some(change), ..plan() };
+    let mut log = fake();
+    let other = Terms { errors_max: 1, ..terms.clone() };
+    log.rehearsed = BTreeMap::from([(terms.digest(), 1), (other.digest(), 7)]);
+    let text = "rehearsals of these terms by 2 operators (there are 1)";
+    assert_eq!(holds_in(&gate, &with, &log).unwrap_err().to_string(), text);
+    log.rehearsed.insert(terms.digest(), 2);
+    assert_eq!(holds_in(&gate, &with, &log), Ok(()));
+    assert!(holds_in(&gate, &plan(), &log).is_err(), "a plan without a service opens no such gate");
 }
