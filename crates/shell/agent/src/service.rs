@@ -114,7 +114,7 @@ impl Service {
             first: None,
             begun: None,
             trouble: None,
-            waited: None,
+            waits: None,
             setup,
         }))))
     }
@@ -149,7 +149,7 @@ impl Service {
 
     /// Whether something is on its way, so that its agent should look again soon.
     pub fn is_waiting(&self) -> bool {
-        self.lock().waited.is_some_and(|at| at.elapsed() < WAITING)
+        self.lock().waits.as_ref().is_some_and(|(at, _)| at.elapsed() < WAITING)
     }
 
     /// How the service is, for operators.
@@ -233,7 +233,10 @@ impl ServiceDriver for Service {
 
     fn keep(&mut self) -> Result<(), DriverError> {
         let mut node = self.lock();
-        let Some(drift) = node.observe()?.drift else { return Ok(()) };
+        let Some(drift) = node.observe()?.drift else {
+            node.settled();
+            return Ok(());
+        };
         tracing::info!(%drift, "the service is put right");
         node.plain_step(KEEP, &"", |node| node.patiently(Node::converge))
     }
@@ -247,6 +250,13 @@ impl Node {
         work: impl FnOnce(&mut Self) -> Result<(), DriverError>,
     ) -> Result<(), DriverError> {
         self.step(word, subject, |node| Ok((work(node)?, None)))
+    }
+
+    /// Forgets why something could not be put right, once it is.
+    fn settled(&mut self) {
+        let is_keep = |text: &String| text.starts_with(KEEP);
+        self.trouble = self.trouble.take().filter(|text| !is_keep(text));
+        self.waits = self.waits.take().filter(|(_, text)| !is_keep(text));
     }
 
     /// Tries again for a while what is about to happen.

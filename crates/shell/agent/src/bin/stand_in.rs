@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use heirloom_emulated::client::LaunchClient;
+use heirloom_emulated::protocol::{Answer, Request};
 use heirloom_model::digest::{BlockId, ConfigurationDigest};
+use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::frame::{receive, send};
-use heirloom_model::measurement::Measurement;
+use heirloom_model::measurement::{Measurement, MrEnclave};
 use heirloom_model::service::{
     Admission, Height, ServiceRequest, ServiceResponse, ServiceStatus, Tip, Writing,
 };
@@ -27,6 +28,8 @@ use serde_json::{Value, json};
 const REFUSED: u8 = 3;
 const MISSING: u8 = 6;
 const FAILED: u8 = 1;
+/// Where a quote has the measurement: header of 48 bytes, then 64 into the report.
+const MEASUREMENT: usize = 48 + 64;
 /// How long to wait between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
@@ -173,13 +176,17 @@ fn load(data: &Path) -> Result<Tip, Failure> {
     read_tip(&live)
 }
 
+/// What the platform says this process measures, read from its evidence.
 fn measurement(platform: &str) -> Result<Measurement, Failure> {
-    let none = || Failure::of(FAILED, "the platform does not know this process");
-    let client = LaunchClient::connect(Path::new(platform)).map_err(|_error| none())?;
-    // The daemon answers whoever launches before it lists what was launched.
-    let list = client.list().map_err(|_error| none())?;
-    let own = list.into_iter().find(|found| found.process == std::process::id());
-    Ok(own.ok_or_else(none)?.measurement)
+    let none = || Failure::of(FAILED, "the platform says nothing about this process");
+    let mut stream = UnixStream::connect(platform)?;
+    let request = Request::Evidence(ReportData::new([0; 64]));
+    send(&mut stream, &request).map_err(|_error| none())?;
+    let Ok(Answer::Evidence(Evidence::SgxDcap(quote))) = receive(&mut stream) else {
+        return Err(none());
+    };
+    let bytes = quote.get(MEASUREMENT..).and_then(|rest| rest.first_chunk());
+    Ok(Measurement::Sgx(MrEnclave::new(*bytes.ok_or_else(none)?)))
 }
 
 /// Answers one request. Returns whether it was the last.

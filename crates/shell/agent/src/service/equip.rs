@@ -98,13 +98,13 @@ impl Node {
         if self.state.now().installed.is_some() {
             return Ok(false);
         }
-        for name in ["ledger", "votes"] {
-            if self.setup.directory.join(name).exists() {
-                return Err(DriverError::Refused(format!(
-                    "the service has a `{name}`, but no record of what is installed: this is not a \
-                     new node"
-                )));
-            }
+        // A database may have been prepared; whoever has voted is not new.
+        if self.setup.directory.join("votes").exists() {
+            return Err(DriverError::Refused(
+                "the service has voted, but there is no record of what is installed: this is not a \
+                 new node"
+                    .to_owned(),
+            ));
         }
         let code = match self.first {
             Some(code) => code,

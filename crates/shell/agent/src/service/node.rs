@@ -81,8 +81,8 @@ pub(crate) struct Node {
     pub(crate) begun: Option<(String, Instant)>,
     /// What went wrong last, for people.
     pub(crate) trouble: Option<String>,
-    /// When something was last waited for.
-    pub(crate) waited: Option<Instant>,
+    /// What was waited for last, and when.
+    pub(crate) waits: Option<(Instant, String)>,
 }
 
 /// What the proxy did when it was asked last.
@@ -335,9 +335,6 @@ impl Node {
         let directory = &self.setup.directory;
         let Measurement::Sgx(digest) = code;
         let votes = directory.join("votes").join(digest.to_string());
-        for path in [&votes, &directory.join("ledger")] {
-            atomic::create_directory(path).map_err(store)?;
-        }
         let config = &self.setup.config;
         let mut arguments = self.arguments(Place::Seat, code)?;
         arguments.extend(words(&[
@@ -430,16 +427,17 @@ impl Node {
                 if word != KEEP {
                     self.begun = None;
                 }
-                self.waited = None;
+                self.waits = None;
                 self.trouble = None;
                 self.events.write(word, since.elapsed(), done.as_ref());
                 Ok(value)
             }
             Err(error) => {
-                if let DriverError::Unknown(_) = error {
-                    self.waited = Some(Instant::now());
+                let text = format!("{word}: {error}");
+                match error {
+                    DriverError::Unknown(_) => self.waits = Some((Instant::now(), text)),
+                    _ => self.trouble = Some(text),
                 }
-                self.trouble = Some(format!("{word}: {error}"));
                 Err(error)
             }
         }

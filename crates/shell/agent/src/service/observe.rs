@@ -62,7 +62,8 @@ impl Inspector {
     /// What the database is, or why that cannot be said. `exists` says whether a process of the
     /// service does.
     pub(crate) fn look(&mut self, tool: &mut Tool, exists: bool) -> Result<Inspected, DriverError> {
-        if !self.data.exists() {
+        if std::fs::symlink_metadata(self.data.join("live")).is_err() {
+            // Nothing was ever opened there; the tool would say the same.
             return Ok(Inspected::default());
         }
         let print = self.print(exists);

@@ -26,6 +26,7 @@ pub(crate) fn json(
         "wanted": if desired.code().is_some() { "running" } else { "halted" },
         "wanted_admission": desired.admission.name(),
         "trouble": node.trouble,
+        "waiting": node.waits.as_ref().map(|(_, text)| text),
     });
     let Some(seen) = seen else {
         all["state"] = "unknown".into();

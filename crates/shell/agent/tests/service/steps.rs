@@ -234,7 +234,8 @@ fn the_first_service_is_installed_once_and_only_if_the_policy_names_it() {
     );
     assert_eq!(world.status().admission, Admission::Open);
 
-    // A node that has data and no record is not a new one.
+    // A node that has voted and has no record is not a new one.
+    fs::create_dir(world.path("data/service/votes")).unwrap();
     fs::remove_file(world.path("data/service/service.state")).unwrap();
     world.restart_agent();
     world.service.install_first(&state);
