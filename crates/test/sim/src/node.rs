@@ -69,6 +69,7 @@ impl NodeDriver for SimDriver {
             silent: BTreeSet::new(),
             live: node.disk.sealers(),
             quarantined: node.disk.quarantine.iter().map(|(by, _)| *by).collect(),
+            service: None,
         })
     }
 

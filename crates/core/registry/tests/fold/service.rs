@@ -102,7 +102,7 @@ fn verify() -> Action {
     Action::Verify { targets: vec![name("n1"), name("n2")], need: 1, code: None }
 }
 
-fn forward(from: Placement, to: Placement) -> Vec<Step> {
+pub(crate) fn forward(from: Placement, to: Placement) -> Vec<Step> {
     let mut steps = Block { steps: Vec::new() };
     steps.one("n1", verify(), &[]);
     steps.all(&Action::Equip(to), &[]);
@@ -126,7 +126,7 @@ fn forward(from: Placement, to: Placement) -> Vec<Step> {
     steps.steps
 }
 
-fn back(from: Placement, to: Placement) -> Vec<RollbackStep> {
+pub(crate) fn back(from: Placement, to: Placement) -> Vec<RollbackStep> {
     let mut id = END_OF_PLAN;
     let mut steps = Vec::new();
     for (index, node) in (0..).zip(NODES) {

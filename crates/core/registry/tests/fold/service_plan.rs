@@ -97,6 +97,8 @@ fn no_service_becomes_older() {
         day.world.accept(&signed(&release, Role::Release));
         change(&mut day.plan).to.release = release.digest();
         change(&mut day.plan).terms.to.release = release.name;
+        let (from, to) = (change(&mut day.plan).from, change(&mut day.plan).to);
+        (day.plan.steps, day.plan.rollback) = (forward(from, to), back(from, to));
         let proposal = day.world.proposal(&day.plan);
         assert_eq!(day.world.code(&proposal), expected, "security version {version}");
     }
