@@ -260,10 +260,6 @@ impl Database {
         Ok(made)
     }
 
-    pub(crate) fn env(&self) -> &Env<WithoutTls> {
-        &self.env
-    }
-
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

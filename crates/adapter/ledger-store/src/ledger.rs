@@ -169,3 +169,6 @@ fn create_records(
     }
     Database::of(env, path)
 }
+
+#[cfg(test)]
+mod tests;

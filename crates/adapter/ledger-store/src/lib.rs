@@ -31,3 +31,6 @@ pub mod snapshot;
 
 pub mod archive;
 pub mod prepare;
+
+#[cfg(test)]
+mod world;
