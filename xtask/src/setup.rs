@@ -45,6 +45,11 @@ const SYSTEM: &[System] = &[
         reason: "the client of etcd is generated from its interface description",
     },
     System {
+        program: "/usr/include/google/protobuf/descriptor.proto",
+        package: "libprotobuf-dev",
+        reason: "the interface description of etcd includes those that come with protoc",
+    },
+    System {
         program: "etcd",
         package: "etcd-server",
         reason: "the registry log on three real etcd nodes, in tests and in demonstrations",

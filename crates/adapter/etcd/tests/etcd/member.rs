@@ -109,12 +109,16 @@ fn one_of_three_takes_nothing_alone() {
     log.append(LogIndex(0), b"first").unwrap();
     let leader = world.cluster.leader().unwrap();
     let others = [(leader + 1) % 3, (leader + 2) % 3];
-    others.iter().for_each(|other| world.cluster.pause(*other));
+    for other in others {
+        world.cluster.pause(other);
+    }
     let refused = log.append(LogIndex(1), b"second");
     let honest =
         matches!(refused, Err(AppendError::Unreachable { .. } | AppendError::Unknown { .. }));
     assert!(honest, "{refused:?}");
-    others.iter().for_each(|other| world.cluster.resume(*other));
+    for other in others {
+        world.cluster.resume(other);
+    }
     assert_eq!(append_surely(&log, b"second"), LogIndex(1));
     assert_eq!(read_all(&log).len(), 2);
 }
