@@ -72,6 +72,7 @@ pub struct PlanRequest {
 
 /// How the steps are arranged. Only the planner asks.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each plan that is made")]
 pub enum Arrangement {
     /// Many replicas, one wave after the other.
     Rolling {

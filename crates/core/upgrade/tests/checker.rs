@@ -88,7 +88,10 @@ fn no_gate_can_be_left_out() {
                     Gate::Done(_)
                     | Gate::Waited { .. }
                     | Gate::Registered { .. }
-                    | Gate::PolicyPublished(_) => false,
+                    | Gate::PolicyPublished(_)
+                    | Gate::AllDone { .. }
+                    | Gate::Agreed { .. }
+                    | Gate::Rehearsed { .. } => false,
                 };
                 let found = !check_from(&spoilt, &fleet).is_empty();
                 assert!(found || is_extra, "{count} nodes: without {gate:?} of {step:?}");

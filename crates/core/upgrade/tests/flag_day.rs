@@ -324,6 +324,8 @@ fn terms_that_say_too_little_or_too_much_are_refused() {
     assert_eq!(service(found), ServiceError::TermsWithout("tests"));
     let found = refused(|_, wish, _| wish.terms.quiet_milliseconds = 0);
     assert_eq!(service(found), ServiceError::TermsWithout("quiet time"));
+    let found = refused(|_, wish, _| wish.terms.migrations.clear());
+    assert_eq!(service(found), ServiceError::TermsWithout("migration to the new schema"));
     let found = refused(|_, wish, _| wish.terms.keys.reverse());
     assert!(matches!(service(found), ServiceError::TermsUnsorted { what: "keys", .. }));
     let found = refused(|_, wish, _| {

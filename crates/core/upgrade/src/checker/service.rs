@@ -100,12 +100,11 @@ fn check_placements(plan: &Plan, change: &ServiceChange, report: &mut Report) {
             Action::Fence(at) | Action::Halt(at) => at == ends,
             Action::Launch(at) | Action::Open(at) => at == begins,
             Action::Deploy { expect, install } => expect == ends && install == begins,
-            Action::Snapshot | Action::Migrate | Action::Commit => !is_back,
+            Action::Snapshot | Action::Migrate | Action::Commit | Action::Withdraw(_) => !is_back,
             Action::Revert => is_back,
             Action::Verify { code, .. } => {
                 !is_back && code.is_none_or(|code| code == plan.from.measurement)
             }
-            Action::Withdraw(_) => !is_back,
             Action::Prepare(_)
             | Action::Drain(_)
             | Action::Stop(_)

@@ -142,12 +142,16 @@ fn check_schema(terms: &Terms, from: &Placement, to: &Placement) -> Result<(), S
         let (from, to) = (terms.schema_from, terms.schema_to);
         return Err(ServiceError::SchemaLower { from, to });
     }
+    let moves = terms.schema_to == terms.schema_from || !terms.migrations.is_empty();
     let changes = |what| {
         let measurement: Measurement = to.measurement;
         Err(ServiceError::RestartChanges { measurement, what })
     };
     match () {
-        () if from.measurement != to.measurement => Ok(()),
+        () if from.measurement != to.measurement && moves => Ok(()),
+        () if from.measurement != to.measurement => {
+            Err(ServiceError::TermsWithout("migration to the new schema"))
+        }
         () if terms.configuration_to != terms.configuration_from => changes("the configuration"),
         () if terms.schema_to != terms.schema_from => changes("the schema"),
         () if !terms.migrations.is_empty() => changes("the database"),

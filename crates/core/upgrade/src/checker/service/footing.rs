@@ -105,7 +105,9 @@ fn faults_of(terms: &Terms) -> Vec<&'static str> {
     let distinct = |count: usize, of: usize| count == of;
     let migrations: BTreeSet<_> = terms.migrations.iter().collect();
     let tests: BTreeSet<_> = terms.tests.iter().collect();
+    let moves = terms.schema_to <= terms.schema_from || !terms.migrations.is_empty();
     let judged = [
+        (moves, "change the schema without a migration"),
         (terms.schema_to >= terms.schema_from, "take the schema back"),
         (!terms.tests.is_empty(), "try nothing before clients are let in"),
         (terms.quiet_milliseconds > 0, "ask for no quiet time before a freeze"),
