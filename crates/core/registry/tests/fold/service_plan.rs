@@ -11,7 +11,7 @@ use heirloom_model::service::{SchemaVersion, ServiceChange};
 
 use crate::service::{
     APP_NEW, APP_OLD, COMMIT, EQUIP, FENCE, FREEZE, FlagDay, HALT, JOIN, LAUNCH, MUSTER, OPEN,
-    agreed, all_done, application_release,
+    agreed, all_done, application_release, back, forward,
 };
 use crate::world::{Row, STRANGE, World, agent, name, signed};
 
