@@ -36,3 +36,6 @@ pub mod hint;
 pub mod client;
 pub mod schema;
 pub mod sealed;
+
+#[cfg(test)]
+mod world;
