@@ -34,7 +34,9 @@ use crate::duty::{self, Duty};
 use crate::engine::{self, Directive, Effect, Situation};
 use crate::gate::Waiting;
 use crate::journal::{CorruptJournal, Durable, Progress, Record};
-use crate::port::{DriverError, JournalError, JournalStore, NodeDriver, Observation};
+use crate::port::{
+    DriverError, JournalError, JournalStore, NodeDriver, Observation, ServiceDriver,
+};
 
 /// One node's agent.
 pub struct Agent<J, L, D> {
@@ -418,7 +420,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
                 return Ok(dutiful(duty, restarted));
             }
             Duty::KeepService => {
-                let kept = driver.service().map_or(Ok(()), |service| service.keep());
+                let kept = driver.service().map_or(Ok(()), ServiceDriver::keep);
                 return Ok(dutiful(duty, kept));
             }
         };

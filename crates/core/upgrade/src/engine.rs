@@ -182,8 +182,9 @@ pub fn is_done(
 /// carried out at least once by every process that finds it begun.
 pub fn leaves_a_mark(plan: &Plan, step: &Step) -> bool {
     match &step.action {
-        // An older upgrade may have left a copy of the same code.
-        Action::Preserve(_) => false,
+        // An older upgrade may have left a copy of the same code. A commit is nothing but its
+        // result: whoever reports it did it.
+        Action::Preserve(_) | Action::Commit => false,
         // Before and after, the same code runs and has what it unsealed when it started.
         Action::Restart(placement) => !plan
             .steps
@@ -191,8 +192,6 @@ pub fn leaves_a_mark(plan: &Plan, step: &Step) -> bool {
             .any(|other| other.node == step.node && other.action == Action::Reseal(*placement)),
         // Another release of the same code looks the same when it is installed.
         Action::Deploy { expect, install } => expect.measurement != install.measurement,
-        // Nothing but its result: whoever reports it did it.
-        Action::Commit => false,
         _ => true,
     }
 }

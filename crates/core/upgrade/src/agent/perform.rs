@@ -19,7 +19,6 @@ use crate::port::{DriverError, JournalStore, NodeDriver};
 
 impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
     /// Carries out a journaled step on this node. What it made for the log is appended.
-    #[expect(clippy::too_many_lines, reason = "one line for each action")]
     pub(super) fn perform(
         &mut self,
         effect: Effect,

@@ -9,7 +9,7 @@ use heirloom_emulated::report::{LaunchMode, Secs};
 use heirloom_keeper::port::Platform;
 use heirloom_model::admin::{FollowedPolicy, Holding, KeeperStatus, SealingAge};
 use heirloom_model::counter::{Epoch, Generation, LogIndex, Serial};
-use heirloom_model::digest::{Checksum, PlanDigest};
+use heirloom_model::digest::{Checksum, PlanDigest, sha256};
 use heirloom_model::domain::{
     GenerationReceipt, HoldingOrigin, LogPosition, PlanStep, Registration,
 };
@@ -217,7 +217,7 @@ impl World {
         let from = service::placement(&self.from).measurement;
         let code = service::placement(&self.keeper).measurement;
         let keeper = Instance {
-            key: SigningKey::from_seed(Secret::new([0xb0 + number; 32])),
+            key: SigningKey::from_seed(Secret::new(sha256(&[b"test keeper", &[number]]))),
             enclave: machine.launch(secs(code), Box::new(|bytes: &mut [u8]| bytes.fill(1))),
         };
         let service = Service {
