@@ -25,7 +25,7 @@ use heirloom_upgrade::planner::{
 fn planned(wish: FlagDayRequest, fleet: &Inventory) -> (Plan, PlanReport) {
     let (plan, report) = plan_from(&flag_day(wish), fleet).expect("the fleet is sound");
     assert_eq!(check_from(&plan, fleet), Vec::new());
-    assert_eq!(wire::decode::<Plan>(&wire::encode(&plan)).unwrap(), plan);
+    assert_eq!(wire::decode::<Plan>(&wire::encode(&plan)).expect("it was encoded"), plan);
     (plan, report)
 }
 
