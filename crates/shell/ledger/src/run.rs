@@ -251,8 +251,9 @@ impl Running {
         let handle = runtime.handle().clone();
         let over = Arc::clone(&self.is_over);
         let service = Arc::new(Service::new(instance, Arc::clone(&chain), handle, over));
-        let links = Arc::new(Links::start(&service, &place.peers).map_err(RunError::Thread)?);
-        service.set_links(Arc::clone(&links));
+        let (links, talking) = Links::start(&service, &place.peers).map_err(RunError::Thread)?;
+        service.set_links(Arc::new(links));
+        self.threads.extend(talking);
         let raft = propose::start_raft(&service, votes, &place.peers, peer_address);
         let raft = runtime.block_on(raft).map_err(RunError::Consensus)?;
         service.set_raft(raft);

@@ -143,7 +143,7 @@ impl Wallet {
         let file = WalletFile {
             schema: SCHEMA.to_owned(),
             name: self.name.clone(),
-            seed: self.key.expose_seed(hex::encode),
+            seed: self.key.expose_seed(|seed| hex::encode(seed)),
         };
         let text = serde_json::to_vec_pretty(&file).expect("a wallet has a text");
         Ok(atomic::create(&directory.join(format!("{}.json", self.name)), &text)?)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use heirloom_model::causes::with_causes;
@@ -72,18 +72,20 @@ pub(crate) enum TalkError {
 
 impl Links {
     /// Opens a session with each peer, and keeps it open until the service ends.
-    pub fn start(service: &Arc<Service>, peers: &[PeerAddress]) -> std::io::Result<Self> {
-        let mut by_number = BTreeMap::new();
+    pub fn start(
+        service: &Arc<Service>,
+        peers: &[PeerAddress],
+    ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let (mut by_number, mut threads) = (BTreeMap::new(), Vec::new());
         for peer in peers {
             let (jobs, queue) = sync_channel(PEER_QUEUE_MAX);
             let link = Arc::new(Link { peer: peer.clone(), jobs, seen: Mutex::default() });
             by_number.insert(number(&peer.node), Arc::clone(&link));
             let service = Arc::clone(service);
-            thread::Builder::new()
-                .name(format!("peer {}", peer.node))
-                .spawn(move || link.run(&service, &queue))?;
+            let named = thread::Builder::new().name(format!("peer {}", peer.node));
+            threads.push(named.spawn(move || link.run(&service, &queue))?);
         }
-        Ok(Self { by_number })
+        Ok((Self { by_number }, threads))
     }
 
     /// The session with the node of a number.

@@ -1,0 +1,6 @@
+//! Nodes in this process, over real sockets and files, with real evidence.
+
+mod agreement;
+mod refusal;
+mod window;
+mod world;

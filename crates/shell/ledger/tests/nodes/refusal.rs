@@ -1,0 +1,63 @@
+//! Who is no peer, and what is not served.
+
+use heirloom_ledger_shell::run::RunError;
+use heirloom_model::digest::BlockId;
+use heirloom_model::service::{Height, Tip};
+
+use crate::world::{Change, World, wait};
+
+/// Two nodes as they should be, and one that differs in one way.
+fn is_refused(change: impl FnOnce(&World) -> Change, expected: &str) {
+    let world = World::new();
+    (0..3).for_each(|number| world.create(number));
+    let good: Vec<_> = (0..2).map(|number| world.start(number)).collect();
+    let other = world.try_start(2, change(&world)).unwrap();
+    for node in &good {
+        wait("it is refused for this reason", || node.service().refused().contains_key(expected));
+        let peers = || node.service().status().peers;
+        wait("the others are peers", || peers().len() == 1);
+        assert!(peers().iter().all(|peer| peer.node.as_str() != "node-3"));
+    }
+    assert!(other.service().status().peers.is_empty());
+    assert!(other.service().refused().contains_key(expected), "it refuses them as well");
+    other.stop();
+    good.into_iter().for_each(|node| node.stop());
+}
+
+#[test]
+fn a_node_with_another_configuration_is_refused_for_that_reason() {
+    let change = |world: &World| {
+        let mut change = world.unchanged();
+        change.configuration.block_interval_milliseconds += 1;
+        change
+    };
+    is_refused(change, "other-configuration");
+}
+
+/// The policy names both; that is not enough.
+#[test]
+fn a_node_with_another_measurement_is_refused_for_that_reason() {
+    let change = |world: &World| Change { code: world.other_code, ..world.unchanged() };
+    is_refused(change, "other-measurement");
+}
+
+#[test]
+fn a_node_whose_ledger_is_not_the_expected_one_refuses_to_serve() {
+    let world = World::new();
+    world.create(0);
+    let found = {
+        let node = world.start(0);
+        let tip = node.tip();
+        node.stop();
+        tip
+    };
+    let expecting = |expected: Tip| Change { expected: Some(expected), ..world.unchanged() };
+    for wrong in [
+        Tip { height: Height(found.height.0 + 1), ..found },
+        Tip { id: BlockId::new([9; 32]), ..found },
+    ] {
+        let refused = world.try_start(0, expecting(wrong)).err().unwrap();
+        assert!(matches!(refused, RunError::OtherTip { .. }), "{refused}");
+    }
+    world.try_start(0, expecting(found)).unwrap().stop();
+}

@@ -1,0 +1,75 @@
+//! What happens in a closed window.
+
+use heirloom_ledger::output::PaymentPath;
+use heirloom_ledger_shell::tool::node_client::CallError;
+use heirloom_model::digest::PlanDigest;
+use heirloom_model::domain::PlanStep;
+use heirloom_model::envelope::Envelope;
+use heirloom_model::plan::StepId;
+use heirloom_model::service::{
+    Admission, ServiceRequest, ServiceResponse, Standing, Writing,
+};
+use heirloom_model::wire;
+use heirloom_registry::network::NetworkState;
+use heirloom_registry::port::LogStore;
+
+use crate::world::{World, wait};
+
+const FREEZE: ServiceRequest = ServiceRequest::Freeze { quiet_milliseconds: 50 };
+
+#[test]
+fn a_frozen_node_appends_nothing_until_the_plan_is_called_off() {
+    let world = World::new();
+    let nodes = world.open();
+    let clients: Vec<_> = nodes.iter().map(|node| node.client()).collect();
+    world.pay((0, 1), PaymentPath::Public, &clients[0], &clients[2]);
+    let frozen = &nodes[2];
+    let early = frozen.ask(&FREEZE);
+    assert!(matches!(early, ServiceResponse::NotYet { .. }), "clients are let in: {early:?}");
+    frozen.admit(Admission::Closed);
+    assert_eq!(clients[2].tip(), Err(CallError::Closed));
+    wait("it freezes", || frozen.ask(&FREEZE) == ServiceResponse::Done);
+    let promised = frozen.tip();
+
+    // The others go on: they have a majority, and their clients are let in.
+    world.pay((0, 1), PaymentPath::Public, &clients[0], &clients[1]);
+    world.pay((1, 0), PaymentPath::Private, &clients[1], &clients[0]);
+    wait("it hears of more blocks", || frozen.service().highest_of_peers() > promised.height);
+    assert_eq!(frozen.tip(), promised);
+    assert_eq!(frozen.service().status().writing, Writing::Frozen);
+
+    assert_eq!(frozen.ask(&ServiceRequest::Thaw), ServiceResponse::Done);
+    wait("it has caught up", || frozen.tip() == nodes[0].tip());
+    nodes.into_iter().for_each(|node| node.stop());
+}
+
+#[test]
+fn a_standing_is_signed_by_the_instance_and_vouched_for_by_its_platform() {
+    let world = World::new();
+    let nodes = world.open();
+    let node = &nodes[1];
+    let step = PlanStep { plan: PlanDigest::new([1; 32]), step: StepId(3) };
+    let ServiceResponse::Statement(statement) = node.ask(&ServiceRequest::State { step }) else {
+        panic!("no statement");
+    };
+    let envelope: Envelope = wire::decode(&statement).unwrap();
+    let standing: Standing = envelope.unverified().unwrap();
+    assert_eq!((standing.step, standing.node.as_str()), (step, "node-2"));
+    assert_eq!(standing.tip, Some(node.tip()));
+    assert_eq!(standing.peers.len(), 2);
+    assert!(standing.peers.iter().all(|peer| peer.measurement == world.code.measurement));
+    let names: Vec<&str> = standing.keys.iter().map(|key| key.key.as_str()).collect();
+    assert_eq!(names, ["instance", "view"]);
+    let instance = standing.keys[0].public.unwrap();
+    assert_eq!(envelope.signatures.len(), 1);
+    assert_eq!(envelope.signatures[0].key, instance);
+    let mut state = NetworkState::new(world.ceremony.network);
+    for entry in world.log.read(heirloom_model::counter::LogIndex(0), 100).unwrap() {
+        assert!(state.apply(&entry).is_ok());
+    }
+    let evidence = envelope.evidence.as_ref().unwrap();
+    let data = envelope.report_data(&instance);
+    let result = state.appraise_in(&world.ceremony.domain, evidence, &data).unwrap();
+    assert_eq!(result.measurement(), world.code.measurement);
+    nodes.into_iter().for_each(|node| node.stop());
+}
