@@ -114,6 +114,8 @@ fn watched_key(cluster: &Cluster, count: u64) -> Duration {
         let created = stream.message().await.expect("the cluster runs");
         assert!(created.is_some_and(|message| message.created()), "a watch begins with this");
         for _ in 0..count {
+            // As long as for the log, so that both begin from rest.
+            tokio::time::sleep(SETTLE).await;
             let begun = Instant::now();
             let (put, seen) =
                 tokio::join!(writer.put("watched", STATEMENT, None), stream.message());
