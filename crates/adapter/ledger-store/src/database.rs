@@ -273,8 +273,7 @@ impl Database {
 
 impl State for Database {
     fn parent(&self) -> Result<Parent, Unreadable> {
-        let head = self.read(|view| view.head())?;
-        Ok(Parent { network: head.network, tip: head.tip, time: head.time })
+        self.read(|view| Ok(view.parent()))?
     }
 
     fn output_status(&self, id: &OutputId) -> Result<OutputStatus, Unreadable> {

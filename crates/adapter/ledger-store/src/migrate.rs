@@ -180,8 +180,7 @@ fn migrate_copy(
             continue;
         }
         drop(database);
-        let path = partial.to_owned();
-        apply(&path, *migration)?;
+        apply(partial, *migration)?;
         checkpoint("one migration is done")?;
         database = Database::open_at(partial, Access::Append)?;
     }

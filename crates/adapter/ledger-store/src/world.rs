@@ -44,7 +44,7 @@ pub(crate) fn configuration() -> Configuration {
 
 /// A prepared ledger, with a state file that fits to it.
 pub(crate) struct World {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     pub(crate) data: PathBuf,
     pub(crate) state: PathBuf,
     pub(crate) tip: Tip,
@@ -56,11 +56,11 @@ impl World {
         let (data, state) = (directory.path().join("data"), directory.path().join("state"));
         let tip = fill(&data, schema, blocks).unwrap();
         write_state(&state, tip.height.0).unwrap();
-        Self { _directory: directory, data, state, tip }
+        Self { directory, data, state, tip }
     }
 
     pub(crate) fn root(&self) -> &Path {
-        self._directory.path()
+        self.directory.path()
     }
 }
 

@@ -379,7 +379,7 @@ pub fn unpad<T: Padded>(bytes: &[u8]) -> Result<T, WireError> {
         return Err(malformed("it has not the one size of such messages"));
     }
     let (length, rest) = bytes.split_at(LENGTH_BYTES);
-    let length = length.try_into().map(u32::from_be_bytes).unwrap_or(u32::MAX);
+    let length = length.try_into().map_or(u32::MAX, u32::from_be_bytes);
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let (message, padding) =
         rest.split_at_checked(length).ok_or_else(|| malformed("it is longer than it can be"))?;
