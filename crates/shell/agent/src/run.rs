@@ -235,7 +235,11 @@ fn service(config: &Config, data: &Path) -> Result<Option<Service>, AgentRunErro
         config: service,
     };
     let (node, platform) = (config.node.clone(), config.platform.clone());
-    Ok(Some(Service::open(setup, node, platform, config.mirrors()?, edge)?))
+    match Service::open(setup, node, platform, config.mirrors()?, edge) {
+        Ok(service) => Ok(Some(service)),
+        Err(BundleError::Store(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Refuses if this node was ever used. A beginning that was interrupted may have left a journal,

@@ -301,9 +301,10 @@ impl Node {
             return Err(DriverError::Unknown("the proxy still lets clients in".to_owned()));
         }
         let at_edge = self.edge_seen.connections.unwrap_or(0);
-        let pending = match self.processes.running(Place::Seat)?.is_empty() {
-            true => 0,
-            false => control::status(&self.processes.socket(Place::Seat))?.pending,
+        let pending = if self.processes.running(Place::Seat)?.is_empty() {
+            0
+        } else {
+            control::status(&self.processes.socket(Place::Seat))?.pending
         };
         if at_edge == 0 && pending == 0 {
             return Ok(());

@@ -244,20 +244,24 @@ fn tool(word: &str, flags: &Flags) -> Result<(), Failure> {
         if is_told(&configuration, "failing") {
             return Err(Failure::of(REFUSED, "a test failed"));
         }
-        return done(json!({ "test": flags.get("--test")? }));
+        return done(&json!({ "test": flags.get("--test")? }));
     }
     let data = flags.data()?;
     match word {
         "inspect" => inspect(&data),
-        "distribute" => loop {
-            std::thread::sleep(LOOK_AGAIN);
-        },
+        "distribute" => {
+            // It ends with the directory of its test, whoever started it.
+            while data.exists() {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            Ok(())
+        }
         "snapshot" | "migrate" | "revert" => change(word, &data, flags),
         other => Err(Failure::of(2, other)),
     }
 }
 
-fn done(done: Value) -> Result<(), Failure> {
+fn done(done: &Value) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", json!({ "done": done }))?)
 }
 
@@ -274,7 +278,7 @@ fn inspect(data: &Path) -> Result<(), Failure> {
     let held = fs::read_to_string(data.join("held")).ok();
     let held = held.filter(|number| Path::new("/proc").join(number).exists());
     let migrated = live.to_string_lossy().strip_prefix("migrated-").map(str::to_owned);
-    done(json!({
+    done(&json!({
         "tip": tip, "schema": 2, "migrated": migrated, "snapshots": snapshots,
         "held": held.map(|number| format!("pid {number}")),
     }))
@@ -310,7 +314,7 @@ fn change(word: &str, data: &Path, flags: &Flags) -> Result<(), Failure> {
             swap(data, "original")?;
         }
     }
-    done(json!({ "bytes": 7 }))
+    done(&json!({ "bytes": 7 }))
 }
 
 fn swap(data: &Path, name: &str) -> Result<(), Failure> {

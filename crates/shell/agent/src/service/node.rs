@@ -113,10 +113,9 @@ impl Node {
             ..ServiceObservation::default()
         };
         let processes = self.processes.running(Place::Seat)?;
-        let answer = match processes.is_empty() {
-            true => None,
-            false => control::status(&self.processes.socket(Place::Seat)).ok(),
-        };
+        let exists = !processes.is_empty();
+        let answer = exists.then(|| control::status(&self.processes.socket(Place::Seat)).ok());
+        let answer = answer.flatten();
         for process in &processes {
             match &answer {
                 Some(status) if status.measurement == process.measurement => {

@@ -98,6 +98,7 @@ impl Desired {
     }
 
     /// With the mark of a step whose tests succeeded.
+    #[must_use]
     pub fn with_exercised(mut self, step: PlanStep) -> Self {
         if !self.exercised.contains(&step) {
             self.exercised.push(step);

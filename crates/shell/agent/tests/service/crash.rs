@@ -2,7 +2,7 @@
 
 use heirloom_agent::service::state::{Desired, Distribution, Wanted};
 use heirloom_model::service::{Admission, Writing};
-use heirloom_upgrade::port::{EdgeAdmission, ServiceDriver as _};
+use heirloom_upgrade::port::{EdgeAdmission, ServiceDriver};
 
 use crate::world::{PLAN, TIP, World, step, terms};
 
@@ -16,7 +16,7 @@ fn a_service_that_dies_is_started_again_and_admits_whom_it_admitted() {
     assert_eq!(seen.running.unwrap().admission, Admission::Open);
     assert_ne!(first, world.processes());
     // And it stays closed if that is what was told last.
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     world.kill();
     world.settle();
     assert_eq!(world.status().admission, Admission::Closed);
@@ -47,7 +47,7 @@ fn what_an_agent_told_before_it_died_is_done_by_the_next_one() {
     assert_eq!(seen.edge, Some(EdgeAdmission::Open));
     assert_eq!(seen.running.unwrap().admission, Admission::Open);
     // A halt.
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     world.tell(|world| Desired { wanted: Wanted::Halted, ..world.told() });
     assert!(world.seen().drift.unwrap().contains("halted"));
     assert!(!world.settle().exists(&old));
@@ -75,7 +75,7 @@ fn what_an_agent_told_before_it_died_is_done_by_the_next_one() {
 fn an_agent_that_dies_after_each_step_changes_nothing_about_the_next() {
     let mut world = World::open();
     let (old, new) = (world.old, world.new);
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     world.restart_agent();
     world.until_known(|service| service.freeze(&old, std::time::Duration::ZERO)).unwrap();
     world.restart_agent();
@@ -95,7 +95,7 @@ fn an_agent_that_dies_after_each_step_changes_nothing_about_the_next() {
     world.until_known(|service| service.exercise(step(11), &tests)).unwrap();
     world.restart_agent();
     assert!(world.seen().exercised.contains(&step(11)));
-    world.until_known(|service| service.open()).unwrap();
+    world.until_known(ServiceDriver::open).unwrap();
     world.restart_agent();
     assert_eq!(world.seen().drift, None, "its distribution goes on, too");
 }
@@ -105,7 +105,7 @@ fn a_proxy_that_forgets_is_told_again() {
     let mut world = World::open();
     world.fence.0.lock().unwrap().admission = heirloom_proxy::edge::EdgeAdmission::Closed;
     assert_eq!(world.settle().edge, Some(EdgeAdmission::Open));
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     world.fence.0.lock().unwrap().admission = heirloom_proxy::edge::EdgeAdmission::Open;
     assert_eq!(world.settle().edge, Some(EdgeAdmission::Closed));
 }
@@ -114,7 +114,7 @@ fn a_proxy_that_forgets_is_told_again() {
 fn a_frozen_service_that_dies_keeps_its_promise() {
     let mut world = World::open();
     let old = world.old;
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     world.until_known(|service| service.freeze(&old, std::time::Duration::ZERO)).unwrap();
     world.kill();
     assert_eq!(world.seen().drift, None, "the plan says how it goes on");
@@ -125,7 +125,7 @@ fn a_frozen_service_that_dies_keeps_its_promise() {
     assert_eq!(world.status().writing, Writing::Frozen);
     world.kill();
     // The plan was called off.
-    world.until_known(|service| service.open()).unwrap();
+    world.until_known(ServiceDriver::open).unwrap();
     assert_eq!(
         (world.status().writing, world.status().admission),
         (Writing::Active, Admission::Open)
@@ -137,7 +137,7 @@ fn distribution_outlives_no_fence_whoever_started_it() {
     let mut world = World::open();
     world.restart_agent();
     assert_eq!(world.seen().drift, None, "it was started by an agent that is gone");
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     let network = heirloom_registry::network::NetworkState::new(world.ceremony.network);
     assert_eq!(world.service.json(None, &network)["distribution"], "stopped");
 }

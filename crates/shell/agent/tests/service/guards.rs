@@ -6,7 +6,7 @@ use heirloom_agent::service::state::Desired;
 use heirloom_model::digest::BlockId;
 use heirloom_model::measurement::{Measurement, MrEnclave};
 use heirloom_model::service::{Admission, Height, Tip};
-use heirloom_upgrade::port::{DriverError, ServiceDriver as _};
+use heirloom_upgrade::port::{DriverError, ServiceDriver};
 
 use crate::world::{PLAN, TIP, World, step, terms};
 
@@ -78,7 +78,7 @@ fn a_ledger_that_ends_elsewhere_is_not_served() {
 fn an_instance_that_loaded_less_is_started_again() {
     let mut world = World::open();
     let old = world.old;
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     let before = world.processes();
     let tip = Tip { height: Height(2), id: BlockId::new([8; 32]) };
     let live = world.path("data/service/ledger/live/tip");
@@ -118,14 +118,14 @@ fn a_proxy_that_is_gone_is_unknown_and_never_taken_for_closed() {
     assert!(matches!(world.service.fence(), Err(DriverError::Unknown(_))));
     assert_eq!(world.status().admission, Admission::Closed, "the service closes all the same");
     world.fence.0.lock().unwrap().is_gone = false;
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
 }
 
 #[test]
 fn a_bundle_that_is_gone_is_missing_and_a_damaged_one_is_not_started() {
     let mut world = World::open();
     let old = world.old;
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     world.until_known(|service| service.halt(&old)).unwrap();
     let bundle = world.path("data/service/bundles").join(old.to_string());
     fs::write(bundle.join("sigstruct"), b"damaged").unwrap();

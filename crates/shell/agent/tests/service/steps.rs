@@ -14,7 +14,7 @@ use heirloom_model::wire;
 use heirloom_proxy::edge::EdgeAdmission;
 use heirloom_registry::network::{Applied, NetworkState};
 use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
-use heirloom_upgrade::port::{DriverError, ServiceDriver as _};
+use heirloom_upgrade::port::{DriverError, ServiceDriver};
 
 use crate::world::{PLAN, TIP, World, step, terms};
 
@@ -56,7 +56,7 @@ fn a_service_goes_through_a_flag_day_and_its_events_tell_of_it() {
     let tests = ["pay".parse().unwrap()];
     world.until_known(|service| service.exercise(step(11), &tests)).unwrap();
     assert!(world.seen().exercised.contains(&step(11)));
-    world.until_known(|service| service.open()).unwrap();
+    world.until_known(ServiceDriver::open).unwrap();
     let after = world.seen();
     assert_eq!((world.status().admission, after.drift), (Admission::Open, None));
     assert_eq!(after.edge, Some(heirloom_upgrade::port::EdgeAdmission::Open));
@@ -88,7 +88,7 @@ fn a_service_goes_back_to_its_old_code_and_data() {
     world.until_known(|service| service.revert(&PLAN, &TIP)).unwrap();
     world.service.deploy(&new, &old).unwrap();
     world.until_known(|service| service.launch(&old, Some(&TIP))).unwrap();
-    world.until_known(|service| service.open()).unwrap();
+    world.until_known(ServiceDriver::open).unwrap();
     let seen = world.seen();
     assert_eq!((seen.running_code(), seen.migrated), (Some(&old), None));
     assert_eq!(seen.edge, Some(heirloom_upgrade::port::EdgeAdmission::Open));
@@ -102,10 +102,10 @@ fn a_service_goes_back_to_its_old_code_and_data() {
 fn a_node_that_is_only_frozen_is_thawed_by_opening_it() {
     let mut world = World::open();
     let old = world.old;
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     world.until_known(|service| service.freeze(&old, std::time::Duration::ZERO)).unwrap();
     assert_eq!(world.status().writing, Writing::Frozen);
-    world.until_known(|service| service.open()).unwrap();
+    world.until_known(ServiceDriver::open).unwrap();
     assert_eq!(world.status().writing, Writing::Active);
     assert_eq!(world.status().admission, Admission::Open);
 }
@@ -113,13 +113,13 @@ fn a_node_that_is_only_frozen_is_thawed_by_opening_it() {
 #[test]
 fn whoever_is_not_ready_keeps_the_proxy_closed() {
     let mut world = World::open();
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     world.misbehave("unready", "");
     assert!(matches!(world.service.open(), Err(DriverError::Unknown(_))));
     let admission = world.fence.0.lock().unwrap().admission;
     assert_eq!(admission, EdgeAdmission::Closed, "clients would find nobody");
     world.behave("unready");
-    world.until_known(|service| service.open()).unwrap();
+    world.until_known(ServiceDriver::open).unwrap();
     assert_eq!(world.fence.0.lock().unwrap().admission, EdgeAdmission::Open);
 }
 
@@ -136,7 +136,7 @@ fn a_service_that_answers_nobody_is_fenced_at_the_proxy_all_the_same() {
 fn a_long_copy_keeps_nobody_from_looking() {
     let mut world = World::open();
     let old = world.old;
-    world.until_known(|service| service.fence()).unwrap();
+    world.until_known(ServiceDriver::fence).unwrap();
     world.until_known(|service| service.halt(&old)).unwrap();
     world.misbehave("slow", "");
     let waits = world.service.snapshot(&PLAN, &TIP);

@@ -31,7 +31,7 @@ use heirloom_model::service::{
 };
 use heirloom_proxy::edge::{Edge, EdgeAdmission, EdgeError, EdgeState};
 use heirloom_testkit::ceremony::Ceremony;
-use heirloom_upgrade::port::{DriverError, ServiceDriver as _, ServiceObservation};
+use heirloom_upgrade::port::{DriverError, ServiceDriver, ServiceObservation};
 use tempfile::TempDir;
 
 const STAND_IN: &str = env!("CARGO_BIN_EXE_heirloom-stand-in");
@@ -234,7 +234,7 @@ impl World {
     /// Brings the node to the middle of the window: fenced, frozen, halted, copied.
     pub(crate) fn close(&mut self) {
         let old = self.old;
-        self.until_known(|service| service.fence()).unwrap();
+        self.until_known(ServiceDriver::fence).unwrap();
         self.until_known(|service| service.freeze(&old, Duration::from_millis(1))).unwrap();
         self.until_known(|service| service.halt(&old)).unwrap();
         self.until_known(|service| service.snapshot(&PLAN, &TIP)).unwrap();

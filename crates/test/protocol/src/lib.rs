@@ -1,1 +1,0 @@
-//! Model checks of the flag day and of the handover.
