@@ -190,6 +190,11 @@ impl Chain {
         }
     }
 
+    /// How much waits for a block.
+    pub fn pending(&self) -> u64 {
+        u64::try_from(self.lock().pending.len()).unwrap_or(u64::MAX)
+    }
+
     /// Whether this node still knows what is true.
     pub fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Acquire)
@@ -293,11 +298,20 @@ impl Chain {
 
     /// What was agreed on cannot be appended: whatever is true, this node does not know it.
     fn give_up(&self, kept: &mut Kept, fork: Option<Tip>, reason: String) -> ApplyError {
-        event("fork", &reason);
+        event("serves-no-more", &reason);
         kept.fork = kept.fork.or(fork);
         kept.broken = Some(reason.clone());
         self.is_broken.store(true, Ordering::Release);
         ApplyError::Broken(reason)
+    }
+
+    /// Nothing can be agreed on any more: the node serves no more.
+    pub fn stop_serving(&self, reason: String) {
+        let mut kept = self.lock();
+        if kept.broken.is_none() {
+            // What is said is said already; nothing else comes of it.
+            drop(self.give_up(&mut kept, None, reason));
+        }
     }
 
     /// Compares with a peer: another block at a height that both have is a fork.

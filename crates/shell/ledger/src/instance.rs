@@ -23,9 +23,7 @@ use heirloom_session::tls::Identity;
 use zeroize::Zeroizing;
 
 use crate::follow::Followed;
-use crate::peer::admission::{
-    AcceptedPeer, OwnSide, PeerRefusal, PeerSide, Rule, accept_peer,
-};
+use crate::peer::admission::{AcceptedPeer, OwnSide, PeerRefusal, PeerSide, Rule, accept_peer};
 use crate::peer::message::Greeting;
 
 /// A platform that every thread may ask.

@@ -18,6 +18,8 @@ pub const PEER_ANSWER_MAX: Duration = Duration::from_secs(5);
 pub const PEER_EXCHANGE: Duration = Duration::from_millis(100);
 /// How long to rest after a peer could not be reached.
 pub const PEER_REST: Duration = Duration::from_millis(200);
+/// How long to rest after a session in which one side refused the other: that takes people.
+pub const PEER_REFUSED_REST: Duration = Duration::from_secs(1);
 /// Questions that wait for a peer. Consensus has a few at a time; the rest are payments.
 pub const PEER_QUEUE_MAX: usize = 4_096;
 /// One message between peers: below what a session carries, with room for its frame.
@@ -68,6 +70,6 @@ pub const BLOCK_ENCODED_BYTES_MAX: usize = 320 * 1024;
 /// How long requests may still run after the node was told to end.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often a leader shows that it is there.
-pub const HEARTBEAT_MS: u64 = 150;
+pub const HEARTBEAT_MS: u64 = 250;
 /// How long nobody may have been heard before somebody else wants to lead, at least and at most.
-pub const ELECTION_MS: (u64, u64) = (900, 1_800);
+pub const ELECTION_MS: (u64, u64) = (1_200, 2_400);

@@ -59,8 +59,7 @@ fn node(arguments: NodeArguments) -> Result<(), ToolError> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block().map_err(|error| ToolError::TryAgain(error.to_string()))?;
     let registry = Arc::new(RegistryClient::new(&arguments.registry));
-    let builder =
-        Client::builder(settings.network, settings.domain, settings.application.clone());
+    let builder = Client::builder(settings.network, settings.domain, settings.application.clone());
     let keys = Keepers::new(builder, Box::new(connect()?), &registry);
     let keys = keys.map_err(|error| ToolError::TryAgain(error.to_string()))?;
     let abandoned = socket.clone();
@@ -112,28 +111,29 @@ fn settings(told: NodeArguments, platform: &PlatformClient) -> Result<Settings, 
         (Some(height), Some(id)) => Some(Tip { height: Height(height), id }),
         _ => None,
     };
-    let place = match (
-        told.data,
-        told.votes,
-        told.client_listen,
-        told.peer_listen,
-        told.door_listen,
-    ) {
-        (Some(data), Some(votes), Some(client_listen), Some(peer_listen), Some(door_listen)) => {
-            let peers = told.peer;
-            Some(Place {
-                data,
-                votes,
-                schema,
-                expected,
-                client_listen,
-                peer_listen,
-                door_listen,
-                peers,
-            })
-        }
-        _ => None,
-    };
+    let place =
+        match (told.data, told.votes, told.client_listen, told.peer_listen, told.door_listen) {
+            (
+                Some(data),
+                Some(votes),
+                Some(client_listen),
+                Some(peer_listen),
+                Some(door_listen),
+            ) => {
+                let peers = told.peer;
+                Some(Place {
+                    data,
+                    votes,
+                    schema,
+                    expected,
+                    client_listen,
+                    peer_listen,
+                    door_listen,
+                    peers,
+                })
+            }
+            _ => None,
+        };
     Ok(Settings {
         network: told.network,
         domain: told.domain,

@@ -77,8 +77,14 @@ async fn propose(service: &Service) {
     let Some(raft) = service.raft() else { return };
     while !service.is_over() {
         tokio::time::sleep(interval).await;
-        let leads = raft.metrics().borrow().current_leader
-            == Some(number(&service.instance().own().node));
+        if let Err(ended) = &raft.metrics().borrow().running_state
+            && !service.is_over()
+        {
+            service.chain().stop_serving(format!("consensus has ended: {ended}"));
+            return;
+        }
+        let leads =
+            raft.metrics().borrow().current_leader == Some(number(&service.instance().own().node));
         if !leads || service.chain().is_broken() {
             continue;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -118,6 +118,14 @@ pub enum RunError {
         /// Where it should end.
         expected: Tip,
     },
+    /// It cannot be seen which copy of the ledger is in use.
+    #[error("{path} cannot be read")]
+    Live {
+        /// The link.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Votes cannot be used.
     #[error("votes cannot be used")]
     Votes(#[from] VotesError),
@@ -169,8 +177,7 @@ pub fn start(settings: Settings, around: Surroundings) -> Result<Running, RunErr
     // Code is tried with its keys too: that they can be had is part of what is tried.
     let view = wait_for_view(&mut *keys, &|| is_over.load(Ordering::Acquire));
     let view = view.ok_or(RunError::Over)?;
-    let instance =
-        Instance::new(own, settings.domain, around.platform, followed, Some(view))?;
+    let instance = Instance::new(own, settings.domain, around.platform, followed, Some(view))?;
     let instance = Arc::new(instance);
     let mut running = Running {
         subject: Subject::Trial(Arc::clone(&instance)),
@@ -220,9 +227,19 @@ fn open(place: &Place, settings: &Settings) -> Result<Opened, RunError> {
     if let Some(expected) = place.expected.filter(|expected| *expected != found) {
         return Err(RunError::OtherTip { found, expected });
     }
-    let votes = Votes::open(&place.votes)?;
+    let votes = Votes::open(&place.votes.join(copy_of(&place.data)?))?;
     let chain = Arc::new(Chain::new(ledger, settings.configuration.clone())?);
     Ok(Opened { chain, votes })
+}
+
+/// The name of the copy of the ledger that is in use. What nodes agreed on counts for that copy
+/// alone: a plan that was called off leaves votes and blocks behind that must never come back,
+/// and its next attempt has another copy. The way back has the old copy again, and its votes.
+fn copy_of(data: &Path) -> Result<PathBuf, RunError> {
+    let live = data.join("live");
+    let target = std::fs::read_link(&live);
+    let target = target.map_err(|source| RunError::Live { path: live.clone(), source })?;
+    Ok(target.file_name().map_or_else(|| PathBuf::from("original"), PathBuf::from))
 }
 
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
@@ -320,13 +337,13 @@ impl Running {
 
     /// Ends everything in order. What is being written is written first.
     pub fn stop(self) {
+        self.is_over.store(true, Ordering::Release);
         if let (Subject::Live(service), Some(runtime)) = (&self.subject, &self.runtime)
             && let Some(raft) = service.raft()
         {
             // A task that panicked has ended as well.
             runtime.block_on(raft.shutdown()).ok();
         }
-        self.is_over.store(true, Ordering::Release);
         // Listeners look whether it is over when somebody comes.
         UnixStream::connect(&self.control).ok();
         if let Some((address, connections)) = &self.peers {

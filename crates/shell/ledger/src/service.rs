@@ -32,8 +32,8 @@ pub struct Service {
     is_over: Arc<AtomicBool>,
     door: Mutex<Door>,
     refusals: Mutex<Refusals>,
-    /// What peers said about where their ledgers end.
-    tips: Mutex<BTreeMap<NodeId, (Tip, Instant)>>,
+    /// What peers said about their ledgers, and when.
+    positions: Mutex<BTreeMap<NodeId, (PeerPosition, Instant)>>,
     /// Answers to clients that were an error of this node, since clients were let in.
     pub errors: AtomicU64,
     /// Answers to clients that the node is closed.
@@ -45,11 +45,25 @@ struct Door {
     open_since: Option<Instant>,
 }
 
+/// What a peer says about its ledger.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PeerPosition {
+    /// Where it ends.
+    pub tip: Tip,
+    /// What waits for a block there.
+    pub pending: u64,
+}
+
+/// How long what a peer said counts: it says it several times a second.
+const POSITION_TIME: Duration = Duration::from_secs(10);
+
 /// Who was refused as a peer.
 #[derive(Default)]
 struct Refusals {
     by_code: BTreeMap<&'static str, u64>,
     last: VecDeque<String>,
+    /// What was said last about each name: peers try again and again.
+    said: BTreeMap<NodeId, &'static str>,
 }
 
 /// Whose request it is.
@@ -78,7 +92,7 @@ impl Service {
             is_over,
             door: Mutex::new(Door { admission: Admission::Closed, open_since: None }),
             refusals: Mutex::default(),
-            tips: Mutex::default(),
+            positions: Mutex::default(),
             errors: AtomicU64::new(0),
             closed: AtomicU64::new(0),
         }
@@ -149,14 +163,19 @@ impl Service {
     /// Decides whether the other end of a session is a peer, and remembers who was refused.
     pub fn judge(&self, peer: &Peer, said: &Greeting) -> Result<AcceptedPeer, PeerRefusal> {
         self.instance.judge(peer, said).inspect_err(|refusal| {
-            event("peer-refused", format_args!("{}: {}: {refusal}", said.node, refusal.code()));
             let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             let count = refusals.by_code.entry(refusal.code()).or_default();
             *count = count.saturating_add(1);
+            if refusals.said.get(&said.node) == Some(&refusal.code()) {
+                return;
+            }
+            event("peer-refused", format_args!("{}: {}: {refusal}", said.node, refusal.code()));
             if refusals.last.len() >= REFUSALS_MAX {
                 refusals.last.pop_front();
+                refusals.said.clear();
             }
             refusals.last.push_back(format!("{}: {refusal}", said.node));
+            refusals.said.insert(said.node.clone(), refusal.code());
         })
     }
 
@@ -178,12 +197,12 @@ impl Service {
 
     /// Compares the own ledger with a peer's: where both have a block, it must be the same.
     /// `there` is what the peer has at the height of `own`.
-    pub fn compared(&self, peer: &NodeId, own: Tip, theirs: Tip, there: Option<BlockId>) {
-        let mut tips = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
-        tips.insert(peer.clone(), (theirs, Instant::now()));
-        drop(tips);
-        if theirs.height <= own.height {
-            self.chain.compare(theirs);
+    pub fn compared(&self, peer: &NodeId, own: Tip, theirs: PeerPosition, there: Option<BlockId>) {
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.insert(peer.clone(), (theirs, Instant::now()));
+        drop(positions);
+        if theirs.tip.height <= own.height {
+            self.chain.compare(theirs.tip);
         } else if let Some(id) = there {
             self.chain.compare(Tip { height: own.height, id });
         }
@@ -194,15 +213,15 @@ impl Service {
 
     /// The highest end of a ledger that a peer was heard of lately.
     pub fn highest_of_peers(&self) -> Height {
-        let tips = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = |(_, at): &&(Tip, Instant)| at.elapsed() < Duration::from_secs(10);
-        tips.values().filter(recent).map(|(tip, _)| tip.height).max().unwrap_or_default()
+        let positions = self.positions_now();
+        positions.values().map(|position| position.tip.height).max().unwrap_or_default()
     }
 
-    /// Where peers said that their ledgers end.
-    pub fn tips(&self) -> BTreeMap<NodeId, Tip> {
-        let tips = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
-        tips.iter().map(|(node, (tip, _))| (node.clone(), *tip)).collect()
+    /// What peers said about their ledgers lately.
+    pub fn positions_now(&self) -> BTreeMap<NodeId, PeerPosition> {
+        let positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = positions.iter().filter(|(_, (_, at))| at.elapsed() < POSITION_TIME);
+        recent.map(|(node, (position, _))| (node.clone(), *position)).collect()
     }
 
     /// Takes this work from now on, and no other.
@@ -251,8 +270,12 @@ impl Service {
                 metrics.last_log_index
             ));
         }
-        let (own, highest) = (self.chain.tip().height, self.highest_of_peers());
-        (highest > own).then(|| format!("a peer has {highest} blocks, this node {own}"))
+        let own = self.chain.tip().height;
+        let ahead = |position: &PeerPosition| position.tip.height > own || position.pending > 0;
+        let positions = self.positions_now();
+        let (node, position) = positions.iter().find(|(_, position)| ahead(position))?;
+        let (tip, pending) = (position.tip.height, position.pending);
+        Some(format!("{node} has {tip} blocks, {pending} transactions wait there; own {own}"))
     }
 
     /// Promises to append nothing, if everything has been quiet for so long.

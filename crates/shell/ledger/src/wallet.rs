@@ -182,8 +182,7 @@ impl Wallet {
             }
             u64::from_be_bytes(first)
         });
-        let input =
-            Input { output: coin.output, owner: self.owner(), blinding: coin.blinding };
+        let input = Input { output: coin.output, owner: self.owner(), blinding: coin.blinding };
         let payment = Payment {
             network: order.network,
             inputs: vec![input],
@@ -229,8 +228,7 @@ mod tests {
     #[test]
     fn nobody_pays_more_than_a_coin_has() {
         let wallet = Wallet::generate("one").unwrap();
-        let coin =
-            Coin { output: OutputId::new([1; 32]), amount: Amount(10), blinding: None };
+        let coin = Coin { output: OutputId::new([1; 32]), amount: Amount(10), blinding: None };
         let order = |amount| Order {
             network: NetworkId::new([1; 32]),
             to: wallet.owner(),

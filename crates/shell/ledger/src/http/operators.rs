@@ -31,9 +31,15 @@ pub fn describe(service: &Service) -> Value {
     let mut described = describe_status(&status);
     let own = service.instance().own();
     let tips: Vec<Value> = service
-        .tips()
+        .positions_now()
         .iter()
-        .map(|(node, tip)| json!({ "node": node.as_str(), "tip": describe_tip(*tip) }))
+        .map(|(node, position)| {
+            json!({
+                "node": node.as_str(),
+                "tip": describe_tip(position.tip),
+                "pending": position.pending,
+            })
+        })
         .collect();
     let more = json!({
         "schema_version": "heirloom.ledger-admin.v1",

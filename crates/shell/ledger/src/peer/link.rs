@@ -15,13 +15,13 @@ use tokio::sync::oneshot;
 
 use crate::command::PeerAddress;
 use crate::limit::{
-    PEER_ANSWER_MAX, PEER_CONNECT_MAX, PEER_EXCHANGE, PEER_QUEUE_MAX, PEER_REST,
+    PEER_ANSWER_MAX, PEER_CONNECT_MAX, PEER_EXCHANGE, PEER_QUEUE_MAX, PEER_REFUSED_REST, PEER_REST,
 };
 use crate::log::event;
 use crate::peer::admission::PeerRefusal;
 use crate::peer::message::{Greeting, PeerAnswer, PeerQuestion, Welcome};
 use crate::raft::types::number;
-use crate::service::Service;
+use crate::service::{PeerPosition, Service};
 
 /// The sessions with all other nodes.
 #[derive(Default)]
@@ -60,7 +60,7 @@ pub enum LinkError {
 pub(crate) enum TalkError {
     #[error(transparent)]
     Session(#[from] SessionError),
-    #[error("refused: {0}")]
+    #[error(transparent)]
     Refused(#[from] PeerRefusal),
     #[error("the peer refuses this node: {0}")]
     RefusedByPeer(String),
@@ -134,6 +134,10 @@ impl Link {
         while !service.is_over() {
             let ended = self.talk(service, queue, &mut said);
             self.set_seen(None);
+            let is_refused = matches!(
+                ended,
+                Err(TalkError::OtherNode(_) | TalkError::Refused(_) | TalkError::RefusedByPeer(_))
+            );
             if let Err(error) = ended {
                 let reason = with_causes(&error);
                 if reason != said && !service.is_over() {
@@ -141,7 +145,7 @@ impl Link {
                     said = reason;
                 }
             }
-            rest(queue, PEER_REST);
+            rest(queue, if is_refused { PEER_REFUSED_REST } else { PEER_REST });
         }
     }
 
@@ -199,10 +203,11 @@ impl Link {
             }
             if compared.elapsed() >= PEER_EXCHANGE {
                 compared = Instant::now();
-                let tip = service.chain().tip();
-                if let PeerAnswer::At { tip: theirs, there } =
-                    exchange(session, &PeerQuestion::Compare { tip })?
+                let (tip, pending) = (service.chain().tip(), service.chain().pending());
+                if let PeerAnswer::At { tip: theirs, there, pending } =
+                    exchange(session, &PeerQuestion::Compare { tip, pending })?
                 {
+                    let theirs = PeerPosition { tip: theirs, pending };
                     service.compared(&self.peer.node, tip, theirs, there);
                 }
             }

@@ -23,7 +23,7 @@ use crate::peer::message::{
 };
 use crate::raft::network::Install;
 use crate::raft::types::LedgerRaft;
-use crate::service::Service;
+use crate::service::{PeerPosition, Service};
 
 /// Takes connections until the service is over.
 pub(crate) fn listen(
@@ -84,11 +84,11 @@ fn answer(service: &Service, peer: &Greeting, question: PeerQuestion) -> PeerAns
         PeerQuestion::Install(text) => install(service, &text),
         PeerQuestion::Blocks(blocks) => take_blocks(service, &blocks),
         PeerQuestion::Submit(transactions) => Ok(submit(service, &transactions)),
-        PeerQuestion::Compare { tip } => {
+        PeerQuestion::Compare { tip, pending } => {
             let own = service.chain().tip();
             let there = service.chain().id_at(tip.height).ok().flatten();
-            service.compared(&peer.node, own, tip, None);
-            Ok(PeerAnswer::At { tip: own, there })
+            service.compared(&peer.node, own, PeerPosition { tip, pending }, None);
+            Ok(PeerAnswer::At { tip: own, there, pending: service.chain().pending() })
         }
     };
     answered.unwrap_or_else(|reason| PeerAnswer::Refused { reason })
@@ -104,9 +104,8 @@ fn vote(service: &Service, text: &[u8]) -> Result<PeerAnswer, String> {
 fn append(service: &Service, text: &[u8]) -> Result<PeerAnswer, String> {
     let raft = service.raft().ok_or(NOT_READY)?;
     let rpc: AppendEntriesRequest<LedgerRaft> = parse(text)?;
-    let proposes = |entry: &crate::raft::types::Entry| {
-        matches!(entry.payload, EntryPayload::Normal(_))
-    };
+    let proposes =
+        |entry: &crate::raft::types::Entry| matches!(entry.payload, EntryPayload::Normal(_));
     if service.is_frozen() && rpc.entries.iter().any(proposes) {
         return Err("the node has promised to append nothing".to_owned());
     }
@@ -138,7 +137,8 @@ fn take_blocks(service: &Service, blocks: &[EncodedBlock]) -> Result<PeerAnswer,
             }
         }
     }
-    Ok(PeerAnswer::At { tip: service.chain().tip(), there: None })
+    let (tip, pending) = (service.chain().tip(), service.chain().pending());
+    Ok(PeerAnswer::At { tip, there: None, pending })
 }
 
 fn submit(service: &Service, transactions: &[EncodedTransaction]) -> PeerAnswer {

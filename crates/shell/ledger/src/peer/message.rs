@@ -64,6 +64,9 @@ pub enum PeerQuestion {
         /// Where ours ends.
         #[n(0)]
         tip: Tip,
+        /// What waits for a block here.
+        #[n(1)]
+        pending: u64,
     },
 }
 
@@ -82,6 +85,9 @@ pub enum PeerAnswer {
         /// The block at the height that was asked about, if there is one.
         #[n(1)]
         there: Option<BlockId>,
+        /// What waits for a block there.
+        #[n(2)]
+        pending: u64,
     },
     /// It is not done.
     #[n(2)]
@@ -108,7 +114,6 @@ pub struct EncodedBlock(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(transparent)]
 pub struct EncodedTransaction(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);
-
 
 wire! {
     Greeting: "greeting of a peer", 512;

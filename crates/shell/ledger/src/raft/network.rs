@@ -110,7 +110,8 @@ impl Client {
 
     /// Sends a peer that lags what it does not have, up to a height.
     async fn catch_up(&self, upto: u64, own: Tip) -> Result<(), SendError> {
-        let mut has = self.height(PeerQuestion::Compare { tip: own }).await?;
+        let pending = self.chain.pending();
+        let mut has = self.height(PeerQuestion::Compare { tip: own, pending }).await?;
         for _ in 0..ROUNDS_MAX {
             if has.0 >= upto {
                 return Ok(());

@@ -110,8 +110,7 @@ fn expect_attested(asked: &Exercise, known: &Known) -> Result<(), ToolError> {
             drop(applied.map_err(|error| ToolError::Refused(error.to_string()))?);
         }
     }
-    let node: NodeId =
-        known.said.node.parse().map_err(|_| refused("the node's name is none"))?;
+    let node: NodeId = known.said.node.parse().map_err(|_| refused("the node's name is none"))?;
     let evidence = hex::decode(&known.said.evidence).ok();
     let evidence = evidence.and_then(|bytes| wire::decode::<Evidence>(&bytes).ok());
     let evidence = evidence.ok_or_else(|| refused("the node shows no evidence"))?;
@@ -142,10 +141,9 @@ impl Trial {
             "cross-private" => self.pay_and_find(one, other, PaymentPath::Private),
             "double-spend-refused" => self.double_spend(one, other),
             "expired-tombstone-refused" => self.expired(one, other),
-            "old-output-spendable" => self.pay(one, other.owner(), PaymentPath::Public, |height| {
-                height <= self.loaded
-            })
-            .map(drop),
+            "old-output-spendable" => self
+                .pay(one, other.owner(), PaymentPath::Public, |height| height <= self.loaded)
+                .map(drop),
             _ => Err(ToolError::Refused(format!("there is no test {test}"))),
         }
     }
@@ -223,9 +221,7 @@ impl Trial {
     fn pay_and_find(&self, from: &Wallet, to: &Wallet, path: PaymentPath) -> Result<(), ToolError> {
         let paid = OutputId::of(&self.pay(from, to.owner(), path, |_| true)?.id(), 0);
         let is_found = match path {
-            PaymentPath::Public => {
-                self.node.coins(to)?.iter().any(|(coin, _)| coin.output == paid)
-            }
+            PaymentPath::Public => self.node.coins(to)?.iter().any(|(coin, _)| coin.output == paid),
             PaymentPath::Private => {
                 let found = self.node.private_coins(to, &self.known)?;
                 found.iter().any(|found| found.output == paid && found.amount == PAID)

@@ -170,9 +170,7 @@ impl Run<'_> {
             path,
             view: self.known.view,
             fee: Amount(self.known.said.minimum_fee),
-            tombstone: Height(
-                self.height().saturating_add(self.known.said.tombstone_distance_max),
-            ),
+            tombstone: Height(self.height().saturating_add(self.known.said.tombstone_distance_max)),
         };
         let payer = self.payers.get_mut(from).ok_or_else(nobody)?;
         if payer.coins.is_empty() {

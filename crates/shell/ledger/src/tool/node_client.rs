@@ -6,9 +6,7 @@ use heirloom_ledger::client::{
     Answer, Ask, CLIENT_PROTOCOL, ClientRequest, FoundOutput, ScanPosition, ViewRequest,
 };
 use heirloom_ledger::hint::ViewPublic;
-use heirloom_ledger::sealed::{
-    DoorPublic, SEALED_ANSWER_BYTES, open_answer, seal_request,
-};
+use heirloom_ledger::sealed::{DoorPublic, SEALED_ANSWER_BYTES, open_answer, seal_request};
 use heirloom_ledger::transaction::{Transaction, TransactionId};
 use heirloom_model::causes::with_causes;
 use heirloom_model::digest::NetworkId;
@@ -244,9 +242,7 @@ fn success(response: Response<Body>) -> Result<Response<Body>, CallError> {
             Err(CallError::Busy)
         }
         (
-            StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::GATEWAY_TIMEOUT,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT,
             _,
         ) => Err(CallError::Closed),
         (_, Some(said)) => Err(CallError::Refused { error: said.error, reason: said.reason }),

@@ -2,5 +2,6 @@
 
 mod agreement;
 mod refusal;
+mod tools;
 mod window;
 mod world;

@@ -6,9 +6,7 @@ use heirloom_model::digest::PlanDigest;
 use heirloom_model::domain::PlanStep;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::plan::StepId;
-use heirloom_model::service::{
-    Admission, ServiceRequest, ServiceResponse, Standing, Writing,
-};
+use heirloom_model::service::{Admission, ServiceRequest, ServiceResponse, Standing, Writing};
 use heirloom_model::wire;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::port::LogStore;

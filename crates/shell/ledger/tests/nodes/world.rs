@@ -74,12 +74,11 @@ impl ViewKeys for FixedKey {
 impl World {
     pub(crate) fn new() -> Self {
         let ceremony = Ceremony::new(&[4; 32]);
-        let wallets = ["one", "two"].map(|name| Wallet::generate(name).unwrap());
-        let allocation = |wallet: &Wallet| Allocation {
-            owner: wallet.owner(),
-            amount: Amount(1_000_000),
-        };
-        let allocations = wallets.iter().cycle().take(40).map(allocation).collect();
+        let wallets =
+            ["pay-1", "pay-2", "try-1", "try-2"].map(|name| Wallet::generate(name).unwrap());
+        let allocation =
+            |wallet: &Wallet| Allocation { owner: wallet.owner(), amount: Amount(1_000_000) };
+        let allocations = wallets.iter().cycle().take(80).map(allocation).collect();
         let configuration = Configuration {
             name: "test".to_owned(),
             minimum_fee: Amount(1),
