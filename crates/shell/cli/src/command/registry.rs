@@ -12,6 +12,7 @@ use heirloom_model::envelope::Envelope;
 use heirloom_model::log::LogEntry;
 use heirloom_model::wire;
 use heirloom_registry::network::Applied;
+use heirloom_registry::port::ReadError;
 use heirloom_registry_shell::server::{self, ServeError, Shared};
 use heirloom_store::log_file::LogFile;
 use serde_json::{Value, json};
@@ -38,12 +39,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     /// Log file; it must exist, `heirloom init` begins one
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "store",
-        conflicts_with_all = ["store", "endpoint"]
-    )]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["store", "endpoint"])]
     log: Option<PathBuf>,
     /// Keep the log on a cluster, which several servers share; an empty one begins with
     /// `heirloom root publish`
@@ -106,7 +102,12 @@ fn serve(args: &Serve, context: Context) -> Result<Report, Diagnostic> {
                 .hint("give --log FILE, or --store etcd with --endpoint URL"));
         }
     };
-    served.map_err(|error| stopped(&error))?;
+    served.map_err(|error| match (&error, args.store) {
+        (ServeError::Log(ReadError::Unreachable { .. }), Some(Store::Etcd)) => {
+            stopped(&error).instead("check that etcd runs at every --endpoint, then start again")
+        }
+        _ => stopped(&error),
+    })?;
     Ok(Report::new("registry.stopped", json!({}), ""))
 }
 
