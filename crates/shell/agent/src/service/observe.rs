@@ -82,7 +82,8 @@ impl Inspector {
         }
         let run = Run { word: WORD, arguments: self.arguments.clone(), deadline: INSPECT_TIMEOUT };
         let found = tool.run(&run, INSPECT_PATIENCE).and_then(|done| inspected(&done));
-        self.last = Some((print, Instant::now(), found.clone()));
+        // Looking may leave a trace of its own.
+        self.last = Some((self.print(exists), Instant::now(), found.clone()));
         found
     }
 

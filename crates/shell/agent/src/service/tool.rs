@@ -241,13 +241,25 @@ impl Job {
         let said = plain(last_line(&String::from_utf8_lossy(&heard.said)));
         let text = if said.is_empty() { format!("{word} said nothing") } else { said };
         match status.code() {
-            Some(0) => heard.done.take().ok_or_else(|| DriverError::Unexpected {
+            Some(0) => heard.take_done().ok_or_else(|| DriverError::Unexpected {
                 expected: format!("what {word} has done"),
                 found: text,
             }),
             Some(code) => Err(exited(word, code, text)),
             None => Err(DriverError::Unknown(format!("{word} was killed"))),
         }
+    }
+}
+
+impl Heard {
+    /// What was done, with the bytes that were last told of if it does not name them itself.
+    fn take_done(&mut self) -> Option<Value> {
+        let mut done = self.done.take()?;
+        if let (Some(all), Some(advance)) = (done.as_object_mut(), self.advance) {
+            all.entry("bytes").or_insert_with(|| advance.bytes.into());
+            all.entry("rate").or_insert_with(|| advance.rate.into());
+        }
+        Some(done)
     }
 }
 
@@ -408,7 +420,7 @@ mod tests {
         assert!(!tool.has_other("x"), "what the plan does not want any more is ended");
         while !busy(tool.run(&other, Duration::ZERO)).contains("1 of 2 bytes") {}
         std::fs::write(directory.path().join("go"), "").unwrap();
-        assert_eq!(tool.run(&other, LONG), Ok(json!({})));
+        assert_eq!(tool.run(&other, LONG), Ok(json!({ "bytes": 1, "rate": 3 })));
         assert_eq!(tool.under_way(), None);
     }
 
