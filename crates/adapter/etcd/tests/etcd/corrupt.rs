@@ -31,6 +31,13 @@ impl Raw {
         found.unwrap().kvs()[0].value().to_vec()
     }
 
+    /// The value of a key in the log of [`ANOTHER`] network.
+    fn get_of_another(&mut self, key: &str) -> Vec<u8> {
+        let key = format!("heirloom/{ANOTHER}/{key}");
+        let found = self.runtime.block_on(self.client.get(key, None));
+        found.unwrap().kvs()[0].value().to_vec()
+    }
+
     fn put(&mut self, key: &str, value: Vec<u8>) {
         let put = self.client.put(format!("{}{key}", self.base), value, None);
         self.runtime.block_on(put).unwrap();
@@ -49,6 +56,9 @@ impl Raw {
         found.unwrap().kvs().iter().map(|found| name(found.key_str().unwrap())).collect()
     }
 }
+
+/// A network whose log has as many entries, and others.
+const ANOTHER: NetworkId = NetworkId::new([0xff; 32]);
 
 fn entry(index: u64) -> String {
     format!("log/{index:016x}")
@@ -96,6 +106,18 @@ const READ: &[(&str, Change)] = &[
         let third = raw.get(&entry(2));
         raw.put(&entry(0), third);
     }),
+    ("the first entry of another history, which is right in itself", |raw| {
+        let first = raw.get_of_another(&entry(0));
+        raw.put(&entry(0), first);
+    }),
+    ("an entry of another history, which is right in itself", |raw| {
+        let second = raw.get_of_another(&entry(1));
+        raw.put(&entry(1), second);
+    }),
+    ("the last entry of another history, which is right in itself", |raw| {
+        let third = raw.get_of_another(&entry(2));
+        raw.put(&entry(2), third);
+    }),
     ("a missing entry", |raw| raw.delete(&entry(1))),
     ("a missing first entry", |raw| raw.delete(&entry(0))),
     ("an entry behind the last", |raw| raw.put(&entry(3), b"more".to_vec())),
@@ -140,6 +162,7 @@ const READ: &[(&str, Change)] = &[
 /// The changes by which nothing can be appended. The end of the log is looked at before.
 const APPEND: &[&str] = &[
     "garbage at the last entry",
+    "the last entry of another history, which is right in itself",
     "an entry behind the last",
     "garbage at the head",
     "no head",
@@ -152,6 +175,10 @@ const APPEND: &[&str] = &[
 #[test]
 fn what_was_changed_is_corrupt() {
     let Some(world) = World::start(1) else { return };
+    let another = open(&world, ANOTHER);
+    for (index, envelope) in (0..).zip([b"one", b"two", b"tre"]) {
+        another.append(LogIndex(index), envelope).unwrap();
+    }
     for (number, (what, change)) in (1..).zip(READ) {
         let (network, mut raw) = three(&world, number);
         let log = open(&world, network);
