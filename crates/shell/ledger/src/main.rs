@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Result<(), ToolError> {
     match command {
-        Command::Node(arguments) => node(*arguments),
+        Command::Node(arguments) => node(&arguments),
         Command::Prepare(asked) => prepare::prepare(&asked),
         Command::Configuration(asked) => prepare::configuration(&asked),
         Command::Inspect(asked) => data::inspect(&asked),
@@ -46,7 +46,7 @@ fn carry_out(command: Command) -> Result<(), ToolError> {
     }
 }
 
-fn node(arguments: NodeArguments) -> Result<(), ToolError> {
+fn node(arguments: &NodeArguments) -> Result<(), ToolError> {
     // Keys are in this process's memory; a core dump would be a file of them.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|error| {
         ToolError::TryAgain(format!("core dumps cannot be switched off: {error}"))
@@ -81,7 +81,7 @@ fn node(arguments: NodeArguments) -> Result<(), ToolError> {
         }
     });
     let around = Surroundings { platform: Arc::new(platform), log: registry, keys: Box::new(keys) };
-    let running = run::start(settings, around)?;
+    let running = run::start(&settings, around)?;
     // The thread that waits for signals may have gone.
     started.send(running.end()).ok();
     let end = running.wait();

@@ -166,11 +166,11 @@ pub struct Running {
 }
 
 /// Starts a node in this process.
-pub fn start(settings: Settings, around: Surroundings) -> Result<Running, RunError> {
+pub fn start(settings: &Settings, around: Surroundings) -> Result<Running, RunError> {
     let is_over = Arc::new(AtomicBool::new(false));
-    let own = own_side(&settings, &around)?;
+    let own = own_side(settings, &around)?;
     // What must be looked at before anything is promised comes first.
-    let opened = settings.place.as_ref().map(|place| open(place, &settings)).transpose()?;
+    let opened = settings.place.as_ref().map(|place| open(place, settings)).transpose()?;
     let (followed, log_thread) =
         follow(settings.network, around.log, Arc::clone(&is_over)).map_err(RunError::Thread)?;
     let mut keys = around.keys;

@@ -130,7 +130,7 @@ impl Wallet {
         for entry in std::fs::read_dir(directory).map_err(failed)?.take(WALLETS_MAX) {
             let path = entry.map_err(failed)?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with(prefix) && name.ends_with(".json") {
+            if name.starts_with(prefix) && path.extension().is_some_and(|kind| kind == "json") {
                 paths.push(path);
             }
         }

@@ -51,7 +51,7 @@ pub(super) async fn submit(
             known @ (Fate::Settled(_) | Fate::Waiting) => return Ok(message(&id, &known)),
             Fate::Unknown => {}
         }
-        service.chain().submit(transaction).map_err(refused)?;
+        service.chain().submit(transaction).map_err(|error| refused(&error))?;
         service.chain().accepted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Ok(message(&id, &Fate::Waiting))
     })
@@ -59,8 +59,8 @@ pub(super) async fn submit(
     .map(Json)
 }
 
-fn refused(error: SubmitError) -> Failure {
-    let reason = with_causes(&error);
+fn refused(error: &SubmitError) -> Failure {
+    let reason = with_causes(error);
     match error {
         SubmitError::Invalid(Invalid::Unreadable(_)) => Failure::Broken(reason),
         SubmitError::Invalid(Invalid::AlreadySpent { .. })

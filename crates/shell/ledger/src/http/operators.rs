@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use heirloom_model::identifier::NodeId;
 use heirloom_model::service::{KeyCustody, ServiceStatus, Tip, Writing};
 use serde_json::{Value, json};
 
@@ -46,7 +47,7 @@ pub fn describe(service: &Service) -> Value {
         "node": own.node.as_str(),
         "network": own.network.to_string(),
         "application": own.application.as_str(),
-        "peers_expected": own.peers.iter().map(|peer| peer.as_str()).collect::<Vec<_>>(),
+        "peers_expected": own.peers.iter().map(NodeId::as_str).collect::<Vec<_>>(),
         "peer_tips": tips,
         "refused_peers": service.refused(),
         "refused_peers_last": service.refused_last(),

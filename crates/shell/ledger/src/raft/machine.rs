@@ -71,6 +71,7 @@ impl Machine {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "it is the error of openraft's traits")]
     fn note(&self) -> Result<(), StorageError<u64>> {
         let noted = Noted { applied: self.applied, membership: self.membership.clone() };
         self.votes.note(noted).map_err(|error| StorageIOError::write_snapshot(None, &error).into())

@@ -7,7 +7,7 @@ use heirloom_ledger::amount::Amount;
 use heirloom_ledger::output::{OutputId, PaymentPath};
 use heirloom_ledger::transaction::Transaction;
 use heirloom_model::evidence::Evidence;
-use heirloom_model::identifier::NodeId;
+use heirloom_model::identifier::{NodeId, TestName};
 use heirloom_model::limit::LOG_ENTRIES_MAX;
 use heirloom_model::service::Height;
 use heirloom_model::signature::PublicKey;
@@ -55,7 +55,7 @@ struct Trial {
 
 /// Tries a node through its side door.
 pub fn exercise(asked: &Exercise) -> Result<(), ToolError> {
-    let unknown = |test: &&heirloom_model::identifier::TestName| !TESTS.contains(&test.as_str());
+    let unknown = |test: &&TestName| !TESTS.contains(&test.as_str());
     if let Some(test) = asked.test.iter().find(unknown) {
         return Err(ToolError::Refused(format!("there is no test {test}: there are {TESTS:?}")));
     }
@@ -85,7 +85,7 @@ pub fn exercise(asked: &Exercise) -> Result<(), ToolError> {
         let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         line(&json!({ "test": test.as_str(), "ok": true, "ms": ms }));
     }
-    let names: Vec<&str> = asked.test.iter().map(|test| test.as_str()).collect();
+    let names: Vec<&str> = asked.test.iter().map(TestName::as_str).collect();
     done(&json!({ "tests": names }));
     Ok(())
 }

@@ -29,7 +29,7 @@ const AGREE_TIME: Duration = Duration::from_mins(2);
 /// How long to rest after an address did not answer.
 const REST: Duration = Duration::from_millis(50);
 /// How long one look for a receipt waits.
-const RECEIPT_WAIT: Duration = Duration::from_millis(1_000);
+const RECEIPT_WAIT: Duration = Duration::from_secs(1);
 /// How long the nodes may take to answer for the first time.
 const START_TIME: Duration = Duration::from_mins(1);
 /// Times that a receipt is asked for before the transaction is handed in again.
@@ -385,7 +385,7 @@ mod tests {
         window.turned_away();
         window.confirmed();
         let (gap, before, after) = window.longest.unwrap();
-        assert!(gap <= Duration::from_secs(60) && before <= after);
+        assert!(gap <= Duration::from_mins(1) && before <= after);
         assert!(!window.turned_away);
     }
 }

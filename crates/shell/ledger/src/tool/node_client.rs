@@ -205,23 +205,28 @@ impl NodeClient {
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        json(self.agent.get(format!("{}{path}", self.base)).call().map_err(unreachable)?)
+        json(
+            self.agent
+                .get(format!("{}{path}", self.base))
+                .call()
+                .map_err(|error| unreachable(&error))?,
+        )
     }
 
     fn post(&self, path: &str, body: &[u8]) -> Result<Response<Body>, CallError> {
         let request = self.agent.post(format!("{}{path}", self.base));
         let request = request.header("content-type", "application/octet-stream");
-        request.send(body).map_err(unreachable)
+        request.send(body).map_err(|error| unreachable(&error))
     }
 }
 
-fn unreachable(error: ureq::Error) -> CallError {
-    CallError::Unreachable(with_causes(&error))
+fn unreachable(error: &ureq::Error) -> CallError {
+    CallError::Unreachable(with_causes(error))
 }
 
 fn bytes(mut response: Response<Body>) -> Result<Vec<u8>, CallError> {
     let body = response.body_mut().with_config().limit(ANSWER_TEXT_BYTES_MAX);
-    body.read_to_vec().map_err(unreachable)
+    body.read_to_vec().map_err(|error| unreachable(&error))
 }
 
 fn json<T: DeserializeOwned>(response: Response<Body>) -> Result<T, CallError> {

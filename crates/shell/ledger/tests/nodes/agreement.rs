@@ -4,13 +4,13 @@ use heirloom_ledger::output::{OutputId, PaymentPath};
 use heirloom_ledger_store::prepare::{Prepared, prepare};
 use heirloom_model::service::{Admission, ServiceRequest, ServiceResponse};
 
-use crate::world::{SCHEMA, World, wait};
+use crate::world::{Node, SCHEMA, World, stop, wait};
 
 #[test]
 fn three_nodes_agree_and_one_that_was_killed_catches_up() {
     let world = World::new();
     let mut nodes = world.open();
-    let clients: Vec<_> = nodes.iter().map(|node| node.client()).collect();
+    let clients: Vec<_> = nodes.iter().map(Node::client).collect();
     world.pay((0, 0), PaymentPath::Public, &clients[0], &clients[1]);
     world.pay((0, 1), PaymentPath::Public, &clients[1], &clients[2]);
     world.pay((1, 0), PaymentPath::Private, &clients[2], &clients[0]);
@@ -34,7 +34,7 @@ fn three_nodes_agree_and_one_that_was_killed_catches_up() {
     assert!(finds(1));
     assert!(!finds(0));
     back.stop();
-    nodes.into_iter().for_each(|node| node.stop());
+    stop(nodes);
 }
 
 #[test]
@@ -65,5 +65,5 @@ fn another_block_at_the_same_height_is_a_fork_on_both_sides() {
         assert!(matches!(asked, ServiceResponse::Refused { .. }), "{asked:?}");
         assert_eq!(node.service().admission(), Admission::Closed);
     }
-    nodes.into_iter().for_each(|node| node.stop());
+    stop(nodes);
 }

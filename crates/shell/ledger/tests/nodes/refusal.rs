@@ -4,12 +4,14 @@ use heirloom_ledger_shell::run::RunError;
 use heirloom_model::digest::BlockId;
 use heirloom_model::service::{Height, Tip};
 
-use crate::world::{Change, World, wait};
+use crate::world::{Change, World, stop, wait};
 
 /// Two nodes as they should be, and one that differs in one way.
 fn is_refused(change: impl FnOnce(&World) -> Change, expected: &str) {
     let world = World::new();
-    (0..3).for_each(|number| world.create(number));
+    for number in 0..3 {
+        world.create(number);
+    }
     let good: Vec<_> = (0..2).map(|number| world.start(number)).collect();
     let other = world.try_start(2, change(&world)).unwrap();
     for node in &good {
@@ -21,7 +23,7 @@ fn is_refused(change: impl FnOnce(&World) -> Change, expected: &str) {
     assert!(other.service().status().peers.is_empty());
     assert!(other.service().refused().contains_key(expected), "it refuses them as well");
     other.stop();
-    good.into_iter().for_each(|node| node.stop());
+    stop(good);
 }
 
 #[test]

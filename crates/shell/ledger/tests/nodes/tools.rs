@@ -15,7 +15,7 @@ use heirloom_registry_shell::server;
 use heirloom_store::log_file::LogFile;
 use serde_json::Value;
 
-use crate::world::{Node, World, wait};
+use crate::world::{Node, World, admit, stop, wait};
 
 /// Writes the wallets and the configuration, as `prepare` does.
 fn write_files(world: &World) -> (PathBuf, PathBuf) {
@@ -59,7 +59,7 @@ fn every_test_passes_at_the_side_door_while_clients_stay_outside() {
     let serving = thread::spawn(move || registry.run().unwrap());
 
     let nodes = world.open();
-    nodes.iter().for_each(|node| node.admit(Admission::SideDoor));
+    admit(&nodes, Admission::SideDoor);
     let asked = |node: &Node, tests: &[&str]| Exercise {
         door: node.running.addresses().unwrap().1.to_string(),
         registry: url.clone(),
@@ -78,7 +78,7 @@ fn every_test_passes_at_the_side_door_while_clients_stay_outside() {
     });
     assert!(exercise(&asked(&nodes[0], &["no-such-test"])).is_err());
     assert!(nodes[0].client().tip().is_err(), "clients are not let in");
-    nodes.into_iter().for_each(|node| node.stop());
+    stop(nodes);
     stopper.stop();
     serving.join().unwrap();
 }
@@ -105,10 +105,10 @@ fn no_payment_is_lost_or_doubled_while_all_nodes_are_closed_for_a_moment() {
         report[name].as_u64().unwrap_or(0)
     };
     wait("payments are confirmed", || seen("payments_confirmed") >= 6);
-    nodes.iter().for_each(|node| node.admit(Admission::Closed));
+    admit(&nodes, Admission::Closed);
     wait("somebody was turned away", || seen("refused_while_closed") >= 3);
     let before = seen("payments_confirmed");
-    nodes.iter().for_each(|node| node.admit(Admission::Open));
+    admit(&nodes, Admission::Open);
     wait("more payments are confirmed", || seen("payments_confirmed") >= before + 6);
     std::fs::write(&until, []).unwrap();
     paying.join().unwrap();
@@ -124,5 +124,5 @@ fn no_payment_is_lost_or_doubled_while_all_nodes_are_closed_for_a_moment() {
         .map(|service| service.chain().accepted.load(std::sync::atomic::Ordering::Relaxed))
         .collect();
     assert!(accepted.iter().all(|count| *count > 0), "every address was used: {accepted:?}");
-    nodes.into_iter().for_each(|node| node.stop());
+    stop(nodes);
 }

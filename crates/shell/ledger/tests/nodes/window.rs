@@ -11,7 +11,7 @@ use heirloom_model::wire;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::port::LogStore;
 
-use crate::world::{World, wait};
+use crate::world::{Node, World, stop, wait};
 
 const FREEZE: ServiceRequest = ServiceRequest::Freeze { quiet_milliseconds: 50 };
 
@@ -19,7 +19,7 @@ const FREEZE: ServiceRequest = ServiceRequest::Freeze { quiet_milliseconds: 50 }
 fn a_frozen_node_appends_nothing_until_the_plan_is_called_off() {
     let world = World::new();
     let nodes = world.open();
-    let clients: Vec<_> = nodes.iter().map(|node| node.client()).collect();
+    let clients: Vec<_> = nodes.iter().map(Node::client).collect();
     world.pay((0, 1), PaymentPath::Public, &clients[0], &clients[2]);
     let frozen = &nodes[2];
     let early = frozen.ask(&FREEZE);
@@ -38,7 +38,7 @@ fn a_frozen_node_appends_nothing_until_the_plan_is_called_off() {
 
     assert_eq!(frozen.ask(&ServiceRequest::Thaw), ServiceResponse::Done);
     wait("it has caught up", || frozen.tip() == nodes[0].tip());
-    nodes.into_iter().for_each(|node| node.stop());
+    stop(nodes);
 }
 
 #[test]
@@ -69,5 +69,5 @@ fn a_standing_is_signed_by_the_instance_and_vouched_for_by_its_platform() {
     let data = envelope.report_data(&instance);
     let result = state.appraise_in(&world.ceremony.domain, evidence, &data).unwrap();
     assert_eq!(result.measurement(), world.code.measurement);
-    nodes.into_iter().for_each(|node| node.stop());
+    stop(nodes);
 }

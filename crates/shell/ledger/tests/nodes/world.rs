@@ -178,7 +178,7 @@ impl World {
             log: Arc::clone(&self.log) as Arc<dyn LogStore>,
             keys: Box::new(FixedKey),
         };
-        Ok(Node { control, running: start(settings, around)? })
+        Ok(Node { control, running: start(&settings, around)? })
     }
 
     /// Starts a node. One that has just been stopped in this process may hold its ledger a moment
@@ -275,6 +275,20 @@ impl Node {
 
     pub(crate) fn stop(self) {
         self.running.stop();
+    }
+}
+
+/// Stops them all.
+pub(crate) fn stop(nodes: Vec<Node>) {
+    for node in nodes {
+        node.stop();
+    }
+}
+
+/// All of them take this work from now on.
+pub(crate) fn admit(nodes: &[Node], admission: Admission) {
+    for node in nodes {
+        node.admit(admission);
     }
 }
 
