@@ -72,14 +72,17 @@ impl Proxy {
 impl Lab {
     /// Makes the first ledger, and gives every node a copy of it.
     pub(crate) fn prepare_ledgers(&self, blocks: u64) -> Result<()> {
-        let blocks = blocks.to_string();
-        run(self.program(PROGRAM).args(["prepare", "--out", "ledger", "--blocks", &blocks]))
-            .context("no ledger was prepared")?;
+        let (blocks, network) = (blocks.to_string(), self.network_id()?);
+        let words = ["prepare", "--out", "ledger", "--network", &network, "--blocks", &blocks];
+        self.ledger(&words).context("no ledger was prepared")?;
         for node in &self.nodes {
             let data = self.service_dir(node);
             fs::create_dir_all(&data)?;
             copy(&self.path("ledger/data"), &data.join("ledger"))?;
             fs::copy(self.path("ledger/ledger.toml"), self.configuration(node))?;
+            // What is configured names the wallets of the tests, beside it.
+            let wallets = self.path(&format!("{}/wallets", node.name));
+            std::os::unix::fs::symlink(self.path("ledger/wallets"), wallets)?;
         }
         Ok(())
     }
