@@ -11,6 +11,7 @@ use std::path::Path;
 
 use heed::CommitOrAbort;
 use heirloom_ledger::schema::{Migration, named_way, records_of_output, records_of_transaction};
+use heirloom_ledger::transaction::Transaction;
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::identifier::MigrationName;
 use heirloom_model::service::{Height, SchemaVersion, Tip};
@@ -261,7 +262,7 @@ fn new_records(
     let to = migration.to();
     match migration {
         Migration::HeightOfTransaction => {
-            let ids = block.transactions.iter().map(heirloom_ledger::transaction::Transaction::id);
+            let ids = block.transactions.iter().map(Transaction::id);
             Ok(ids.filter_map(|id| records_of_transaction(to, &id, height)).collect())
         }
         Migration::OutputsByOwner => {
@@ -269,7 +270,10 @@ fn new_records(
                 let index = u32::try_from(index).unwrap_or(u32::MAX);
                 OutputId::of_allocation(&block.network, index)
             });
-            let created = block.transactions.iter().flat_map(|made| made.created());
+            let created = block
+                .transactions
+                .iter()
+                .flat_map(heirloom_ledger::transaction::Transaction::created);
             let ids: Vec<_> = allocated.chain(created.map(|(id, _)| id)).collect();
             let record = |id: OutputId| {
                 let record = format!("output {id}");
