@@ -67,3 +67,39 @@ fn another_block_at_the_same_height_is_a_fork_on_both_sides() {
     }
     stop(nodes);
 }
+
+/// The log that it would need is gone everywhere: it is sent blocks, and follows from there on.
+#[test]
+fn a_node_that_lags_behind_the_log_is_sent_blocks() {
+    let world = World::new();
+    let mut nodes = world.open();
+    nodes.remove(2).stop();
+    let clients: Vec<_> = nodes.iter().map(Node::client).collect();
+    for round in 0..4 {
+        world.pay((round % 2, 1), PaymentPath::Public, &clients[0], &clients[1]);
+    }
+    for node in &nodes {
+        let raft = node.service().raft().unwrap();
+        let runtime = node.service().runtime();
+        let applied = || raft.metrics().borrow().last_applied.map(|last| last.index);
+        let upto = applied().unwrap();
+        runtime.block_on(raft.trigger().snapshot()).unwrap();
+        let noted = || raft.metrics().borrow().snapshot.map(|last| last.index);
+        wait("a snapshot is noted", || noted() >= Some(upto));
+        runtime.block_on(raft.trigger().purge_log(upto)).unwrap();
+        wait("the log is gone", || {
+            raft.metrics().borrow().purged.map(|last| last.index) >= Some(upto)
+        });
+    }
+    let back = world.start(2);
+    wait("it has caught up", || back.tip() == nodes[0].tip());
+    world.pay((0, 1), PaymentPath::Private, &clients[0], &clients[1]);
+    wait("it follows from there on", || back.tip() == nodes[0].tip());
+    back.stop();
+
+    // What was noted is enough for a start.
+    let again = world.start(2);
+    wait("it has not lost anything", || again.tip() == nodes[0].tip());
+    again.stop();
+    stop(nodes);
+}

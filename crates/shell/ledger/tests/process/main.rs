@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod data;
 mod world;
 
 use std::fs;

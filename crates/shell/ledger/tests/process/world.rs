@@ -38,7 +38,7 @@ use heirloom_registry_shell::server as registry;
 use heirloom_store::log_file::LogFile;
 use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_heirloom-ledger");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_heirloom-ledger");
 const SIGNING_KEY: &str =
     include_str!("../../../../adapter/emulated/tests/data/enclave-signing-test-key-not-secret.pem");
 /// How long a process may take on a busy machine before a test gives up.
