@@ -69,6 +69,9 @@ pub const KEY_TIME: Duration = Duration::from_secs(5);
 pub const BLOCK_ENCODED_BYTES_MAX: usize = 320 * 1024;
 /// How long requests may still run after the node was told to end.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long evidence for clients is shown before the platform is asked again: clients cannot make
+/// it work for them.
+pub const EVIDENCE_TIME: Duration = Duration::from_mins(1);
 /// How often a leader shows that it is there.
 pub const HEARTBEAT_MS: u64 = 250;
 /// How long nobody may have been heard before somebody else wants to lead, at least and at most.

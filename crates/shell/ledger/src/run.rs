@@ -28,7 +28,7 @@ use crate::follow::follow;
 use crate::http;
 use crate::instance::{Instance, SharedPlatform};
 use crate::keys::{ViewKeys, wait_for_view};
-use crate::limit::{CONTROL_CONNECTIONS_MAX, PEER_SESSIONS_MAX};
+use crate::limit::{CONTROL_CONNECTIONS_MAX, PEER_SESSIONS_MAX, STOP_TIME_MAX};
 use crate::log::event;
 use crate::peer::admission::OwnSide;
 use crate::peer::link::Links;
@@ -341,8 +341,9 @@ impl Running {
         if let (Subject::Live(service), Some(runtime)) = (&self.subject, &self.runtime)
             && let Some(raft) = service.raft()
         {
-            // A task that panicked has ended as well.
-            runtime.block_on(raft.shutdown()).ok();
+            // A node that promised to append nothing may never finish what was agreed on since.
+            let ended = async { tokio::time::timeout(STOP_TIME_MAX, raft.shutdown()).await };
+            drop(runtime.block_on(ended));
         }
         // Listeners look whether it is over when somebody comes.
         UnixStream::connect(&self.control).ok();
@@ -356,7 +357,7 @@ impl Running {
             thread.join().ok();
         }
         if let Some(runtime) = self.runtime {
-            runtime.shutdown_timeout(crate::limit::STOP_TIME_MAX);
+            runtime.shutdown_timeout(STOP_TIME_MAX);
         }
         std::fs::remove_file(&self.control).ok();
     }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use heirloom_keeper::handshake::Peer;
+use heirloom_keeper::port::PlatformError;
 use heirloom_model::digest::BlockId;
+use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::service::{Admission, Height, ServiceStatus, Tip, Writing};
 use heirloom_session::context::SessionContext;
@@ -15,7 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::chain::Chain;
 use crate::instance::Instance;
-use crate::limit::REFUSALS_MAX;
+use crate::limit::{EVIDENCE_TIME, REFUSALS_MAX};
 use crate::log::event;
 use crate::peer::admission::{AcceptedPeer, PeerRefusal};
 use crate::peer::link::Links;
@@ -34,6 +36,8 @@ pub struct Service {
     refusals: Mutex<Refusals>,
     /// What peers said about their ledgers, and when.
     positions: Mutex<BTreeMap<NodeId, (PeerPosition, Instant)>>,
+    /// Evidence for clients, and when it was made.
+    evidence: Mutex<Option<(Instant, Evidence)>>,
     /// Answers to clients that were an error of this node, since clients were let in.
     pub errors: AtomicU64,
     /// Answers to clients that the node is closed.
@@ -93,6 +97,7 @@ impl Service {
             door: Mutex::new(Door { admission: Admission::Closed, open_since: None }),
             refusals: Mutex::default(),
             positions: Mutex::default(),
+            evidence: Mutex::default(),
             errors: AtomicU64::new(0),
             closed: AtomicU64::new(0),
         }
@@ -284,6 +289,19 @@ impl Service {
         self.chain.freeze(quiet)?;
         event("frozen", self.chain.tip());
         Ok(())
+    }
+
+    /// Evidence for clients, made now and then.
+    pub fn evidence(&self, data: &ReportData) -> Result<Evidence, PlatformError> {
+        let mut kept = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, evidence)) = &*kept
+            && at.elapsed() < EVIDENCE_TIME
+        {
+            return Ok(evidence.clone());
+        }
+        let made = self.instance.platform().evidence(data)?;
+        *kept = Some((Instant::now(), made.clone()));
+        Ok(made)
     }
 
     /// How it is.

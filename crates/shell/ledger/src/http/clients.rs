@@ -151,7 +151,7 @@ fn info_of(service: &Service) -> Result<InfoMessage, Failure> {
     let configuration = service.chain().configuration();
     let own = instance.own();
     let data = evidence_for_clients(&own.network, &own.node, &instance.public_key(), &view, &door);
-    let evidence = instance.platform().evidence(&data).map_err(|error| broken(&error))?;
+    let evidence = service.evidence(&data).map_err(|error| broken(&error))?;
     Ok(InfoMessage {
         protocol: heirloom_ledger::client::CLIENT_PROTOCOL,
         client_protocol_min: configuration.client_protocol_min,

@@ -11,7 +11,7 @@ use heirloom_model::wire;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::port::LogStore;
 
-use crate::world::{Node, World, stop, wait};
+use crate::world::{Node, World, admit, stop, wait};
 
 const FREEZE: ServiceRequest = ServiceRequest::Freeze { quiet_milliseconds: 50 };
 
@@ -70,4 +70,40 @@ fn a_standing_is_signed_by_the_instance_and_vouched_for_by_its_platform() {
     let result = state.appraise_in(&world.ceremony.domain, evidence, &data).unwrap();
     assert_eq!(result.measurement(), world.code.measurement);
     stop(nodes);
+}
+
+/// What was agreed on for the copy of one plan is nothing to the copy of the next one, though the
+/// same code has the votes of both.
+#[test]
+fn blocks_of_a_plan_that_was_called_off_never_come_back() {
+    let world = World::new();
+    let pay = |nodes: &[Node]| {
+        admit(nodes, Admission::Open);
+        let (one, other) = (nodes[0].client(), nodes[1].client());
+        world.pay((0, 1), PaymentPath::Public, &one, &other);
+    };
+    let nodes = world.open();
+    pay(&nodes);
+    wait("all have it", || nodes.iter().all(|node| node.tip() == nodes[0].tip()));
+    let frozen = nodes[0].tip();
+    stop(nodes);
+
+    let use_all = |name: &str| (0..3).for_each(|number| world.put_in_use(number, name));
+    use_all("migrated-01");
+    let tried = world.start_all();
+    pay(&tried);
+    pay(&tried);
+    stop(tried);
+
+    use_all("original");
+    let back = world.start_all();
+    assert!(back.iter().all(|node| node.tip() == frozen), "the way back ends where it froze");
+    stop(back);
+
+    use_all("migrated-02");
+    let again = world.start_all();
+    pay(&again);
+    wait("all have it", || again.iter().all(|node| node.tip() == again[0].tip()));
+    assert_eq!(again[0].tip().height.0, frozen.height.0 + 1, "one block for one payment");
+    stop(again);
 }

@@ -126,6 +126,27 @@ impl World {
         Ledger::create(&self.data(number), network, &self.configuration, SCHEMA).unwrap();
     }
 
+    /// Puts a copy of the original in use, as a plan does; the original itself is its own.
+    pub(crate) fn put_in_use(&self, number: usize, name: &str) {
+        let (data, copy) = (self.data(number), self.data(number).join(name));
+        if !copy.exists() {
+            std::fs::create_dir(&copy).unwrap();
+            std::fs::copy(data.join("original/data.mdb"), copy.join("data.mdb")).unwrap();
+        }
+        std::fs::remove_file(data.join("live")).unwrap();
+        std::os::unix::fs::symlink(name, data.join("live")).unwrap();
+    }
+
+    /// Starts all three, and waits until they have a leader.
+    pub(crate) fn start_all(&self) -> Vec<Node> {
+        let nodes: Vec<Node> = (0..3).map(|number| self.start(number)).collect();
+        for node in &nodes {
+            wait("every peer is attested", || node.service().status().peers.len() == 2);
+            wait("there is a leader", || node.service().status().waits_for.is_none());
+        }
+        nodes
+    }
+
     pub(crate) fn unchanged(&self) -> Change {
         Change { configuration: self.configuration.clone(), code: self.code, expected: None }
     }
@@ -198,17 +219,11 @@ impl World {
 
     /// Three nodes that have attested each other, let clients in, and have a leader.
     pub(crate) fn open(&self) -> Vec<Node> {
-        let nodes: Vec<Node> = (0..3)
-            .map(|number| {
-                self.create(number);
-                self.start(number)
-            })
-            .collect();
-        for node in &nodes {
-            wait("every peer is attested", || node.service().status().peers.len() == 2);
-            wait("there is a leader", || node.service().status().waits_for.is_none());
-            node.admit(Admission::Open);
+        for number in 0..3 {
+            self.create(number);
         }
+        let nodes = self.start_all();
+        admit(&nodes, Admission::Open);
         nodes
     }
 
