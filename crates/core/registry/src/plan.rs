@@ -8,7 +8,7 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId, StepResult};
 use heirloom_model::signature::PublicKey;
 
-use crate::standing::StandingSeen;
+use crate::standing::{Agreement, StandingSeen};
 use crate::verified::{Quorum, Verified};
 
 /// What the log says about one plan.
@@ -225,17 +225,18 @@ impl PlanState {
     }
 
     /// Whether a forward step may have been started, as far as the log can tell: the plan was
-    /// approved, and everything that must be done before the step was done before any abort.
+    /// approved, everything that must be done before the step was done before any abort, and
+    /// services that had to agree did not disagree for good.
     ///
     /// An agent may know better about its own steps. It still says so with a result.
     pub fn may_have_started(&self, step: StepId) -> bool {
         if let Some(aborted) = &self.aborted {
             return aborted.may_have_started.contains(&step);
         }
-        let open = |step: &Step| self.is_open(step);
+        let startable = |step: &Step| self.is_open(step) && !self.is_barred(step);
         self.approved_at.is_some()
             && !self.plan.is_rollback(step)
-            && self.plan.step(step).is_some_and(open)
+            && self.plan.step(step).is_some_and(startable)
     }
 
     /// The rollback steps that must have a result before the plan counts as rolled back: those
@@ -276,6 +277,27 @@ impl PlanState {
             return None;
         }
         self.unsettled.range(first..=last).next().copied()
+    }
+
+    /// Whether an `Agreed` gate of a step never was open and never opens. Standings can change
+    /// until their steps have results, so that an agent may have seen services agree that disagree
+    /// now. Only where the step itself also waits for every result of the range did nobody start
+    /// it before the standings were the last ones.
+    fn is_barred(&self, step: &Step) -> bool {
+        step.gates.iter().any(|gate| match gate {
+            Gate::Agreed { first, last } => {
+                waits_for_all(step, *first, *last)
+                    && !matches!(self.agreement(*first, *last), Agreement::Agreed(_))
+            }
+            Gate::Done(_)
+            | Gate::Proven { .. }
+            | Gate::Registered { .. }
+            | Gate::Epoch(_)
+            | Gate::PolicyPublished(_)
+            | Gate::AllDone { .. }
+            | Gate::Rehearsed { .. }
+            | Gate::Waited { .. } => false,
+        })
     }
 
     /// The first `Waited` gate of a step that is closed in this epoch: since which step, and how
@@ -332,8 +354,8 @@ impl PlanState {
         if self.approved_at.is_none() {
             return BTreeSet::new();
         }
-        let open = |step: &&Step| self.missing_before(step).is_none();
-        self.plan.steps.iter().filter(open).map(|step| step.id).collect()
+        let startable = |step: &&Step| self.is_open(step) && !self.is_barred(step);
+        self.plan.steps.iter().filter(startable).map(|step| step.id).collect()
     }
 
     /// Whether every forward step but `except` has a result.
@@ -405,4 +427,19 @@ impl PlanState {
             PlanStatus::Proposed
         };
     }
+}
+
+/// Whether one gate of a step waits for the results of this whole range.
+fn waits_for_all(step: &Step, first: StepId, last: StepId) -> bool {
+    step.gates.iter().any(|gate| match gate {
+        Gate::AllDone { first: from, last: until } => *from <= first && last <= *until,
+        Gate::Done(before) => *before == first && *before == last,
+        Gate::Proven { .. }
+        | Gate::Registered { .. }
+        | Gate::Epoch(_)
+        | Gate::PolicyPublished(_)
+        | Gate::Agreed { .. }
+        | Gate::Rehearsed { .. }
+        | Gate::Waited { .. } => false,
+    })
 }

@@ -187,7 +187,7 @@ fn check_action(
             agree(standing.schema == Some(schema_of(change, code)), "schema")?;
             agree(standing.admission != Admission::Open, "admission")?;
             check_kept_keys(standing, plan)?;
-            check_loaded(standing, plan, step, key)
+            check_loaded(standing, plan, (step, code), key)
         }
         Action::Join(code) => {
             agree(has_all_peers(standing, plan.plan(), change, code), "peers")?;
@@ -214,21 +214,25 @@ fn schema_of(change: &ServiceChange, code: &Placement) -> SchemaVersion {
 }
 
 /// What starts behind the fence opened the ledger that froze there. On the way back the instance
-/// that froze may still run: nothing stopped it, and it kept its promise.
+/// that froze may still run: nothing stopped it, and it kept its promise. One that starts late, or
+/// once more, finds peers that are open again, and what they wrote since follows the frozen tip.
 fn check_loaded(
     standing: &Standing,
     plan: &PlanState,
-    step: &Step,
+    (step, code): (&Step, &Placement),
     key: &PublicKey,
 ) -> Result<(), Refusal> {
+    let change = service_of(plan)?;
     let Some(freeze) = plan.plan().freeze_of(&step.node) else { return Ok(()) };
     let frozen = plan.standing(freeze).ok_or(Refusal::NotStated { step: freeze })?;
     let tip: Option<Tip> = frozen.standing().tip;
-    let still_frozen = plan.plan().is_rollback(step.id)
-        && frozen.instance() == key
-        && standing.writing == Writing::Frozen
-        && standing.tip == tip;
-    agree(still_frozen || standing.loaded == tip, "loaded tip")
+    let goes_back = plan.plan().is_rollback(step.id) && code.measurement == change.from.measurement;
+    let still_frozen =
+        frozen.instance() == key && standing.writing == Writing::Frozen && standing.tip == tip;
+    let height = |tip: Option<Tip>| tip.map(|tip| tip.height);
+    let went_on = height(standing.loaded) > height(tip);
+    let holds = standing.loaded == tip || goes_back && (still_frozen || went_on);
+    agree(holds, "loaded tip")
 }
 
 /// The keys that must outlive every instance are those that the node had when it froze.

@@ -18,4 +18,5 @@ mod root;
 mod service;
 mod service_plan;
 mod standing;
+mod way_back;
 mod world;

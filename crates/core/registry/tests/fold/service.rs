@@ -186,7 +186,15 @@ impl FlagDay {
 
     /// Approved and rehearsed, in an open window.
     pub(crate) fn approved() -> Self {
-        let mut day = Self::proposed();
+        Self::approved_with(|_| {})
+    }
+
+    /// A plan that differs, approved and rehearsed, in an open window.
+    pub(crate) fn approved_with(make: impl FnOnce(&mut Plan)) -> Self {
+        let mut day = Self::planned();
+        make(&mut day.plan);
+        let proposal = day.world.proposal(&day.plan);
+        day.world.accept(&proposal);
         let approval = day.world.approval(&day.plan);
         day.world.accept(&signed(&approval, Role::Operator));
         let rehearsal = day.rehearsal();

@@ -10,7 +10,6 @@ use heirloom_model::service::{
     Admission, Height, KeyCustody, KeyShown, PeerSeen, SchemaVersion, Standing, Tip, Writing,
 };
 use heirloom_model::wire;
-use heirloom_registry::plan::PlanStatus;
 use heirloom_registry::refusal::Refusal;
 use heirloom_registry::standing::Agreement;
 use heirloom_testkit::service::{public, tip};
@@ -20,7 +19,7 @@ use crate::service::{
     APP_NEW, APP_OLD, COMMIT, EQUIP, FREEZE, FROZEN, FlagDay, HALT, JOIN, LAUNCH, MUSTER, OPEN,
     WATCH, stated, without_new_service,
 };
-use crate::world::{DOMAIN, Instance, NEW, OTHER_DOMAIN, Row, STRANGE, agent, check, name, signed};
+use crate::world::{Instance, NEW, OTHER_DOMAIN, Row, STRANGE, agent, check, name, signed};
 
 /// Each change of one field of the statement for this step is refused for its reason.
 fn check_standing(step: u32, rows: &[Row<Standing>]) {
@@ -339,7 +338,7 @@ fn every_step_of_a_service_that_asks_for_a_standing_needs_it() {
 }
 
 /// States this for the third node's freeze, after the two others froze as they should.
-fn frozen_with(make: fn(&mut Standing)) -> FlagDay {
+pub(crate) fn frozen_with(make: fn(&mut Standing)) -> FlagDay {
     let mut day = FlagDay::at(FREEZE + 2);
     let mut standing = day.standing(FREEZE + 2);
     make(&mut standing);
@@ -378,37 +377,6 @@ fn a_key_that_each_start_makes_anew_may_differ() {
     let day = frozen_with(|it| it.keys[1].public = Some(public("another")));
     let agreement = day.state().agreement(StepId(FREEZE), StepId(FREEZE + 2));
     assert_eq!(agreement, Agreement::Agreed(tip(FROZEN)));
-}
-
-#[test]
-fn the_way_back_launches_what_froze_or_finds_it_still_frozen() {
-    let mut day = FlagDay::at(HALT + 1);
-    let called_off = abort(&day.world, &day.plan);
-    day.world.accept(&called_off);
-    assert_eq!(day.status(), PlanStatus::RollingBack);
-    let back = day
-        .state()
-        .rollback_needed()
-        .find(|step| step.node == name("n2") && step.action.name() == "launch")
-        .unwrap()
-        .id;
-    let standing = Standing { loaded: Some(tip(FROZEN)), ..day.standing(back.0) };
-    let statement = stated(&standing);
-    assert_eq!(day.world.code(&statement), "accepted", "started again");
-    let rows: &[Row<Standing>] = &[
-        ("as it is", "accepted", |_| {}),
-        ("not frozen", "standing-mismatch", |it| it.writing = Writing::Active),
-        ("gone on", "standing-mismatch", |it| it.tip = Some(tip(FROZEN + 1))),
-    ];
-    let kept = Standing { loaded: Some(tip(2)), writing: Writing::Frozen, ..day.standing(back.0) };
-    for (change, expected, make) in rows {
-        let mut changed = kept.clone();
-        make(&mut changed);
-        assert_eq!(day.world.code(&stated(&changed)), *expected, "{change}");
-    }
-    let other = Instance::started("n2", APP_OLD, 1).attest(&kept);
-    assert_eq!(day.world.code(&other), "standing-mismatch", "another instance than the frozen one");
-    assert_eq!(kept.domain, DOMAIN);
 }
 
 #[test]
