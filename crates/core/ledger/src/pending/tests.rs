@@ -21,7 +21,7 @@ fn transactions_wait_in_the_order_in_which_they_came_once_and_without_conflict()
     pending.insert(one.clone()).unwrap();
     assert_eq!(pending.insert(valid(&world, 2, |_| ())), Err(NotQueued::Full { limit: 2 }));
     assert_eq!(pending.first(9), [three.clone(), one]);
-    assert_eq!(pending.first(1), [three.clone()]);
+    assert_eq!(pending.first(1), std::slice::from_ref(&three));
     pending.remove(&three.id());
     pending.insert(rival).unwrap();
     assert_eq!(pending.len(), 2);
