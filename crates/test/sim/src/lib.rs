@@ -12,8 +12,9 @@
 //! * [`scenario`]: what a run does, from genesis to the end of an upgrade.
 //! * [`world`]: nodes, disks, processes, the registry, and where faults strike.
 //! * [`node`], [`log`]: the ports of an agent, over the world.
+//! * [`service`]: the services of the nodes, their clients, and the archive of their blocks.
 //! * [`rogue`]: code that no policy names, asking for keys.
-//! * [`invariant`]: what must hold after every event.
+//! * [`invariant`], [`invariant_service`]: what must hold after every event.
 
 pub mod scenario;
 
@@ -21,6 +22,8 @@ pub mod world;
 
 pub mod log;
 pub mod node;
+pub mod service;
 
 pub mod invariant;
+pub mod invariant_service;
 pub mod rogue;

@@ -35,6 +35,9 @@ struct Totals {
     crashes: u64,
     holders_min: Option<u32>,
     active_max: u32,
+    payments: usize,
+    flag_days_finished: u64,
+    flag_days_rolled_back: u64,
 }
 
 fn main() -> ExitCode {
@@ -57,7 +60,8 @@ fn main() -> ExitCode {
     let totals = totals.into_inner().unwrap_or_default();
     let summary = format!(
         "{} runs: {} finished, {} rolled back; {} operations, {} crashes; \
-         fewest holders at any moment: {}; most active holders of an exclusive domain: {}",
+         fewest holders at any moment: {}; most active holders of an exclusive domain: {}; \
+         flag days: {} finished, {} rolled back; payments: {}",
         totals.runs,
         totals.finished,
         totals.rolled_back,
@@ -65,6 +69,9 @@ fn main() -> ExitCode {
         totals.crashes,
         totals.holders_min.map_or("none".to_owned(), |fewest| fewest.to_string()),
         totals.active_max,
+        totals.flag_days_finished,
+        totals.flag_days_rolled_back,
+        totals.payments,
     );
     say(u8::from(failed.load(Ordering::Relaxed)), &summary)
 }
@@ -89,7 +96,7 @@ fn work(
             })
             .unwrap_or(Scenario::ALL[0]);
         match run(fixture, seed, scenario) {
-            Ok(outcome) => add(totals, &outcome),
+            Ok(outcome) => add(totals, scenario, &outcome),
             Err((failure, trace)) => {
                 failed.store(true, Ordering::Relaxed);
                 let text = describe(&failure, &trace, (seed, name));
@@ -113,12 +120,17 @@ fn describe(failure: &Failure, trace: &[String], (seed, name): (u64, &str)) -> S
     lines.join("\n")
 }
 
-fn add(totals: &Mutex<Totals>, outcome: &Outcome) {
+fn add(totals: &Mutex<Totals>, scenario: Scenario, outcome: &Outcome) {
     use heirloom_registry::plan::PlanStatus;
     let mut totals = totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     totals.runs += 1;
     totals.finished += u64::from(outcome.status == PlanStatus::Finished);
     totals.rolled_back += u64::from(outcome.status == PlanStatus::RolledBack);
+    if scenario.is_flag_day() {
+        totals.flag_days_finished += u64::from(outcome.status == PlanStatus::Finished);
+        totals.flag_days_rolled_back += u64::from(outcome.status == PlanStatus::RolledBack);
+    }
+    totals.payments = totals.payments.saturating_add(outcome.payments);
     totals.operations += outcome.operations;
     totals.crashes += outcome.crashes;
     match outcome.sharing {

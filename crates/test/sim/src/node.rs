@@ -12,7 +12,9 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{PeerRequest, PeerResponse, ReplicatedGeneration};
 use heirloom_model::release::Release;
 use heirloom_upgrade::journal::Durable;
-use heirloom_upgrade::port::{DriverError, JournalError, JournalStore, NodeDriver, Observation};
+use heirloom_upgrade::port::{
+    DriverError, JournalError, JournalStore, NodeDriver, Observation, ServiceDriver,
+};
 
 use crate::world::{Crashed, Process, Shared, World, identity, lock, stored};
 
@@ -56,6 +58,7 @@ impl NodeDriver for SimDriver {
     fn observe(&mut self) -> Result<Observation, DriverError> {
         let mut world = lock(&self.world);
         let now = world.now;
+        let service = world.service_observation(&self.node);
         let node = world.node(&self.node);
         if node.agent_down {
             return Err(DriverError::Stopping);
@@ -69,7 +72,7 @@ impl NodeDriver for SimDriver {
             silent: BTreeSet::new(),
             live: node.disk.sealers(),
             quarantined: node.disk.quarantine.iter().map(|(by, _)| *by).collect(),
-            service: None,
+            service,
         })
     }
 
@@ -336,13 +339,19 @@ impl NodeDriver for SimDriver {
             world.0.commit(world.1, process, intent).map_err(DriverError::Unknown)
         })
     }
+
+    fn service(&mut self) -> Option<&mut dyn ServiceDriver> {
+        let runs = lock(&self.world).service(&self.node).is_some();
+        if runs { Some(self) } else { None }
+    }
 }
 
 /// The world without one process, and whose process it is.
 struct Rest<'w>(&'w mut World, &'w NodeId);
 
 impl SimDriver {
-    fn change<R>(
+    /// A call that changes something: a crash may strike before and after it.
+    pub(crate) fn change<R>(
         &self,
         what: &'static str,
         effect: impl FnOnce(&mut World) -> Result<R, DriverError>,

@@ -20,12 +20,14 @@ use heirloom_upgrade::journal::Progress;
 use heirloom_upgrade::planner::{self, Arrangement, PlanRequest, WaveSize};
 
 use crate::invariant::{self, Ledger, Violation};
+use crate::invariant_service::{self, Books, ServiceViolation};
 use crate::log::SimLog;
 use crate::node::{SimDriver, SimJournal};
 use crate::rogue;
 use crate::world::{Faults, Shared, World, lock};
 
 mod handover;
+mod service;
 
 /// What is expensive to make and the same for every run.
 #[derive(Clone)]
@@ -59,11 +61,27 @@ pub enum Scenario {
     Move,
     /// Everything is sealed again after a microcode update.
     Reseal,
+    /// A service moves to new code on all nodes at once, while clients pay.
+    FlagDay,
+    /// A flag day that an operator calls off at some moment.
+    FlagDayAbort,
+    /// A flag day while an operator is away, for long or for good.
+    FlagDayAbsent,
+    /// A flag day while one node has another configuration.
+    FlagDayConfiguration,
+    /// A flag day with a database that cannot be migrated.
+    FlagDayBadData,
+    /// A flag day with a node that lies about its ledger, or whose copy somebody changes.
+    FlagDayLiar,
+    /// A flag day in a window that is too short for most runs.
+    FlagDayDeadline,
+    /// The same code of a service starts again, node by node.
+    Restart,
 }
 
 impl Scenario {
     /// Every scenario, and its name.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 19] = [
         (Self::Upgrade, "upgrade"),
         (Self::Abort, "abort"),
         (Self::ThereAndBack, "there-and-back"),
@@ -75,13 +93,60 @@ impl Scenario {
         (Self::HandoverReplicated, "handover-replicated"),
         (Self::Move, "move"),
         (Self::Reseal, "reseal"),
+        (Self::FlagDay, "flag-day"),
+        (Self::FlagDayAbort, "flag-day-abort"),
+        (Self::FlagDayAbsent, "flag-day-absent"),
+        (Self::FlagDayConfiguration, "flag-day-configuration"),
+        (Self::FlagDayBadData, "flag-day-bad-data"),
+        (Self::FlagDayLiar, "flag-day-liar"),
+        (Self::FlagDayDeadline, "flag-day-deadline"),
+        (Self::Restart, "restart"),
     ];
+
+    /// Whether it changes a service, and not keepers.
+    pub fn concerns_service(self) -> bool {
+        match self {
+            Self::FlagDay
+            | Self::FlagDayAbort
+            | Self::FlagDayAbsent
+            | Self::FlagDayConfiguration
+            | Self::FlagDayBadData
+            | Self::FlagDayLiar
+            | Self::FlagDayDeadline
+            | Self::Restart => true,
+            Self::Upgrade
+            | Self::Abort
+            | Self::ThereAndBack
+            | Self::Handover
+            | Self::HandoverAbort
+            | Self::HandoverThereAndBack
+            | Self::Auto
+            | Self::Clones
+            | Self::HandoverReplicated
+            | Self::Move
+            | Self::Reseal => false,
+        }
+    }
+
+    /// Whether the service moves to other code.
+    pub fn is_flag_day(self) -> bool {
+        self.concerns_service() && self != Self::Restart
+    }
 
     fn sharing(self) -> Sharing {
         match self {
-            Self::Upgrade | Self::Abort | Self::ThereAndBack | Self::HandoverReplicated => {
-                Sharing::Replicated
-            }
+            Self::Upgrade
+            | Self::Abort
+            | Self::ThereAndBack
+            | Self::HandoverReplicated
+            | Self::FlagDay
+            | Self::FlagDayAbort
+            | Self::FlagDayAbsent
+            | Self::FlagDayConfiguration
+            | Self::FlagDayBadData
+            | Self::FlagDayLiar
+            | Self::FlagDayDeadline
+            | Self::Restart => Sharing::Replicated,
             Self::Handover
             | Self::HandoverAbort
             | Self::HandoverThereAndBack
@@ -92,7 +157,12 @@ impl Scenario {
         }
     }
 
-    fn nodes(self) -> usize {
+    /// How many nodes a run has.
+    fn nodes(self, seed: u64) -> usize {
+        if self.concerns_service() {
+            let turn = usize::try_from(sha256(&[b"nodes", &seed.to_be_bytes()])[0]).unwrap_or(0);
+            return SERVICE_NODES_MIN + turn % (SERVICE_NODES_MAX - SERVICE_NODES_MIN + 1);
+        }
         match self {
             Self::Upgrade | Self::Abort | Self::ThereAndBack => NODES,
             Self::Move => 2,
@@ -103,6 +173,7 @@ impl Scenario {
             | Self::Auto
             | Self::Clones
             | Self::Reseal => 1,
+            _ => SERVICE_NODES_MIN,
         }
     }
 }
@@ -122,6 +193,8 @@ pub struct Outcome {
     pub holders_min: u32,
     /// The most instances that answered at any moment.
     pub active_max: u32,
+    /// Payments that clients of a service were told are done.
+    pub payments: usize,
 }
 
 /// Why a run failed.
@@ -130,6 +203,9 @@ pub enum Failure {
     /// An invariant does not hold.
     #[error("an invariant does not hold")]
     Violation(#[from] Violation),
+    /// An invariant of a service does not hold.
+    #[error("an invariant of the service does not hold")]
+    Service(#[from] ServiceViolation),
     /// The run does not come to its end.
     #[error("it does not end: {0}")]
     Stuck(String),
@@ -171,6 +247,10 @@ impl Weather {
 
 /// Nodes of a simulated fleet.
 const NODES: usize = 4;
+/// Nodes with a service, at least.
+const SERVICE_NODES_MIN: usize = 3;
+/// Nodes with a service, at most.
+const SERVICE_NODES_MAX: usize = 5;
 /// Ticks until genesis is over.
 const GENESIS_ROUNDS_MAX: u32 = 2_000;
 /// Ticks with faults.
@@ -188,6 +268,7 @@ struct Run {
     world: Shared,
     agents: BTreeMap<NodeId, SimAgent>,
     ledger: Ledger,
+    books: Books,
     rounds: u32,
     /// What operators will publish, and in which round at the earliest.
     pending: VecDeque<(u32, Envelope)>,
@@ -202,7 +283,7 @@ impl Fixture {
             let seed = sha256(&[b"sim host", &index.to_be_bytes()]);
             EmulatedHost::from_seed(&ceremony.manufacturer, &seed)
         };
-        let hosts = (0..NODES).map(host).collect();
+        let hosts = (0..NODES.max(SERVICE_NODES_MAX)).map(host).collect();
         Self { hosts, ceremony: Arc::new(ceremony) }
     }
 
@@ -213,7 +294,7 @@ impl Fixture {
             let seed = sha256(&[b"sim host of one run", &seed.to_be_bytes()]);
             return vec![EmulatedHost::from_seed(&self.ceremony.manufacturer, &seed)];
         }
-        self.hosts.iter().take(scenario.nodes()).cloned().collect()
+        self.hosts.iter().take(scenario.nodes(seed)).cloned().collect()
     }
 }
 
@@ -237,6 +318,7 @@ pub fn run(
         world: Arc::clone(&world),
         agents: BTreeMap::new(),
         ledger: Ledger::default(),
+        books: Books::default(),
         rounds: 0,
         pending: VecDeque::new(),
         sharing: scenario.sharing(),
@@ -258,6 +340,14 @@ impl Run {
             | Scenario::HandoverReplicated => self.play_handover(scenario)?,
             Scenario::Move => self.play_move()?,
             Scenario::Reseal => self.play_reseal()?,
+            Scenario::FlagDay
+            | Scenario::FlagDayAbort
+            | Scenario::FlagDayAbsent
+            | Scenario::FlagDayConfiguration
+            | Scenario::FlagDayBadData
+            | Scenario::FlagDayLiar
+            | Scenario::FlagDayDeadline
+            | Scenario::Restart => self.play_service(scenario)?,
         };
         let world = lock(&self.world);
         Ok(Outcome {
@@ -267,6 +357,7 @@ impl Run {
             sharing: self.sharing,
             holders_min: self.ledger.holders_min.unwrap_or(0),
             active_max: self.ledger.active_max,
+            payments: world.market.accepted.len(),
         })
     }
 
@@ -513,6 +604,7 @@ impl Run {
         }
         self.operators();
         lock(&self.world).deliver_late();
+        lock(&self.world).serve();
         if self.rounds.is_multiple_of(ROGUE_ROUNDS) {
             rogue::tries(&mut lock(&self.world))?;
         }
@@ -525,6 +617,7 @@ impl Run {
         };
         self.tick(&node)?;
         invariant::check(&lock(&self.world), &mut self.ledger)?;
+        invariant_service::check(&mut lock(&self.world), &mut self.books)?;
         Ok(())
     }
 
@@ -551,6 +644,9 @@ impl Run {
     }
 
     fn tick(&mut self, node: &NodeId) -> Result<(), Failure> {
+        if lock(&self.world).node(node).absent {
+            return Ok(());
+        }
         if lock(&self.world).node(node).agent_down {
             self.agents.remove(node);
             lock(&self.world).node(node).agent_down = false;

@@ -23,6 +23,9 @@ use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use crate::service::SimService;
+use crate::service::clients::Market;
+
 /// How likely each fault is at each operation, in thousandths.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Faults {
@@ -107,6 +110,8 @@ pub struct World {
     pub now: Moment,
     /// Instances that somebody started from copied files.
     pub clones: Vec<Process>,
+    /// Clients of a service, if the nodes run one.
+    pub market: Market,
     rng: ChaCha8Rng,
     sessions: u64,
 }
@@ -123,6 +128,10 @@ pub struct SimNode {
     pub agent_down: bool,
     /// Whether the node is cut off from registry and peers.
     pub partitioned: bool,
+    /// Whether nobody looks after the node: its agent does nothing.
+    pub absent: bool,
+    /// The service that the node runs beside its keeper.
+    pub service: Option<SimService>,
 }
 
 /// The files of one directory.
@@ -178,6 +187,8 @@ impl World {
                 processes: BTreeMap::new(),
                 agent_down: false,
                 partitioned: false,
+                absent: false,
+                service: None,
             };
             (node.node, sim)
         };
@@ -193,6 +204,7 @@ impl World {
             code: BTreeMap::from([(first.measurement, first)]),
             now: Moment(0),
             clones: Vec::new(),
+            market: Market::default(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             sessions: 0,
             ceremony,
@@ -272,16 +284,24 @@ impl World {
 
     fn crash(&mut self, node: &NodeId, agent: bool, keepers: bool) {
         self.crashes = self.crashes.saturating_add(1);
+        let edge = self.service(node).is_some().then(|| self.any_edge());
         let node = self.node(node);
         node.agent_down |= agent;
         if keepers {
             node.processes.clear();
+            if let Some((service, edge)) = node.service.as_mut().zip(edge) {
+                service.power_failed(edge);
+            }
         }
     }
 
     /// Kills any of the instances of a node.
     pub fn kill_one(&mut self, node: &NodeId) {
         self.crashes = self.crashes.saturating_add(1);
+        if self.service(node).is_some() && self.chance(500) {
+            self.kill_service(node);
+            return;
+        }
         let count = u32::try_from(self.node(node).processes.len()).unwrap_or(u32::MAX);
         let index = usize::try_from(self.below(count)).unwrap_or(0);
         let victim = self.node(node).processes.keys().nth(index).copied();
@@ -300,6 +320,20 @@ impl World {
         let Some(code) = self.code.get(measurement).copied() else {
             return Err("no such code".to_owned());
         };
+        let enclave = self.enclave(node, code)?;
+        let config = KeeperConfig {
+            network: self.ceremony.network,
+            domain: self.ceremony.domain,
+            node: node.clone(),
+            role: code.kind.role().unwrap_or(HolderRole::Keeper),
+        };
+        let files = stored(files);
+        let keeper = Keeper::start(config, &enclave, &files).map_err(|error| error.to_string())?;
+        Ok(Process { keeper, enclave })
+    }
+
+    /// A platform for code that starts on a node.
+    pub fn enclave(&mut self, node: &NodeId, code: Code) -> Result<EmulatedEnclave, String> {
         let Measurement::Sgx(mr_enclave) = code.measurement;
         let secs = Secs {
             measurement: mr_enclave,
@@ -311,16 +345,7 @@ impl World {
         };
         let mut randomness = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
         let host = self.node(node).host.clone();
-        let enclave = host.launch(secs, Box::new(move |bytes| randomness.fill_bytes(bytes)));
-        let config = KeeperConfig {
-            network: self.ceremony.network,
-            domain: self.ceremony.domain,
-            node: node.clone(),
-            role: code.kind.role().unwrap_or(HolderRole::Keeper),
-        };
-        let files = stored(files);
-        let keeper = Keeper::start(config, &enclave, &files).map_err(|error| error.to_string())?;
-        Ok(Process { keeper, enclave })
+        Ok(host.launch(secs, Box::new(move |bytes| randomness.fill_bytes(bytes))))
     }
 
     /// Makes an intent of a node's keeper durable, unless a fault strikes, and completes it.
