@@ -9,6 +9,7 @@ pub(crate) mod epoch;
 pub(crate) mod evidence;
 pub(crate) mod evidence_decode;
 pub(crate) mod flag_day;
+mod flag_day_report;
 pub(crate) mod fleet;
 pub(crate) mod generation;
 pub(crate) mod host;

@@ -1,25 +1,23 @@
 //! Flag days: rehearsals, consent taken back, and the report of an event.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::envelope::Envelope;
-use heirloom_model::identifier::{DomainId, NodeId};
-use heirloom_model::plan::{Action, Plan, Step};
-use heirloom_model::service::{Rehearsal, Revocation, Standing, Tip};
-use heirloom_registry::network::NetworkState;
-use heirloom_registry::plan::{AbortCause, PlanState, PlanStatus};
-use serde_json::{Value, json};
+use heirloom_model::identifier::DomainId;
+use heirloom_model::service::{Rehearsal, Revocation};
+use heirloom_registry::plan::PlanStatus;
+use serde_json::json;
 
 use crate::code::Code;
+use crate::command::flag_day_report::Told;
 use crate::command::{plan, upgrade};
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::key;
-use crate::ledger::{Access, Ledger, LogArgs};
-use crate::output::{Report, columns, table};
+use crate::ledger::{Access, LogArgs};
+use crate::output::Report;
 use crate::view_service;
 
 /// Which rehearsal, and who says so.
@@ -80,6 +78,11 @@ pub(crate) fn rehearse(args: &RehearseArgs) -> Result<Report, Diagnostic> {
     let test = LogArgs::of(args.test_network.clone(), registry, log).open(Access::Read)?;
     let found = upgrade::latest(&test, args.plan, args.test_domain)?;
     let refused = |message: String| Diagnostic::new(Code::PlanRefused, message);
+    let mut ledger = args.log.open(Access::Append)?;
+    if ledger.state.network() == test.state.network() {
+        let message = "a network is no rehearsal for itself".to_owned();
+        return Err(refused(message).hint("name the test network with --test-network"));
+    }
     let Some(change) = &found.plan().service else {
         return Err(refused(format!("plan {} is no flag day", found.digest())));
     };
@@ -87,7 +90,6 @@ pub(crate) fn rehearse(args: &RehearseArgs) -> Result<Report, Diagnostic> {
         let message = format!("plan {} on the test network is {}", found.digest(), found.status());
         return Err(refused(message).hint("only a plan that was finished is a rehearsal"));
     }
-    let mut ledger = args.log.open(Access::Append)?;
     let rehearsal = Rehearsal {
         network: ledger.state.network(),
         terms: change.terms.digest(),
@@ -131,198 +133,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Report, Diagnostic> {
         return Err(Diagnostic::new(Code::PlanRefused, message)
             .hint("`heirloom upgrade status` shows where other plans stand"));
     }
-    let told = Told::of(found, &ledger);
-    let exit = if told.fork.is_some() { Exit::Refused } else { Exit::Done };
+    let told = Told::of(found, &ledger.state);
+    let exit = if told.saw_fork() { Exit::Refused } else { Exit::Done };
     Ok(Report::new("upgrade.report", told.json(), told.text()).exit(exit))
-}
-
-/// What the report says.
-struct Told<'a> {
-    found: &'a PlanState,
-    state: &'a NetworkState,
-    /// Rows of who saw whom: a node, and whether it sees each other node as an attested peer.
-    matrix: Vec<(NodeId, Vec<NodeId>)>,
-    frozen: Option<Tip>,
-    /// The end of each ledger at its last word.
-    tips: Vec<(NodeId, Tip)>,
-    fork: Option<(NodeId, Tip)>,
-}
-
-impl<'a> Told<'a> {
-    fn of(found: &'a PlanState, ledger: &'a Ledger) -> Self {
-        let plan = found.plan();
-        let joined = said(found, plan, |action| matches!(action, Action::Join(_)));
-        let matrix = joined
-            .iter()
-            .map(|(node, said)| {
-                ((*node).clone(), said.peers.iter().map(|peer| peer.node.clone()).collect())
-            })
-            .collect();
-        let frozen = plan.nodes.iter().find_map(|node| found.frozen_tip(node));
-        let all = said(found, plan, |_| true);
-        let mut tips: Vec<(NodeId, Tip)> = Vec::new();
-        let mut fork = None;
-        for (node, said) in all {
-            if let Some(other) = said.fork {
-                fork = Some((node.clone(), other));
-            }
-            if let Some(tip) = said.tip {
-                tips.retain(|(known, _)| known != node);
-                tips.push((node.clone(), tip));
-            }
-        }
-        tips.sort();
-        Self { found, state: &ledger.state, matrix, frozen, tips, fork }
-    }
-
-    /// Whether every node saw every other one, and nobody else.
-    fn matrix_is_full(&self) -> bool {
-        let nodes = &self.found.plan().nodes;
-        let full = |(node, seen): &(NodeId, Vec<NodeId>)| {
-            nodes.iter().filter(|other| *other != node).eq(seen.iter())
-        };
-        self.matrix.len() == nodes.len() && self.matrix.iter().all(full)
-    }
-
-    fn rehearsals(&self) -> usize {
-        let change = self.found.plan().service.as_ref();
-        change.map_or(0, |change| self.state.rehearsals(&change.terms.digest()))
-    }
-
-    fn json(&self) -> Value {
-        let plan = self.found.plan();
-        let matrix: Vec<Value> = self
-            .matrix
-            .iter()
-            .map(|(node, seen)| {
-                let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
-                json!({ "node": node.to_string(), "peers": seen })
-            })
-            .collect();
-        let tips: Vec<Value> = self
-            .tips
-            .iter()
-            .map(|(node, tip)| json!({ "node": node.to_string(), "tip": view_service::tip(tip) }))
-            .collect();
-        let steps: Vec<Value> = plan
-            .steps
-            .iter()
-            .chain(plan.rollback.iter().map(|back| &back.step))
-            .filter_map(|step| {
-                let at = self.found.done_at(step.id)?;
-                Some(json!({
-                    "step": step.id.0,
-                    "action": step.action.name(),
-                    "node": step.node.to_string(),
-                    "index": at.0,
-                    "epoch": self.found.epoch_of(step.id).map(|epoch| epoch.0),
-                }))
-            })
-            .collect();
-        json!({
-            "plan": self.found.digest().to_string(),
-            "status": self.found.status().name(),
-            "service": plan.service.as_ref().map(view_service::change),
-            "approvals": self.found.approvals().len(),
-            "rehearsals": self.rehearsals(),
-            "frozen": self.frozen.as_ref().map(view_service::tip),
-            "peer_matrix": matrix,
-            "peer_matrix_ok": self.matrix_is_full(),
-            "tips": tips,
-            "fork": self.fork.as_ref().map(|(node, tip)| {
-                json!({ "node": node.to_string(), "tip": view_service::tip(tip) })
-            }),
-            "called_off_by": self.found.abort_cause().map(who),
-            "called_off_for": self.found.abort_cause().and_then(why),
-            "rolled_back": self.found.status() == PlanStatus::RolledBack,
-            "steps_done": steps,
-        })
-    }
-
-    fn text(&self) -> String {
-        let mut rows = vec![
-            ("plan", self.found.digest().to_string()),
-            ("status", self.found.status().name().to_owned()),
-            ("approvals", self.found.approvals().len().to_string()),
-            ("rehearsals", self.rehearsals().to_string()),
-        ];
-        if let Some(change) = &self.found.plan().service {
-            rows.push(("from", change.from.measurement.to_string()));
-            rows.push(("to", change.to.measurement.to_string()));
-            rows.push(("terms", change.terms.digest().to_string()));
-        }
-        if let Some(tip) = &self.frozen {
-            rows.push(("frozen at", tip.to_string()));
-        }
-        if let Some(cause) = self.found.abort_cause() {
-            let why = why(cause).unwrap_or("no reason was given");
-            rows.push(("called off", format!("by {}: {why}", who(cause))));
-        }
-        if let Some((node, tip)) = &self.fork {
-            rows.push(("FORK", format!("{node} saw block {tip} of a peer, which is not its own")));
-        }
-        let mut text = table(&rows);
-        if !self.matrix.is_empty() {
-            let _written = write!(text, "\npeers (attested, both directions)\n{}", self.grid());
-        }
-        if !self.tips.is_empty() {
-            let rows: Vec<Vec<String>> = self
-                .tips
-                .iter()
-                .map(|(node, tip)| {
-                    vec![node.to_string(), tip.height.to_string(), tip.id.to_string()]
-                })
-                .collect();
-            let _written = write!(text, "\n{}", columns(&["node", "height", "block"], &rows));
-        }
-        text
-    }
-
-    /// The matrix as a table: a row sees a column.
-    fn grid(&self) -> String {
-        let nodes = &self.found.plan().nodes;
-        let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-        let mut heads = vec!["sees"];
-        heads.extend(names.iter().map(String::as_str));
-        let rows: Vec<Vec<String>> = self
-            .matrix
-            .iter()
-            .map(|(node, seen)| {
-                let cell = |other: &NodeId| match (other == node, seen.contains(other)) {
-                    (true, _) => "-".to_owned(),
-                    (false, true) => "yes".to_owned(),
-                    (false, false) => "NO".to_owned(),
-                };
-                std::iter::once(node.to_string()).chain(nodes.iter().map(cell)).collect()
-            })
-            .collect();
-        columns(&heads, &rows)
-    }
-}
-
-/// What services said at steps of this kind, in the order of the plan.
-fn said<'a>(
-    found: &'a PlanState,
-    plan: &'a Plan,
-    wanted: impl Fn(&Action) -> bool,
-) -> Vec<(&'a NodeId, &'a Standing)> {
-    let steps = plan.steps.iter().chain(plan.rollback.iter().map(|back| &back.step));
-    let standing = |step: &'a Step| Some((&step.node, found.standing(step.id)?.standing().get()));
-    steps.filter(|step| wanted(&step.action)).filter_map(standing).collect()
-}
-
-fn who(cause: &AbortCause) -> String {
-    match cause {
-        AbortCause::Operator { .. } => "an operator".to_owned(),
-        AbortCause::Agent { node, .. } => format!("the agent of {node}"),
-        AbortCause::Deadline => "the plan itself".to_owned(),
-    }
-}
-
-fn why(cause: &AbortCause) -> Option<&str> {
-    match cause {
-        AbortCause::Operator { reason } => reason.as_deref(),
-        AbortCause::Agent { reason, .. } => reason.as_deref(),
-        AbortCause::Deadline => Some("its abort deadline has passed"),
-    }
 }

@@ -180,9 +180,25 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
     Ok(Report::new("plan.created", json, text))
 }
 
+impl FlagDayWish {
+    /// Whether none of it was given.
+    fn is_empty(&self) -> bool {
+        let Self { terms, opens, abort_after, rehearsals, stage } = self;
+        terms.is_none()
+            && opens.is_none()
+            && abort_after.is_none()
+            && rehearsals.is_none()
+            && stage.is_empty()
+    }
+}
+
 impl Wish {
     /// What the planner is asked for, as the log shows the domain.
     pub(crate) fn request(&self, ledger: &Ledger) -> Result<PlanRequest, Diagnostic> {
+        if !matches!(self.strategy, Strategy::FlagDay) && !self.flag_day.is_empty() {
+            let options = "--terms, --opens, --abort-after, --rehearsals and --stage";
+            return Err(belongs(options, "--strategy flag-day"));
+        }
         let domain = ledger.domain(self.domain)?;
         let state = &ledger.state;
         let arrangement = match self.strategy {

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod evidence;
+mod flag_day;
 mod handover;
 mod journal;
 mod reference;

@@ -237,15 +237,17 @@ fn genesis_is_said_aloud() {
     assert!(missing.contains("no policy is published"), "{missing}");
 }
 
+/// An example of the reference.
+pub(crate) fn example(name: &str) -> String {
+    let reference = include_str!("../../../../../docs/reference/inputs.md");
+    let start = format!("```toml {name}\n");
+    let (_, rest) = reference.split_once(&start).unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
 #[test]
 fn the_examples_of_the_reference_are_accepted() {
     let place = Place::with_network();
-    let reference = include_str!("../../../../../docs/reference/inputs.md");
-    let example = |name: &str| {
-        let start = format!("```toml {name}\n");
-        let (_, rest) = reference.split_once(&start).unwrap();
-        rest.split_once("```").unwrap().0.to_owned()
-    };
     for name in ["network", "root", "fleet", "policy", "handover", "rules", "agent"] {
         place.write(&format!("{name}.toml"), example(name).as_bytes());
     }
@@ -258,6 +260,9 @@ fn the_examples_of_the_reference_are_accepted() {
         place.ok(&format!("{noun} show {name}"));
     }
     heirloom_agent::config::Config::read(&place.path("agent.toml")).unwrap();
+    place.write("agent.toml", (example("agent") + &example("service")).as_bytes());
+    let agent = heirloom_agent::config::Config::read(&place.path("agent.toml")).unwrap();
+    assert!(agent.service.is_some());
     place.write("evidence", b"");
     // The rules are read before the endorsements, which are not there.
     let digits = "00".repeat(64);

@@ -99,6 +99,14 @@ impl Place {
         bundle.write(&self.path(name)).unwrap();
     }
 
+    /// Copies a program here.
+    pub(crate) fn copy_program(&self, from: &Path, name: &str) -> PathBuf {
+        let _open = OPEN.read().unwrap_or_else(PoisonError::into_inner);
+        let copy = self.path(name);
+        fs::copy(from, &copy).unwrap();
+        copy
+    }
+
     /// Runs a command; words are separated by blanks.
     pub(crate) fn run(&self, words: &str) -> Ended {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
@@ -179,7 +187,7 @@ fn collect(directory: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
 }
 
 /// What makes the instance and the machine of a node.
-fn number(node: &NodeId) -> u8 {
+pub(crate) fn number(node: &NodeId) -> u8 {
     *node.as_str().as_bytes().last().unwrap()
 }
 
@@ -219,6 +227,15 @@ pub(crate) struct Network {
 const CHECKSUM: Checksum = Checksum::new([0xc5; 32]);
 
 impl Network {
+    /// Three nodes of a replicated domain, in a network of its own for each seed.
+    pub(crate) fn founded(seed: u8) -> Self {
+        let network = Self { size: 3, ..Self::empty_of(seed) };
+        network.begin();
+        network.hold(&network.nodes());
+        network.prove(&network.nodes());
+        network
+    }
+
     /// Four nodes of a replicated domain.
     pub(crate) fn new() -> Self {
         let network = Self::unproven();
@@ -261,10 +278,15 @@ impl Network {
 
     /// Keys, and an empty log.
     fn empty() -> Self {
+        Self::empty_of(7)
+    }
+
+    /// The same for the network of a seed.
+    fn empty_of(seed: u8) -> Self {
         let place = Place::new();
         place.begin_log();
         let end = Cell::new(LogPosition::START);
-        let ceremony = Ceremony::new(&[7; 32]);
+        let ceremony = Ceremony::new(&[seed; 32]);
         for (number, key) in (1..).zip(&ceremony.operator_keys) {
             place.key(&format!("operator-{number}.key"), key);
         }
@@ -305,7 +327,7 @@ impl Network {
         policy
     }
 
-    fn nodes(&self) -> Vec<NodeId> {
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
         self.ceremony.nodes(self.size).into_iter().map(|node| node.node).collect()
     }
 
@@ -352,10 +374,9 @@ impl Network {
 
     /// These nodes prove generation 0 from their durable state.
     fn prove(&self, nodes: &[NodeId]) {
-        let (network, domain) = (self.ceremony.network, self.ceremony.domain);
         let challenge = Challenge {
-            network,
-            domain,
+            network: self.ceremony.network,
+            domain: self.ceremony.domain,
             nonce: Nonce::new([0x77; 32]),
             verifier: nodes[0].clone(),
             targets: nodes.to_vec(),
@@ -363,8 +384,15 @@ impl Network {
             code: None,
         };
         let agent = self.ceremony.agent_key(&nodes[0]);
-        self.append(&Envelope::signed(&challenge, [&agent]));
-        for node in nodes {
+        self.answer(&Envelope::signed(&challenge, [&agent]), Serial(1));
+    }
+
+    /// Asks something, and whoever is asked proves generation 0 under this policy.
+    pub(crate) fn answer(&self, asked: &Envelope, policy: Serial) {
+        let (network, domain) = (self.ceremony.network, self.ceremony.domain);
+        self.append(asked);
+        let challenge = asked.unverified::<Challenge>().unwrap();
+        for node in &challenge.targets {
             let proof = PossessionProof {
                 network,
                 domain,
@@ -374,7 +402,7 @@ impl Network {
                 checksum: CHECKSUM,
                 origin: HoldingOrigin::Recovered,
                 as_of: self.position(),
-                policy: Serial(1),
+                policy,
                 measurement: self.old.measurement,
             };
             self.attest(node, &proof);
@@ -385,7 +413,7 @@ impl Network {
         self.end.get()
     }
 
-    fn append(&self, envelope: &Envelope) {
+    pub(crate) fn append(&self, envelope: &Envelope) {
         self.end.set(self.place.append(envelope));
     }
 
@@ -486,6 +514,18 @@ impl Network {
             _ if code == self.new => number | 0x80,
             _ => number | 0x40,
         };
+        self.attest_from(seat, node, code, statement);
+    }
+
+    /// Appends a statement of the instance in some seat of a node, with evidence.
+    pub(crate) fn attest_from<T: AttestedStatement>(
+        &self,
+        seat: u8,
+        node: &NodeId,
+        code: Code,
+        statement: &T,
+    ) {
+        let number = number(node);
         let key = SigningKey::generate(&mut |bytes| bytes.fill(seat));
         let mut envelope = Envelope::signed(statement, [&key]);
         let report_data = envelope.report_data(&key.public_key());
