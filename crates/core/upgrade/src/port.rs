@@ -246,6 +246,9 @@ pub struct ServiceObservation {
     pub migrated: Option<PlanDigest>,
     /// The steps whose tests succeeded.
     pub exercised: BTreeSet<PlanStep>,
+    /// Work on the host that somebody began and that goes on, for people. What is seen may change
+    /// until it ends: nothing is done before.
+    pub under_way: Option<String>,
     /// What is not as the node was last told to be, for people.
     pub drift: Option<String>,
 }

@@ -267,20 +267,30 @@ impl Part {
 
     /// Starts code at the frozen tip, unless the instance that froze there was never ended: on the
     /// way back it states that itself.
+    ///
+    /// On the way back peers may be open again and have given it new blocks before it could state
+    /// anything. So only one that loaded less must load the frozen tip; the log judges the others.
     fn launch(
         &self,
         service: &mut dyn ServiceDriver,
         code: &Measurement,
         seen: &ServiceObservation,
     ) -> Result<(), DriverError> {
-        let frozen = self.frozen.as_ref().filter(|_| self.is_rollback);
-        let stayed = frozen.zip(seen.running.as_ref()).is_some_and(|(frozen, status)| {
-            status.measurement == *code
-                && status.tip.as_ref() == Some(frozen)
+        let Some(frozen) = self.frozen.as_ref().filter(|_| self.is_rollback) else {
+            return service.launch(code, self.frozen.as_ref());
+        };
+        let running = seen.running.as_ref().filter(|status| status.measurement == *code);
+        let stayed = running.is_some_and(|status| {
+            status.tip.as_ref() == Some(frozen)
                 && status.writing == Writing::Frozen
                 && Some(status.instance) == self.froze
         });
-        if stayed { Ok(()) } else { service.launch(code, self.frozen.as_ref()) }
+        if stayed {
+            return Ok(());
+        }
+        let loaded = running.and_then(|status| status.loaded);
+        let is_behind = loaded.is_some_and(|loaded| loaded.height < frozen.height);
+        service.launch(code, is_behind.then_some(frozen))
     }
 
     /// Whether clients were served for as long as the terms say, and well enough.

@@ -48,6 +48,10 @@ impl Shows<'_> {
     fn effect(&self, action: &Action) -> bool {
         let Self { situation, current, step, seen } = self;
         let plan = *current.digest();
+        // A migration that goes on after the plan was called off would undo the way back.
+        if seen.under_way.is_some() {
+            return false;
+        }
         match action {
             Action::Fence(placement) => {
                 let code = &placement.measurement;

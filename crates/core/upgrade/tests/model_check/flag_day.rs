@@ -116,16 +116,16 @@ impl Network {
     /// The step that an agent works on, by what it knows.
     fn next(&self, world: &World, node: usize) -> Option<&Step> {
         let own = |step: &Step| step.node == *self.name(node);
-        self.view(world, node).next(&self.plan, own, world.nodes[node].knows)
+        Self::view(world, node).next(&self.plan, own, world.nodes[node].knows)
     }
 
     /// The log as an agent has read it.
-    fn view(&self, world: &World, node: usize) -> Record {
+    fn view(world: &World, node: usize) -> Record {
         if world.nodes[node].knows { world.record } else { world.record.until_abort() }
     }
 
     fn is_ready(&self, world: &World, node: usize, step: &Step) -> bool {
-        self.view(world, node).is_open(&self.plan, step) && self.agrees(world, step)
+        Self::view(world, node).is_open(&self.plan, step) && self.agrees(world, step)
     }
 
     /// Whether the services stated the same, where a step asks for it.
@@ -161,11 +161,9 @@ impl Network {
                 node.frozen = true;
                 node.stated = Some(node.original);
             }
-            Deed::Halt(code) => {
-                if node.runs == Some(version(code)) {
-                    node.runs = None;
-                    node.frozen = false;
-                }
+            Deed::Halt(code) if node.runs == Some(version(code)) => {
+                node.runs = None;
+                node.frozen = false;
             }
             Deed::Snapshot => {
                 if node.stated != Some(node.live()) {
@@ -173,13 +171,11 @@ impl Network {
                 }
                 node.snapshot = Some(node.live());
             }
-            Deed::Migrate => {
-                if node.migrated.is_none() {
-                    if node.snapshot != Some(node.original) {
-                        return false;
-                    }
-                    node.migrated = Some(node.original);
+            Deed::Migrate if node.migrated.is_none() => {
+                if node.snapshot != Some(node.original) {
+                    return false;
                 }
+                node.migrated = Some(node.original);
             }
             Deed::Revert => node.migrated = None,
             Deed::Deploy { install, .. } => node.installed = version(install),
@@ -312,7 +308,7 @@ impl Model for Network {
                 world.nodes[node].knows = world.record.aborted.is_some();
             }
             Event::Read(node) => world.nodes[node].knows = true,
-            Event::Abort => world.record.abort(&self.plan),
+            Event::Abort => world.record.abort(&self.plan, |step| self.agrees(before, step)),
             Event::Pay(node) => self.pay(&mut world, node),
             Event::Die(node) => {
                 // What it promised dies with it; what it admits is its agent's to say.
@@ -328,7 +324,7 @@ impl Model for Network {
             Property::always("no fork, no loss, nothing too early", |_, world: &World| {
                 world.harm.is_none()
             }),
-            Property::always("no two versions admit clients", |network: &Self, world: &World| {
+            Property::always("no two versions admit clients", |_, world: &World| {
                 let serves = |version| {
                     let serving = |node: &Node| node.admits && node.runs == Some(version);
                     world.nodes.iter().any(serving)
@@ -337,7 +333,6 @@ impl Model for Network {
                     let takes_part = |node: &&Node| node.runs == Some(Version::Old) && !node.frozen;
                     world.nodes.iter().filter(takes_part).count() * 2 > NODES
                 };
-                let _network = network;
                 !(serves(Version::New) && serves(Version::Old) && old_can)
             }),
             Property::always("an abort ends where it began", |network: &Self, world: &World| {

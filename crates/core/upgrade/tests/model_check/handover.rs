@@ -89,11 +89,11 @@ struct Host {
 
 impl Host {
     fn next(&self, world: &World) -> Option<&Step> {
-        self.view(world).next(&self.plan, |_| true, world.knows)
+        Self::view(world).next(&self.plan, |_| true, world.knows)
     }
 
     /// The log as the agent has read it.
-    fn view(&self, world: &World) -> Record {
+    fn view(world: &World) -> Record {
         if world.knows { world.record } else { world.record.until_abort() }
     }
 
@@ -141,7 +141,7 @@ impl Host {
                 }
                 world.sealed[to.index()] = true;
             }
-            Deed::Suspend(code) => return self.suspend(world, self.seat(code), step),
+            Deed::Suspend(code) => return Self::suspend(world, self.seat(code), step),
             Deed::Activate(code) => return self.activate(world, self.seat(code), step),
             Deed::Stop(code) => world.running[self.seat(code).index()] = None,
             Deed::Quarantine(code) => {
@@ -163,7 +163,7 @@ impl Host {
         true
     }
 
-    fn suspend(&self, world: &mut World, seat: Seat, step: &Step) -> bool {
+    fn suspend(world: &mut World, seat: Seat, step: &Step) -> bool {
         if world.record.witnessed.has(step.id) {
             return true;
         }
@@ -249,7 +249,7 @@ impl Model for Host {
         }
         match self.next(world) {
             Some(step) if world.journal.has(step.id) => events.push(Event::Report),
-            Some(step) if self.view(world).is_open(&self.plan, step) => {
+            Some(step) if Self::view(world).is_open(&self.plan, step) => {
                 events.push(Event::Carry);
                 if matches!(step.action, Deed::Suspend(_)) {
                     events.push(Event::SuspendInVain);
@@ -290,7 +290,7 @@ impl Model for Host {
                 world.knows = world.record.aborted.is_some();
             }
             Event::Read => world.knows = true,
-            Event::Abort => world.record.abort(&self.plan),
+            Event::Abort => world.record.abort(&self.plan, |_| true),
             Event::Die(seat) => {
                 world.running[seat.index()] = None;
                 world.deaths += 1;

@@ -80,13 +80,14 @@ impl Record {
             || plan.steps.iter().filter(activates).any(|step| self.witnessed.has(step.id))
     }
 
-    /// Calls the plan off, unless it is too late.
-    pub(crate) fn abort(&mut self, plan: &Plan) {
+    /// Calls the plan off, unless it is too late. Nobody has started what services would have to
+    /// agree about first.
+    pub(crate) fn abort(&mut self, plan: &Plan, agrees: impl Fn(&Step) -> bool) {
         if self.aborted.is_some() || self.is_past_no_return(plan) {
             return;
         }
         let mut started = Steps::default();
-        for step in plan.steps.iter().filter(|step| self.is_open(plan, step)) {
+        for step in plan.steps.iter().filter(|step| self.is_open(plan, step) && agrees(step)) {
             started.add(step.id);
         }
         self.aborted = Some(started);

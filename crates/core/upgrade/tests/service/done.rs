@@ -59,6 +59,9 @@ fn lasts(action: &Action) -> bool {
     !matches!(action, Action::Fence(_) | Action::Halt(_))
 }
 
+/// What makes one observation differ from another.
+type Edit = fn(&mut heirloom_upgrade::port::ServiceObservation);
+
 #[test]
 fn nothing_but_the_one_fact_that_counts_makes_the_difference() {
     let mut day = day(1);
@@ -73,7 +76,6 @@ fn nothing_but_the_one_fact_that_counts_makes_the_difference() {
         let is = |step: &&Step| step.action == *action;
         day.plan.steps.iter().find(is).map_or(StepId(0), |step| step.id)
     };
-    type Edit = fn(&mut heirloom_upgrade::port::ServiceObservation);
     let table: Vec<(Action, bool, Edit)> = vec![
         (Action::Open(to), true, |_| {}),
         (Action::Open(from), false, |_| {}),

@@ -83,7 +83,7 @@ impl LogStore for Log {
 /// The driver of a node.
 pub(crate) struct Driver(pub(crate) Shared, pub(crate) NodeId);
 
-fn unexpected(expected: impl ToString, found: impl ToString) -> DriverError {
+fn unexpected(expected: &impl ToString, found: &impl ToString) -> DriverError {
     DriverError::Unexpected { expected: expected.to_string(), found: found.to_string() }
 }
 
@@ -267,7 +267,7 @@ impl ServiceDriver for Driver {
         let world = self.call("state")?;
         let running = world.hosts[&self.1].service.process.as_ref().map(|it| it.code);
         if running.is_some_and(|running| running != *code) {
-            return Err(unexpected(code, "other code"));
+            return Err(unexpected(&code, &"other code"));
         }
         world.standing(&self.1, step).ok_or_else(down)
     }
@@ -312,7 +312,7 @@ impl ServiceDriver for Driver {
             let service = &mut host.service;
             assert!(service.process.is_none());
             if service.tip != *tip {
-                return Err(unexpected(tip, service.tip));
+                return Err(unexpected(&tip, &service.tip));
             }
             service.snapshots.insert(*plan, *tip);
             Ok(())
@@ -351,7 +351,7 @@ impl ServiceDriver for Driver {
             assert_eq!(service.installed, *code);
             assert_eq!(service.edge, EdgeAdmission::Closed);
             if expected.is_some_and(|expected| service.tip != *expected) {
-                return Err(unexpected("the frozen tip", service.tip));
+                return Err(unexpected(&"the frozen tip", &service.tip));
             }
             service.wanted = Some((*code, Admission::SideDoor));
             let loaded = service.process.as_ref().filter(|it| it.code == *code);

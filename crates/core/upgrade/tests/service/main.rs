@@ -6,6 +6,7 @@
 mod done;
 mod driver;
 mod fail;
+mod told;
 mod world;
 
 use std::collections::BTreeMap;
