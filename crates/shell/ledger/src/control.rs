@@ -9,11 +9,11 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 
-use heirloom_keeper_shell::connections::Connections;
 use heirloom_model::causes::with_causes;
 use heirloom_model::frame::{FrameError, receive, send};
 use heirloom_model::service::{ServiceRequest, ServiceResponse};
 
+use crate::connections::Connections;
 use crate::instance::Instance;
 use crate::limit::{CONTROL_CONNECTIONS_MAX, CONTROL_IDLE_MAX};
 use crate::log::event;

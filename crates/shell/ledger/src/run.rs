@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use heirloom_keeper::port::PlatformError;
-use heirloom_keeper_shell::connections::Connections;
 use heirloom_ledger::configuration::Configuration;
 use heirloom_ledger_store::error::{LedgerError, OpenError};
 use heirloom_ledger_store::ledger::Ledger;
@@ -23,6 +22,7 @@ use tokio::runtime::Runtime;
 
 use crate::chain::Chain;
 use crate::command::PeerAddress;
+use crate::connections::Connections;
 use crate::control::{self, Subject};
 use crate::follow::follow;
 use crate::http;

@@ -4,7 +4,6 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-use heirloom_keeper_shell::connections::Connections;
 use heirloom_model::causes::with_causes;
 use heirloom_session::error::SessionError;
 use heirloom_session::session::accept;
@@ -15,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::chain::ApplyError;
+use crate::connections::Connections;
 use crate::limit::{PEER_IDLE_MAX, PEER_SESSIONS_MAX};
 use crate::log::event;
 use crate::peer::link::TalkError;
