@@ -110,6 +110,7 @@ impl Node {
             exercised: desired.exercised.iter().copied().collect(),
             migrated: self.inspector.migrated(),
             edge: self.edge().ok(),
+            under_way: self.tool.changes(observe::INSPECT),
             ..ServiceObservation::default()
         };
         let processes = self.processes.running(Place::Seat)?;

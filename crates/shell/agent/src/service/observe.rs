@@ -17,7 +17,7 @@ use super::state::{Desired, Distribution, Wanted};
 use super::tool::{Run, Tool};
 
 /// The tool's word.
-const WORD: &str = "inspect";
+pub(crate) const INSPECT: &str = "inspect";
 /// How long an inspection may take before an observation goes without it.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long an inspection may take at all.
@@ -74,13 +74,13 @@ impl Inspector {
             };
             let is_recent = at.elapsed() < LOOK_AGAIN;
             // A run of ours changes the directory all the time, and is waited for elsewhere.
-            if tool.has_other(WORD) || (*of == print && (is_final || is_recent)) {
+            if tool.has_other(INSPECT) || (*of == print && (is_final || is_recent)) {
                 return found.clone();
             }
-        } else if tool.has_other(WORD) {
+        } else if tool.has_other(INSPECT) {
             return Err(DriverError::Unknown("the database is being worked on".to_owned()));
         }
-        let run = Run { word: WORD, arguments: self.arguments.clone(), deadline: INSPECT_TIMEOUT };
+        let run = Run { word: INSPECT, arguments: self.arguments.clone(), deadline: INSPECT_TIMEOUT };
         let found = tool.run(&run, INSPECT_PATIENCE).and_then(|done| inspected(&done));
         // Looking may leave a trace of its own.
         self.last = Some((self.print(exists), Instant::now(), found.clone()));

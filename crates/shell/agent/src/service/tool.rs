@@ -116,6 +116,23 @@ impl Tool {
         self.job.as_ref().is_some_and(|job| job.run.word != word && !job.is_stale())
     }
 
+    /// What is under way but inspections, which change nothing: a run of ours, or of an agent that
+    /// is gone.
+    pub(crate) fn changes(&mut self, inspection: &str) -> Option<String> {
+        self.look();
+        match &self.job {
+            Some(job) if job.ended.is_none() => {
+                (job.run.word != inspection).then(|| job.run.word.to_owned())
+            }
+            // Whoever holds the lock while no child of ours runs is somebody else's.
+            Some(_) | None => match self.lock.holder() {
+                Ok(Holder::Nobody) => None,
+                Ok(Holder::Orphan(_)) => Some("the run of an earlier agent".to_owned()),
+                Err(error) => Some(format!("what cannot be seen: {error}")),
+            },
+        }
+    }
+
     /// Kills what is under way.
     pub(crate) fn end(&mut self) {
         if let Some(mut job) = self.job.take() {
