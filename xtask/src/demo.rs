@@ -33,6 +33,10 @@ pub(crate) struct Arguments {
     /// Flag day: what fails before the point of no return.
     #[arg(long, value_enum, value_name = "STEP")]
     fail: Option<flag_day::Failing>,
+    /// Flag day: where the registry keeps its log. A cluster loses members and is cut apart all
+    /// along.
+    #[arg(long, value_enum, default_value_t = Registry::File)]
+    registry: Registry,
     /// Keep the fleet's files, to look at them afterwards.
     #[arg(long)]
     keep: bool,
@@ -49,6 +53,15 @@ enum Procedure {
     FlagDay,
 }
 
+/// Where the registry keeps its log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Registry {
+    /// In one file.
+    File,
+    /// On a real etcd cluster of three members.
+    Etcd,
+}
+
 /// How long the upgrade may take, with kills all along on a busy machine.
 const UPGRADE_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often an epoch begins.
@@ -57,7 +70,10 @@ const EPOCH_EVERY: Duration = Duration::from_secs(3);
 /// Runs the demo.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     say("Building the fleet's programs (minutes on the first run, then seconds).");
-    lab::build()?;
+    match arguments.registry {
+        Registry::File => lab::build()?,
+        Registry::Etcd => lab::build_with(&[lab::etcd::PACKAGE])?,
+    }
     let nodes = match arguments.procedure {
         Procedure::Rolling => rolling::NODES,
         Procedure::Handover => handover::NODES,
@@ -65,6 +81,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     };
     let lab = Arc::new(Lab::new("demo", nodes, say)?);
     end_when_interrupted(&lab, arguments.keep)?;
+    if arguments.registry == Registry::Etcd {
+        lab.use_etcd()?;
+    }
     let played = match arguments.procedure {
         Procedure::Rolling => rolling::play(&lab, arguments.kill),
         Procedure::Handover => handover::play(&lab, arguments.kill),
@@ -92,7 +111,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 impl Arguments {
     fn of(procedure: Procedure, kill: bool) -> Self {
-        Self { procedure, kill, json: true, nodes: 5, fail: None, keep: false }
+        let registry = Registry::File;
+        Self { procedure, kill, json: true, nodes: 5, fail: None, registry, keep: false }
     }
 
     fn play(&self) -> flag_day::Play {
@@ -109,8 +129,9 @@ pub(crate) fn check() -> Result<()> {
             run(&Arguments::of(procedure, kill))?;
         }
     }
-    let failing = Some(flag_day::Failing::Migrate);
-    run(&Arguments { fail: failing, ..Arguments::of(Procedure::FlagDay, false) })
+    let flag_day = || Arguments::of(Procedure::FlagDay, false);
+    run(&Arguments { fail: Some(flag_day::Failing::Migrate), ..flag_day() })?;
+    run(&Arguments { registry: Registry::Etcd, ..flag_day() })
 }
 
 /// Ctrl-C ends the whole fleet, and leaves nothing behind but files that somebody wants to keep.

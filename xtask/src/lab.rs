@@ -5,6 +5,7 @@
 //!
 //! * [`Lab`]: the directory, the programs, the processes.
 //! * [`network`]: founding a network, releases, policies, genesis.
+//! * [`etcd`]: the registry's log on a real cluster.
 //! * [`service`]: the service of every node, proxies, ledgers.
 //! * [`watch`]: what agents say, and the fewest holders at any moment.
 //! * [`mirror`]: a web server with releases.
@@ -27,6 +28,7 @@ use serde_json::Value;
 use crate::process::{cargo, run, workspace_root};
 
 pub(crate) mod chaos;
+pub(crate) mod etcd;
 pub(crate) mod mirror;
 pub(crate) mod network;
 pub(crate) mod service;
@@ -70,6 +72,8 @@ pub(crate) struct Lab {
     supervised: Mutex<BTreeMap<String, Vec<String>>>,
     /// Where lines for people go.
     out: fn(&str),
+    /// Where the registry keeps its log, if not in a file.
+    etcd: Mutex<Option<Arc<etcd::Cluster>>>,
 }
 
 /// A lab that threads share.
@@ -155,6 +159,7 @@ impl Lab {
             clients: AtomicUsize::new(0),
             supervised: Mutex::default(),
             out,
+            etcd: Mutex::default(),
         })
     }
 
@@ -283,18 +288,32 @@ impl Lab {
     /// Starts the registry.
     pub(crate) fn start_registry(&self) -> Result<()> {
         let listen = format!("127.0.0.1:{}", self.registry_port);
-        let words = [
-            "registry",
-            "serve",
-            "--log",
-            "net/registry.log",
-            "--network",
-            "net/network.toml",
-            "--listen",
-            &listen,
-        ];
+        let mut words =
+            vec!["registry", "serve", "--network", "net/network.toml", "--listen", &listen];
+        let cluster = self.etcd();
+        match &cluster {
+            None => words.extend(["--log", "net/registry.log"]),
+            Some(cluster) => {
+                words.extend(["--store", "etcd"]);
+                for endpoint in cluster.endpoints() {
+                    words.extend(["--endpoint", endpoint]);
+                }
+            }
+        }
         self.start("registry", self.program("heirloom").args(words))?;
         until("the registry", START_TIMEOUT, || get(self.registry_port, "/v1/healthz").is_ok())
+    }
+
+    /// From now on the registry keeps its log on an etcd cluster of its own.
+    pub(crate) fn use_etcd(&self) -> Result<()> {
+        let cluster = etcd::Cluster::start(self)?;
+        *self.etcd.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(cluster));
+        Ok(())
+    }
+
+    /// The etcd cluster, if the registry keeps its log there.
+    pub(crate) fn etcd(&self) -> Option<Arc<etcd::Cluster>> {
+        self.etcd.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Starts the agent of a node.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{EPOCH_EVERY, UPGRADE_TIMEOUT, explain_fields, progress, say};
 use crate::lab::chaos::{Chaos, Pace};
+use crate::lab::etcd::Trouble;
 use crate::lab::network::{Code, Network, Shape};
 use crate::lab::{Lab, SharedLab, text, write};
 
@@ -114,7 +115,9 @@ pub(super) fn play(lab: &SharedLab, play: Play) -> Result<Value> {
     let begun = Instant::now();
     let chaos =
         if play.kill { Some(Chaos::start(Arc::clone(lab), Pace::Slow, |_| Ok(()))?) } else { None };
+    let trouble = lab.etcd().map(|cluster| Trouble::start(cluster, say)).transpose()?;
     let status = stage.await_end(&plan, play.failing)?;
+    let trouble = trouble.map(Trouble::finish).transpose()?;
     let wall_seconds = begun.elapsed().as_secs_f64();
     let kills = chaos.map(Chaos::finish).transpose()?;
 
@@ -125,7 +128,11 @@ pub(super) fn play(lab: &SharedLab, play: Play) -> Result<Value> {
     let paid = payers.finish(lab)?;
     let report = lab.operate(&["upgrade", "report", "--plan", &plan])?;
     let floor = figures::floor(lab, &stage.new)?;
-    let summary = summarize(lab, &stage, (&paid, &report, &floor), (rolled_back, wall_seconds));
+    let mut summary = summarize(lab, &stage, (&paid, &report, &floor), (rolled_back, wall_seconds));
+    if let (Some((kills, partitions)), Some(fields)) = (trouble, summary.as_object_mut()) {
+        fields.insert("etcd_members_killed".to_owned(), kills.into());
+        fields.insert("etcd_partitions".to_owned(), partitions.into());
+    }
     explain(&summary, kills);
     judge(&summary, play)?;
     Ok(summary)

@@ -67,6 +67,10 @@ impl Lab {
         let registry = format!("http://127.0.0.1:{}", self.registry_port);
         self.heirloom(&["init", "net", "--anchor", "anchor", "--registry", &registry])?;
         self.start_registry()?;
+        if self.etcd().is_some() {
+            // A file begins with the first root; an empty cluster is told it.
+            self.operate(&["root", "publish", "net/root.statement"])?;
+        }
         for node in &self.nodes {
             fs::create_dir(self.path(&node.name))?;
             let state = format!("{}/platform", node.name);
