@@ -86,7 +86,7 @@ struct FlagDayWish {
     /// Flag day: how many operators must have recorded a rehearsal of these terms; 0 means none
     #[arg(long, value_name = "N", required_if_eq("strategy", "flag-day"))]
     rehearsals: Option<u32>,
-    /// Flag day: nodes that open together, `a,b,c`; once for each stage. By default the first
+    /// Flag day: nodes that open together, `a,b,c`, once for each stage; by default the first
     /// node, then the others
     #[arg(long, value_name = "NODES", value_parser = stage)]
     stage: Vec<Stage>,

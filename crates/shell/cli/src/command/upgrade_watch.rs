@@ -9,6 +9,7 @@ use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::plan::{Plan, StepResult};
+use heirloom_model::service::{Standing, Writing};
 use heirloom_model::statement::StatementKind;
 use heirloom_model::wire;
 use heirloom_registry::network::Applied;
@@ -159,11 +160,18 @@ fn event(
             let why = why.map_or(String::new(), |why| format!(": {why}"));
             (about == digest.to_string()).then(|| format!("{} by {by}{why}", kind.name()))?
         }
+        StatementKind::Standing => {
+            let said: Standing = envelope.unverified().ok()?;
+            let step = plan.step(said.step.step).filter(|_| said.step.plan == *digest)?;
+            let tip = said.tip.map_or(String::new(), |tip| format!(", its ledger ends at {tip}"));
+            let writing = if said.writing == Writing::Frozen { ", frozen" } else { "" };
+            let (at, action) = (said.step.step, step.action.name());
+            format!("service of {} states step {at} {action}{writing}{tip}", said.node)
+        }
         StatementKind::Registration
         | StatementKind::PossessionProof
         | StatementKind::Suspension
-        | StatementKind::Activation
-        | StatementKind::Standing => {
+        | StatementKind::Activation => {
             format!("{} of {}", kind.name(), content.get("node")?.as_str()?)
         }
         StatementKind::Epoch | StatementKind::Policy | StatementKind::Rehearsal => {

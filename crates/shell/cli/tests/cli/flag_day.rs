@@ -1,7 +1,9 @@
 //! A flag day as its operators have it: terms, plan, consent, rehearsal, what is called off, and
 //! the report, on a log in a file.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use heirloom_model::counter::{Epoch, Serial};
 use heirloom_model::digest::Nonce;
@@ -10,6 +12,8 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Plan, Step};
 use heirloom_model::service::Tip;
 use heirloom_model::wire;
+use heirloom_registry::port::LogStore as _;
+use heirloom_registry_shell::client::RegistryClient;
 use heirloom_testkit::ceremony::{Ceremony, Code};
 use heirloom_testkit::service;
 
@@ -99,11 +103,15 @@ fn carry_out_step(network: &Network, plan: &Plan, step: &Step) {
 
 /// The service of a node states what this step asks for.
 fn state(network: &Network, plan: &Plan, step: &Step, tip: Tip) {
+    network.append(&stated(network, plan, step, tip));
+}
+
+fn stated(network: &Network, plan: &Plan, step: &Step, tip: Tip) -> Envelope {
     let said = service::standing(network.ceremony.network, plan, step.id, tip);
     let (old, new) = codes();
     let (code, seat) = if said.measurement == old.measurement { (old, 0xc0) } else { (new, 0x08) };
     let seat = seat ^ world::number(&step.node);
-    network.attest_from(seat, &step.node, code, &said);
+    network.attested(seat, &step.node, code, &said)
 }
 
 #[test]
@@ -269,7 +277,7 @@ fn a_flag_day_is_planned_explained_checked_approved_and_consent_taken_back() {
         place.ok(&format!("plan approve --plan {digest} --key operator-{operator}.key {log}"));
     }
     let revoked = place.json(&revoke);
-    assert_eq!(revoked["status"], "proposed");
+    assert_eq!(revoked["status"], "approval lapsed");
     let again = place.fails(&revoke, 3, "E-STATEMENT-004");
     assert!(again.contains("reason: "), "{again}");
     let report = place.json(&format!("upgrade report {log}"));
@@ -397,6 +405,58 @@ fn a_deadline_that_passes_calls_a_flag_day_off_by_itself() {
 }
 
 #[test]
+fn watching_tells_what_services_state_and_who_calls_off() {
+    let network = network(7);
+    let plan = approved(&network, "--rehearsals 0");
+    let id = network.ceremony.network;
+    let program = |words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
+        command
+            .args(words.split_whitespace())
+            .current_dir(network.place.path(""))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        world::start(&mut command)
+    };
+    let mut server =
+        program(&format!("--json registry serve --log log --listen 127.0.0.1:0 --network {id}"));
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let serving: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let address = serving["address"].as_str().unwrap();
+    let mut watcher = program(&format!("upgrade watch --network {id} --registry {address}"));
+    let mut told = BufReader::new(watcher.stderr.take().unwrap());
+    let mut first = String::new();
+    told.read_line(&mut first).unwrap();
+
+    let log = RegistryClient::new(address);
+    let step = plan.steps.iter().find(|step| matches!(step.action, Action::Equip(_))).unwrap();
+    let node: NodeId = "node-2".parse().unwrap();
+    let ceremony = &network.ceremony;
+    for envelope in [
+        stated(&network, &plan, step, service::tip(1)),
+        ceremony.result(&plan, step.id),
+        ceremony.abort_of_agent(plan.digest(), &node, "its disk is full"),
+    ] {
+        let end = log.head().unwrap().length;
+        log.append(end, &wire::encode(&envelope)).unwrap();
+    }
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    assert_eq!(watcher.wait().unwrap().code(), Some(3), "{rest}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    for expected in [
+        &format!("service of node-1 states step {} equip", step.id),
+        &format!("step {} equip on node-1: done", step.id),
+        "abort by the agent of node-2: its disk is full",
+    ] {
+        assert!(rest.contains(expected), "{expected}\n{first}{rest}");
+    }
+}
+
+#[test]
 fn a_plan_that_is_no_flag_day_has_no_report() {
     let network = network(7);
     let (log, place) = (network.log(), &network.place);
@@ -412,13 +472,13 @@ fn an_operator_calls_a_flag_day_off_with_a_reason() {
     let (log, place) = (network.log(), &network.place);
     let started = place.json(&format!("{START} --rehearsals 0 {log}"));
     let digest = started["plan"].as_str().unwrap();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_heirloom"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
     command
         .args(format!("upgrade abort --plan {digest} --key operator-1.key {log}").split(' '))
         .args(["--reason", "the exchange asked for another day"])
         .current_dir(place.path(""))
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null());
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     assert!(world::start(&mut command).wait().unwrap().success());
     let report = place.json(&format!("upgrade report {log}"));
     assert_eq!(report["called_off_by"], "an operator");
@@ -430,12 +490,12 @@ fn an_operator_calls_a_flag_day_off_with_a_reason() {
 fn the_program_of_the_ledger_is_looked_for_beside_this_one() {
     let place = Place::new();
     let alone = place.copy_program(Path::new(env!("CARGO_BIN_EXE_heirloom")), "heirloom");
-    let mut command = std::process::Command::new(&alone);
+    let mut command = Command::new(&alone);
     command
         .args(["ledger", "inspect", "--data", "x"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let ended = world::start(&mut command).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{said}");

@@ -525,13 +525,24 @@ impl Network {
         code: Code,
         statement: &T,
     ) {
+        self.append(&self.attested(seat, node, code, statement));
+    }
+
+    /// The same, without appending it.
+    pub(crate) fn attested<T: AttestedStatement>(
+        &self,
+        seat: u8,
+        node: &NodeId,
+        code: Code,
+        statement: &T,
+    ) -> Envelope {
         let number = number(node);
         let key = SigningKey::generate(&mut |bytes| bytes.fill(seat));
         let mut envelope = Envelope::signed(statement, [&key]);
         let report_data = envelope.report_data(&key.public_key());
         envelope.evidence = Some(self.enclave(number, code).evidence(&report_data).unwrap());
         envelope.sign(&self.ceremony.agent_key(node));
-        self.append(&envelope);
+        envelope
     }
 
     fn enclave(&self, number: u8, code: Code) -> EmulatedEnclave {
