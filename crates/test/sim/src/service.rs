@@ -223,8 +223,19 @@ pub struct SimService {
     pub edge: EdgeAdmission,
     /// Whether blocks are being distributed.
     pub distributes: bool,
+    /// A migration that goes on by itself, whatever becomes of the agent that began it.
+    pub job: Option<Job>,
     /// What is wrong with it.
     pub flaws: Flaws,
+}
+
+/// A migration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Job {
+    /// Whose.
+    pub plan: PlanDigest,
+    /// The layout that it makes.
+    pub schema: SchemaVersion,
 }
 
 impl SimService {
@@ -252,6 +263,7 @@ impl SimService {
             instance: None,
             edge: EdgeAdmission::Closed,
             distributes: false,
+            job: None,
             flaws: Flaws::default(),
         }
     }
@@ -260,6 +272,7 @@ impl SimService {
     pub fn power_failed(&mut self, edge: EdgeAdmission) {
         self.instance = None;
         self.distributes = false;
+        self.job = None;
         self.edge = edge;
     }
 
@@ -453,6 +466,7 @@ impl World {
             migrated: kept.live,
             exercised: kept.exercised.clone(),
             drift: service.drift(),
+            under_way: service.job.map(|_| "a migration".to_owned()),
         })
     }
 

@@ -460,6 +460,7 @@ impl World {
                 migrated: service.migrated,
                 exercised: service.exercised.clone(),
                 drift: service.drift(),
+                under_way: None,
             }),
         }
     }

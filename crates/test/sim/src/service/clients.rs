@@ -13,7 +13,7 @@ use heirloom_model::service::{Height, Tip, Writing};
 use heirloom_registry::plan::PlanState;
 use heirloom_upgrade::port::EdgeAdmission;
 
-use super::{Chain, Instance, Work};
+use super::{Chain, Database, Instance, Job, Work};
 use crate::invariant_service::ServiceViolation;
 use crate::world::World;
 
@@ -67,6 +67,8 @@ mod chance {
     pub(super) const BEATS: u32 = 2;
     /// Distribution takes what is new.
     pub(super) const DISTRIBUTES: u32 = 400;
+    /// A migration that is under way ends.
+    pub(super) const MIGRATES: u32 = 60;
     /// A process that can ask for its keys does so.
     pub(super) const ASKS: u32 = 400;
 }
@@ -81,6 +83,7 @@ impl World {
         self.client(&names);
         for name in &names {
             self.fail(name);
+            self.work(name);
             self.ask_for_keys(name);
             if self.chance(chance::CATCHES_UP) {
                 self.catch_up(name);
@@ -135,6 +138,16 @@ impl World {
         if let Some(service) = &mut self.node(node).service {
             service.instance = None;
         }
+    }
+
+    /// A migration that somebody began comes to its end.
+    fn work(&mut self, node: &NodeId) {
+        let ends = self.chance(chance::MIGRATES);
+        let Some(service) = self.node(node).service.as_mut().filter(|_| ends) else { return };
+        let Some(Job { plan, schema }) = service.job.take() else { return };
+        let chain = service.kept.database().chain.clone();
+        service.kept.copies.insert(plan, Database { schema, chain });
+        service.kept.live = Some(plan);
     }
 
     fn ask_for_keys(&mut self, node: &NodeId) {

@@ -11,7 +11,7 @@ use heirloom_model::release::Release;
 use heirloom_model::service::{Admission, Terms, Tip, Writing};
 use heirloom_upgrade::port::{DriverError, EdgeAdmission, ServiceDriver};
 
-use super::{Database, Desired, SimService, Work, edge_for};
+use super::{Database, Desired, Job, SimService, Work, edge_for};
 use crate::node::SimDriver;
 use crate::world::{Crashed, World};
 
@@ -97,7 +97,10 @@ impl ServiceDriver for SimDriver {
 
     fn snapshot(&mut self, plan: &PlanDigest, tip: &Tip) -> Result<(), DriverError> {
         self.change("snapshot", |world| {
-            world.copies("a snapshot")?;
+            world.has_space("a snapshot")?;
+            if world.chance(COPIES) {
+                return Err(DriverError::Unknown("a snapshot is being made".to_owned()));
+            }
             let kept = &mut expect_halted(world.service_mut(&self.node)?)?.kept;
             if let Some(known) = kept.snapshots.get(plan) {
                 return expect_tip(known.tip(), tip);
@@ -111,7 +114,8 @@ impl ServiceDriver for SimDriver {
 
     fn migrate(&mut self, plan: &PlanDigest, tip: &Tip, terms: &Terms) -> Result<(), DriverError> {
         self.change("migrate", |world| {
-            world.copies("a migration")?;
+            world.has_space("a migration")?;
+            let slow = world.chance(COPIES);
             let service = expect_halted(world.service_mut(&self.node)?)?;
             if service.kept.live == Some(*plan) {
                 return Ok(());
@@ -122,6 +126,12 @@ impl ServiceDriver for SimDriver {
             }
             let chain = service.kept.database().chain.clone();
             expect_tip(chain.tip(), tip)?;
+            if slow {
+                let job = Job { plan: *plan, schema: terms.schema_to };
+                service.job = service.job.or(Some(job));
+                return Err(DriverError::Unknown("a migration is under way".to_owned()));
+            }
+            service.job = None;
             let copy = Database { schema: terms.schema_to, chain };
             world.durably(&self.node, "the copy", |service| {
                 service.kept.copies.insert(*plan, copy);
@@ -133,6 +143,8 @@ impl ServiceDriver for SimDriver {
     fn revert(&mut self, plan: &PlanDigest, tip: &Tip) -> Result<(), DriverError> {
         self.change("revert", |world| {
             let service = expect_halted(world.service_mut(&self.node)?)?;
+            // What would swap the databases afterwards ends first.
+            service.job = None;
             if service.kept.live != Some(*plan) {
                 return Ok(());
             }
@@ -245,16 +257,10 @@ impl World {
         self.durably(node, "what the service is told", |service| change(&mut service.kept.desired))
     }
 
-    /// A copy takes its time, and its space.
-    fn copies(&mut self, what: &str) -> Result<(), DriverError> {
+    /// A copy needs space.
+    fn has_space(&mut self, what: &str) -> Result<(), DriverError> {
         let full = self.faults.full / 4;
-        if self.chance(full) {
-            return Err(DriverError::Full(what.to_owned()));
-        }
-        if self.chance(COPIES) {
-            return Err(DriverError::Unknown(format!("{what} is being made")));
-        }
-        Ok(())
+        if self.chance(full) { Err(DriverError::Full(what.to_owned())) } else { Ok(()) }
     }
 
     /// Makes a node as it was last told to be.
