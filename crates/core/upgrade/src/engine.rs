@@ -183,8 +183,13 @@ pub fn is_done(
 pub fn leaves_a_mark(plan: &Plan, step: &Step) -> bool {
     match &step.action {
         // An older upgrade may have left a copy of the same code. A commit is nothing but its
-        // result: whoever reports it did it.
-        Action::Preserve(_) | Action::Commit => false,
+        // result: whoever reports it did it. A process that died and a proxy that forgot look as
+        // if they had been told to, and would be put right as if nobody had told them.
+        Action::Preserve(_)
+        | Action::Commit
+        | Action::Fence(_)
+        | Action::Halt(_)
+        | Action::Open(_) => false,
         // Before and after, the same code runs and has what it unsealed when it started.
         Action::Restart(placement) => !plan
             .steps
@@ -192,9 +197,6 @@ pub fn leaves_a_mark(plan: &Plan, step: &Step) -> bool {
             .any(|other| other.node == step.node && other.action == Action::Reseal(*placement)),
         // Another release of the same code looks the same when it is installed.
         Action::Deploy { expect, install } => expect.measurement != install.measurement,
-        // A process that died and a proxy that forgot look the same, and would be put right as if
-        // nobody had told the node to be otherwise.
-        Action::Fence(_) | Action::Halt(_) | Action::Open(_) => false,
         _ => true,
     }
 }
