@@ -316,8 +316,7 @@ fn who(cause: &AbortCause) -> String {
 
 fn why(cause: &AbortCause) -> Option<&str> {
     match cause {
-        AbortCause::Operator { reason } => reason.as_deref(),
-        AbortCause::Agent { reason, .. } => reason.as_deref(),
+        AbortCause::Operator { reason } | AbortCause::Agent { reason, .. } => reason.as_deref(),
         AbortCause::Deadline => Some("its abort deadline has passed"),
     }
 }

@@ -26,7 +26,7 @@ use crate::{file, key};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Plan an upgrade and write the plan to a file; nothing is changed
-    Create(plan_create::Args),
+    Create(Box<plan_create::Args>),
     /// Explain a plan: what happens, in which order, who holds which keys meanwhile
     Show(plan_show::Args),
     /// Let the independent checker look for faults in a plan

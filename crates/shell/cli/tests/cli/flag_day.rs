@@ -86,13 +86,12 @@ fn carry_out_step(network: &Network, plan: &Plan, step: &Step) {
             let nonce = Nonce::new([u8::try_from(step.id.0).unwrap(); 32]);
             network.answer(&network.ceremony.challenge(plan, step.id, nonce), Serial(2));
         }
-        Action::Equip(_) => state(network, plan, step, service::tip(40)),
         Action::Muster(_) if step.node == plan.nodes[0] => {
             // The window opens.
             append(network, |ceremony| ceremony.epoch(Epoch(2)));
             state(network, plan, step, service::tip(40));
         }
-        Action::Muster(_) => state(network, plan, step, service::tip(40)),
+        Action::Equip(_) | Action::Muster(_) => state(network, plan, step, service::tip(40)),
         Action::Freeze(_) | Action::Launch(_) | Action::Join(_) | Action::Watch(_) => {
             state(network, plan, step, service::tip(42));
         }
