@@ -202,6 +202,9 @@ impl LedgerError {
     pub(crate) fn from_heed(operation: &'static str, path: &Path, error: heed::Error) -> Self {
         use heed::MdbError;
         match error {
+            heed::Error::Io(source) if is_cut_short(&source, path) => {
+                Self::Full { operation, path: path.to_owned() }
+            }
             heed::Error::Io(source) => Self::from_io(operation, path, source),
             heed::Error::Mdb(MdbError::MapFull) => Self::Full { operation, path: path.to_owned() },
             heed::Error::Mdb(
@@ -286,6 +289,19 @@ impl From<StoreError> for JobError {
             other => Self::Refused { reason: other.to_string() },
         }
     }
+}
+
+/// A disk with less than this is full for whoever writes pages.
+const ROOM_MIN: u64 = 64 * 1024;
+
+/// Whether a write ended early because the disk is full: LMDB says the same as for a broken disk.
+fn is_cut_short(error: &io::Error, path: &Path) -> bool {
+    let room = || {
+        nix::sys::statvfs::statvfs(path)
+            .map(|seen| seen.blocks_available().saturating_mul(seen.fragment_size()))
+    };
+    error.raw_os_error() == Some(nix::errno::Errno::EIO as i32)
+        && room().is_ok_and(|room| room < ROOM_MIN)
 }
 
 fn is_full(error: &io::Error) -> bool {
