@@ -7,9 +7,10 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Step};
 use heirloom_model::service::{Standing, Tip};
 use heirloom_registry::network::NetworkState;
-use heirloom_registry::plan::{AbortCause, PlanState, PlanStatus};
+use heirloom_registry::plan::{PlanState, PlanStatus};
 use serde_json::{Value, json};
 
+use crate::command::upgrade::CalledOff;
 use crate::output::{columns, table};
 use crate::view_service;
 
@@ -145,6 +146,7 @@ impl<'a> Told<'a> {
     /// For programs.
     pub(crate) fn json(&self) -> Value {
         let plan = self.found.plan();
+        let off = CalledOff::of(self.found);
         let of_node = |(node, tip): &(NodeId, Tip)| json!({ "node": node.to_string(), "tip": view_service::tip(tip) });
         let matrix = self.matrix.iter().map(|(node, seen)| {
             let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
@@ -171,9 +173,9 @@ impl<'a> Told<'a> {
             "peer_matrix_ok": self.matrix_is_full(),
             "tips": self.tips.iter().map(of_node).collect::<Vec<_>>(),
             "fork": self.fork.as_ref().map(of_node),
-            "called_off_by": self.found.abort_cause().map(who),
-            "called_off_for": self.found.abort_cause().and_then(why),
-            "called_off_at": self.found.aborted().map(|at| at.0),
+            "called_off_by": off.as_ref().map(|off| off.by.clone()),
+            "called_off_for": off.as_ref().and_then(|off| off.reason.clone()),
+            "called_off_at": off.as_ref().and_then(|off| off.at).map(|at| at.0),
             "rolled_back": self.found.status() == PlanStatus::RolledBack,
             "blocks": self.blocks.iter().map(Block::json).collect::<Vec<_>>(),
             "steps_done": done.collect::<Vec<_>>(),
@@ -224,11 +226,7 @@ impl<'a> Told<'a> {
             rows.push(("frozen at", tip.to_string()));
         }
         rows.extend(self.window().map(|window| ("closed", window)));
-        if let Some(cause) = self.found.abort_cause() {
-            let why = why(cause).unwrap_or("no reason was given");
-            let at = self.found.aborted().map_or(String::new(), |at| format!(", log entry {at}"));
-            rows.push(("called off", format!("by {}: {why}{at}", who(cause))));
-        }
+        rows.extend(CalledOff::of(self.found).map(|off| ("called off", off.text())));
         if let Some((node, tip)) = &self.fork {
             rows.push(("FORK", format!("{node} saw block {tip} of a peer, which is not its own")));
         }
@@ -304,19 +302,4 @@ fn blocks(found: &PlanState) -> Vec<Block> {
 /// What the service of a step's node said at it.
 fn said<'a>(found: &'a PlanState, step: &Step) -> Option<&'a Standing> {
     Some(found.standing(step.id)?.standing().get())
-}
-
-fn who(cause: &AbortCause) -> String {
-    match cause {
-        AbortCause::Operator { .. } => "an operator".to_owned(),
-        AbortCause::Agent { node, .. } => format!("the agent of {node}"),
-        AbortCause::Deadline => "the plan itself".to_owned(),
-    }
-}
-
-fn why(cause: &AbortCause) -> Option<&str> {
-    match cause {
-        AbortCause::Operator { reason } | AbortCause::Agent { reason, .. } => reason.as_deref(),
-        AbortCause::Deadline => Some("its abort deadline has passed"),
-    }
 }

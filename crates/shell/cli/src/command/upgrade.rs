@@ -11,7 +11,7 @@ use heirloom_model::plan::{Abort, Action, Step};
 use heirloom_registry::activity::Activity;
 use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::NetworkState;
-use heirloom_registry::plan::{Consent, PlanState, PlanStatus};
+use heirloom_registry::plan::{AbortCause, Consent, PlanState, PlanStatus};
 use heirloom_upgrade::gate;
 use serde_json::{Value, json};
 
@@ -152,9 +152,13 @@ fn too_late(found: &PlanState, state: &NetworkState) -> Option<String> {
              `heirloom upgrade status`, and call that one off if it must not go on"
         ));
     }
-    let back = "the way back is a plan of its own: `heirloom upgrade start` with the two releases \
-                exchanged, `--from` the new one and `--to` the old one, under a policy that names \
-                the edges back";
+    let back = if found.plan().service.is_some() {
+        "the way back is another flag day, to a release that serves the schema of now"
+    } else {
+        "the way back is a plan of its own: `heirloom upgrade start` with the two releases \
+         exchanged, `--from` the new one and `--to` the old one, under a policy that names the \
+         edges back"
+    };
     match found.status() {
         PlanStatus::PastNoReturn => Some(format!(
             "there is only forward now: let the plan finish with `heirloom upgrade watch`; {back}"
@@ -212,10 +216,40 @@ pub(crate) struct View {
     not_after: u64,
     consent: Consent,
     was_approved: bool,
+    /// Who called it off, and why.
+    called_off: Option<CalledOff>,
     /// When an exclusive domain changes its active holder.
     switch: Option<Switch>,
     /// How long nobody was active, as the agent measured it.
     milliseconds: Option<u64>,
+}
+
+/// Who called a plan off, and why.
+pub(crate) struct CalledOff {
+    pub(crate) by: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) at: Option<LogIndex>,
+}
+
+impl CalledOff {
+    /// What the log says, if somebody did.
+    pub(crate) fn of(found: &PlanState) -> Option<Self> {
+        let (by, reason) = match found.abort_cause()? {
+            AbortCause::Operator { reason } => ("an operator".to_owned(), reason.clone()),
+            AbortCause::Agent { node, reason } => (format!("the agent of {node}"), reason.clone()),
+            AbortCause::Deadline => {
+                ("the plan itself".to_owned(), Some("its abort deadline has passed".to_owned()))
+            }
+        };
+        Some(Self { by, reason, at: found.aborted() })
+    }
+
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let reason = self.reason.as_deref().unwrap_or("no reason was given");
+        let at = self.at.map_or(String::new(), |at| format!(", log entry {at}"));
+        format!("by {}: {reason}{at}", self.by)
+    }
 }
 
 /// The entries with which the old holder said that it stops, and the new one that it begins.
@@ -334,6 +368,7 @@ impl View {
             not_after: plan.not_after.0,
             consent: found.consent(),
             was_approved: found.approved_at().is_some(),
+            called_off: CalledOff::of(found),
             switch: Switch::of(found, state),
             milliseconds: None,
         }
@@ -407,6 +442,8 @@ impl View {
                 Consent::Policy => "policy",
             },
             "switch_over": switch,
+            "called_off_by": self.called_off.as_ref().map(|off| off.by.clone()),
+            "called_off_for": self.called_off.as_ref().and_then(|off| off.reason.clone()),
             "not_after": self.not_after,
             "advice": self.advice(),
             "next": next,
@@ -430,6 +467,9 @@ impl View {
             ("no return", self.side().to_owned()),
             ("last epoch", self.not_after.to_string()),
         ];
+        if let Some(off) = &self.called_off {
+            rows.push(("called off", off.text()));
+        }
         if let Some(switch) = &self.switch {
             rows.push(("switch-over", switch.text(self.milliseconds)));
         }

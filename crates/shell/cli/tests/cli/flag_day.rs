@@ -368,6 +368,9 @@ fn a_report_tells_an_event_to_its_end() {
         assert!(told.contains(expected), "{expected}\n{told}");
     }
     assert!(!told.contains("NO"), "{told}");
+    let late = format!("upgrade abort --plan {} --key operator-1.key {log}", plan.digest());
+    let said = place.fails(&late, 3, "E-STATEMENT-004");
+    assert!(said.contains("the way back is another flag day"), "{said}");
 }
 
 #[test]
@@ -386,6 +389,8 @@ fn a_report_says_who_called_an_event_off_and_why() {
     assert_eq!(report["peer_matrix_ok"], false);
     let told = place.ok(&format!("upgrade report {log}"));
     assert!(told.contains("by the agent of node-2: output 77 has no owner"), "{told}");
+    let status = place.ok(&format!("upgrade status {log}"));
+    assert!(status.contains("by the agent of node-2: output 77 has no owner"), "{status}");
 }
 
 #[test]
