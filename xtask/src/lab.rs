@@ -251,6 +251,10 @@ impl Lab {
                 terminate(child);
             }
         }
+        // What a killed agent had started goes on for the next one, and here there is none. The
+        // name of the directory is in its arguments, and in nobody else's.
+        let directory = format!("{}/", self.directory.display());
+        let _orphans = Command::new("pkill").args(["-KILL", "-f", &directory]).status();
     }
 
     /// From its next start on, a server runs under the crash supervisor, which gets these words.

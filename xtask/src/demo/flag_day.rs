@@ -230,6 +230,7 @@ impl Stage {
                 absence.follow(lab, last, &status)?;
                 let state = status.get("status").and_then(Value::as_str).unwrap_or_default();
                 if matches!(state, "finished" | "rolled back") {
+                    absence.end(lab, last)?;
                     return Ok(state.to_owned());
                 }
             }
@@ -267,15 +268,22 @@ impl Absence {
             }
         }
         let state = status.get("status").and_then(Value::as_str);
-        if self.gone && !self.back && state == Some("rolling back") {
-            say(&format!("   called off by its deadline; the operator of {} is back", node.name));
-            self.back = true;
-            let away = lab.nodes.iter().filter(|it| at == "commit" || it.name == node.name);
-            for node in away {
-                lab.start_agent(node)?;
-            }
+        if state == Some("rolling back") {
+            self.end(lab, node)?;
         }
         Ok(())
+    }
+
+    /// Whoever is away comes back.
+    fn end(&mut self, lab: &Lab, node: &crate::lab::Node) -> Result<()> {
+        if !self.gone || self.back {
+            return Ok(());
+        }
+        say(&format!("   called off by its deadline; the operator of {} is back", node.name));
+        self.back = true;
+        let everybody = self.at == Some("commit");
+        let away = lab.nodes.iter().filter(|it| everybody || it.name == node.name);
+        away.into_iter().try_for_each(|node| lab.start_agent(node))
     }
 }
 
