@@ -6,11 +6,11 @@ use heirloom_model::digest::PlanDigest;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::Action;
-use heirloom_model::service::{Admission, Height, Tip, Writing};
+use heirloom_model::service::{Admission, Height, ServiceChange, Tip, Writing};
 use heirloom_registry::plan::PlanState;
 
 use crate::service::clients::step_of;
-use crate::service::{Chain, SimService, Work};
+use crate::service::{Chain, Flaw, SimService, Work};
 use crate::world::World;
 
 /// What was seen so far, to compare with.
@@ -321,7 +321,7 @@ fn follows(node: &NodeId, service: &SimService, plan: &PlanState) -> Checked {
     }
     let Some(frozen) = plan.frozen_tip(node) else { return Ok(()) };
     let found = service.kept.original.chain.tip();
-    if found != frozen && !service.flaws.lies {
+    if found != frozen && service.flaw != Some(Flaw::Lies) {
         return Err(ServiceViolation::BrokenPromise { node: node.clone(), frozen, found });
     }
     let freeze = plan.plan().freeze_of(node).and_then(|step| plan.standing(step));
@@ -349,7 +349,7 @@ fn may_launch(plan: &PlanState, node: &NodeId) -> bool {
     let steps = &plan.plan().steps;
     // In a flag day everybody has the new code first; in a restart each node stands for itself.
     let before = steps.iter().filter(|step| step.id < launch && !is_launch(&step.action));
-    let flag_day = plan.plan().service.as_ref().is_some_and(|change| change.changes_code());
+    let flag_day = plan.plan().service.as_ref().is_some_and(ServiceChange::changes_code);
     before.filter(|step| flag_day || step.node == *node).all(|step| plan.is_settled(step.id))
 }
 

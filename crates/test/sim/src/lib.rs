@@ -13,7 +13,7 @@
 //! * [`world`]: nodes, disks, processes, the registry, and where faults strike.
 //! * [`node`], [`log`]: the ports of an agent, over the world.
 //! * [`service`]: the services of the nodes, their clients, and the archive of their blocks.
-//! * [`rogue`]: code that no policy names, asking for keys.
+//! * [`rogue`]: code that no policy names, asking for keys, and old code that claims to be new.
 //! * [`invariant`], [`invariant_service`]: what must hold after every event.
 
 pub mod scenario;

@@ -160,7 +160,7 @@ impl Scenario {
     /// How many nodes a run has.
     fn nodes(self, seed: u64) -> usize {
         if self.concerns_service() {
-            let turn = usize::try_from(sha256(&[b"nodes", &seed.to_be_bytes()])[0]).unwrap_or(0);
+            let turn = usize::from(sha256(&[b"nodes", &seed.to_be_bytes()])[0]);
             return SERVICE_NODES_MIN + turn % (SERVICE_NODES_MAX - SERVICE_NODES_MIN + 1);
         }
         match self {
@@ -205,7 +205,7 @@ pub enum Failure {
     Violation(#[from] Violation),
     /// An invariant of a service does not hold.
     #[error("an invariant of the service does not hold")]
-    Service(#[from] ServiceViolation),
+    Service(#[source] Box<ServiceViolation>),
     /// The run does not come to its end.
     #[error("it does not end: {0}")]
     Stuck(String),
@@ -214,6 +214,12 @@ pub enum Failure {
     Leak {
         /// Who gave.
         holder: NodeId,
+    },
+    /// Old code was counted as new.
+    #[error("old code of {node} was taken for new code")]
+    Joined {
+        /// Where it ran.
+        node: NodeId,
     },
     /// An agent stopped for good.
     #[error("the agent of {node} stopped for good: {error}")]
@@ -229,6 +235,12 @@ pub enum Failure {
     /// The registry refuses an operator's statement that must be possible.
     #[error("the registry refuses: {0}")]
     Refused(String),
+}
+
+impl From<ServiceViolation> for Failure {
+    fn from(violation: ServiceViolation) -> Self {
+        Self::Service(Box::new(violation))
+    }
 }
 
 /// How often nodes are cut off and joined again, in thousandths of a round.
@@ -259,6 +271,8 @@ const FAULTY_ROUNDS: u32 = 500;
 const LIVENESS_ROUNDS_MAX: u32 = 6_000;
 /// Ticks from one attempt of code that no policy names to the next.
 const ROGUE_ROUNDS: u32 = 150;
+/// Ticks from one attempt of old code to pass for new to the next.
+const INTRUDER_ROUNDS: u32 = 40;
 /// Ticks of one epoch.
 const EPOCH_ROUNDS: u32 = 60;
 
@@ -607,6 +621,9 @@ impl Run {
         lock(&self.world).serve();
         if self.rounds.is_multiple_of(ROGUE_ROUNDS) {
             rogue::tries(&mut lock(&self.world))?;
+        }
+        if self.rounds.is_multiple_of(INTRUDER_ROUNDS) {
+            rogue::joins(&mut lock(&self.world))?;
         }
         let node = {
             let mut world = lock(&self.world);

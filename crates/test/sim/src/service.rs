@@ -200,17 +200,28 @@ pub struct Instance {
     enclave: EmulatedEnclave,
 }
 
+impl Instance {
+    /// A statement with the evidence of this process, whatever it says.
+    pub fn attested(&self, standing: &Standing) -> Vec<u8> {
+        let mut envelope = Envelope::signed(standing, [&self.key]);
+        let report_data = envelope.report_data(&self.key.public_key());
+        let evidence = self.enclave.evidence(&report_data);
+        envelope.evidence = Some(evidence.expect("an emulated enclave makes evidence"));
+        wire::encode(&envelope)
+    }
+}
+
 /// What is wrong with a node, until somebody repairs it.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Flaws {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flaw {
     /// Processes that start read another configuration than the others.
-    pub configuration: bool,
+    Configuration,
     /// Its code states another tip than it has.
-    pub lies: bool,
+    Lies,
     /// Its database has a record that no migration can read.
-    pub bad_data: bool,
+    BadData,
     /// Somebody changes the copy while nothing runs.
-    pub tampers: bool,
+    Tampers,
 }
 
 /// The service of one node.
@@ -226,7 +237,7 @@ pub struct SimService {
     /// A migration that goes on by itself, whatever becomes of the agent that began it.
     pub job: Option<Job>,
     /// What is wrong with it.
-    pub flaws: Flaws,
+    pub flaw: Option<Flaw>,
 }
 
 /// A migration.
@@ -264,7 +275,7 @@ impl SimService {
             edge: EdgeAdmission::Closed,
             distributes: false,
             job: None,
-            flaws: Flaws::default(),
+            flaw: None,
         }
     }
 
@@ -337,7 +348,8 @@ impl World {
 
     /// What a node configures for processes that start now.
     fn configuration(&self, node: &NodeId) -> ConfigurationDigest {
-        let other = self.service(node).is_some_and(|service| service.flaws.configuration);
+        let other =
+            self.service(node).is_some_and(|service| service.flaw == Some(Flaw::Configuration));
         let wrong = || ConfigurationDigest::new(sha256(&[b"another configuration"]));
         if other { wrong() } else { service::configuration() }
     }
@@ -374,7 +386,7 @@ impl World {
     }
 
     /// An instance that has seen no data yet.
-    fn new_instance(
+    pub fn new_instance(
         &mut self,
         node: &NodeId,
         code: &Measurement,
@@ -406,7 +418,7 @@ impl World {
         let service = self.service(node)?;
         let database = service.kept.database();
         let mut tip = database.chain.tip();
-        if service.flaws.lies {
+        if service.flaw == Some(Flaw::Lies) {
             tip.id = BlockId::new(sha256(&[b"a lie", tip.id.as_bytes()]));
         }
         let since = |moment: Moment| self.now.0.saturating_sub(moment.0);
@@ -530,11 +542,7 @@ impl World {
             keys: status.keys,
             fork: status.fork,
         };
-        let mut envelope = Envelope::signed(&standing, [&instance.key]);
-        let report_data = envelope.report_data(&instance.key.public_key());
-        let evidence = instance.enclave.evidence(&report_data);
-        envelope.evidence = Some(evidence.expect("an emulated enclave makes evidence"));
-        wire::encode(&envelope)
+        instance.attested(&standing)
     }
 
     /// Whether some keeper that this node reaches gives keys to applications.

@@ -18,7 +18,7 @@ use heirloom_upgrade::planner::{Arrangement, FlagDayRequest, PlanRequest};
 
 use super::{Failure, LIVENESS_ROUNDS_MAX, Run, Scenario, Weather, publish};
 use crate::invariant_service;
-use crate::service::{Flaws, SimService};
+use crate::service::{Flaw, SimService};
 use crate::world::{Faults, SimNode, World, lock};
 
 /// Ticks with faults.
@@ -227,12 +227,11 @@ impl Run {
         let node = self.any_node();
         let soon = |most: u32| self.rounds.saturating_add(lock(&self.world).below(most));
         let mut hazards = Hazards::default();
-        let mut flaws = Flaws::default();
+        let mut flaw = None;
         match scenario {
             Scenario::FlagDay | Scenario::Restart => {
-                if lock(&self.world).chance(400) {
-                    hazards.sweep = Some(soon(FAULTY_ROUNDS));
-                }
+                let sweeps = lock(&self.world).chance(400);
+                hazards.sweep = sweeps.then(|| soon(FAULTY_ROUNDS));
             }
             Scenario::FlagDayAbsent => {
                 let (from, lasts) = (soon(FAULTY_ROUNDS / 2), lock(&self.world).below(900));
@@ -246,15 +245,15 @@ impl Run {
             Scenario::FlagDayConfiguration => {
                 hazards.configuration = Some((soon(FAULTY_ROUNDS / 2), node.clone()));
             }
-            Scenario::FlagDayBadData => flaws.bad_data = true,
+            Scenario::FlagDayBadData => flaw = Some(Flaw::BadData),
             Scenario::FlagDayLiar => {
-                flaws.lies = lock(&self.world).chance(500);
-                flaws.tampers = !flaws.lies;
+                let lies = lock(&self.world).chance(500);
+                flaw = Some(if lies { Flaw::Lies } else { Flaw::Tampers });
             }
             _ => {}
         }
         if let Ok(service) = lock(&self.world).service_mut(&node) {
-            service.flaws = flaws;
+            service.flaw = flaw;
         }
         hazards
     }
@@ -286,9 +285,8 @@ impl Run {
         for node in world.nodes.values_mut() {
             node.partitioned = false;
             let Some(service) = &mut node.service else { continue };
-            let configured = std::mem::take(&mut service.flaws.configuration);
-            if configured {
-                service.instance = None;
+            if service.flaw == Some(Flaw::Configuration) {
+                (service.flaw, service.instance) = (None, None);
             }
         }
     }
@@ -343,8 +341,7 @@ impl Run {
                 let instance = service.instance.as_ref();
                 service.lets_in()
                     && service.kept.installed == code
-                    && instance
-                        .is_some_and(|it| it.code == code && it.writing == Writing::Active)
+                    && instance.is_some_and(|it| it.code == code && it.writing == Writing::Active)
             })
         };
         world.nodes.iter().all(|(name, node)| Some(name) == except || serves(node))
@@ -355,7 +352,8 @@ impl Run {
         let world = lock(&self.world);
         let describe = |(name, it): (&NodeId, &SimService)| {
             let instance = it.instance.as_ref();
-            let instance = instance.map(|it| (it.code, it.admission, it.writing, it.loaded, it.fork));
+            let instance =
+                instance.map(|it| (it.code, it.admission, it.writing, it.loaded, it.fork));
             let (tip, desired) = (it.kept.database().chain.tip(), it.kept.desired);
             format!("{name}: {instance:?}, {:?}, tip {tip}, {desired:?}", it.edge)
         };
@@ -390,7 +388,7 @@ fn strike(world: &mut World, hazards: &Hazards, round: u32) {
     if let Some((_, node)) = hazards.configuration.as_ref().filter(|(from, _)| *from <= round)
         && let Ok(service) = world.service_mut(node)
     {
-        service.flaws.configuration = true;
+        service.flaw = Some(Flaw::Configuration);
     }
     if let Some(first) = hazards.sweep
         && let Some(place) = round.checked_sub(first).and_then(|it| usize::try_from(it).ok())
@@ -404,11 +402,14 @@ fn strike(world: &mut World, hazards: &Hazards, round: u32) {
 /// Somebody changes a migrated copy while nothing runs on it.
 fn tamper(world: &mut World) {
     for node in world.nodes.values_mut() {
-        let Some(service) = node.service.as_mut().filter(|it| it.flaws.tampers) else { continue };
+        let Some(service) = node.service.as_mut().filter(|it| it.flaw == Some(Flaw::Tampers))
+        else {
+            continue;
+        };
         let copied = service.kept.live.is_some() && service.instance.is_none();
         if copied && service.kept.desired.admission == Admission::Closed {
             service.kept.database_mut().chain.tamper();
-            service.flaws.tampers = false;
+            service.flaw = None;
         }
     }
 }

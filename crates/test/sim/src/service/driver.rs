@@ -11,7 +11,7 @@ use heirloom_model::release::Release;
 use heirloom_model::service::{Admission, Terms, Tip, Writing};
 use heirloom_upgrade::port::{DriverError, EdgeAdmission, ServiceDriver};
 
-use super::{Database, Desired, Job, SimService, Work, edge_for};
+use super::{Database, Desired, Flaw, Job, SimService, Work, edge_for};
 use crate::node::SimDriver;
 use crate::world::{Crashed, World};
 
@@ -120,7 +120,7 @@ impl ServiceDriver for SimDriver {
             if service.kept.live == Some(*plan) {
                 return Ok(());
             }
-            if service.flaws.bad_data {
+            if service.flaw == Some(Flaw::BadData) {
                 let (what, reason) = ("the database".to_owned(), "record 17".to_owned());
                 return Err(DriverError::Corrupt { what, reason });
             }
