@@ -5,7 +5,7 @@ use heirloom_model::digest::{ArtifactDigest, ConfigurationDigest, ReleaseDigest}
 use heirloom_model::limit::{MIGRATIONS_MAX, TESTS_MAX};
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 use heirloom_model::policy::{KeyScope, UpdateMode};
-use heirloom_model::release::Release;
+use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_model::root::Role;
 use heirloom_model::service::{SchemaVersion, ServiceChange};
 
@@ -13,7 +13,7 @@ use crate::service::{
     APP_NEW, APP_OLD, COMMIT, EQUIP, FENCE, FREEZE, FlagDay, HALT, JOIN, LAUNCH, MUSTER, OPEN,
     agreed, all_done, application_release, back, forward,
 };
-use crate::world::{Row, STRANGE, World, agent, name, signed};
+use crate::world::{BEGIN, Row, STRANGE, World, agent, name, signed};
 
 fn refuse(rows: &[Row<Plan>]) {
     let mut day = FlagDay::planned();
@@ -86,22 +86,38 @@ fn releases_are_those_of_the_terms_and_of_the_policy() {
     ]);
 }
 
+/// What is said to a plan that goes to the new code, as another release of it.
+fn to_release(make: fn(&mut Release)) -> &'static str {
+    let mut day = FlagDay::planned();
+    let mut release = application_release(&day.world, "ledger-3", APP_NEW);
+    make(&mut release);
+    day.world.accept(&signed(&release, Role::Release));
+    day.tick_to(Epoch(2));
+    change(&mut day.plan).to.release = release.digest();
+    change(&mut day.plan).terms.to.release = release.name;
+    let (from, to) = (change(&mut day.plan).from, change(&mut day.plan).to);
+    (day.plan.steps, day.plan.rollback) = (forward(from, to), back(from, to));
+    let proposal = day.world.proposal(&day.plan);
+    day.world.code(&proposal)
+}
+
 #[test]
 fn no_service_becomes_older() {
     for (version, expected) in [(0, "plan-mismatch"), (1, "accepted"), (2, "accepted")] {
-        let mut day = FlagDay::planned();
-        let release = Release {
-            security_version: SecurityVersion(version),
-            ..application_release(&day.world, "ledger-3", APP_NEW)
+        let made: fn(&mut Release) = match version {
+            0 => |it| it.security_version = SecurityVersion(0),
+            1 => |it| it.security_version = SecurityVersion(1),
+            _ => |it| it.security_version = SecurityVersion(2),
         };
-        day.world.accept(&signed(&release, Role::Release));
-        change(&mut day.plan).to.release = release.digest();
-        change(&mut day.plan).terms.to.release = release.name;
-        let (from, to) = (change(&mut day.plan).from, change(&mut day.plan).to);
-        (day.plan.steps, day.plan.rollback) = (forward(from, to), back(from, to));
-        let proposal = day.world.proposal(&day.plan);
-        assert_eq!(day.world.code(&proposal), expected, "security version {version}");
+        assert_eq!(to_release(made), expected, "security version {version}");
     }
+}
+
+#[test]
+fn a_service_goes_to_a_release_of_an_application_that_has_not_ended() {
+    assert_eq!(to_release(|_| {}), "accepted");
+    assert_eq!(to_release(|it| it.kind = ReleaseKind::Keeper), "plan-mismatch");
+    assert_eq!(to_release(|it| it.not_after = BEGIN), "expired");
 }
 
 #[test]

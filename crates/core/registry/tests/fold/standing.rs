@@ -19,7 +19,7 @@ use crate::service::{
     APP_NEW, APP_OLD, COMMIT, EQUIP, FREEZE, FROZEN, FlagDay, HALT, JOIN, LAUNCH, MUSTER, OPEN,
     WATCH, stated, without_new_service,
 };
-use crate::world::{Instance, NEW, OTHER_DOMAIN, Row, STRANGE, agent, check, name, signed};
+use crate::world::{Instance, NEW, OTHER_DOMAIN, Row, STRANGE, agent, check, key, name, signed};
 
 /// Each change of one field of the statement for this step is refused for its reason.
 fn check_standing(step: u32, rows: &[Row<Standing>]) {
@@ -183,6 +183,9 @@ fn a_watched_service_lets_clients_in_and_goes_on_from_the_frozen_tip() {
             ("without a tip", "standing-mismatch", |it| it.tip = None),
             ("closed", "standing-mismatch", |it| it.admission = Admission::Closed),
             ("on a fork", "standing-mismatch", |it| it.fork = Some(tip(3))),
+            ("another long-lived key", "standing-mismatch", |it| {
+                it.keys[0].public = Some(public("another"));
+            }),
         ],
     );
 }
@@ -244,6 +247,35 @@ fn one_platform_states_the_same_for_one_node_only() {
     assert_eq!(day.world.code(&posing), "same-platform");
     let statement = stated(&standing);
     assert_eq!(day.world.code(&statement), "accepted");
+}
+
+/// What a platform stated for another action says nothing about this one: nodes move.
+#[test]
+fn one_platform_may_state_different_things_for_different_nodes() {
+    let mut day = FlagDay::at(FREEZE);
+    let standing = day.standing(FREEZE + 1);
+    let moved = Instance::started("n1", APP_OLD, 3).attest(&standing);
+    day.world.accept(&moved);
+    let statement = stated(&day.standing(FREEZE));
+    assert_eq!(day.world.code(&statement), "same-platform");
+}
+
+#[test]
+fn a_step_remembers_so_many_instances_and_no_more() {
+    let mut day = FlagDay::at(EQUIP);
+    let standing = day.standing(EQUIP);
+    let mut instance = Instance::new("n1", APP_NEW);
+    // One that counts, and 1024 before it.
+    for number in 0..=1_024_u16 {
+        let [high, low] = number.to_be_bytes();
+        instance.key = key(0x20 + high, low);
+        let statement = instance.attest(&standing);
+        day.world.accept(&statement);
+    }
+    instance.key = key(0x30, 0);
+    assert_eq!(day.world.code(&instance.attest(&standing)), "limit");
+    let result = day.result(EQUIP);
+    assert_eq!(day.world.code(&result), "accepted", "the step goes on with the last");
 }
 
 #[test]
