@@ -12,6 +12,7 @@ use heirloom_model::counter::{Epoch, LogIndex, PlanNumber, Serial};
 use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::domain::{HoldingOrigin, PlanStep, PossessionProof};
 use heirloom_model::identifier::NodeId;
+use heirloom_model::limit::SERVICE_PEERS_MAX;
 use heirloom_model::log::LogEntry;
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId, Strategy};
 use heirloom_model::service::{Admission, Writing};
@@ -26,7 +27,7 @@ use crate::world::{CHECKSUM, World};
 /// The largest fleet.
 const FLEET: usize = 10_000;
 /// As many nodes as one service can have: each is a peer of each other one.
-const SERVICE: usize = 128;
+const SERVICE: usize = SERVICE_PEERS_MAX + 1;
 
 /// A log of its own, without the copies that tests keep.
 fn apply(state: &mut NetworkState, statement: &[u8]) {
@@ -188,7 +189,7 @@ fn gates(criterion: &mut Criterion) {
     let last = plan.steps.iter().rev().find(is_freeze).expect("it freezes").id;
     let gate = Gate::Agreed { first, last };
     holds(&gate, &plan, world.state()).expect("all agree");
-    group.bench_function("all of 128 agreed", |bencher| {
+    group.bench_function("all of 129 agreed", |bencher| {
         bencher.iter(|| holds(black_box(&gate), &plan, world.state()));
     });
     group.finish();
