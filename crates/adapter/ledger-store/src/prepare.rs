@@ -5,12 +5,12 @@ use std::path::Path;
 use heirloom_ledger::amount::Amount;
 use heirloom_ledger::block::BlockMetadata;
 use heirloom_ledger::chain::{CheckedBlock, build_block, check_block};
+use heirloom_ledger::check::check_transaction;
 use heirloom_ledger::configuration::Configuration;
 use heirloom_ledger::hint::ViewPublic;
 use heirloom_ledger::output::{Blinding, Output, OutputId, OutputRecord};
 use heirloom_ledger::state::State;
 use heirloom_ledger::transaction::{Input, Payment};
-use heirloom_ledger::validate::validate;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::{NetworkId, sha256};
 use heirloom_model::identifier::NodeId;
@@ -130,7 +130,7 @@ fn next_block(
         && let Some(payment) = payment(height, prepared, purse)
     {
         let signed = payment.sign(&[prepared.faucet]);
-        let valid = validate(signed, height, configuration, &view);
+        let valid = check_transaction(signed, height, configuration, &view);
         transactions.push(valid.map_err(|error| corrupt(error.to_string()))?);
     }
     let block = build_block(&parent, configuration, transactions, Time(height.0));

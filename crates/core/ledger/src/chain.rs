@@ -9,12 +9,12 @@ use heirloom_model::wire;
 
 use crate::amount::Amount;
 use crate::block::{BLOCK_VERSION, Block};
+use crate::check::{Invalid, ValidTransaction, check_transaction_after};
 use crate::configuration::Configuration;
 use crate::limit::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX};
 use crate::output::{Output, OutputId, OutputRecord};
 use crate::state::{Parent, State, Unreadable};
 use crate::transaction::TransactionId;
-use crate::validate::{Invalid, ValidTransaction, validate_after};
 
 /// A block that counts after the one for which it was checked. Only [`check_block`] and
 /// [`first_block`] make it.
@@ -150,7 +150,7 @@ pub fn first_block(network: NetworkId, configuration: &Configuration) -> Checked
     CheckedBlock { id: block.id(), block, changes }
 }
 
-/// Makes the next block of transactions that were validated for it. What would spend an output
+/// Makes the next block of transactions that were checked for it. What would spend an output
 /// twice, has no room or is past its tombstone is left out; it stays with the caller's queue.
 pub fn build_block(
     parent: &Parent,
@@ -247,7 +247,13 @@ fn changes_of(
     for (index, transaction) in block.transactions.iter().enumerate() {
         // The state is that before the block, so what one transaction of a block makes, no other
         // one spends, and their order does not matter.
-        let valid = validate_after(transaction.clone(), block.height, configuration, parent, state);
+        let valid = check_transaction_after(
+            transaction.clone(),
+            block.height,
+            configuration,
+            parent,
+            state,
+        );
         let valid = valid.map_err(|reason| match reason {
             Invalid::Unreadable(unreadable) => BlockFault::Unreadable(unreadable),
             reason => BlockFault::Transaction { index, reason: Box::new(reason) },

@@ -7,7 +7,7 @@
 //!
 //! * [`amount`], [`output`], [`transaction`], [`block`]: what a ledger consists of.
 //! * [`configuration`], [`limit`], [`context`]: what all nodes have alike.
-//! * [`state`], [`validate`], [`chain`]: what counts, and the values that only checks make.
+//! * [`state`], [`check`], [`chain`]: what counts, and the values that only checks make.
 //! * [`pending`]: what waits for a block.
 //! * [`hint`]: how the owner of a private output finds it.
 //! * [`client`]: what clients and nodes say to each other, in messages of one size.
@@ -24,8 +24,8 @@ pub mod context;
 pub mod limit;
 
 pub mod chain;
+pub mod check;
 pub mod state;
-pub mod validate;
 
 pub mod pending;
 

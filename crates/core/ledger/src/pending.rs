@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use heirloom_model::service::Height;
 
 use crate::chain::CheckedBlock;
+use crate::check::ValidTransaction;
 use crate::limit::PENDING_MAX;
 use crate::output::OutputId;
 use crate::transaction::TransactionId;
-use crate::validate::ValidTransaction;
 
 /// Transactions that wait for a block, in the order in which they came.
 ///

@@ -11,11 +11,11 @@ use heirloom_model::signature::SigningKey;
 use crate::amount::Amount;
 use crate::block::Block;
 use crate::chain::{CheckedBlock, build_block, check_block, first_block};
+use crate::check::{Invalid, ValidTransaction, check_transaction};
 use crate::configuration::{Allocation, Configuration};
 use crate::output::{Output, OutputId};
 use crate::state::{OutputStatus, Parent, State, Unreadable};
 use crate::transaction::{Input, Payment, Transaction};
-use crate::validate::{Invalid, ValidTransaction, validate};
 
 pub(crate) const NETWORK: NetworkId = NetworkId::new([1; 32]);
 
@@ -116,8 +116,11 @@ impl World {
         Self::payment(from, to).sign(&[&key(from)])
     }
 
-    pub(crate) fn validate(&self, transaction: Transaction) -> Result<ValidTransaction, Invalid> {
-        validate(transaction, Height(self.parent.tip.height.0 + 1), &configuration(), self)
+    pub(crate) fn check_transaction(
+        &self,
+        transaction: Transaction,
+    ) -> Result<ValidTransaction, Invalid> {
+        check_transaction(transaction, Height(self.parent.tip.height.0 + 1), &configuration(), self)
     }
 
     pub(crate) fn build(&self, transactions: Vec<ValidTransaction>) -> Block {

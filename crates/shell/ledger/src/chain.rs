@@ -13,7 +13,7 @@ use heirloom_ledger::output::OutputId;
 use heirloom_ledger::pending::{NotQueued, Pending};
 use heirloom_ledger::state::State;
 use heirloom_ledger::transaction::{Transaction, TransactionId};
-use heirloom_ledger::validate::{Invalid, validate};
+use heirloom_ledger::check::{Invalid, check_transaction};
 use heirloom_ledger_store::database::StoredBlock;
 use heirloom_ledger_store::error::LedgerError;
 use heirloom_ledger_store::ledger::Ledger;
@@ -212,7 +212,7 @@ impl Chain {
             return Ok(id);
         }
         let next = Height(self.tip().height.0.saturating_add(1));
-        let valid = validate(transaction, next, &self.configuration, &*self.ledger)?;
+        let valid = check_transaction(transaction, next, &self.configuration, &*self.ledger)?;
         kept.pending.insert(valid).map_err(SubmitError::NotQueued)?;
         drop(kept);
         self.submitted.notify_one();

@@ -9,7 +9,7 @@ use crate::world::{NETWORK, World, configuration, key};
 
 fn with(change: impl FnOnce(&mut Block)) -> BlockFault {
     let world = World::new();
-    let valid = world.validate(World::pay(1, 2)).unwrap();
+    let valid = world.check_transaction(World::pay(1, 2)).unwrap();
     let mut block = world.build(vec![valid]);
     assert!(world.check(block.clone()).is_ok());
     change(&mut block);
@@ -58,7 +58,7 @@ fn what_a_block_makes_no_transaction_of_it_spends() {
         ..World::payment(2, 2)
     };
     assert_eq!(made.amount(), Amount(10));
-    let mut block = world.build(vec![world.validate(first).unwrap()]);
+    let mut block = world.build(vec![world.check_transaction(first).unwrap()]);
     block.transactions.push(second.sign(&[&key(2)]));
     for _ in 0..2 {
         block.transactions.reverse();
@@ -71,7 +71,7 @@ fn what_a_block_makes_no_transaction_of_it_spends() {
 #[test]
 fn storage_that_does_not_answer_is_no_fault_of_the_block() {
     let mut world = World::new();
-    let block = world.build(vec![world.validate(World::pay(1, 2)).unwrap()]);
+    let block = world.build(vec![world.check_transaction(World::pay(1, 2)).unwrap()]);
     world.broken = true;
     assert!(matches!(world.check(block), Err(BlockFault::Unreadable(_))));
 }
@@ -80,9 +80,9 @@ fn storage_that_does_not_answer_is_no_fault_of_the_block() {
 fn a_block_has_no_more_than_it_may() {
     let world = World::new();
     let mut valid: Vec<_> =
-        (1..=4).map(|from| world.validate(World::pay(from, 1)).unwrap()).collect();
+        (1..=4).map(|from| world.check_transaction(World::pay(from, 1)).unwrap()).collect();
     let other = Payment { nonce: 1, ..World::payment(1, 3) }.sign(&[&key(1)]);
-    valid.insert(1, world.validate(other).unwrap());
+    valid.insert(1, world.check_transaction(other).unwrap());
     let block = world.build(valid.clone());
     assert_eq!(block.transactions.len(), 4, "the second one spends what the first one does");
     assert!(world.check(block).is_ok());
@@ -133,7 +133,7 @@ proptest! {
             let mut valid = Vec::new();
             for (from, to, pick, amount, nonce) in round {
                 let Some(payment) = spend(&world, (from, to, pick, amount, nonce)) else { continue };
-                valid.extend(world.validate(payment.sign(&[&key(from)])));
+                valid.extend(world.check_transaction(payment.sign(&[&key(from)])));
             }
             let mut all = world.build(Vec::new());
             all.transactions = valid.iter().map(|v| v.transaction().clone()).collect();

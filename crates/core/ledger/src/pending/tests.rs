@@ -5,7 +5,7 @@ use crate::world::{World, key};
 fn valid(world: &World, from: u8, change: impl FnOnce(&mut Payment)) -> ValidTransaction {
     let mut payment = World::payment(from, 1);
     change(&mut payment);
-    world.validate(payment.sign(&[&key(from)])).unwrap()
+    world.check_transaction(payment.sign(&[&key(from)])).unwrap()
 }
 
 #[test]

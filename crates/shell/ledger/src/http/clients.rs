@@ -17,7 +17,7 @@ use heirloom_ledger::output::OutputId;
 use heirloom_ledger::pending::NotQueued;
 use heirloom_ledger::sealed::{DoorPublic, door_public, open_request, seal_answer};
 use heirloom_ledger::transaction::{Transaction, TransactionId};
-use heirloom_ledger::validate::Invalid;
+use heirloom_ledger::check::Invalid;
 use heirloom_ledger_store::error::LedgerError;
 use heirloom_model::causes::with_causes;
 use heirloom_model::digest::{NetworkId, sha256};

@@ -12,12 +12,12 @@ use crate::world::{NETWORK, World, key};
 fn with(change: impl FnOnce(&mut Payment)) -> Invalid {
     let mut payment = World::payment(1, 2);
     change(&mut payment);
-    World::new().validate(payment.sign(&[&key(1)])).expect_err("it must not count")
+    World::new().check_transaction(payment.sign(&[&key(1)])).expect_err("it must not count")
 }
 
 #[test]
 fn a_payment_counts() {
-    let valid = World::new().validate(World::pay(1, 2)).unwrap();
+    let valid = World::new().check_transaction(World::pay(1, 2)).unwrap();
     assert_eq!(valid.id(), World::pay(1, 2).id());
     assert_eq!(valid.into_transaction(), World::pay(1, 2));
 }
@@ -60,14 +60,15 @@ fn each_term_of_a_payment_is_checked() {
 fn the_last_block_is_that_of_the_tombstone() {
     for tombstone in [Height(2), Height(12)] {
         let payment = Payment { tombstone, ..World::payment(1, 2) };
-        assert!(World::new().validate(payment.sign(&[&key(1)])).is_ok(), "{tombstone}");
+        assert!(World::new().check_transaction(payment.sign(&[&key(1)])).is_ok(), "{tombstone}");
     }
 }
 
 #[test]
 fn exactly_the_owners_sign() {
     let world = World::new();
-    let refused = |transaction| world.validate(transaction).expect_err("it must not count");
+    let refused =
+        |transaction| world.check_transaction(transaction).expect_err("it must not count");
     assert_eq!(refused(World::payment(1, 2).sign(&[&key(2)])), Invalid::Signers);
     assert_eq!(refused(World::payment(1, 2).sign(&[&key(1), &key(2)])), Invalid::Signers);
     let unsigned = refused(World::payment(1, 2).sign(&[]));
@@ -93,7 +94,7 @@ fn a_private_output_is_spent_by_who_shows_what_hides_it() {
     payment.outputs[0] = private;
     let paid = payment.sign(&[&key(1)]);
     let output = paid.created()[0].0;
-    let block = world.check(world.build(vec![world.validate(paid).unwrap()])).unwrap();
+    let block = world.check(world.build(vec![world.check_transaction(paid).unwrap()])).unwrap();
     world.apply(&block);
     let spend = |blinding, byte: u8| {
         let owner = key(byte).public_key();
@@ -105,15 +106,15 @@ fn a_private_output_is_spent_by_who_shows_what_hides_it() {
         payment.sign(&[&key(byte)])
     };
     let not_owner = |byte| Err(Invalid::NotOwner { output, owner: key(byte).public_key() });
-    assert_eq!(world.validate(spend(None, 2)), not_owner(2));
-    assert_eq!(world.validate(spend(Some(Blinding::new([0; 32])), 2)), not_owner(2));
-    assert_eq!(world.validate(spend(Some(blinding), 3)), not_owner(3));
-    assert!(world.validate(spend(Some(blinding), 2)).is_ok());
+    assert_eq!(world.check_transaction(spend(None, 2)), not_owner(2));
+    assert_eq!(world.check_transaction(spend(Some(Blinding::new([0; 32])), 2)), not_owner(2));
+    assert_eq!(world.check_transaction(spend(Some(blinding), 3)), not_owner(3));
+    assert!(world.check_transaction(spend(Some(blinding), 2)).is_ok());
 }
 
 #[test]
 fn what_cannot_be_read_is_not_said_to_be_invalid() {
     let world = World { broken: true, ..World::new() };
-    let unreadable = world.validate(World::pay(1, 2));
+    let unreadable = world.check_transaction(World::pay(1, 2));
     assert!(matches!(unreadable, Err(Invalid::Unreadable(_))), "{unreadable:?}");
 }

@@ -14,7 +14,7 @@ use crate::output::{Commitment, Output, OutputId};
 use crate::state::{OutputStatus, Parent, State, Unreadable};
 use crate::transaction::{Input, Transaction, TransactionId, message};
 
-/// A transaction that counts in the block for which it was validated. Only [`validate`] makes it.
+/// A transaction that counts in the block for which it was checked. Only [`check_transaction`] makes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ValidTransaction {
     id: TransactionId,
@@ -59,7 +59,7 @@ pub enum Invalid {
     Tombstone {
         /// The last block in which it would count.
         tombstone: Height,
-        /// The block for which it was to be validated.
+        /// The block for which it was to be checked.
         height: Height,
     },
     /// Its last block is too far away.
@@ -142,25 +142,25 @@ impl ValidTransaction {
         &self.transaction
     }
 
-    /// Gives the transaction out of the hand that validated it.
+    /// Gives the transaction out of the hand that checked it.
     pub fn into_transaction(self) -> Transaction {
         self.transaction
     }
 }
 
 /// Checks a transaction for the block at `height`, against everything before that block.
-pub fn validate(
+pub fn check_transaction(
     transaction: Transaction,
     height: Height,
     configuration: &Configuration,
     state: &impl State,
 ) -> Result<ValidTransaction, Invalid> {
     let parent = state.parent()?;
-    validate_after(transaction, height, configuration, &parent, state)
+    check_transaction_after(transaction, height, configuration, &parent, state)
 }
 
-/// As [`validate`], for a caller that knows what the block follows.
-pub(crate) fn validate_after(
+/// As [`check_transaction`], for a caller that knows what the block follows.
+pub(crate) fn check_transaction_after(
     transaction: Transaction,
     height: Height,
     configuration: &Configuration,
