@@ -122,16 +122,20 @@ fn a_service_goes_to_a_release_of_an_application_that_has_not_ended() {
 
 #[test]
 fn the_policy_lets_both_versions_ask_for_every_long_lived_key() {
-    for (keys, expected) in [
-        (KeyScope::All, "accepted"),
-        (KeyScope::Only(vec![name("ledger-signing")]), "accepted"),
-        (KeyScope::Only(vec![name("view-tls")]), "plan-mismatch"),
+    let own = || KeyScope::Only(vec![name("ledger-signing")]);
+    let other = || KeyScope::Only(vec![name("view-tls")]);
+    for (rule, keys, expected) in [
+        (0, own(), "accepted"),
+        (0, other(), "plan-mismatch"),
+        (1, KeyScope::All, "accepted"),
+        (1, own(), "accepted"),
+        (1, other(), "plan-mismatch"),
     ] {
         let mut day = FlagDay::planned();
         let domain = day.world.state.domain(&crate::world::DOMAIN).unwrap();
         let mut policy = domain.policy().unwrap().get().clone();
         policy.serial = policy.serial.next().unwrap();
-        policy.applications[1].keys = keys;
+        policy.applications[rule].keys = keys;
         day.world.accept(&signed(&policy, Role::Policy));
         day.plan.policy = policy.serial;
         let proposal = day.world.proposal(&day.plan);
@@ -163,6 +167,16 @@ fn steps_are_about_the_service_of_the_nodes() {
     ]);
 }
 
+/// Two blocks that state the same, and what agrees about the first and so many after it.
+fn agreed_musters(plan: &mut Plan, more: u32) {
+    let from = change(plan).from;
+    for id in FENCE..FENCE + 3 {
+        step(plan, id).action = Action::Muster(from);
+    }
+    let gate = Gate::Agreed { first: StepId(MUSTER), last: StepId(MUSTER + more) };
+    step(plan, HALT).gates.push(gate);
+}
+
 #[test]
 fn ranges_look_back_and_compare_what_is_alike() {
     refuse(&[
@@ -182,10 +196,12 @@ fn ranges_look_back_and_compare_what_is_alike() {
         ("an agreement of steps that state nothing", "shape", |it| {
             step(it, HALT).gates.push(agreed(FENCE));
         }),
-        ("an agreement of more steps than nodes", "shape", |it| {
+        ("an agreement of steps of two blocks", "shape", |it| {
             let gate = Gate::Agreed { first: StepId(FREEZE - 1), last: StepId(FREEZE + 2) };
             step(it, HALT).gates.push(gate);
         }),
+        ("an agreement of as many steps as nodes", "accepted", |it| agreed_musters(it, 2)),
+        ("an agreement of more steps than nodes", "shape", |it| agreed_musters(it, 3)),
         ("a rehearsal by nobody", "shape", |it| {
             step(it, MUSTER).gates.push(Gate::Rehearsed { need: 0 });
         }),
