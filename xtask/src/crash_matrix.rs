@@ -1,8 +1,9 @@
 //! `cargo xtask crash-matrix`: kill real processes at every durable operation.
 //!
 //! A real fleet lives through its first keys, an upgrade for each wave, and a plan that is called
-//! off. A host with an exclusive domain hands over, and begins to and is called off. In each of
-//! these phases some processes run under the supervisor `heirloom-crash`, which
+//! off. A host with an exclusive domain hands over, and begins to and is called off. A service
+//! moves to other code on all nodes at once, and comes back from the way there. In each of these
+//! phases some processes run under the supervisor `heirloom-crash`, which
 //! kills them with SIGKILL at each of their durable operations: once before the system begins it,
 //! once after the system has done it. Whoever was killed is started again, and the phase must come
 //! to the same end as if nothing had happened.
@@ -10,11 +11,15 @@
 //! Read in this order:
 //!
 //! * [`phase`]: what happens to the fleet meanwhile.
+//! * [`flag_day`]: the same with a service.
+//! * [`ledger_tool`]: the tool of that service alone.
 //! * [`events`]: what supervisors write down.
 //! * [`table`]: what came of each kill.
 //! * [`vault`]: no sealed generation ever vanishes.
 
 mod events;
+mod flag_day;
+mod ledger_tool;
 mod phase;
 mod table;
 mod vault;
@@ -24,6 +29,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::crash_matrix::flag_day::Event;
 use crate::crash_matrix::phase::Phase;
 use crate::crash_matrix::table::Table;
 use crate::crash_matrix::vault::Vault;
@@ -46,7 +52,11 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     fn plays(&self, phase: Phase) -> bool {
-        self.only.as_ref().is_none_or(|only| phase.makes_keys() || phase.title().contains(only))
+        phase.makes_keys() || self.wants(phase.title())
+    }
+
+    fn wants(&self, title: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| title.contains(only))
     }
 }
 
@@ -76,6 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .with_context(|| format!("look into {}", directory.display()));
         directories.push(directory);
     }
+    if played.is_ok() {
+        played = play_services(arguments, &mut table, &mut directories);
+    }
     if arguments.json {
         println!("{}", table.json(begun.elapsed()));
     } else {
@@ -91,6 +104,38 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         } else {
             std::fs::remove_dir_all(&directory)?;
         }
+    }
+    Ok(())
+}
+
+/// The ledger's tool, and flag days.
+fn play_services(
+    arguments: &Arguments,
+    table: &mut Table,
+    directories: &mut Vec<std::path::PathBuf>,
+) -> Result<()> {
+    if arguments.wants(ledger_tool::TITLE) {
+        let lab = Lab::new("crash-tool", 0, say)?;
+        directories.push(lab.directory.clone());
+        say(&format!("\n{}", ledger_tool::TITLE));
+        ledger_tool::run(&lab, table)
+            .with_context(|| format!("look into {}", lab.directory.display()))?;
+    }
+    let events = Event::ALL.into_iter().filter(|event| arguments.wants(event.title()));
+    let events: Vec<Event> = events.collect();
+    if events.is_empty() {
+        return Ok(());
+    }
+    let lab = Arc::new(Lab::new("crash-flag-day", flag_day::NODES, say)?);
+    directories.push(lab.directory.clone());
+    let mut stage = flag_day::Stage::found(&lab)?;
+    for event in events {
+        let begun = Instant::now();
+        say(&format!("\n{}", event.title()));
+        event.run(&mut stage, table).with_context(|| {
+            format!("\"{}\" did not end well; look into {}", event.title(), lab.directory.display())
+        })?;
+        say(&format!("   {:.0} s", begun.elapsed().as_secs_f64()));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What a supervisor writes down, one JSON object per line, and what it means.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct Source {
     /// Its phase.
     pub(crate) phase: &'static str,
-    /// `agent` or `keeper`.
+    /// `agent`, `keeper` or `tool`.
     pub(crate) role: &'static str,
     /// Its node.
     pub(crate) node: String,
@@ -36,8 +37,23 @@ struct Operation {
 
 impl Source {
     /// One row for each kill, in order.
-    pub(crate) fn rows(&self) -> Vec<Row> {
+    fn rows(&self) -> Vec<Row> {
         self.rows_of(&read(&self.file))
+    }
+
+    /// One row for each kill, when the phase has ended well or not.
+    pub(crate) fn rows_at_the_end(&self, is_well: bool) -> Vec<Row> {
+        let mut rows = self.rows();
+        if let Some(last) = rows.last_mut() {
+            if !is_well {
+                last.outcome = last.outcome.max(Outcome::Stuck);
+            } else if self.ends_with_a_kill() {
+                // Killed after the last look at it: it came back when it was left alone, and the
+                // phase ended with everybody serving.
+                last.outcome = Outcome::Serving;
+            }
+        }
+        rows
     }
 
     fn rows_of(&self, events: &[Value]) -> Vec<Row> {
@@ -77,7 +93,7 @@ impl Source {
         let mut next = events.iter().filter(of);
         let began = next.clone().any(|event| is(event, "began"));
         let gave_up = next.any(|event| is(event, "ended"));
-        began && !(self.role == "agent" && gave_up)
+        began && !(self.role != "keeper" && gave_up)
     }
 
     /// Whether the process runs again after its last kill.
@@ -88,9 +104,18 @@ impl Source {
     }
 
     /// Whether a kill is the last thing that the supervisor saw.
-    pub(crate) fn ends_with_a_kill(&self) -> bool {
+    fn ends_with_a_kill(&self) -> bool {
         let last = read(&self.file).last().and_then(operation);
         last.is_some_and(|operation| operation.killed.is_some())
+    }
+
+    /// How many operations there were that differ, and at how many of them somebody was killed.
+    pub(crate) fn coverage(&self) -> (usize, usize) {
+        let events = read(&self.file);
+        let operations: Vec<Operation> = events.iter().filter_map(operation).collect();
+        let all: BTreeSet<_> = operations.iter().map(|it| &it.what).collect();
+        let killed = operations.iter().filter(|it| it.killed.is_some());
+        (all.len(), killed.map(|it| &it.what).collect::<BTreeSet<_>>().len())
     }
 
     /// Whether there were more operations than kills.

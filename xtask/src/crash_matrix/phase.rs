@@ -20,7 +20,7 @@ use crate::lab::{self, Lab, Node, SharedLab, text, until};
 /// The most kills of one process in one phase. A phase has some forty steps and each step some
 /// ten operations; a process that needs more kills than this comes back to the same operations
 /// under ever new names, and would never come to an end.
-const KILLS_MAX: u32 = 400;
+pub(super) const KILLS_MAX: u32 = 400;
 /// How long one phase may take, with a hundred kills in it.
 const PHASE_TIMEOUT: Duration = Duration::from_secs(150);
 /// How often an epoch begins.
@@ -28,7 +28,7 @@ const EPOCH_EVERY: Duration = Duration::from_secs(5);
 /// How long a keeper may take to notice that its platform is gone.
 const KEEPER_ENDS: Duration = Duration::from_secs(10);
 /// How long a fleet may take until everybody serves again.
-const SERVING_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const SERVING_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One phase.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,7 +63,7 @@ pub(crate) enum Phase {
 
 /// A process that is killed.
 #[derive(Clone, Copy, Debug)]
-enum Victim {
+pub(super) enum Victim {
     Agent(usize),
     Keeper(usize),
 }
@@ -152,21 +152,11 @@ impl Phase {
     /// Plays the phase. Returns what came of each kill, also if the phase did not end.
     pub(crate) fn run(self, fleet: &mut Fleet) -> (Vec<Row>, Result<()>) {
         let sources: Vec<Source> =
-            self.victims().iter().map(|victim| victim.source(self, &fleet.lab)).collect();
+            self.victims().iter().map(|victim| victim.source(self.title(), &fleet.lab)).collect();
         let done = self.play(fleet, &sources);
         let mut rows: Vec<Row> = Vec::new();
         for source in &sources {
-            let mut own = source.rows();
-            match (&done, own.last_mut()) {
-                (Err(_), Some(last)) => last.outcome = last.outcome.max(Outcome::Stuck),
-                // Killed after the last look at it: it came back when it was left alone, and the
-                // phase ended with everybody serving.
-                (Ok(()), Some(last)) if source.ends_with_a_kill() => {
-                    last.outcome = Outcome::Serving;
-                }
-                (Ok(()), Some(_)) | (_, None) => {}
-            }
-            rows.extend(own);
+            rows.extend(source.rows_at_the_end(done.is_ok()));
         }
         if self == Self::Power {
             let outcome = if done.is_ok() { Outcome::Serving } else { Outcome::Stuck };
@@ -208,7 +198,7 @@ impl Phase {
     fn play(self, fleet: &mut Fleet, sources: &[Source]) -> Result<()> {
         let lab = SharedLab::clone(&fleet.lab);
         for (victim, source) in self.victims().iter().zip(sources) {
-            victim.put_under(source, &lab);
+            victim.put_under(source, &lab, 1);
         }
         let progress = Progress::show(sources.to_vec(), super::say)?;
         // A process that was killed by its last operation of the phase comes back in it.
@@ -326,7 +316,7 @@ fn power_row(node: &Node, outcome: Outcome) -> Row {
     }
 }
 
-const OPERATORS: [&str; 3] =
+pub(super) const OPERATORS: [&str; 3] =
     ["net/keys/operator-1.key", "net/keys/operator-2.key", "net/keys/operator-3.key"];
 
 impl Victim {
@@ -356,14 +346,16 @@ impl Victim {
         }
     }
 
-    fn source(self, phase: Phase, lab: &Lab) -> Source {
+    pub(super) fn source(self, phase: &'static str, lab: &Lab) -> Source {
         let node = self.node(lab).name.clone();
         let role = self.role();
-        let file = format!("{}-{role}-{node}.events", phase.title().replace(' ', "-"));
-        Source { phase: phase.title(), role, node, file: lab.path(&file) }
+        let file = format!("{}-{role}-{node}.events", phase.replace(' ', "-"));
+        Source { phase, role, node, file: lab.path(&file) }
     }
 
-    fn put_under(self, source: &Source, lab: &Lab) {
+    /// From its next start on it is under the supervisor, and is killed at each so many-th
+    /// operation.
+    pub(super) fn put_under(self, source: &Source, lab: &Lab, every: u32) {
         let path = |path: PathBuf| path.display().to_string();
         let data = format!("{}/data", source.node);
         let words = [
@@ -378,12 +370,14 @@ impl Victim {
             path(source.file.clone()),
             "--kills-max".to_owned(),
             KILLS_MAX.to_string(),
+            "--every".to_owned(),
+            every.to_string(),
         ];
         lab.supervise(&self.server(lab), words.to_vec());
     }
 
     /// Starts the server again, which puts it under the supervisor or takes it away from it.
-    fn restart(self, lab: &Lab) -> Result<()> {
+    pub(super) fn restart(self, lab: &Lab) -> Result<()> {
         let node = self.node(lab);
         match self {
             Self::Agent(_) => {
@@ -396,7 +390,7 @@ impl Victim {
         }
     }
 
-    fn leave_alone(self, lab: &Lab) -> Result<()> {
+    pub(super) fn leave_alone(self, lab: &Lab) -> Result<()> {
         lab.leave_alone(&self.server(lab));
         self.restart(lab)
     }

@@ -17,8 +17,12 @@ pub(crate) enum Outcome {
     Stuck,
     /// Two instances of an exclusive domain answered at the same time.
     Double,
-    /// A generation or a key is not what it was.
+    /// A generation, a key or a block is not what it was.
     Lost,
+    /// The ledgers of a service do not end alike.
+    Forked,
+    /// A payment was made twice.
+    Doubled,
 }
 
 /// One kill.
@@ -45,6 +49,21 @@ pub(crate) struct Row {
 pub(crate) struct Table {
     rows: Vec<Row>,
     vanished: Vec<String>,
+    /// How many operations there were, where not each of them was struck.
+    coverage: Vec<Coverage>,
+}
+
+/// How many operations a phase had, and at how many of them somebody was killed.
+#[derive(Clone, Debug)]
+pub(crate) struct Coverage {
+    /// During which phase.
+    pub(crate) phase: &'static str,
+    /// Which process.
+    pub(crate) process: String,
+    /// Operations that differ.
+    pub(crate) operations: usize,
+    /// Of them, those where somebody was killed.
+    pub(crate) struck: usize,
 }
 
 /// Kills that are shown as one line: process, operation, file, when.
@@ -52,17 +71,19 @@ type Line<'r> = (&'r str, &'r str, &'r str, &'r str, &'r str);
 
 /// How often each outcome.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts([usize; 5]);
+struct Counts([usize; 7]);
 
 impl Counts {
     fn count(&mut self, outcome: Outcome) {
-        let [serving, resumed, stuck, double, lost] = &mut self.0;
+        let [serving, resumed, stuck, double, lost, forked, doubled] = &mut self.0;
         *match outcome {
             Outcome::Serving => serving,
             Outcome::Resumed => resumed,
             Outcome::Stuck => stuck,
             Outcome::Double => double,
             Outcome::Lost => lost,
+            Outcome::Forked => forked,
+            Outcome::Doubled => doubled,
         } += 1;
     }
 }
@@ -87,26 +108,33 @@ impl Table {
         self.vanished.extend(vanished);
     }
 
+    /// Adds how much of a phase was struck.
+    pub(crate) fn cover(&mut self, coverage: Vec<Coverage>) {
+        self.coverage.extend(coverage);
+    }
+
     /// Whether nobody got stuck, nothing was lost, and nobody answered beside another.
     pub(crate) fn is_clean(&self) -> bool {
         let Counts([_, _, bad @ ..]) = self.total();
-        bad == [0, 0, 0] && self.vanished.is_empty() && !self.rows.is_empty()
+        bad == [0; 5] && self.vanished.is_empty() && !self.rows.is_empty()
     }
 
     /// For people.
     pub(crate) fn text(&self, wall: Duration) -> String {
         let mut text = String::new();
         let mut line =
-            |[phase, process, operation, file]: [&str; 4], when: &str, counts: [String; 5]| {
-                let [serving, resumed, stuck, double, lost] = counts;
+            |[phase, process, operation, file]: [&str; 4], when: &str, counts: [String; 7]| {
+                let [serving, resumed, stuck, double, lost, forked, doubled] = counts;
                 // Writing into text does not fail.
                 let _written = writeln!(
                     text,
                     "{phase:<16} {process:<18} {operation:<9} {file:<44} {when:<7} \
-                 {serving:>7} {resumed:>7} {stuck:>5} {double:>6} {lost:>4}"
+                 {serving:>7} {resumed:>7} {stuck:>5} {double:>6} {lost:>4} \
+                 {forked:>6} {doubled:>7}"
                 );
             };
-        let heads = ["serving", "resumed", "stuck", "double", "lost"].map(str::to_owned);
+        let heads = ["serving", "resumed", "stuck", "double", "lost", "forked", "doubled"]
+            .map(str::to_owned);
         line(["phase", "process", "operation", "file"], "killed", heads);
         for ((phase, process, operation, file, when), Counts(counts)) in self.lines() {
             line([phase, process, operation, file], when, counts.map(|count| count.to_string()));
@@ -118,19 +146,27 @@ impl Table {
         for vanished in &self.vanished {
             let _written = writeln!(text, "vanished: {vanished}");
         }
+        for Coverage { phase, process, operations, struck } in &self.coverage {
+            let _written = writeln!(
+                text,
+                "{phase}, {process}: {operations} operations, of which {struck} were struck"
+            );
+        }
         let _written = write!(text, "{} kills in {:.0} s", self.rows.len(), wall.as_secs_f64());
         text
     }
 
     /// For programs.
     pub(crate) fn json(&self, wall: Duration) -> Value {
-        let named = |Counts([serving, resumed, stuck, double, lost]): Counts| {
+        let named = |Counts([serving, resumed, stuck, double, lost, forked, doubled]): Counts| {
             json!({
                 "serving": serving,
                 "resumed": resumed,
                 "stuck": stuck,
                 "double_active": double,
                 "lost": lost,
+                "forked": forked,
+                "doubled": doubled,
             })
         };
         let rows: Vec<Value> = self
@@ -147,6 +183,18 @@ impl Table {
                 })
             })
             .collect();
+        let coverage: Vec<Value> = self
+            .coverage
+            .iter()
+            .map(|Coverage { phase, process, operations, struck }| {
+                json!({
+                    "phase": phase,
+                    "process": process,
+                    "operations": operations,
+                    "struck": struck,
+                })
+            })
+            .collect();
         let bad: Vec<String> = self.bad().map(Row::story).collect();
         json!({
             "schema": "heirloom.crash-matrix.v1",
@@ -155,6 +203,7 @@ impl Table {
             "outcomes": named(self.total()),
             "bad": bad,
             "vanished": self.vanished,
+            "coverage": coverage,
             "wall_seconds": (wall.as_secs_f64() * 1_000.0).round() / 1_000.0,
         })
     }
@@ -203,8 +252,13 @@ mod tests {
         assert!(!table.is_clean());
         table.add(vec![row(Outcome::Serving), row(Outcome::Resumed)]);
         assert!(table.is_clean());
-        assert!(table.text(Duration::ZERO).contains("before        1       1     0      0    0"));
-        for bad in [Outcome::Stuck, Outcome::Double, Outcome::Lost] {
+        assert!(
+            table
+                .text(Duration::ZERO)
+                .contains("before        1       1     0      0    0      0       0")
+        );
+        let bad = [Outcome::Stuck, Outcome::Double, Outcome::Lost];
+        for bad in bad.into_iter().chain([Outcome::Forked, Outcome::Doubled]) {
             let mut table = Table::default();
             table.add(vec![row(Outcome::Serving), row(bad)]);
             assert!(!table.is_clean());

@@ -53,15 +53,19 @@ struct Run {
     /// Only operations below this directory count.
     #[arg(long)]
     within: PathBuf,
-    /// The journal of the node's agent: its last record is the stage of an operation.
+    /// The journal of the node's agent: its last record is the stage of an operation. Without it
+    /// the stage is how many operations came before in the same life.
     #[arg(long)]
-    journal: PathBuf,
+    journal: Option<PathBuf>,
     /// Where events go, one JSON object per line, appended.
     #[arg(long)]
     log: PathBuf,
     /// The most kills; more operations than that are a mistake of whoever asks.
     #[arg(long, default_value_t = 1_000)]
     kills_max: usize,
+    /// Of all operations that differ, kill only at each so many-th.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
     /// Program and arguments, behind `--`.
     #[arg(last = true, required = true)]
     program: Vec<String>,
@@ -83,8 +87,9 @@ fn main() -> ExitCode {
 
 fn trace(run: &Run) -> Result<()> {
     let within = std::path::absolute(&run.within)?;
-    let log = Log::open(&run.log, &run.journal)?;
-    Tracer::new(run.role, within, Selection::new(run.kills_max), log).run(&run.program)
+    let log = Log::open(&run.log, run.journal.as_deref())?;
+    let selection = Selection::new(run.kills_max, run.every);
+    Tracer::new(run.role, within, selection, log).run(&run.program)
 }
 
 /// Becomes the program, once somebody traces this process.

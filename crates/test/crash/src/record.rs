@@ -16,26 +16,28 @@ use crate::selection::{Moment, Site};
 #[derive(Debug)]
 pub(crate) struct Log {
     file: File,
-    journal: PathBuf,
+    journal: Option<PathBuf>,
 }
 
 impl Log {
     /// Appends to a file.
-    pub(crate) fn open(path: &Path, journal: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, journal: Option<&Path>) -> Result<Self> {
         let file = File::options()
             .append(true)
             .create(true)
             .open(path)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { file, journal: journal.to_owned() })
+        Ok(Self { file, journal: journal.map(Path::to_owned) })
     }
 
     /// The last record of the agent's journal, for people and for telling operations apart.
     ///
     /// The number of records is not part of it: a step that is refused because its keeper was
-    /// killed is started again, and that is the same stage.
-    pub(crate) fn stage(&self) -> String {
-        let Ok(records) = JournalFile::inspect(&self.journal) else { return "-".to_owned() };
+    /// killed is started again, and that is the same stage. Without a journal it is how many
+    /// operations came before.
+    pub(crate) fn stage(&self, before: u64) -> String {
+        let Some(journal) = &self.journal else { return format!("operation {before}") };
+        let Ok(records) = JournalFile::inspect(journal) else { return "-".to_owned() };
         let last = records.last().and_then(|record| wire::decode::<JournalEntry>(record).ok());
         match last.map(|entry| entry.record) {
             None => "-".to_owned(),

@@ -49,6 +49,8 @@ struct Thread {
 struct Life {
     number: u64,
     killed: bool,
+    /// Durable operations that it has begun.
+    operations: u64,
 }
 
 impl Tracer {
@@ -135,7 +137,8 @@ impl Tracer {
         let is_program = process == self.root;
         if is_program == (self.role == Role::Agent) {
             self.lives_begun += 1;
-            self.lives.insert(process, Life { number: self.lives_begun, killed: false });
+            let life = Life { number: self.lives_begun, killed: false, operations: 0 };
+            self.lives.insert(process, life);
             self.log.began(self.lives_begun)?;
         }
         self.threads.remove(&process);
@@ -206,7 +209,10 @@ impl Tracer {
         let Some(path) = operation::normalised(&operation.path, &self.within) else {
             return Ok(());
         };
-        let site = Site { operation: operation.name, path, stage: self.log.stage() };
+        let site = Site { operation: operation.name, path, stage: self.log.stage(life.operations) };
+        if let Some(life) = self.lives.get_mut(&process) {
+            life.operations += 1;
+        }
         if let Some(moment) = self.strike(process, &site, Moment::Before)? {
             return self.log.did(life.number, &site, Some(moment));
         }
