@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: end to end figures, each beside its floor.
 //!
 //! Figures of parts that run in one process come from `heirloom-bench`, built as it would be
-//! shipped; [`upgrade`] is a real fleet. Nothing passes or fails here: what a figure means depends
+//! shipped; [`upgrade`] and [`flag_day`] are real fleets, and
+//! [`single`] runs benches of packages. Nothing passes or fails here: what a figure means depends
 //! on the machine, and the floor says what the machine can do.
 
 use std::collections::BTreeSet;
@@ -16,6 +17,8 @@ use serde_json::json;
 
 use crate::process;
 
+mod flag_day;
+mod single;
 mod table;
 mod upgrade;
 
@@ -31,8 +34,21 @@ pub(crate) struct Arguments {
 }
 
 /// What can be measured, in this order.
-const NAMES: [&str; 5] = ["planning", "replication", "requests", "keyring", UPGRADE];
+const NAMES: [&str; 9] = [
+    "planning",
+    "replication",
+    "requests",
+    "keyring",
+    UPGRADE,
+    FLAG_DAY,
+    "snapshot",
+    "gates",
+    "etcd",
+];
+/// Those that the harness measures in one process.
+const IN_PROCESS: [&str; 4] = ["planning", "replication", "requests", "keyring"];
 const UPGRADE: &str = "upgrade";
+const FLAG_DAY: &str = "flag-day";
 
 /// One measured figure, and what it is compared with.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -63,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .filter(|name| arguments.only.is_empty() || arguments.only.iter().any(|it| it == name))
         .collect();
     let in_process: Vec<&str> =
-        NAMES.into_iter().filter(|name| chosen.contains(name) && *name != UPGRADE).collect();
+        IN_PROCESS.into_iter().filter(|name| chosen.contains(name)).collect();
     let mut figures = Vec::new();
     if !in_process.is_empty() {
         figures = measure_in_process(&in_process)?;
@@ -71,6 +87,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if chosen.contains(UPGRADE) {
         figures.extend(upgrade::measure()?);
     }
+    if chosen.contains(FLAG_DAY) {
+        figures.push(flag_day::measure()?);
+    }
+    figures.extend(measure_singles(&chosen)?);
     let machine = machine();
     if arguments.json {
         let report = json!({
@@ -83,6 +103,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         println!("{machine}\n\n{}", table::show(&figures));
     }
     Ok(())
+}
+
+/// Runs the chosen benches of packages.
+fn measure_singles(chosen: &BTreeSet<&str>) -> Result<Vec<Figure>> {
+    let scratch = target_directory().join(format!("bench-singles-{}", std::process::id()));
+    let mut figures = Vec::new();
+    for name in NAMES.iter().filter(|name| chosen.contains(**name)) {
+        figures.extend(single::measure(name, &scratch)?.into_iter().flatten());
+    }
+    if scratch.exists() {
+        fs::remove_dir_all(&scratch).context("what benches wrote cannot be removed")?;
+    }
+    Ok(figures)
 }
 
 /// Builds the harness, runs it on the disk of the build products, and reads its figures.
