@@ -13,16 +13,13 @@ use super::events::{Progress, Source};
 use super::phase::{KILLS_MAX, OPERATORS, SERVING_TIMEOUT, Victim};
 use super::table::{Coverage, Outcome, Table};
 use crate::lab::network::{Code, Shape};
-use crate::lab::service::PROGRAM;
+use crate::lab::service::{PROGRAM, ToolFault};
 use crate::lab::{SharedLab, get, text, until, write};
 
 /// Nodes of the network.
 pub(crate) const NODES: usize = 3;
 /// Blocks of the ledger before anybody pays.
 const BLOCKS: u64 = 200;
-/// Every so many-th operation of the agent is struck: it has some hundreds in one event, and
-/// comes back from each kill in about a second.
-const EVERY: u32 = 4;
 /// How long one event may take, with all kills.
 const EVENT_TIMEOUT: Duration = Duration::from_mins(6);
 /// How often an epoch begins.
@@ -106,7 +103,7 @@ impl Event {
         stage.pay()?;
         let before = stage.anchor()?;
         let lab = SharedLab::clone(&stage.lab);
-        self.victim().put_under(source, &lab, EVERY);
+        self.victim().put_under(source, &lab);
         let progress = Progress::show(vec![source.clone()], super::say)?;
         let done = self.act(stage).and_then(|status| {
             until("the agent that was killed", SERVING_TIMEOUT, || source.is_back())?;
@@ -135,7 +132,7 @@ impl Event {
         lab.await_mesh(&stage.old)?;
         let last = lab.nodes.last().context("a fleet has nodes")?;
         if self == Self::Back {
-            lab.install_tool(last, Some("migrate"))?;
+            lab.install_tool(last, Some(ToolFault::Corrupt("migrate")))?;
         }
         let plan = stage.propose()?;
         let status = stage.await_end(&plan);

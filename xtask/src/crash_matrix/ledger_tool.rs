@@ -1,4 +1,4 @@
-//! The ledger's tool, without agents and services: killed at its durable operations on a ledger
+//! The ledger's tool, without agents and services: killed at each durable operation on a ledger
 //! that has stopped, and run again until it says that it has done what it was asked.
 //!
 //! Before each run the ledger is looked at. What such a look shows must be true after every kill:
@@ -23,9 +23,6 @@ use crate::lab::{Lab, text, until, write};
 pub(crate) const TITLE: &str = "ledger-tool";
 /// Blocks of the ledger.
 const BLOCKS: &str = "200";
-/// Every so many-th operation is struck: a run takes a quarter of a second, and a migration of
-/// some hundred blocks begins some hundred operations.
-const EVERY: u32 = 2;
 /// How long one verb may take, with all kills.
 const VERB_TIMEOUT: Duration = Duration::from_mins(3);
 const SCHEMA_BEFORE: u64 = 2;
@@ -96,7 +93,7 @@ impl Stopped {
         let data = lab.path("tool/data");
         fs::create_dir(lab.path("tool"))?;
         copy(&lab.path("ledger/data"), &data)?;
-        Ok(Self { data, plan: "77".repeat(32), height: BLOCKS.to_owned(), id })
+        Ok(Self { data, plan: "a7".repeat(32), height: BLOCKS.to_owned(), id })
     }
 
     /// Runs one verb under the supervisor until it is done.
@@ -145,7 +142,7 @@ impl Stopped {
         let mut command = lab.program("heirloom-crash");
         command.args(["run", "--role", "agent", "--within"]).arg(&self.data);
         command.arg("--log").arg(&source.file);
-        command.args(["--kills-max", &KILLS_MAX.to_string(), "--every", &EVERY.to_string()]);
+        command.args(["--kills-max", &KILLS_MAX.to_string()]);
         command.args(["--", "/bin/sh"]).arg(&script);
         let mut child =
             command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).spawn()?;

@@ -198,7 +198,7 @@ impl Phase {
     fn play(self, fleet: &mut Fleet, sources: &[Source]) -> Result<()> {
         let lab = SharedLab::clone(&fleet.lab);
         for (victim, source) in self.victims().iter().zip(sources) {
-            victim.put_under(source, &lab, 1);
+            victim.put_under(source, &lab);
         }
         let progress = Progress::show(sources.to_vec(), super::say)?;
         // A process that was killed by its last operation of the phase comes back in it.
@@ -353,9 +353,8 @@ impl Victim {
         Source { phase, role, node, file: lab.path(&file) }
     }
 
-    /// From its next start on it is under the supervisor, and is killed at each so many-th
-    /// operation.
-    pub(super) fn put_under(self, source: &Source, lab: &Lab, every: u32) {
+    /// From its next start on it is under the supervisor.
+    pub(super) fn put_under(self, source: &Source, lab: &Lab) {
         let path = |path: PathBuf| path.display().to_string();
         let data = format!("{}/data", source.node);
         let words = [
@@ -370,8 +369,6 @@ impl Victim {
             path(source.file.clone()),
             "--kills-max".to_owned(),
             KILLS_MAX.to_string(),
-            "--every".to_owned(),
-            every.to_string(),
         ];
         lab.supervise(&self.server(lab), words.to_vec());
     }

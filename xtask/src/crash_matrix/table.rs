@@ -49,7 +49,7 @@ pub(crate) struct Row {
 pub(crate) struct Table {
     rows: Vec<Row>,
     vanished: Vec<String>,
-    /// How many operations there were, where not each of them was struck.
+    /// How many operations there were, and how many of them were struck.
     coverage: Vec<Coverage>,
 }
 

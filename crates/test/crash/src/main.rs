@@ -63,9 +63,6 @@ struct Run {
     /// The most kills; more operations than that are a mistake of whoever asks.
     #[arg(long, default_value_t = 1_000)]
     kills_max: usize,
-    /// Of all operations that differ, kill only at each so many-th.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    every: u64,
     /// Program and arguments, behind `--`.
     #[arg(last = true, required = true)]
     program: Vec<String>,
@@ -88,7 +85,7 @@ fn main() -> ExitCode {
 fn trace(run: &Run) -> Result<()> {
     let within = std::path::absolute(&run.within)?;
     let log = Log::open(&run.log, run.journal.as_deref())?;
-    let selection = Selection::new(run.kills_max, run.every);
+    let selection = Selection::new(run.kills_max);
     Tracer::new(run.role, within, selection, log).run(&run.program)
 }
 

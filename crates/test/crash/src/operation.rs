@@ -60,6 +60,9 @@ pub(crate) fn of(process: Pid, call: Call) -> Option<Operation> {
         #[cfg(target_arch = "x86_64")]
         libc::SYS_mkdir => ("mkdir", Subject::Name(HERE, first)),
         libc::SYS_mkdirat => ("mkdir", Subject::Name(first, second)),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_symlink => ("symlink", Subject::Name(HERE, second)),
+        libc::SYS_symlinkat => ("symlink", Subject::Name(second, third)),
         _ => return None,
     };
     let path = match subject {

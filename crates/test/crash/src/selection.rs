@@ -63,19 +63,18 @@ impl Moment {
 #[derive(Debug)]
 pub(crate) struct Selection {
     killed: BTreeSet<(Site, Moment)>,
-    /// The moment that comes first, for sites that were seen; none where nobody is killed.
-    first: BTreeMap<Site, Option<Moment>>,
+    /// The moment that comes first, for sites that were seen.
+    first: BTreeMap<Site, Moment>,
     /// Sites so far of each operation on each file.
     kinds: BTreeMap<(&'static str, String), u64>,
     kills_max: usize,
-    every: u64,
 }
 
 impl Selection {
-    /// Nothing was killed yet. Of all sites, only each so many-th counts.
-    pub(crate) fn new(kills_max: usize, every: u64) -> Self {
+    /// Nothing was killed yet.
+    pub(crate) fn new(kills_max: usize) -> Self {
         let (killed, first, kinds) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
-        Self { killed, first, kinds, kills_max, every }
+        Self { killed, first, kinds, kills_max }
     }
 
     /// Whether to kill here, which is answered with yes once.
@@ -83,7 +82,7 @@ impl Selection {
         if self.killed.len() >= self.kills_max {
             return false;
         }
-        let Some(first) = self.first_moment(site) else { return false };
+        let first = self.first_moment(site);
         let begun = self.killed.contains(&(site.clone(), first));
         let turn = if begun { first.other() } else { first };
         if moment != turn || (site.operation == WRITE && moment == Moment::After) {
@@ -92,21 +91,16 @@ impl Selection {
         self.killed.insert((site.clone(), moment))
     }
 
-    fn first_moment(&mut self, site: &Site) -> Option<Moment> {
+    fn first_moment(&mut self, site: &Site) -> Moment {
         if let Some(first) = self.first.get(site) {
             return *first;
-        }
-        let sites = u64::try_from(self.first.len()).unwrap_or(u64::MAX);
-        if !sites.is_multiple_of(self.every) {
-            self.first.insert(site.clone(), None);
-            return None;
         }
         let seen = self.kinds.entry((site.operation, site.path.clone())).or_default();
         let even = seen.is_multiple_of(2);
         *seen += 1;
         let first = if even || site.operation == WRITE { Moment::Before } else { Moment::After };
-        self.first.insert(site.clone(), Some(first));
-        Some(first)
+        self.first.insert(site.clone(), first);
+        first
     }
 
     /// Whether operations may have been left out.
@@ -125,7 +119,7 @@ mod tests {
 
     #[test]
     fn every_site_is_struck_once_before_and_once_after_and_kinds_take_turns() {
-        let mut selection = Selection::new(9, 1);
+        let mut selection = Selection::new(9);
         let turns = [(Moment::Before, Moment::After), (Moment::After, Moment::Before)];
         for (stage, (first, second)) in ["Started(1)", "Succeeded(1)"].into_iter().zip(turns) {
             let site = site("fsync", stage);
@@ -140,7 +134,7 @@ mod tests {
 
     #[test]
     fn nobody_is_killed_between_a_write_and_its_flush_twice() {
-        let mut selection = Selection::new(9, 1);
+        let mut selection = Selection::new(9);
         for stage in ["Started(1)", "Succeeded(1)"] {
             let site = site("write", stage);
             assert!(!selection.strikes(&site, Moment::After));
@@ -150,19 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn only_each_so_many_th_site_is_struck() {
-        let mut selection = Selection::new(9, 3);
-        let struck = ["1", "2", "3", "4"].map(|stage| {
-            [Moment::Before, Moment::After].map(|it| selection.strikes(&site("fsync", stage), it))
-        });
-        // Whose turn is the other moment is killed there.
-        assert_eq!(struck, [[true, true], [false, false], [false, false], [false, true]]);
-        assert!(!selection.strikes(&site("fsync", "2"), Moment::Before));
-    }
-
-    #[test]
     fn there_are_at_most_so_many_kills() {
-        let mut selection = Selection::new(1, 1);
+        let mut selection = Selection::new(1);
         assert!(selection.strikes(&site("fsync", ""), Moment::Before));
         assert!(selection.is_exhausted());
         assert!(!selection.strikes(&site("fsync", ""), Moment::After));
