@@ -11,6 +11,7 @@ use super::{EPOCH_EVERY, UPGRADE_TIMEOUT, explain_fields, progress, say};
 use crate::lab::chaos::{Chaos, Pace};
 use crate::lab::etcd::Trouble;
 use crate::lab::network::{Code, Network, Shape};
+use crate::lab::service::ToolFault;
 use crate::lab::{Lab, SharedLab, text, write};
 
 mod figures;
@@ -196,7 +197,12 @@ impl Stage {
         }
         if let Some(failing) = play.failing.filter(|failing| failing.is_of_tool()) {
             let last = lab.nodes.last().context("a fleet has nodes")?;
-            lab.install_tool(last, Some(failing.action()))?;
+            lab.install_tool(last, Some(ToolFault::Corrupt(failing.action())))?;
+        }
+        if play.failing == Some(Failing::Deploy) {
+            // Somebody is late with the step before, so that the others are seen waiting for it.
+            let first = lab.nodes.first().context("a fleet has nodes")?;
+            lab.install_tool(first, Some(ToolFault::Slow(Failing::Migrate.action())))?;
         }
         say("\n5. Two operators approve. Nobody commands: each agent does its own node's steps.");
         for operator in ["net/keys/operator-2.key", "net/keys/operator-3.key"] {

@@ -55,6 +55,15 @@ impl Ports {
     }
 }
 
+/// What is wrong with a node's tool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ToolFault<'v> {
+    /// This verb says that the data is corrupt.
+    Corrupt(&'v str),
+    /// This verb takes long.
+    Slow(&'v str),
+}
+
 /// Which proxy stands in front of a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Proxy {
@@ -224,16 +233,18 @@ impl Lab {
         self.nodes.iter().try_for_each(|node| self.install_tool(node, None))
     }
 
-    /// Writes the tool of a node. A verb that fails says that its data is corrupt.
-    pub(crate) fn install_tool(&self, node: &Node, failing: Option<&str>) -> Result<()> {
+    /// Writes the tool of a node.
+    pub(crate) fn install_tool(&self, node: &Node, fault: Option<ToolFault<'_>>) -> Result<()> {
         let real = self.program_path(PROGRAM);
-        let failing = failing.map_or(String::new(), |verb| {
-            format!(
+        let fault = match fault {
+            None => String::new(),
+            Some(ToolFault::Corrupt(verb)) => format!(
                 "if [ \"$1\" = {verb} ]; then echo 'the record of block 77 is damaged' >&2; \
                  exit 4; fi\n"
-            )
-        });
-        let script = format!("#!/bin/sh\n{failing}exec {} \"$@\"\n", real.display());
+            ),
+            Some(ToolFault::Slow(verb)) => format!("if [ \"$1\" = {verb} ]; then sleep 2; fi\n"),
+        };
+        let script = format!("#!/bin/sh\n{fault}exec {} \"$@\"\n", real.display());
         let path = self.tool(node);
         // Replaced as a whole: an agent may be running the one before.
         let fresh = path.with_extension("new");
