@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use heirloom_ledger::block::{Block, BlockMetadata};
 use heirloom_ledger::chain::{BlockFault, build_block, check_block};
+use heirloom_ledger::check::{Invalid, check_transaction};
 use heirloom_ledger::client::{Fate, Receipt};
 use heirloom_ledger::configuration::Configuration;
 use heirloom_ledger::output::OutputId;
 use heirloom_ledger::pending::{NotQueued, Pending};
 use heirloom_ledger::state::State;
 use heirloom_ledger::transaction::{Transaction, TransactionId};
-use heirloom_ledger::check::{Invalid, check_transaction};
 use heirloom_ledger_store::database::StoredBlock;
 use heirloom_ledger_store::error::LedgerError;
 use heirloom_ledger_store::ledger::Ledger;

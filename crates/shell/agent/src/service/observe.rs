@@ -80,7 +80,8 @@ impl Inspector {
         } else if tool.has_other(INSPECT) {
             return Err(DriverError::Unknown("the database is being worked on".to_owned()));
         }
-        let run = Run { word: INSPECT, arguments: self.arguments.clone(), deadline: INSPECT_TIMEOUT };
+        let run =
+            Run { word: INSPECT, arguments: self.arguments.clone(), deadline: INSPECT_TIMEOUT };
         let found = tool.run(&run, INSPECT_PATIENCE).and_then(|done| inspected(&done));
         // Looking may leave a trace of its own.
         self.last = Some((self.print(exists), Instant::now(), found.clone()));

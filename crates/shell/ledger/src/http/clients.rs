@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use heirloom_ledger::check::Invalid;
 use heirloom_ledger::client::{
     Answer, Ask, CheckedView, Fate, FoundOutput, RefusalCause, ViewAnswer,
 };
@@ -17,7 +18,6 @@ use heirloom_ledger::output::OutputId;
 use heirloom_ledger::pending::NotQueued;
 use heirloom_ledger::sealed::{DoorPublic, door_public, open_request, seal_answer};
 use heirloom_ledger::transaction::{Transaction, TransactionId};
-use heirloom_ledger::check::Invalid;
 use heirloom_ledger_store::error::LedgerError;
 use heirloom_model::causes::with_causes;
 use heirloom_model::digest::{NetworkId, sha256};
