@@ -85,7 +85,7 @@ pub struct NodeArguments {
     #[arg(long, value_name = "ADDRESS", required_unless_present = "trial")]
     pub door_listen: Option<SocketAddr>,
     /// Another node of the ledger and where it is; once for each.
-    #[arg(long, value_name = "NODE=ADDRESS")]
+    #[arg(long, value_name = "NODE=ADDRESS", value_delimiter = ',')]
     pub peer: Vec<PeerAddress>,
     /// Refuse to serve unless the ledger has so many blocks.
     #[arg(long, value_name = "HEIGHT", requires = "expect_tip")]
