@@ -194,3 +194,42 @@ impl Stopped {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_look_that_shows_one_thing_that_is_not_so_is_refused() {
+        let stopped = Stopped {
+            data: PathBuf::new(),
+            plan: "a7".to_owned(),
+            height: "200".to_owned(),
+            id: "20".to_owned(),
+        };
+        let tip = json!({ "height": 200, "id": "20" });
+        let good = json!({ "done": {
+            "tip": tip, "schema": 3, "migrated": "a7", "snapshots": { "a7": tip }, "held": null,
+        } });
+        let during = (false, Some("migrate"));
+        assert!(stopped.judge(&good.to_string(), during).is_ok());
+        for (pointer, wrong) in [
+            ("/done/tip/height", json!(199)),
+            ("/done/tip/id", json!("21")),
+            ("/done/schema", json!(2)),
+            ("/done/migrated", json!("a8")),
+            ("/done/migrated", json!(null)),
+            ("/done/snapshots", json!({})),
+            ("/done/snapshots/a7/height", json!(199)),
+            ("/done/held", json!("pid 1")),
+        ] {
+            let mut look = good.clone();
+            *look.pointer_mut(pointer).unwrap() = wrong;
+            assert!(stopped.judge(&look.to_string(), during).is_err(), "{pointer}");
+        }
+        assert!(stopped.judge(&good.to_string(), (true, Some("snapshot"))).is_err());
+        assert!(stopped.judge("the ledger is not there", during).is_err());
+    }
+}
