@@ -216,8 +216,9 @@ pub struct KeyShown {
 
 /// What a service says of itself, on the way through a plan. Attested.
 ///
-/// In a freeze it is a promise too: from the moment at which it is made, the instance appends no
-/// block before it is told that the plan is called off.
+/// In a freeze it says too that this very instance appends no block before its agent thaws it. An
+/// agent may do so at any time, and the next instance knows nothing of it: what counts later is
+/// that a launch is at the frozen tip.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Standing {
     /// The network.
@@ -250,7 +251,7 @@ pub struct Standing {
     /// The end of its ledger now.
     #[n(9)]
     pub tip: Option<Tip>,
-    /// Whether it promises to append nothing.
+    /// Whether it appends nothing before it is thawed.
     #[n(10)]
     pub writing: Writing,
     /// Work that it accepted and has not finished.
@@ -280,7 +281,7 @@ pub enum Writing {
     /// It takes part in consensus.
     #[n(0)]
     Active,
-    /// It has promised to append nothing.
+    /// It appends nothing before it is thawed.
     #[n(1)]
     Frozen,
 }
@@ -333,7 +334,8 @@ pub enum ServiceRequest {
         #[n(0)]
         quiet_milliseconds: u64,
     },
-    /// The plan is called off: take part again. Answered with [`ServiceResponse::Done`].
+    /// Take part again. The agent says so when the plan is called off, and is not asked for a
+    /// proof. Answered with [`ServiceResponse::Done`].
     #[n(3)]
     Thaw,
     /// Make a [`Standing`] for this step. Answered with [`ServiceResponse::Statement`].
