@@ -79,7 +79,8 @@ pub enum EdgeError {
         /// Why not.
         reason: String,
     },
-    /// The proxy does not run, or does not answer.
+    /// The proxy does not run, does not answer, or was not done when time was up. Whether it did
+    /// what it was asked is unknown: asking again may succeed, and does no harm.
     #[error("{what} does not answer: {reason}; start the proxy, or look whether it still runs")]
     Unreachable {
         /// Whom we asked.

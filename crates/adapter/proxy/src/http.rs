@@ -43,6 +43,11 @@ pub(crate) fn ask(
     stream.write_all(question.as_bytes()).map_err(unreachable)?;
     let mut bytes = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).map_err(unreachable)?;
+    if bytes.is_empty() {
+        // So does a worker that ends while we ask.
+        let reason = "it closed the connection without an answer".to_owned();
+        return Err(EdgeError::Unreachable { what: what(), reason });
+    }
     let text = String::from_utf8_lossy(&bytes);
     parse(&text).ok_or_else(|| EdgeError::Unexpected {
         what: what(),
@@ -60,6 +65,8 @@ fn parse(text: &str) -> Option<Answer> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -71,5 +78,25 @@ mod tests {
         for noise in ["", "HTTP/1.1 503 Away", "SSH-2.0 503 x\r\n\r\n", "HTTP/1.1 x y\r\n\r\n"] {
             assert!(parse(noise).is_none(), "{noise:?}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_ends_without_an_answer_is_no_wrong_answer() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            for answer in ["", "noise"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut question = [0; 256];
+                // Bytes that were not read would turn the end of it into a reset.
+                assert_ne!(stream.read(&mut question).unwrap(), 0);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let asked = || ask(address, "localhost", "/", Duration::from_mins(1)).map(|_answer| ());
+        let (silent, wrong) = (asked(), asked());
+        assert!(matches!(silent, Err(EdgeError::Unreachable { .. })), "{silent:?}");
+        assert!(matches!(wrong, Err(EdgeError::Unexpected { .. })), "{wrong:?}");
+        server.join().unwrap();
     }
 }

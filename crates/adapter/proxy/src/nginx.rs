@@ -251,18 +251,23 @@ impl NginxEdge {
             // It is ours, and whether it is already gone changes nothing.
             let _killed = child.kill();
             let _status = child.wait();
-            return Err(self.refused(format!("the check did not end in {timeout:?}")));
+            let reason = format!("it did not end in {timeout:?}");
+            return Err(EdgeError::Unreachable { what: self.check_name(), reason });
         };
         if status.success() {
             return Ok(());
         }
-        let complaint = complaint.and_then(|thread| thread.join().ok()).unwrap_or_default();
-        Err(self.refused(complaint))
+        if status.code().is_none() {
+            let reason = format!("it said nothing before its end: {status}");
+            return Err(EdgeError::Unreachable { what: self.check_name(), reason });
+        }
+        let reason = complaint.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let what = format!("configuration {}", self.options.configuration.display());
+        Err(EdgeError::Refused { what, reason })
     }
 
-    fn refused(&self, reason: String) -> EdgeError {
-        let what = format!("configuration {}", self.options.configuration.display());
-        EdgeError::Refused { what, reason }
+    fn check_name(&self) -> String {
+        format!("nginx's check of {}", self.options.configuration.display())
     }
 
     /// Lets nginx read its files, and waits until no worker serves that was there before.
@@ -279,7 +284,8 @@ impl NginxEdge {
             }
             Ok((self.admission(&master)? == wanted).then_some(()))
         })?;
-        done.ok_or_else(|| EdgeError::Unexpected {
+        // A busy machine may take longer, and nothing that was answered is wrong.
+        done.ok_or_else(|| EdgeError::Unreachable {
             what: format!("nginx master {}", master.pid),
             reason: format!(
                 "{:?} after the signal to reload, workers still serve with what they had read",

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use heirloom_proxy::edge::EdgeAdmission::{Closed, Open};
 use heirloom_proxy::edge::{Edge, EdgeError};
@@ -182,4 +183,40 @@ fn a_request_that_waits_for_a_server_is_counted_until_it_is_refused() {
     assert_eq!(waiting.join().unwrap(), 503);
     assert_eq!(world.upstream.requests(), arrived);
     until_state(&mut *edge, Closed, 0);
+}
+
+#[test]
+fn servers_that_do_not_change_in_time_are_unknown_and_may_be_told_again() {
+    let Some(world) = World::start(Kind::HaProxy) else { return };
+    let mut options = template::haproxy_options(&world.service);
+    let real = options.master_socket.clone();
+    options.master_socket = world.service.directory.join("deaf.sock");
+    let deaf = UnixListener::bind(&options.master_socket).unwrap();
+    // It passes on every question, and takes every command without doing it. It ends with the
+    // test.
+    std::thread::spawn(move || {
+        for stream in deaf.incoming() {
+            let (mut stream, mut command) = (stream.unwrap(), String::new());
+            stream.read_to_string(&mut command).unwrap();
+            let mut answer = "\n".to_owned();
+            if !command.contains("set server") {
+                let mut master = UnixStream::connect(&real).unwrap();
+                master.write_all(command.as_bytes()).unwrap();
+                master.shutdown(Shutdown::Write).unwrap();
+                answer.clear();
+                master.read_to_string(&mut answer).unwrap();
+            }
+            // Whoever asked may have gone.
+            let _sent = stream.write_all(answer.as_bytes());
+        }
+    });
+    options.timeout = Duration::from_millis(500);
+    let late = HaProxyEdge::new(options).close();
+    assert!(
+        matches!(&late, Err(EdgeError::Unreachable { reason, .. }) if reason.contains("servers")),
+        "{late:?}"
+    );
+    assert_eq!(status(world.service.client_port), 200);
+    world.edge().close().unwrap();
+    assert_eq!(status(world.service.client_port), 503);
 }

@@ -1,11 +1,14 @@
 //! What is special about nginx.
 
 use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
 use heirloom_proxy::edge::EdgeAdmission::{Closed, Open};
 use heirloom_proxy::edge::{Edge, EdgeError};
 use heirloom_proxy::nginx::{CLOSED, NginxEdge, OPEN};
 use heirloom_proxy::template;
+use nix::sys::signal::Signal;
 
 use crate::client::{Client, status};
 use crate::world::{Kind, World, admission, until_state};
@@ -136,4 +139,36 @@ fn a_check_that_cannot_run_changes_nothing() {
     assert!(matches!(missing, Err(EdgeError::Missing { .. })), "{missing:?}");
     assert_eq!(written(&world), OPEN);
     assert_eq!(status(world.service.client_port), 200);
+}
+
+#[test]
+fn a_check_that_does_not_end_is_unknown_and_changes_nothing() {
+    let Some(world) = World::start(Kind::Nginx) else { return };
+    // Whoever opens it waits for somebody who writes.
+    let pipe = world.service.directory.join("endless.conf");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut options = template::nginx_options(&world.service);
+    (options.configuration, options.timeout) = (pipe, Duration::from_millis(500));
+    let late = NginxEdge::new(options).close();
+    assert!(
+        matches!(&late, Err(EdgeError::Unreachable { what, .. }) if what.contains("check")),
+        "{late:?}"
+    );
+    assert_eq!(written(&world), OPEN);
+    assert_eq!(status(world.service.client_port), 200);
+    world.edge().close().unwrap();
+}
+
+#[test]
+fn a_reload_that_takes_too_long_is_unknown_and_may_be_repeated() {
+    let Some(world) = World::start(Kind::Nginx) else { return };
+    world.signal(Signal::SIGSTOP);
+    let late = world.edge_that_waits(Duration::from_secs(3)).close();
+    world.signal(Signal::SIGCONT);
+    assert!(
+        matches!(&late, Err(EdgeError::Unreachable { reason, .. }) if reason.contains("reload")),
+        "{late:?}"
+    );
+    world.edge().close().unwrap();
+    assert_eq!(status(world.service.client_port), 503);
 }

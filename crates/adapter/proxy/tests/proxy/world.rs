@@ -115,6 +115,10 @@ impl World {
         });
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.signal_process(self.proxy.as_ref().unwrap(), signal);
+    }
+
     fn signal_process(&self, child: &Child, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         kill(pid, signal).unwrap_or_else(|errno| panic!("{:?} has ended: {errno}", self.kind));
