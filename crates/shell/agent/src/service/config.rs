@@ -1,11 +1,13 @@
 //! What the agent is told about its node's service: the `[service]` table of its configuration.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use heirloom_model::identifier::{ApplicationId, NodeId, ReleaseName};
+use heirloom_model::limit::SERVICE_PEERS_MAX;
 use heirloom_proxy::edge::EdgeOptions;
 use heirloom_proxy::haproxy::HaProxyOptions;
 use heirloom_proxy::nginx::NginxOptions;
@@ -13,8 +15,9 @@ use serde::Deserialize;
 
 use crate::config::from_text;
 
-/// Peers of one service. Each takes two of the arguments that the platform daemon passes on.
-pub const PEERS_MAX: usize = 16;
+/// A peer's `address:port`: the longest name that DNS has, and a port. All peers are one argument,
+/// which the system limits to 128 KiB.
+pub const PEER_ADDRESS_BYTES_MAX: usize = 253 + 1 + 5;
 /// How long a proxy may take to answer, if nothing else is said: it is asked in every tick.
 const EDGE_TIMEOUT_MS: u64 = 2_000;
 
@@ -136,7 +139,9 @@ pub enum ServiceConfigError {
     #[error("`client_listen`, `peer_listen` and `door_listen` must differ")]
     Listen,
     /// Too many peers, one twice, or the node itself.
-    #[error("`peers` names {found} nodes; at most {PEERS_MAX} others may be named, each once")]
+    #[error(
+        "`peers` names {found} nodes; at most {SERVICE_PEERS_MAX} others may be named, each once"
+    )]
     Peers {
         /// How many it names.
         found: usize,
@@ -164,7 +169,7 @@ impl ServiceConfig {
         }
         let found = self.peers.len();
         let distinct: BTreeSet<&NodeId> = self.peers.iter().map(|peer| &peer.node).collect();
-        if found > PEERS_MAX || distinct.len() != found || distinct.contains(node) {
+        if found > SERVICE_PEERS_MAX || distinct.len() != found || distinct.contains(node) {
             return Err(ServiceConfigError::Peers { found });
         }
         Ok(())
@@ -214,12 +219,26 @@ impl TryFrom<String> for Peer {
         let (node, address) = text.split_once('=').ok_or_else(wrong)?;
         let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
         let is_port = port.parse::<u16>().is_ok_and(|port| port != 0);
-        if host.is_empty() || !is_port {
+        // What separates peers in their argument is in no address.
+        let is_word = host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+        let fits = address.len() <= PEER_ADDRESS_BYTES_MAX;
+        if host.is_empty() || !is_word || !is_port || !fits {
             return Err(wrong());
         }
         let node = node.parse().map_err(|_error| wrong())?;
         Ok(Self { node, address: address.to_owned() })
     }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.node, self.address)
+    }
+}
+
+/// All peers in one word: the platform daemon passes on fewer arguments than there may be peers.
+pub(crate) fn in_one_word(peers: &[Peer]) -> String {
+    peers.iter().map(Peer::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn default_data() -> PathBuf {
@@ -311,9 +330,32 @@ probe = "127.0.0.1:6"
         }
         let found = checked("archive =", "data = \"bundles\"\narchive =");
         assert!(matches!(found, Err(ServiceConfigError::Taken { .. })), "{found:?}");
-        for peer in ["node-2", "node-2=host", "node-2=:4", "node-2=host:0", "Node=host:4"] {
+        let long = format!("node-2={}:4", "h".repeat(PEER_ADDRESS_BYTES_MAX - 1));
+        let wrong = ["node-2", "node-2=host", "node-2=:4", "node-2=host:0", "Node=host:4"];
+        for peer in wrong.into_iter().chain(["node-2=a,b:4", "node-2=a b:4", &long]) {
             let text = GOOD.replace("node-2=127.0.0.1:4", peer);
             assert!(parse(&text).is_err(), "{peer}");
         }
+    }
+
+    #[test]
+    fn as_many_peers_as_a_plan_may_have_fit_into_one_argument() {
+        let host = "h".repeat(PEER_ADDRESS_BYTES_MAX - ":65535".len());
+        let named = |count: usize| {
+            let peers = (0..count).map(|peer| format!("\"{}-{peer:03}=", "n".repeat(59)));
+            let peers: Vec<String> = peers.map(|peer| format!("{peer}{host}:65535\"")).collect();
+            let one = "peers = [\"node-2=127.0.0.1:4\", \"node-3=host:5\"]";
+            assert!(GOOD.contains(one));
+            parse(&GOOD.replace(one, &format!("peers = [{}]", peers.join(",")))).unwrap()
+        };
+        let node = "node-1".parse().unwrap();
+        let all = named(SERVICE_PEERS_MAX);
+        all.check(&node).unwrap();
+        let word = in_one_word(&all.peers);
+        assert!(word.len() < 128 * 1024, "{} bytes", word.len());
+        let found = SERVICE_PEERS_MAX + 1;
+        assert_eq!(named(found).check(&node), Err(ServiceConfigError::Peers { found }));
+        let two = parse(GOOD).unwrap().peers;
+        assert_eq!(in_one_word(&two), "node-2=127.0.0.1:4,node-3=host:5");
     }
 }

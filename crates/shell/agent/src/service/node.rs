@@ -16,7 +16,7 @@ use heirloom_store::atomic;
 use heirloom_upgrade::port::{DriverError, EdgeAdmission, ServiceObservation};
 use serde_json::Value;
 
-use super::config::ServiceConfig;
+use super::config::{ServiceConfig, in_one_word};
 use super::control;
 use super::distribution::Distributor;
 use super::events::Events;
@@ -344,8 +344,8 @@ impl Node {
             ("--peer-listen", &config.peer_listen),
             ("--door-listen", &config.door_listen),
         ]));
-        for peer in &config.peers {
-            arguments.extend(words(&[("--peer", &format!("{}={}", peer.node, peer.address))]));
+        if !config.peers.is_empty() {
+            arguments.extend(words(&[("--peer", &in_one_word(&config.peers))]));
         }
         if let Some(tip) = expected {
             arguments.extend(words(&[("--expect-height", &tip.height), ("--expect-tip", &tip.id)]));
@@ -486,6 +486,28 @@ pub(crate) fn edge_error(error: EdgeError) -> DriverError {
         EdgeError::Unreachable { .. } => DriverError::Unknown(text),
         EdgeError::Unexpected { what, reason } => {
             DriverError::Unexpected { expected: format!("a fence at {what}"), found: reason }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_proxy_that_did_not_answer_is_asked_again() {
+        let (what, reason) = ("it".to_owned(), "why".to_owned());
+        let path = PathBuf::from("fence");
+        let silent = EdgeError::Unreachable { what: what.clone(), reason: reason.clone() };
+        assert!(matches!(edge_error(silent), DriverError::Unknown(_)));
+        for error in [
+            EdgeError::Corrupt { path: path.clone(), reason: reason.clone() },
+            EdgeError::Full { path },
+            EdgeError::Missing { what: what.clone() },
+            EdgeError::Refused { what: what.clone(), reason: reason.clone() },
+            EdgeError::Unexpected { what, reason },
+        ] {
+            assert!(!matches!(edge_error(error.clone()), DriverError::Unknown(_)), "{error:?}");
         }
     }
 }
