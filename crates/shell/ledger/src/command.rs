@@ -84,7 +84,7 @@ pub struct NodeArguments {
     /// The side door.
     #[arg(long, value_name = "ADDRESS", required_unless_present = "trial")]
     pub door_listen: Option<SocketAddr>,
-    /// Another node of the ledger and where it is; once for each.
+    /// Other nodes of the ledger and where they are, with commas between or once for each.
     #[arg(long, value_name = "NODE=ADDRESS", value_delimiter = ',')]
     pub peer: Vec<PeerAddress>,
     /// Refuse to serve unless the ledger has so many blocks.
@@ -369,14 +369,15 @@ mod tests {
             .collect::<Vec<_>>()
             .join(" ");
         let live = "--data d --votes v --client-listen 127.0.0.1:1 --peer-listen 127.0.0.1:2 \
-                    --door-listen 127.0.0.1:3 --peer n2=127.0.0.1:4 --expect-height 7 --expect-tip HEX"
+                    --door-listen 127.0.0.1:3 --peer n2=127.0.0.1:4,n3=127.0.0.1:5 \
+                    --expect-height 7 --expect-tip HEX"
             .split_whitespace()
             .collect::<Vec<_>>()
             .join(" ");
         for word in ["", "node "] {
             let line = format!("l --platform p --manifest-fd 3 {word}{common} {live}");
             let Ok(Command::Node(node)) = parse(&line) else { panic!("{:?}", parse(&line)) };
-            assert_eq!((node.peer.len(), node.expect_height), (1, Some(7)));
+            assert_eq!((node.peer.len(), node.expect_height), (2, Some(7)));
             let line = format!("l --platform p --manifest-fd 3 {word}{common} --try");
             assert!(matches!(parse(&line), Ok(Command::Node(node)) if node.trial));
         }
