@@ -86,7 +86,7 @@ enum Wrong {
 
 impl Stopped {
     fn prepare(lab: &Lab) -> Result<Self> {
-        let network = lab.domain();
+        let network = crate::lab::network::domain();
         let words = ["prepare", "--out", "ledger", "--network", &network, "--blocks", BLOCKS];
         let made = lab.ledger(&words)?;
         let id = text(&made, "/done/tip/id")?.to_owned();

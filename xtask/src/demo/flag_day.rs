@@ -126,7 +126,7 @@ pub(super) fn play(lab: &SharedLab, play: Play) -> Result<Value> {
     let rolled_back = status == "rolled back";
     stage.lab.await_mesh(if rolled_back { &stage.old } else { &stage.new })?;
     payers.await_more(20)?;
-    let paid = payers.finish(lab)?;
+    let paid = payers.finish()?;
     let report = lab.operate(&["upgrade", "report", "--plan", &plan])?;
     let floor = figures::floor(lab, &stage.new)?;
     let mut summary = summarize(lab, &stage, (&paid, &report, &floor), (rolled_back, wall_seconds));

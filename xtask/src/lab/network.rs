@@ -52,6 +52,11 @@ pub(crate) struct Network {
     pub(crate) services: Vec<Code>,
 }
 
+/// The only domain of a lab.
+pub(crate) fn domain() -> String {
+    "80".repeat(32)
+}
+
 /// The name of the application.
 pub(crate) const APPLICATION: &str = "wallet";
 /// How long genesis may take on a busy machine.
@@ -81,14 +86,9 @@ impl Lab {
         }
         self.platformd(&["signing-key", "--out", "code.pem"])?;
         fs::create_dir(self.path("artifacts"))?;
-        let domain = self.domain();
+        let domain = domain();
         let application = self.sign_bundle("wallet-1.0.0", "heirloom-example-app", &domain)?;
         Ok(Network { domain, shape, application, services: Vec::new() })
-    }
-
-    /// The only domain of the lab.
-    pub(crate) fn domain(&self) -> String {
-        "80".repeat(32)
     }
 
     /// Signs a bundle of one of our programs for this network, as a release of this name.

@@ -269,7 +269,7 @@ impl Lab {
 
     /// Whether the service of a node runs this code, is open, and sees all others.
     pub(crate) fn serves(&self, node: &Node, code: &Code) -> bool {
-        let Ok(status) = self.service(node) else { return false };
+        let Ok(status) = service(node) else { return false };
         let is = |name: &str, value: &str| status.get(name).and_then(Value::as_str) == Some(value);
         let number = |name: &str| status.get(name).and_then(Value::as_u64);
         is("code", &code.measurement)
@@ -277,13 +277,13 @@ impl Lab {
             && is("edge", "open")
             && number("peers_connected") == u64::try_from(self.nodes.len() - 1).ok()
     }
+}
 
-    /// What the agent of a node says about its service.
-    pub(crate) fn service(&self, node: &Node) -> Result<Value> {
-        let status: Value = serde_json::from_str(&get(node.agent_port, "/v1/status")?)?;
-        let found = status.pointer("/heirloom/service");
-        Ok(found.context("the node has no service")?.clone())
-    }
+/// What the agent of a node says about its service.
+pub(crate) fn service(node: &Node) -> Result<Value> {
+    let status: Value = serde_json::from_str(&get(node.agent_port, "/v1/status")?)?;
+    let found = status.pointer("/heirloom/service");
+    Ok(found.context("the node has no service")?.clone())
 }
 
 /// Copies a directory with everything in it.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::network::Code;
+use super::network::{Code, domain};
 use super::{Lab, Node};
 
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ pub(crate) fn service_seconds(lab: &Lab, node: &Node, code: &Code) -> Result<f64
     let path = |suffix: &str| lab.path(&format!("{label}{suffix}")).display().to_string();
     let (control, log) = (path(".sock"), path(".log"));
     let bundle = format!("artifacts/{}", code.name);
-    let (network, domain) = (lab.network_id()?, lab.domain());
+    let (network, domain) = (lab.network_id()?, domain());
     let registry = format!("http://127.0.0.1:{}", lab.registry_port);
     let configuration = lab.configuration(node).display().to_string();
     let socket = node.socket();

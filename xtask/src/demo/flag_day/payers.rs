@@ -52,7 +52,8 @@ impl Payers {
     }
 
     /// Ends the clients; they look for every payment in every ledger before they are gone.
-    pub(super) fn finish(self, lab: &Lab) -> Result<Value> {
+    pub(super) fn finish(self) -> Result<Value> {
+        let lab = &*self.lab;
         write(&lab.path(END), "")?;
         let verified = || {
             read(lab)
