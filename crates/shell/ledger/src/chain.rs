@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use heirloom_ledger::block::{Block, BlockMetadata};
-use heirloom_ledger::chain::{BlockFault, build_block, check_block};
-use heirloom_ledger::check::{Invalid, check_transaction};
+use heirloom_ledger::chain::{BlockFault, CheckedBlock, build_block, check_block};
+use heirloom_ledger::check::{Invalid, ValidTransaction, check_transaction};
 use heirloom_ledger::client::{Fate, Receipt};
 use heirloom_ledger::configuration::Configuration;
 use heirloom_ledger::output::OutputId;
 use heirloom_ledger::pending::{NotQueued, Pending};
-use heirloom_ledger::state::State;
+use heirloom_ledger::state::{Parent, State};
 use heirloom_ledger::transaction::{Transaction, TransactionId};
 use heirloom_ledger_store::database::StoredBlock;
 use heirloom_ledger_store::error::LedgerError;
@@ -116,6 +116,49 @@ pub struct ChainStatus {
     pub fork: Option<Tip>,
     /// Why it cannot be used any more.
     pub broken: Option<String>,
+}
+
+/// What goes into the next block, and after which one.
+struct Chosen {
+    parent: Parent,
+    transactions: Vec<ValidTransaction>,
+}
+
+/// Where a block comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Origin {
+    /// The nodes agreed that it comes next.
+    Agreed,
+    /// A peer has it in its ledger.
+    Settled,
+}
+
+/// Why a block is not in the ledger.
+#[derive(Debug, thiserror::Error)]
+enum NotAppended {
+    /// One of its transactions spends what is spent already.
+    #[error("transaction {transaction} is settled already")]
+    Spent {
+        transaction: TransactionId,
+        #[source]
+        fault: BlockFault,
+    },
+    #[error("a block says nothing about its proposer")]
+    NoProposer,
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The place of the transaction in a block that spends what is spent already.
+fn spent_at(fault: &BlockFault) -> Option<usize> {
+    match fault {
+        BlockFault::Transaction { index, reason }
+            if matches!(**reason, Invalid::AlreadySpent { .. }) =>
+        {
+            Some(*index)
+        }
+        _ => None,
+    }
 }
 
 impl Chain {
@@ -232,29 +275,49 @@ impl Chain {
         measurement: Measurement,
         key: &SigningKey,
     ) -> Option<Vec<u8>> {
+        let block = self.build(self.choose()?)?;
+        let metadata = Some(BlockMetadata::sign(&block.id(), node.clone(), measurement, key));
+        Some(wire::encode(&SentBlock { block, metadata }))
+    }
+
+    /// What waits, and the end of the ledger after which it waits. Both are of one moment: what a
+    /// block settles in between would else be put into the next block again.
+    fn choose(&self) -> Option<Chosen> {
         let kept = self.lock();
         if kept.pending.is_empty() || kept.writing == Writing::Frozen || kept.broken.is_some() {
             return None;
         }
         let room = usize::try_from(self.configuration.block_payments_max).unwrap_or(usize::MAX);
+        let parent = self.ledger.parent().ok()?;
+        Some(Chosen { parent, transactions: kept.pending.first(room) })
+    }
+
+    fn build(&self, chosen: Chosen) -> Option<Block> {
+        let Chosen { parent, mut transactions } = chosen;
         let mut bytes = 0_usize;
-        let mut chosen = kept.pending.first(room);
-        drop(kept);
-        chosen.retain(|transaction| {
+        transactions.retain(|transaction| {
             bytes = bytes.saturating_add(wire::encode(transaction.transaction()).len());
             bytes <= BLOCK_ENCODED_BYTES_MAX
         });
-        let parent = self.ledger.parent().ok()?;
-        let block = build_block(&parent, &self.configuration, chosen, now());
-        if block.transactions.is_empty() {
-            return None;
-        }
-        let metadata = Some(BlockMetadata::sign(&block.id(), node.clone(), measurement, key));
-        Some(wire::encode(&SentBlock { block, metadata }))
+        let block = build_block(&parent, &self.configuration, transactions, now());
+        (!block.transactions.is_empty()).then_some(block)
     }
 
     /// Appends what was agreed on. The same block may come again, after a start.
+    ///
+    /// A block that follows the own end and spends what is spent already has no effect, on any
+    /// node: all of them judge it from the same blocks, in the same order of the log. A node that
+    /// judged otherwise has another block at its height, and the next block shows it as a fork.
     pub fn apply(&self, bytes: &[u8]) -> Result<Outcome, ApplyError> {
+        self.take(bytes, Origin::Agreed)
+    }
+
+    /// Appends a block that a peer has in its ledger. Nothing about it can be left out.
+    pub fn adopt(&self, bytes: &[u8]) -> Result<Outcome, ApplyError> {
+        self.take(bytes, Origin::Settled)
+    }
+
+    fn take(&self, bytes: &[u8], origin: Origin) -> Result<Outcome, ApplyError> {
         let mut kept = self.lock();
         if let Some(reason) = &kept.broken {
             return Err(ApplyError::Broken(reason.clone()));
@@ -282,17 +345,29 @@ impl Chain {
                 self.changed.send_replace(found);
                 Ok(Outcome::Applied)
             }
-            Err(reason) => Err(self.give_up(&mut kept, Some(found), reason)),
+            Err(NotAppended::Spent { transaction, .. }) if origin == Origin::Agreed => {
+                event("overtaken", format_args!("{found}: {transaction} is settled already"));
+                // Else whoever leads would propose it again and again.
+                kept.pending.remove(&transaction);
+                Ok(Outcome::Overtaken)
+            }
+            Err(error) => Err(self.give_up(&mut kept, Some(found), with_causes(&error))),
         }
     }
 
-    fn append(&self, sent: SentBlock) -> Result<heirloom_ledger::chain::CheckedBlock, String> {
-        let parent = self.ledger.parent().map_err(|error| with_causes(&error))?;
+    fn append(&self, sent: SentBlock) -> Result<CheckedBlock, NotAppended> {
+        let other = |error: &dyn std::error::Error| NotAppended::Other(with_causes(error));
+        let parent = self.ledger.parent().map_err(|error| other(&error))?;
+        let ids: Vec<_> = sent.block.transactions.iter().map(Transaction::id).collect();
         let checked = check_block(sent.block, &parent, &self.configuration, &*self.ledger);
-        let checked = checked.map_err(|error: BlockFault| with_causes(&error))?;
-        let metadata = sent.metadata.ok_or("a block says nothing about its proposer")?;
-        metadata.check(&checked.id()).map_err(|error| with_causes(&error))?;
-        self.ledger.append(&checked, &metadata).map_err(|error| with_causes(&error))?;
+        let checked =
+            checked.map_err(|fault| match spent_at(&fault).and_then(|index| ids.get(index)) {
+                Some(transaction) => NotAppended::Spent { transaction: *transaction, fault },
+                None => other(&fault),
+            })?;
+        let metadata = sent.metadata.ok_or(NotAppended::NoProposer)?;
+        metadata.check(&checked.id()).map_err(|error| other(&error))?;
+        self.ledger.append(&checked, &metadata).map_err(|error| other(&error))?;
         Ok(checked)
     }
 
@@ -415,3 +490,6 @@ fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Time(since.map_or(0, |since| since.as_secs()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,10 @@ use heirloom_ledger_store::error::{LedgerError, OpenError};
 use heirloom_ledger_store::ledger::Ledger;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::{ApplicationId, DomainId, NodeId};
+use heirloom_model::measurement::Measurement;
 use heirloom_model::service::{SchemaVersion, Tip};
 use heirloom_registry::port::LogStore;
+use heirloom_store::atomic;
 use tokio::runtime::Runtime;
 
 use crate::chain::Chain;
@@ -34,7 +36,7 @@ use crate::peer::admission::OwnSide;
 use crate::peer::link::Links;
 use crate::peer::listener;
 use crate::propose;
-use crate::raft::votes::{Votes, VotesError};
+use crate::raft::votes::{Before, Votes, VotesError};
 use crate::service::{Entrance, Service};
 
 /// What a node is.
@@ -170,7 +172,8 @@ pub fn start(settings: &Settings, around: Surroundings) -> Result<Running, RunEr
     let is_over = Arc::new(AtomicBool::new(false));
     let own = own_side(settings, &around)?;
     // What must be looked at before anything is promised comes first.
-    let opened = settings.place.as_ref().map(|place| open(place, settings)).transpose()?;
+    let opened = settings.place.as_ref().map(|place| open(place, settings, own.measurement));
+    let opened = opened.transpose()?;
     let (followed, log_thread) =
         follow(settings.network, around.log, Arc::clone(&is_over)).map_err(RunError::Thread)?;
     let mut keys = around.keys;
@@ -221,15 +224,32 @@ struct Opened {
     votes: Votes,
 }
 
-fn open(place: &Place, settings: &Settings) -> Result<Opened, RunError> {
+fn open(place: &Place, settings: &Settings, measurement: Measurement) -> Result<Opened, RunError> {
     let ledger = Ledger::open(&place.data, place.schema)?;
     let found = ledger.tip()?;
     if let Some(expected) = place.expected.filter(|expected| *expected != found) {
         return Err(RunError::OtherTip { found, expected });
     }
-    let votes = Votes::open(&place.votes.join(copy_of(&place.data)?))?;
+    let votes = open_votes(place, measurement)?;
     let chain = Arc::new(Chain::new(ledger, settings.configuration.clone())?);
     Ok(Opened { chain, votes })
+}
+
+/// Opens the votes of this measurement for the copy of the ledger that is in use.
+///
+/// That the node has taken part with a copy is noted beside the copy itself. Votes that are missing
+/// are then lost and not new, whoever took them away.
+fn open_votes(place: &Place, measurement: Measurement) -> Result<Votes, RunError> {
+    let note = place.data.join("live").join(format!("took-part-{measurement}"));
+    let failed = |source| RunError::Live { path: note.clone(), source };
+    let took_part = note.try_exists().map_err(failed)?;
+    let before = if took_part { Before::TookPart } else { Before::Unknown };
+    let votes = Votes::open(&place.votes.join(copy_of(&place.data)?), before)?;
+    if !took_part {
+        // Only now: the file is on disk, and from here on it is missed.
+        atomic::write(&note, &[]).map_err(VotesError::from)?;
+    }
+    Ok(votes)
 }
 
 /// The name of the copy of the ledger that is in use. What nodes agreed on counts for that copy

@@ -130,7 +130,7 @@ fn install(service: &Service, text: &[u8]) -> Result<PeerAnswer, String> {
 /// Blocks that were agreed on before this node came back. Each is checked like any other.
 fn take_blocks(service: &Service, blocks: &[EncodedBlock]) -> Result<PeerAnswer, String> {
     for EncodedBlock(block) in blocks {
-        match service.chain().apply(block) {
+        match service.chain().adopt(block) {
             Ok(_) => {}
             Err(error @ (ApplyError::Broken(_) | ApplyError::Frozen)) => {
                 return Err(error.to_string());

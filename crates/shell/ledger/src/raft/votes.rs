@@ -2,8 +2,17 @@
 //! and belongs to one measurement: it is never part of the ledger, of a copy of it or of a way
 //! back, because who forgets a vote may vote twice.
 //!
-//! One file of records, each with its length and digest. A record that was cut off by a crash was
-//! never answered, and is cut off; any other damage stops the node.
+//! ```text
+//! file   = record*
+//! record = length (4 bytes, big-endian), guard (4 bytes), link (8 bytes), payload
+//! guard  = first 4 bytes of SHA-256(link before, length)
+//! link   = first 8 bytes of SHA-256(link before, payload)
+//! ```
+//!
+//! A record that was cut off by a crash was never answered, and is cut off; any other damage stops
+//! the node. The guard makes the difference certain: a damaged length cannot make a promise in the
+//! middle look like one that was never finished. The file of `heirloom-store` does the same for
+//! single records; consensus appends many at once, with one flush.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -27,8 +36,13 @@ use crate::raft::types::{Entry, LedgerRaft, LogId, Membership};
 const FILE: &str = "votes";
 /// Bytes of a length.
 const LENGTH_BYTES: usize = 4;
-/// Bytes of a digest: enough to see damage.
-const DIGEST_BYTES: usize = 8;
+/// Bytes of what shows that a length is the one that was written.
+const GUARD_BYTES: usize = 4;
+/// Bytes of what links a record to all before it: enough to see damage.
+const LINK_BYTES: usize = 8;
+
+/// Shows all records up to one.
+type Link = [u8; LINK_BYTES];
 
 /// One change.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -73,6 +87,15 @@ pub enum VotesError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Promises were made here, and are not here any more.
+    #[error(
+        "{path} is missing, though this node has taken part with this copy of the ledger: who \
+         forgets a vote may vote twice. Restore the file, and never start without it"
+    )]
+    Missing {
+        /// Which.
+        path: PathBuf,
+    },
     /// Another process uses it.
     #[error("{path} is in use by another process")]
     InUse {
@@ -91,13 +114,31 @@ struct Kept {
     log: BTreeMap<u64, Entry>,
     purged: Option<LogId>,
     noted: Noted,
+    /// Links the next record to all before it.
+    link: Link,
+    /// Set while the end of the file is not known: nothing is promised any more.
+    is_broken: bool,
+}
+
+/// Whether promises were made before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Before {
+    /// Nobody knows of any: a file is begun if there is none.
+    Unknown,
+    /// This node has taken part: there is a file, or it was lost.
+    TookPart,
 }
 
 impl Votes {
     /// Opens the file in a directory, or begins one.
-    pub fn open(directory: &Path) -> Result<Self, VotesError> {
-        atomic::create_directory(directory)?;
+    pub fn open(directory: &Path, before: Before) -> Result<Self, VotesError> {
         let path = directory.join(FILE);
+        // A file is begun with a record, so that one without any was never whole.
+        let is_there = std::fs::metadata(&path).is_ok_and(|file| file.len() > 0);
+        if before == Before::TookPart && !is_there {
+            return Err(VotesError::Missing { path });
+        }
+        atomic::create_directory(directory)?;
         let failed = |source| VotesError::File { path: path.clone(), source };
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&path);
         let lock = |file| {
@@ -113,8 +154,17 @@ impl Votes {
             file = lock(open().map_err(failed)?)?;
             kept = Content::read(&mut file, &path)?;
         }
-        let Content { vote, log, purged, noted } = kept;
-        Ok(Self(Arc::new(Mutex::new(Kept { file, vote, log, purged, noted }))))
+        let is_empty = kept.link == Link::default();
+        if is_empty && before == Before::TookPart {
+            return Err(VotesError::Missing { path });
+        }
+        let Content { vote, log, purged, noted, link } = kept;
+        let mut kept = Kept { file, vote, log, purged, noted, link, is_broken: false };
+        if is_empty {
+            let begun = Record::Noted(kept.noted.clone());
+            kept.write(&[begun]).map_err(failed)?;
+        }
+        Ok(Self(Arc::new(Mutex::new(kept))))
     }
 
     /// Whether nothing was ever promised here.
@@ -144,28 +194,37 @@ impl Votes {
 impl Kept {
     /// Appends records. When this returns, they survive a power failure.
     fn write(&mut self, records: &[Record]) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        for record in records {
-            frame(record, &mut bytes)?;
+        if self.is_broken {
+            return Err(io::Error::other("a write failed before: nobody knows where it ends"));
         }
+        let (mut link, mut bytes) = (self.link, Vec::new());
+        for record in records {
+            frame(record, &mut link, &mut bytes)?;
+        }
+        self.is_broken = true;
         self.file.write_all(&bytes)?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        self.is_broken = false;
+        self.link = link;
+        Ok(())
     }
 }
 
-fn frame(record: &Record, bytes: &mut Vec<u8>) -> io::Result<()> {
+fn frame(record: &Record, link: &mut Link, bytes: &mut Vec<u8>) -> io::Result<()> {
     let payload = serde_json::to_vec(record)?;
     let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= RECORD_BYTES_MAX);
-    let length = length.ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.extend_from_slice(&short_digest(&payload));
+    let length = length.ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?.to_be_bytes();
+    bytes.extend_from_slice(&length);
+    bytes.extend_from_slice(&short_digest::<GUARD_BYTES>(link, &length));
+    *link = short_digest(link, &payload);
+    bytes.extend_from_slice(link);
     bytes.extend_from_slice(&payload);
     Ok(())
 }
 
-fn short_digest(payload: &[u8]) -> [u8; DIGEST_BYTES] {
-    let mut short = [0; DIGEST_BYTES];
-    for (byte, from) in short.iter_mut().zip(sha256(&[payload])) {
+fn short_digest<const BYTES: usize>(before: &Link, of: &[u8]) -> [u8; BYTES] {
+    let mut short = [0; BYTES];
+    for (byte, from) in short.iter_mut().zip(sha256(&[before, of])) {
         *byte = from;
     }
     short
@@ -178,6 +237,7 @@ struct Content {
     log: BTreeMap<u64, Entry>,
     purged: Option<LogId>,
     noted: Noted,
+    link: Link,
 }
 
 impl Content {
@@ -192,16 +252,10 @@ impl Content {
         while !rest.is_empty() {
             let at = u64::try_from(bytes.len().saturating_sub(rest.len())).unwrap_or(u64::MAX);
             let corrupt = |what| VotesError::Corrupt { path: path.to_owned(), at, what };
-            let Some((payload, digest, after)) = split(rest) else {
+            let Some((payload, after)) = split(rest, &mut content.link).map_err(corrupt)? else {
                 file.set_len(at).and_then(|()| file.sync_all()).map_err(failed)?;
                 break;
             };
-            if payload.len() > RECORD_BYTES_MAX {
-                return Err(corrupt("a record is too large"));
-            }
-            if short_digest(payload) != digest {
-                return Err(corrupt("a record does not have its digest"));
-            }
             let record = serde_json::from_slice(payload).map_err(|_| corrupt("it is no record"))?;
             content.apply(record);
             rest = after;
@@ -227,21 +281,35 @@ impl Content {
         records.extend(self.vote.map(Record::Voted));
         records.extend(self.purged.map(Record::Purged));
         records.extend(self.log.values().cloned().map(Record::Appended));
-        let mut bytes = Vec::new();
+        let (mut link, mut bytes) = (Link::default(), Vec::new());
         for record in &records {
-            frame(record, &mut bytes).expect("what was read from the file fits into it");
+            frame(record, &mut link, &mut bytes).expect("what was read from the file fits into it");
         }
         bytes
     }
 }
 
-/// The first record's payload, its digest, and what follows; none if it is not all there.
-fn split(bytes: &[u8]) -> Option<(&[u8], [u8; DIGEST_BYTES], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
-    let (digest, rest) = rest.split_first_chunk::<DIGEST_BYTES>()?;
-    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-    let (payload, rest) = rest.split_at_checked(length)?;
-    Some((payload, *digest, rest))
+/// The first record's payload, and what follows; none if its end was never written.
+fn split<'a>(
+    bytes: &'a [u8],
+    link: &mut Link,
+) -> Result<Option<(&'a [u8], &'a [u8])>, &'static str> {
+    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let Some((guard, rest)) = rest.split_first_chunk::<GUARD_BYTES>() else { return Ok(None) };
+    if short_digest(link, length) != *guard {
+        return Err("the length of a record is damaged");
+    }
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if length > RECORD_BYTES_MAX {
+        return Err("a record is too large");
+    }
+    let Some((linked, rest)) = rest.split_first_chunk::<LINK_BYTES>() else { return Ok(None) };
+    let Some((payload, rest)) = rest.split_at_checked(length) else { return Ok(None) };
+    if short_digest(link, payload) != *linked {
+        return Err("a record does not continue the chain before it");
+    }
+    *link = *linked;
+    Ok(Some((payload, rest)))
 }
 
 fn purge(log: &mut BTreeMap<u64, Entry>, purged: &mut Option<LogId>, upto: LogId) {
@@ -343,15 +411,18 @@ mod tests {
     #[test]
     fn what_was_promised_is_there_after_a_start() {
         let directory = tempfile::tempdir().unwrap();
-        let votes = Votes::open(directory.path()).unwrap();
+        let votes = Votes::open(directory.path(), Before::Unknown).unwrap();
         assert!(votes.is_new());
-        assert!(matches!(Votes::open(directory.path()), Err(VotesError::InUse { .. })));
+        assert!(matches!(
+            Votes::open(directory.path(), Before::Unknown),
+            Err(VotesError::InUse { .. })
+        ));
         let log: Vec<Record> = (1..=5).map(|index| Record::Appended(entry(index))).collect();
         append(&votes, &log);
         append(&votes, &[Record::Voted(Vote::new(3, 7)), Record::Truncated(5)]);
         append(&votes, &[Record::Purged(entry(2).log_id)]);
         drop(votes);
-        let votes = Votes::open(directory.path()).unwrap();
+        let votes = Votes::open(directory.path(), Before::Unknown).unwrap();
         assert!(!votes.is_new());
         let kept = votes.lock();
         assert_eq!(kept.vote, Some(Vote::new(3, 7)));
@@ -359,26 +430,87 @@ mod tests {
         assert_eq!(kept.purged, Some(entry(2).log_id));
     }
 
+    /// A file with two votes after its first record, and where they begin and end.
+    fn two_votes(directory: &Path) -> (Vec<u8>, [usize; 3]) {
+        let path = directory.join(FILE);
+        let size = || std::fs::read(&path).unwrap().len();
+        let votes = Votes::open(directory, Before::Unknown).unwrap();
+        let first = size();
+        append(&votes, &[Record::Voted(Vote::new(3, 7))]);
+        let second = size();
+        append(&votes, &[Record::Voted(Vote::new(4, 7))]);
+        (std::fs::read(&path).unwrap(), [first, second, size()])
+    }
+
     #[test]
-    fn a_torn_record_is_cut_off_and_damage_stops() {
+    fn what_was_never_finished_is_cut_off() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE);
-        let votes = Votes::open(directory.path()).unwrap();
-        append(&votes, &[Record::Voted(Vote::new(3, 7)), Record::Voted(Vote::new(4, 7))]);
-        drop(votes);
-        let whole = std::fs::read(&path).unwrap();
-        for cut in 1..whole.len() / 2 {
-            std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
-            let votes = Votes::open(directory.path()).unwrap();
-            assert_eq!(votes.lock().vote, Some(Vote::new(3, 7)), "cut by {cut}");
+        let (whole, [first, second, end]) = two_votes(directory.path());
+        for length in 0..=end {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let votes = Votes::open(directory.path(), Before::Unknown).unwrap();
+            let expected = match length {
+                _ if length < second => None,
+                _ if length < end => Some(Vote::new(3, 7)),
+                _ => Some(Vote::new(4, 7)),
+            };
+            assert_eq!(votes.lock().vote, expected, "cut at {length}");
+            // What is promised next is there after the next start.
+            append(&votes, &[Record::Voted(Vote::new(5, 7))]);
+            drop(votes);
+            let votes = Votes::open(directory.path(), Before::TookPart).unwrap();
+            assert_eq!(votes.lock().vote, Some(Vote::new(5, 7)), "cut at {length} of {first}");
         }
-        for at in LENGTH_BYTES..whole.len() / 2 {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 1;
-            std::fs::write(&path, &damaged).unwrap();
-            let opened = Votes::open(directory.path());
-            assert!(matches!(opened, Err(VotesError::Corrupt { at: 0, .. })), "byte {at}");
+    }
+
+    #[test]
+    fn any_damaged_byte_stops_and_nothing_is_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        let (whole, [first, second, _]) = two_votes(directory.path());
+        for at in 0..whole.len() {
+            for flip in [1, 0x80] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= flip;
+                std::fs::write(&path, &damaged).unwrap();
+                let opened = Votes::open(directory.path(), Before::Unknown).err();
+                let begins = [second, first, 0].into_iter().find(|begin| *begin <= at);
+                let begins = begins.map(|begin| u64::try_from(begin).unwrap());
+                let Some(VotesError::Corrupt { at: found, .. }) = opened else {
+                    panic!("byte {at}: {opened:?}")
+                };
+                assert_eq!(Some(found), begins, "byte {at}");
+                assert_eq!(std::fs::read(&path).unwrap(), damaged, "byte {at}");
+            }
         }
+        // Whole records that do not follow each other are no file either.
+        let without = [&whole[..first], &whole[second..]].concat();
+        std::fs::write(&path, without).unwrap();
+        let opened = Votes::open(directory.path(), Before::Unknown);
+        assert!(matches!(opened, Err(VotesError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn promises_that_were_lost_are_missed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        let (whole, [first, ..]) = two_votes(directory.path());
+        Votes::open(directory.path(), Before::TookPart).unwrap();
+        std::fs::write(&path, &whole[..first]).unwrap();
+        Votes::open(directory.path(), Before::TookPart).unwrap();
+        let is_missed = || {
+            let opened = Votes::open(directory.path(), Before::TookPart);
+            matches!(opened, Err(VotesError::Missing { .. }))
+        };
+        std::fs::write(&path, &whole[..first - 1]).unwrap();
+        assert!(is_missed(), "no record is whole");
+        std::fs::write(&path, []).unwrap();
+        assert!(is_missed(), "it is empty");
+        std::fs::remove_file(&path).unwrap();
+        assert!(is_missed(), "it is gone");
+        assert!(!path.exists(), "none is begun in its place");
+        Votes::open(directory.path(), Before::Unknown).unwrap();
     }
 
     #[test]
@@ -391,7 +523,7 @@ mod tests {
         content.apply(Record::Purged(entry(2).log_id));
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(FILE), content.bytes()).unwrap();
-        let votes = Votes::open(directory.path()).unwrap();
+        let votes = Votes::open(directory.path(), Before::Unknown).unwrap();
         let kept = votes.lock();
         assert_eq!((kept.vote, kept.purged), (content.vote, content.purged));
         assert_eq!(kept.log, content.log);

@@ -28,6 +28,8 @@ use crate::wallet::{Coin, Order, Wallet, any};
 const TEST_TIME: Duration = Duration::from_secs(30);
 /// What is paid each time.
 const PAID: Amount = Amount(1);
+/// What a coin has at least that a test spends: what tests paid before is left alone.
+const ENOUGH: u64 = 1_000;
 /// How often another coin is tried when somebody else spends the same.
 const TRIES_MAX: usize = 16;
 /// Batches of log entries that are read.
@@ -172,6 +174,19 @@ impl Trial {
         Ok(Height(self.node.tip()?.height.saturating_add(distance)))
     }
 
+    /// A coin of a wallet, at random, that is surely enough for a payment and its fee.
+    fn coin(&self, from: &Wallet, takes: impl Fn(Height) -> bool) -> Result<Coin, ToolError> {
+        let needed = PAID.0.saturating_add(self.known.said.minimum_fee).max(ENOUGH);
+        let coins = self.node.coins(from)?.into_iter();
+        let coins: Vec<Coin> = coins
+            .filter(|(coin, height)| takes(*height) && coin.amount.0 >= needed)
+            .map(|(coin, _)| coin)
+            .collect();
+        any(&coins).copied().ok_or_else(|| {
+            ToolError::Refused(format!("{} has nothing that this test can spend", from.name))
+        })
+    }
+
     /// Pays, and waits until the payment counts. Coins that somebody else spends are left alone.
     fn pay(
         &self,
@@ -181,17 +196,8 @@ impl Trial {
         takes: impl Fn(Height) -> bool,
     ) -> Result<Transaction, ToolError> {
         for _ in 0..TRIES_MAX {
-            let coins = self.node.coins(from)?;
-            let enough = |coin: &Coin| coin.amount.0 > PAID.0.saturating_add(1_000);
-            let coins: Vec<Coin> = coins
-                .into_iter()
-                .filter(|(coin, height)| takes(*height) && enough(coin))
-                .map(|(coin, _)| coin)
-                .collect();
-            let coin = any(&coins).ok_or_else(|| {
-                ToolError::Refused(format!("{} has nothing that this test can spend", from.name))
-            })?;
-            let transaction = from.pay(coin, &self.order(to, path, self.tombstone()?))?;
+            let coin = self.coin(from, &takes)?;
+            let transaction = from.pay(&coin, &self.order(to, path, self.tombstone()?))?;
             match self.node.submit(&transaction) {
                 Ok(_) => {}
                 Err(CallError::Refused { error, .. }) if error == "spent" => continue,
@@ -215,7 +221,8 @@ impl Trial {
                 _ => {}
             }
         }
-        Err(ToolError::Refused(format!("transaction {id} was taken and is in no block")))
+        // It still can be: a network that is busy or has no leader is no reason to call a plan off.
+        Err(ToolError::TryAgain(format!("transaction {id} was taken and is in no block yet")))
     }
 
     fn pay_and_find(&self, from: &Wallet, to: &Wallet, path: PaymentPath) -> Result<(), ToolError> {
@@ -246,13 +253,10 @@ impl Trial {
     }
 
     fn expired(&self, from: &Wallet, to: &Wallet) -> Result<(), ToolError> {
-        let coins = self.node.coins(from)?;
-        let (coin, _) = any(&coins).ok_or_else(|| {
-            ToolError::Refused(format!("{} has nothing that this test can spend", from.name))
-        })?;
+        let coin = self.coin(from, |_| true)?;
         // The last block in which it counts is there already.
         let past = Height(self.node.tip()?.height);
-        let late = from.pay(coin, &self.order(to.owner(), PaymentPath::Public, past))?;
+        let late = from.pay(&coin, &self.order(to.owner(), PaymentPath::Public, past))?;
         expect_refused(self.node.submit(&late), "invalid")
     }
 }

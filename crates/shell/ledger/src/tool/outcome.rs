@@ -4,9 +4,11 @@ use std::io::Write;
 
 use heirloom_ledger_store::error::{JobError, LedgerError, OpenError};
 use heirloom_model::causes::with_causes;
+use heirloom_store::error::StoreError;
 use serde_json::{Value, json};
 
 use crate::configuration::ConfigurationError;
+use crate::raft::votes::VotesError;
 use crate::run::RunError;
 use crate::tool::node_client::CallError;
 use crate::wallet::WalletError;
@@ -76,8 +78,10 @@ impl ToolError {
                 CallError::Busy | CallError::Closed | CallError::Unreachable(_) => Ending::TryAgain,
             },
             Self::Run(RunError::OtherTip { .. }) | Self::Refused(_) => Ending::Refused,
-            Self::Run(RunError::Votes(crate::raft::votes::VotesError::Corrupt { .. })) => {
-                Ending::Corrupt
+            Self::Run(RunError::Votes(VotesError::Corrupt { .. })) => Ending::Corrupt,
+            Self::Run(RunError::Votes(VotesError::Missing { .. }))
+            | Self::Configuration(ConfigurationError::Read(StoreError::Missing { .. })) => {
+                Ending::Missing
             }
             Self::Configuration(_) | Self::Run(RunError::Peers(_)) | Self::Usage(_) => {
                 Ending::Usage

@@ -1,6 +1,8 @@
 //! Who is no peer, and what is not served.
 
+use heirloom_ledger_shell::raft::votes::VotesError;
 use heirloom_ledger_shell::run::RunError;
+use heirloom_ledger_shell::tool::outcome::{Ending, ToolError};
 use heirloom_model::digest::BlockId;
 use heirloom_model::service::{Height, Tip};
 
@@ -62,4 +64,32 @@ fn a_node_whose_ledger_is_not_the_expected_one_refuses_to_serve() {
         assert!(matches!(refused, RunError::OtherTip { .. }), "{refused}");
     }
     world.try_start(0, expecting(found)).unwrap().stop();
+}
+
+/// Who forgets a vote may vote twice: what is lost is never begun anew.
+#[test]
+fn a_node_whose_votes_are_missing_refuses_to_start() {
+    let world = World::new();
+    world.create(0);
+    world.start(0).stop();
+    world.start(0).stop();
+    let votes = world.directory.path().join("votes-0");
+    let kept = world.directory.path().join("kept");
+    std::fs::rename(&votes, &kept).unwrap();
+    for _ in 0..2 {
+        let refused = world.try_start(0, world.unchanged()).err().unwrap();
+        assert!(matches!(refused, RunError::Votes(VotesError::Missing { .. })), "{refused}");
+        assert_eq!(ToolError::from(refused).ending(), Ending::Missing);
+    }
+    // Other code has promised nothing with this copy, nor has this code with another one.
+    let other = Change { code: world.other_code, ..world.unchanged() };
+    world.try_start(0, other).unwrap().stop();
+    std::fs::remove_dir_all(&votes).unwrap();
+    world.put_in_use(0, "migrated-01");
+    world.start(0).stop();
+    world.put_in_use(0, "original");
+    assert!(world.try_start(0, world.unchanged()).is_err());
+    std::fs::remove_dir_all(&votes).unwrap();
+    std::fs::rename(&kept, &votes).unwrap();
+    world.start(0).stop();
 }
