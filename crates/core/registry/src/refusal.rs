@@ -339,12 +339,15 @@ refusals! {
     /// There is no consent that could be taken back.
     "not-approved" "{key} did not approve the plan"
     NotApproved { key: PublicKey = "The operator.", };
-    /// Something was carried out that only an abort puts back.
-    "revoked-too-late" "step {step} was carried out: consent is not taken back any more, but an abort is possible"
+    /// Something may have begun that only an abort puts back.
+    "revoked-too-late" "step {step} may have begun: consent is not taken back any more, but an abort is possible"
     RevokedTooLate { step: StepId = "The step.", };
     /// The operator took back consent up to this epoch.
     "revoked" "{key} took back its consent until epoch {not_after}: only a later epoch counts"
     Revoked { key: PublicKey = "The operator.", not_after: Epoch = "Its last epoch.", };
+    /// Consent would end while nodes may be closed.
+    "approval-too-short" "the approval ends with epoch {found}, before epoch {needed}, in which the plan calls itself off"
+    ApprovalTooShort { needed: Epoch = "The last epoch of the window.", found: Epoch = "Its last epoch.", };
 }
 
 impl Refusal {

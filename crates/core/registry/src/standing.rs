@@ -1,13 +1,15 @@
 //! What the services of a plan stated on the way, and whether they agree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_attest::result::AttestationResult;
 use heirloom_model::counter::LogIndex;
+use heirloom_model::digest::sha256;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::StepId;
+use heirloom_model::plan::{Action, StepId};
 use heirloom_model::service::{KeyCustody, KeyShown, Standing, Tip};
 use heirloom_model::signature::PublicKey;
+use heirloom_model::wire;
 
 use crate::plan::PlanState;
 use crate::verified::Verified;
@@ -21,6 +23,8 @@ pub struct StandingSeen {
     pub(crate) at: LogIndex,
     /// Instances that stated it before: each start makes a new one, and none comes back.
     pub(crate) superseded: BTreeSet<PublicKey>,
+    /// What this instance stated for it, and where.
+    pub(crate) stated: BTreeMap<[u8; 32], LogIndex>,
 }
 
 /// Whether the services of a range of steps stated the same.
@@ -81,34 +85,71 @@ impl PlanState {
 
     /// Whether the services stated the same at every step of a range. Walks the range: proposals
     /// bound it by the nodes of one service.
+    ///
+    /// Services that were launched must have loaded the same. What the first of them has appended
+    /// since, the others may not have yet.
     pub fn agreement(&self, first: StepId, last: StepId) -> Agreement {
         let Some(reference) = self.standing(first) else { return Agreement::Open(first) };
+        let compared = match self.plan.step(first).map(|step| &step.action) {
+            Some(Action::Launch(_)) => Compared::Loaded,
+            Some(_) | None => Compared::Tip,
+        };
         let mut different = None;
         for id in (first.0..=last.0).map(StepId) {
             let Some(seen) = self.standing(id) else { return Agreement::Open(id) };
             if different.is_none() {
-                let what = difference(&reference.standing, &seen.standing);
+                let what = difference(&reference.standing, &seen.standing, compared);
                 different = what.map(|what| (id, what));
             }
         }
-        match (different, reference.standing.tip) {
+        match (different, compared.of(&reference.standing)) {
             (None, Some(tip)) => Agreement::Agreed(tip),
-            (None, None) => Agreement::Disagreed { a: first, b: first, what: "tip" },
+            (None, None) => Agreement::Disagreed { a: first, b: first, what: compared.name() },
             (Some((b, what)), _) => Agreement::Disagreed { a: first, b, what },
         }
     }
 }
 
+/// The tip in which services must be alike.
+#[derive(Clone, Copy)]
+enum Compared {
+    /// Where their ledgers end.
+    Tip,
+    /// Where their ledgers ended when they started.
+    Loaded,
+}
+
+impl Compared {
+    fn of(self, standing: &Standing) -> Option<Tip> {
+        match self {
+            Self::Tip => standing.tip,
+            Self::Loaded => standing.loaded,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tip => "tip",
+            Self::Loaded => "loaded tip",
+        }
+    }
+}
+
 /// In what two services differ that must be alike.
-fn difference(left: &Standing, right: &Standing) -> Option<&'static str> {
-    if left.tip != right.tip {
-        return Some("tip");
+fn difference(left: &Standing, right: &Standing, compared: Compared) -> Option<&'static str> {
+    if compared.of(left) != compared.of(right) {
+        return Some(compared.name());
     }
     if left.configuration != right.configuration {
         return Some("configuration");
     }
     let alike = long_lived(left).eq(long_lived(right));
     if alike { None } else { Some("keys") }
+}
+
+/// What tells one statement from another, whoever signed it.
+pub(crate) fn content(standing: &Standing) -> [u8; 32] {
+    sha256(&[&wire::encode(standing)])
 }
 
 /// The keys that must outlive every instance.

@@ -1,6 +1,6 @@
-//! The agent's signature under what its keeper says about their node.
+//! The agent's signature under what its keeper, or its service, says about their node.
 //!
-//! A keeper is not the agent's superior: whatever comes out of its socket is signed only if it is
+//! Neither is the agent's superior: whatever comes out of its socket is signed only if it is
 //! the kind of statement that was asked for, about this very node. Otherwise a strange process at
 //! the socket could have the agent's word for step results, challenges, or another node.
 
@@ -9,18 +9,26 @@ use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::service::Standing;
 use heirloom_model::signature::SigningKey;
-use heirloom_model::statement::AttestedStatement;
+use heirloom_model::statement::{AttestedStatement, Statement, StatementKind};
 use heirloom_model::{wire, wire::WireError};
 
-/// Why an agent does not sign what its keeper made.
+/// Why an agent does not sign what its keeper or its service made.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NotCountersigned {
     /// It is not the statement that was asked for.
-    #[error("the keeper's statement is not what it was asked for")]
-    Malformed(#[from] WireError),
+    #[error("the {speaker}'s statement is not what it was asked for")]
+    Malformed {
+        /// Who made it.
+        speaker: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: WireError,
+    },
     /// It speaks for another node.
-    #[error("the keeper speaks for node {found}, not for {expected}")]
+    #[error("the {speaker} speaks for node {found}, not for {expected}")]
     OtherNode {
+        /// Who made the statement.
+        speaker: &'static str,
         /// The agent's node.
         expected: NodeId,
         /// The one in the statement.
@@ -34,18 +42,25 @@ pub enum NotCountersigned {
     },
 }
 
-/// Adds the agent's signature to a keeper's statement about the agent's node. Nothing is verified
+/// Who makes statements of a kind, for messages.
+fn speaker(kind: StatementKind) -> &'static str {
+    if kind == StatementKind::Standing { "service" } else { "keeper" }
+}
+
+/// Adds the agent's signature to an instance's statement about the agent's node. Nothing is verified
 /// here: everybody who folds the log does that.
 pub fn countersign<T: AttestedStatement>(
     statement: &[u8],
     node: &NodeId,
     agent: &SigningKey,
 ) -> Result<Vec<u8>, NotCountersigned> {
-    let mut envelope: Envelope = wire::decode(statement)?;
-    let content: T = envelope.unverified()?;
+    let speaker = speaker(T::KIND);
+    let malformed = |source| NotCountersigned::Malformed { speaker, source };
+    let mut envelope: Envelope = wire::decode(statement).map_err(malformed)?;
+    let content: T = envelope.unverified().map_err(malformed)?;
     if content.node() != node {
         let (expected, found) = (node.clone(), content.node().clone());
-        return Err(NotCountersigned::OtherNode { expected, found });
+        return Err(NotCountersigned::OtherNode { speaker, expected, found });
     }
     envelope.sign(agent);
     Ok(wire::encode(&envelope))
@@ -58,8 +73,10 @@ pub fn countersign_standing(
     step: PlanStep,
     agent: &SigningKey,
 ) -> Result<Vec<u8>, NotCountersigned> {
-    let envelope: Envelope = wire::decode(statement)?;
-    let found = envelope.unverified::<Standing>()?.step;
+    let speaker = speaker(Standing::KIND);
+    let malformed = |source| NotCountersigned::Malformed { speaker, source };
+    let envelope: Envelope = wire::decode(statement).map_err(malformed)?;
+    let found = envelope.unverified::<Standing>().map_err(malformed)?.step;
     if found != step {
         return Err(NotCountersigned::OtherStep { found });
     }
@@ -113,9 +130,11 @@ mod tests {
         let other = countersign::<Registration>(&statement, &node("n2"), &key(2));
         assert!(matches!(other, Err(NotCountersigned::OtherNode { .. })), "{other:?}");
         let kind = countersign::<PossessionProof>(&statement, &node("n1"), &key(2));
-        assert!(matches!(kind, Err(NotCountersigned::Malformed(_))), "{kind:?}");
+        assert!(matches!(kind, Err(NotCountersigned::Malformed { .. })), "{kind:?}");
         let junk = countersign::<Registration>(b"junk", &node("n1"), &key(2));
-        assert!(matches!(junk, Err(NotCountersigned::Malformed(_))), "{junk:?}");
+        assert!(matches!(junk, Err(NotCountersigned::Malformed { .. })), "{junk:?}");
+        let told = other.unwrap_err().to_string();
+        assert_eq!(told, "the keeper speaks for node n1, not for n2");
     }
 
     #[test]
@@ -147,5 +166,7 @@ mod tests {
         assert!(matches!(other, Err(NotCountersigned::OtherStep { .. })), "{other:?}");
         let other = sign("n2", 7);
         assert!(matches!(other, Err(NotCountersigned::OtherNode { .. })), "{other:?}");
+        let told = other.unwrap_err().to_string();
+        assert_eq!(told, "the service speaks for node n1, not for n2");
     }
 }

@@ -596,9 +596,7 @@ impl PlanError {
             Self::SecurityVersionLower { .. } => {
                 "build the release with at least the security version that runs now"
             }
-            Self::SameMeasurement(_) => {
-                "nothing: restart nodes one by one if that is what you want"
-            }
+            Self::SameMeasurement(_) => "nothing, or restart one node after the other",
             Self::NoWayForward { .. } => {
                 "publish a policy in which the old measurement's rule gives to the new one, and \
                  the new one has a rule of its own"
@@ -607,9 +605,7 @@ impl PlanError {
                 "publish a policy in which the new measurement's rule gives to the old one, so \
                  that an abort can catch up"
             }
-            Self::RotationPending(_) => {
-                "wait until the generation is committed or its order lapses"
-            }
+            Self::RotationPending(_) => "wait until it is committed, or until its order lapses",
             Self::PlanActive(_) => "let it finish, abort it, or plan again after its last epoch",
             Self::WrongWithdrawal { .. } => "ask for the next policy serial",
             Self::NotInFleet { .. } => "publish a fleet with this node, or retire it first",

@@ -27,7 +27,7 @@ use crate::domain::{
 };
 use crate::network::{NetworkState, Rehearsals};
 use crate::plan::{AbortCause, PlanState, PlanStatus};
-use crate::standing::StandingSeen;
+use crate::standing::{StandingSeen, content};
 use crate::verified::{Quorum, Verified};
 
 impl NetworkState {
@@ -285,14 +285,18 @@ impl NetworkState {
         let PlanStep { plan, step } = standing.step;
         let Some(plan) = self.plans.get_mut(&plan) else { return };
         let Attested { instance, result } = attested;
-        let mut superseded = BTreeSet::new();
+        let (mut superseded, mut stated) = (BTreeSet::new(), BTreeMap::new());
         if let Some(before) = plan.standings.remove(&step) {
             superseded = before.superseded;
-            if before.instance != instance {
+            if before.instance == instance {
+                stated = before.stated;
+            } else {
                 superseded.insert(before.instance);
             }
         }
-        plan.standings.insert(step, StandingSeen { standing, instance, result, at, superseded });
+        stated.insert(content(&standing), at);
+        let seen = StandingSeen { standing, instance, result, at, superseded, stated };
+        plan.standings.insert(step, seen);
     }
 
     fn commit_rehearsal(

@@ -13,7 +13,7 @@ use heirloom_model::root::Role;
 use super::custody::{verify_agent, with_policy};
 use super::fleet::node_in;
 use super::proposal::{check_ground, check_no_rotation};
-use super::service::{check_not_revoked, check_result, service_of};
+use super::service::{check_lasts, check_not_revoked, check_result, service_of};
 use super::{Change, epoch_not_passed, same_network};
 use crate::network::NetworkState;
 use crate::plan::{PlanState, PlanStatus};
@@ -58,6 +58,7 @@ pub(crate) fn examine_approval(
         | PlanStatus::PastNoReturn
         | PlanStatus::Finished) => return Err(Refusal::PlanStatus { status }),
     }
+    check_lasts(plan, approval.not_after)?;
     check_not_revoked(plan, approval.signers(), approval.not_after)?;
     if plan.approved_at().is_none() {
         let domain = with_policy(state, &plan.plan().domain)?;

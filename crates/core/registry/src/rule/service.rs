@@ -3,7 +3,7 @@
 use heirloom_model::counter::Epoch;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::limit::{REHEARSALS_MAX, SERVICE_KEYS_MAX, SERVICE_PEERS_MAX};
-use heirloom_model::plan::{Action, Placement, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, Placement, Plan, Step, StepId};
 use heirloom_model::root::Role;
 use heirloom_model::service::{
     Admission, KeyTerm, Rehearsal, Revocation, SchemaVersion, ServiceChange, Standing, Tip, Writing,
@@ -17,13 +17,15 @@ use crate::network::NetworkState;
 use crate::plan::{PlanState, PlanStatus};
 use crate::refusal::Refusal;
 use crate::shape::ascending;
-use crate::standing::{StandingSeen, long_lived};
+use crate::standing::{StandingSeen, content, long_lived};
 use crate::verified::verify_one;
 
 /// Terms whose rehearsals one network remembers.
 pub(crate) const TERMS_KEPT_MAX: usize = 1_024;
 /// Instances that state something for one step, one after the other: each attempt may start one.
 pub(crate) const INSTANCES_MAX: usize = 1_024;
+/// Different statements of one instance for one step.
+pub(crate) const STATEMENTS_MAX: usize = 1_024;
 
 pub(crate) fn examine_standing(
     state: &mut NetworkState,
@@ -33,6 +35,7 @@ pub(crate) fn examine_standing(
     let (plan, step, change) = asking_step(state, &standing)?;
     check_allowed(state, plan, step)?;
     check_successor(plan, step, &key)?;
+    check_new(plan, &standing, &key)?;
     let code = stated(&step.action);
     let reason = "asks for no statement of a service";
     let code = code.ok_or(Refusal::WrongStep { step: step.id, reason })?;
@@ -126,6 +129,21 @@ fn check_successor(plan: &PlanState, step: &Step, key: &PublicKey) -> Result<(),
     }
     if seen.superseded.len() >= INSTANCES_MAX {
         return Err(Refusal::Limit { what: "instances for one step", limit: INSTANCES_MAX });
+    }
+    Ok(())
+}
+
+/// What an instance stated, and replaced since, it does not state again: whoever kept it could
+/// otherwise put it back in place of what is true now.
+fn check_new(plan: &PlanState, standing: &Standing, key: &PublicKey) -> Result<(), Refusal> {
+    let seen = plan.standing(standing.step.step).filter(|seen| seen.instance() == key);
+    let Some(seen) = seen else { return Ok(()) };
+    if let Some(at) = seen.stated.get(&content(standing)) {
+        return Err(Refusal::AlreadyRecorded { what: "statement of this instance", at: *at });
+    }
+    if seen.stated.len() >= STATEMENTS_MAX {
+        let what = "statements of one instance for one step";
+        return Err(Refusal::Limit { what, limit: STATEMENTS_MAX });
     }
     Ok(())
 }
@@ -355,12 +373,31 @@ pub(crate) fn examine_revocation(
     if !plan.approvals().contains_key(&key) {
         return Err(Refusal::NotApproved { key });
     }
-    let noticed =
-        |step: &&StepId| plan.plan().step(**step).is_some_and(|step| !is_quiet(&step.action));
-    if let Some(step) = plan.results().keys().chain(plan.witnessed.keys()).find(noticed) {
-        return Err(Refusal::RevokedTooLate { step: *step });
+    // An agent may have begun a step that is open, and without consent it could neither end the
+    // step nor go back.
+    let may_be_noticed = |id: &StepId| {
+        plan.plan().step(*id).is_some_and(|step| !is_quiet(&step.action) && has_come(state, step))
+    };
+    if let Some(step) = plan.startable().into_iter().find(may_be_noticed) {
+        return Err(Refusal::RevokedTooLate { step });
     }
     Ok(Change::Revocation(revocation, key))
+}
+
+/// Whether every epoch has begun that a step waits for. Epochs never go back, so no agent has
+/// started a step whose epoch has not come.
+fn has_come(state: &NetworkState, step: &Step) -> bool {
+    step.gates.iter().all(|gate| match gate {
+        Gate::Epoch(opens) => *opens <= state.epoch,
+        Gate::Done(_)
+        | Gate::Proven { .. }
+        | Gate::Registered { .. }
+        | Gate::PolicyPublished(_)
+        | Gate::Waited { .. }
+        | Gate::AllDone { .. }
+        | Gate::Agreed { .. }
+        | Gate::Rehearsed { .. } => true,
+    })
 }
 
 /// Whether nobody outside notices this action.
@@ -384,6 +421,17 @@ pub(crate) fn check_result(plan: &PlanState, step: &Step) -> Result<(), Refusal>
     match earlier.map(|other| other.id).find(|other| !plan.is_settled(*other)) {
         Some(before) => Err(Refusal::TooEarly { step: step.id, before }),
         None => Ok(()),
+    }
+}
+
+/// Consent to the change of a service lasts as long as its window. If it ended before, nodes
+/// that are closed could go neither on nor back until the deadline.
+pub(crate) fn check_lasts(plan: &PlanState, not_after: Epoch) -> Result<(), Refusal> {
+    match &plan.plan().service {
+        Some(change) if not_after < change.abort_after => {
+            Err(Refusal::ApprovalTooShort { needed: change.abort_after, found: not_after })
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use heirloom_model::counter::Epoch;
 use heirloom_model::digest::{NetworkId, PlanDigest, TermsDigest};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::limit::NOTE_CHARACTERS_MAX;
-use heirloom_model::plan::{Abort, Action, StepId};
+use heirloom_model::plan::{Abort, Action, Gate, StepId};
 use heirloom_model::root::{Role, Root};
 use heirloom_model::service::{Rehearsal, Revocation};
 use heirloom_registry::plan::{AbortCause, PlanStatus};
@@ -301,7 +301,8 @@ fn revocation(day: &FlagDay) -> Revocation {
 
 #[test]
 fn an_operator_takes_consent_back_until_somebody_could_notice() {
-    let mut day = FlagDay::at(FENCE);
+    // One service has not mustered, so no agent may fence yet.
+    let mut day = FlagDay::at(FENCE - 1);
     let operators = role_keys(Role::Operator);
     let statement = revocation(&day);
     let by = |it: &Revocation| Envelope::signed(it, &operators[..1]);
@@ -320,9 +321,45 @@ fn an_operator_takes_consent_back_until_somebody_could_notice() {
     assert_eq!(day.world.code(&of_third), "not-approved");
     day.world.accept(&by(&statement));
     assert_eq!(day.status(), PlanStatus::ApprovalLapsed);
-    assert_eq!(day.world.code(&day.result(FENCE)), "plan-status");
-    let mut day = FlagDay::at(FENCE + 1);
-    assert_eq!(day.world.code(&by(&statement)), "revoked-too-late");
+    assert_eq!(day.world.code(&day.result(FENCE - 1)), "plan-status");
+    for step in [FENCE, FENCE + 1] {
+        let mut day = FlagDay::at(step);
+        assert_eq!(day.world.code(&by(&statement)), "revoked-too-late", "{step}");
+    }
+}
+
+/// Nobody has started what waits for an epoch that has not come.
+#[test]
+fn consent_is_taken_back_while_the_window_is_not_open() {
+    for (opens, expected) in [(Epoch(OPENS.0 + 1), "accepted"), (OPENS, "revoked-too-late")] {
+        let mut day = FlagDay::approved_with(|plan| {
+            for step in plan.steps.iter_mut().filter(|step| step.action.name() == "fence") {
+                step.gates = vec![Gate::Epoch(opens)];
+            }
+        });
+        let statement = revocation(&day);
+        let revoked = Envelope::signed(&statement, &role_keys(Role::Operator)[..1]);
+        assert_eq!(day.world.code(&revoked), expected);
+    }
+}
+
+/// Otherwise nodes that are closed could go neither on nor back.
+#[test]
+fn consent_lasts_as_long_as_the_window() {
+    let mut day = FlagDay::proposed();
+    let mut approval = day.world.approval(&day.plan);
+    approval.not_after = Epoch(ABORT_AFTER.0 - 1);
+    assert_eq!(day.world.code(&signed(&approval, Role::Operator)), "approval-too-short");
+    approval.not_after = ABORT_AFTER;
+    day.world.accept(&signed(&approval, Role::Operator));
+    let rehearsal = day.rehearsal();
+    day.world.accept(&Envelope::signed(&rehearsal, &role_keys(Role::Operator)[..1]));
+    day.tick_to(OPENS);
+    day.advance(0, HALT);
+    day.tick_to(ABORT_AFTER);
+    assert_eq!(day.status(), PlanStatus::Approved, "until its last epoch");
+    day.tick_to(Epoch(ABORT_AFTER.0 + 1));
+    assert_eq!(day.status(), PlanStatus::RollingBack);
 }
 
 #[test]

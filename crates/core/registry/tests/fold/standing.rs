@@ -4,7 +4,7 @@ use heirloom_emulated::report::LaunchMode;
 use heirloom_model::counter::{Epoch, PlanNumber};
 use heirloom_model::digest::{ConfigurationDigest, NetworkId, Nonce, PlanDigest};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Plan, StepId};
+use heirloom_model::plan::{Action, Plan, StepId};
 use heirloom_model::root::Role;
 use heirloom_model::service::{
     Admission, Height, KeyCustody, KeyShown, PeerSeen, SchemaVersion, Standing, Tip, Writing,
@@ -17,7 +17,7 @@ use heirloom_testkit::service::{public, tip};
 use crate::plan::abort;
 use crate::service::{
     APP_NEW, APP_OLD, COMMIT, EQUIP, FREEZE, FROZEN, FlagDay, HALT, JOIN, LAUNCH, MUSTER, OPEN,
-    WATCH, stated, without_new_service,
+    WATCH, agreed, all_done, stated, without_new_service,
 };
 use crate::world::{Instance, NEW, OTHER_DOMAIN, Row, STRANGE, agent, check, key, name, signed};
 
@@ -279,6 +279,23 @@ fn a_step_remembers_so_many_instances_and_no_more() {
 }
 
 #[test]
+fn a_step_remembers_so_many_statements_of_an_instance_and_no_more() {
+    let mut day = FlagDay::at(MUSTER);
+    let mut standing = day.standing(MUSTER);
+    for height in 0..1_024 {
+        standing.tip = Some(tip(height));
+        let statement = stated(&standing);
+        day.world.accept(&statement);
+    }
+    standing.tip = Some(tip(1_024));
+    assert_eq!(day.world.code(&stated(&standing)), "limit");
+    let next = Instance::started("n1", APP_OLD, 1).attest(&standing);
+    assert_eq!(day.world.code(&next), "accepted", "another start begins anew");
+    let result = day.result(MUSTER);
+    assert_eq!(day.world.code(&result), "accepted", "the step goes on with the last");
+}
+
+#[test]
 fn a_standing_counts_for_one_plan_only() {
     let mut day = FlagDay::at(MUSTER);
     let statement = stated(&day.standing(MUSTER));
@@ -352,7 +369,14 @@ fn the_newest_standing_counts_until_the_step_is_done() {
     assert_eq!(seen.result().measurement(), APP_OLD);
     assert_eq!(seen.at().0 + 1, day.world.next().0);
     assert_eq!(day.world.code(&first), "superseded", "whoever kept it gains nothing");
-    assert_eq!(day.world.code(&second), "accepted");
+    assert_eq!(day.world.code(&second), "already-recorded", "it counts already");
+    // The same instance says something new, and nobody makes it take that back.
+    standing.tip = Some(tip(FROZEN + 2));
+    let third = Instance::started("n1", APP_OLD, 1).attest(&standing);
+    day.world.accept(&third);
+    let seen = day.state().standing(StepId(MUSTER)).unwrap();
+    assert_eq!(seen.standing().get(), &standing);
+    assert_eq!(day.world.code(&second), "already-recorded", "whoever kept it gains nothing");
     let result = day.result(MUSTER);
     day.world.accept(&result);
     assert_eq!(day.world.code(&second), "already-recorded");
@@ -402,6 +426,58 @@ fn nobody_halts_before_all_froze_at_the_same_tip_with_the_same_keys() {
         let expected = Refusal::Disagreed { step: StepId(HALT), a: first, b: last, what };
         assert_eq!((refusal.code(), &refusal), (code, &expected));
     }
+}
+
+/// A payment through a side door right after the launch reaches some before they state anything.
+#[test]
+fn what_was_appended_since_a_launch_is_no_disagreement() {
+    let mut day = FlagDay::at(LAUNCH + 2);
+    let mut standing = day.standing(LAUNCH + 2);
+    assert_eq!(standing.loaded, Some(tip(FROZEN)));
+    standing.tip = Some(tip(FROZEN + 1));
+    let statement = stated(&standing);
+    day.world.accept(&statement);
+    let result = day.result(LAUNCH + 2);
+    day.world.accept(&result);
+    let agreement = day.state().agreement(StepId(LAUNCH), StepId(LAUNCH + 2));
+    assert_eq!(agreement, Agreement::Agreed(tip(FROZEN)));
+    let joined = stated(&day.standing(JOIN));
+    assert_eq!(day.world.code(&joined), "accepted");
+}
+
+/// Without a freeze nothing but the agreement says where services must have started: steps 0 to 2
+/// launch, and one of them elsewhere; steps 3 to 5 join.
+pub(crate) fn launched_elsewhere() -> FlagDay {
+    let mut day = FlagDay::approved_with(|plan| {
+        plan.steps.retain(|step| (LAUNCH..JOIN + 3).contains(&step.id.0) || step.id.0 == COMMIT);
+        for (id, step) in (0..).zip(&mut plan.steps) {
+            step.id = StepId(id);
+            step.gates = match step.action {
+                Action::Join(_) => vec![all_done(0), agreed(0)],
+                _ => Vec::new(),
+            };
+        }
+        plan.rollback.clear();
+        plan.point_of_no_return = StepId(6);
+    });
+    day.advance(0, 2);
+    let mut standing = day.standing(2);
+    standing.loaded = Some(tip(FROZEN + 1));
+    let statement = stated(&standing);
+    day.world.accept(&statement);
+    let result = day.result(2);
+    day.world.accept(&result);
+    day
+}
+
+#[test]
+fn a_launch_from_another_tip_is_a_disagreement() {
+    let mut day = launched_elsewhere();
+    let (first, last) = (StepId(0), StepId(2));
+    let expected = Agreement::Disagreed { a: first, b: last, what: "loaded tip" };
+    assert_eq!(day.state().agreement(first, last), expected);
+    let joined = stated(&day.standing(3));
+    assert_eq!(day.world.code(&joined), "disagreed");
 }
 
 #[test]

@@ -8,10 +8,9 @@ use heirloom_testkit::service::tip;
 
 use crate::plan::abort;
 use crate::service::{
-    APP_NEW, APP_OLD, END_OF_PLAN, FENCE, FREEZE, FROZEN, FlagDay, HALT, JOIN, LAUNCH, agreed,
-    stated,
+    APP_NEW, APP_OLD, END_OF_PLAN, FENCE, FREEZE, FROZEN, FlagDay, HALT, agreed, stated,
 };
-use crate::standing::frozen_with;
+use crate::standing::{frozen_with, launched_elsewhere};
 use crate::world::{DOMAIN, Instance, Row, check, name};
 
 fn call_off(day: &mut FlagDay) {
@@ -123,15 +122,9 @@ fn who_may_have_seen_services_agree_goes_back() {
 
 #[test]
 fn nobody_goes_back_from_a_join_of_what_loaded_something_else() {
-    let mut day = FlagDay::at(LAUNCH + 2);
-    let mut standing = day.standing(LAUNCH + 2);
-    standing.tip = Some(tip(FROZEN + 1));
-    let statement = stated(&standing);
-    day.world.accept(&statement);
-    let result = day.result(LAUNCH + 2);
-    day.world.accept(&result);
-    assert!(day.state().may_have_started(StepId(LAUNCH + 2)));
-    assert!(!day.state().may_have_started(StepId(JOIN)));
+    let day = launched_elsewhere();
+    assert!(day.state().may_have_started(StepId(2)));
+    assert!(!day.state().may_have_started(StepId(3)));
 }
 
 /// The step of the second node's way back that launches.

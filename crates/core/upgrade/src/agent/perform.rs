@@ -7,7 +7,7 @@ use heirloom_model::domain::{
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::Action;
+use heirloom_model::plan::{Action, Placement};
 use heirloom_model::statement::AttestedStatement;
 use heirloom_model::wire;
 use heirloom_registry::plan::PlanState;
@@ -30,13 +30,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         let step = PlanStep { plan: digest, step: effect.step };
         let driver = &mut self.driver;
         Ok(match effect.action {
-            Action::Prepare(placement) => {
-                let Some(release) = self.state.release(&placement.release) else {
-                    return Ok(Err(DriverError::Missing { what: "the release".to_owned() }));
-                };
-                let made = driver.prepare(release, &placement.measurement);
-                return self.state_it::<Registration>(made);
-            }
+            Action::Prepare(placement) => return self.prepare(&placement),
             Action::Verify { targets, code, .. } => {
                 let Some(challenge) = self.challenge(step, &targets, code, random) else {
                     return Ok(Ok(()));
@@ -89,6 +83,15 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             | Action::Open(_)
             | Action::Watch(_)) => return self.perform_service(step, &action),
         })
+    }
+
+    /// Lets a new keeper prepare itself and register.
+    fn prepare(&mut self, placement: &Placement) -> Result<Result<(), DriverError>, AgentError> {
+        let Some(release) = self.state.release(&placement.release) else {
+            return Ok(Err(DriverError::Missing { what: "the release".to_owned() }));
+        };
+        let made = self.driver.prepare(release, &placement.measurement);
+        self.state_it::<Registration>(made)
     }
 
     /// Puts what an instance stated into the log.

@@ -14,6 +14,7 @@ use heirloom_model::signature::PublicKey;
 use heirloom_model::wire;
 use heirloom_registry::plan::{PlanState, PlanStatus};
 use heirloom_registry::port::LogStore;
+use heirloom_registry::refusal::Refusal;
 
 use super::perform::refused;
 use super::{Agent, AgentError, Tick, Trouble};
@@ -87,8 +88,14 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             Ok(statement) => statement,
             Err(reason) => return Ok(Err(DriverError::Refused(reason.to_string()))),
         };
-        let stated = refused(self.append(&statement)?);
-        Ok(match (stated, action) {
+        let appended = self.append(&statement)?;
+        // An attempt that got no answer may have reached the log after all.
+        if let Tick::Refused(Trouble::Statement(refusal)) = &appended
+            && let Refusal::AlreadyRecorded { .. } = **refusal
+        {
+            return Ok(Ok(()));
+        }
+        Ok(match (refused(appended), action) {
             // Peers come and go while they find each other. What never comes right ends with the
             // deadline of the plan.
             (Err(DriverError::Refused(reason)), Action::Join(_)) => {

@@ -324,6 +324,10 @@ impl ServiceDriver for Driver {
             let service = &mut host.service;
             assert!(service.process.is_none());
             assert_eq!(service.snapshots.get(plan), Some(tip));
+            if service.slow {
+                service.background = Some(*plan);
+                return Err(DriverError::Unknown("a migration goes on".to_owned()));
+            }
             service.migrated = Some(*plan);
             Ok(())
         })
@@ -332,6 +336,9 @@ impl ServiceDriver for Driver {
     fn revert(&mut self, _: &PlanDigest, _: &Tip) -> Result<(), DriverError> {
         self.change("revert", |host| {
             assert!(host.service.process.is_none());
+            if host.service.background.is_some() {
+                return Err(DriverError::Unknown("a migration goes on".to_owned()));
+            }
             host.service.migrated = None;
             Ok(())
         })

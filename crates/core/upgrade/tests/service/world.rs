@@ -101,6 +101,10 @@ pub(crate) struct Service {
     pub(crate) calls: Vec<String>,
     /// Calls that are answered with an error before anything happens.
     pub(crate) fail: BTreeMap<&'static str, DriverError>,
+    /// Whether migrations go on by themselves after they were asked for.
+    pub(crate) slow: bool,
+    /// The plan for which one goes on.
+    pub(crate) background: Option<PlanDigest>,
 }
 
 /// A running service.
@@ -235,6 +239,8 @@ impl World {
             open_milliseconds: 0,
             calls: Vec::new(),
             fail: BTreeMap::new(),
+            slow: false,
+            background: None,
         };
         let (journal, follows) = (Vec::new(), LogIndex(0));
         let mut host = Host { node, journal, keeper, follows, machine, starts: 0, service };
@@ -460,7 +466,7 @@ impl World {
                 migrated: service.migrated,
                 exercised: service.exercised.clone(),
                 drift: service.drift(),
-                under_way: None,
+                under_way: service.background.map(|_| "a migration".to_owned()),
             }),
         }
     }
