@@ -3,4 +3,5 @@
 pub mod admission;
 pub mod link;
 pub mod listener;
+pub(crate) mod living;
 pub mod message;

@@ -19,8 +19,9 @@ use crate::chain::Chain;
 use crate::instance::Instance;
 use crate::limit::{EVIDENCE_TIME, REFUSALS_MAX};
 use crate::log::event;
-use crate::peer::admission::{AcceptedPeer, PeerRefusal};
+use crate::peer::admission::PeerRefusal;
 use crate::peer::link::Links;
+use crate::peer::living::{Living, Present};
 use crate::peer::message::Greeting;
 use crate::raft::types::Raft;
 
@@ -31,6 +32,7 @@ pub struct Service {
     runtime: Handle,
     raft: OnceLock<Raft>,
     links: OnceLock<Arc<Links>>,
+    living: Living,
     is_over: Arc<AtomicBool>,
     door: Mutex<Door>,
     refusals: Mutex<Refusals>,
@@ -93,6 +95,7 @@ impl Service {
             runtime,
             raft: OnceLock::new(),
             links: OnceLock::new(),
+            living: Living::default(),
             is_over,
             door: Mutex::new(Door { admission: Admission::Closed, open_since: None }),
             refusals: Mutex::default(),
@@ -165,9 +168,12 @@ impl Service {
         self.instance.greeting()
     }
 
-    /// Decides whether the other end of a session is a peer, and remembers who was refused.
-    pub fn judge(&self, peer: &Peer, said: &Greeting) -> Result<AcceptedPeer, PeerRefusal> {
-        self.instance.judge(peer, said).inspect_err(|refusal| {
+    /// Decides whether the other end of a session is a peer, and remembers who was refused. It
+    /// is seen as a peer until what is returned is dropped.
+    pub(crate) fn judge(&self, peer: &Peer, said: &Greeting) -> Result<Present, PeerRefusal> {
+        let accepted = self.instance.judge(peer, said);
+        let entered = accepted.and_then(|accepted| self.living.enter(&accepted, *peer.key()));
+        entered.inspect_err(|refusal| {
             let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             let count = refusals.by_code.entry(refusal.code()).or_default();
             *count = count.saturating_add(1);
@@ -264,7 +270,10 @@ impl Service {
         if self.admission() != Admission::Closed {
             return Some("work is still admitted".to_owned());
         }
-        let metrics = self.raft()?.metrics().borrow().clone();
+        let Some(raft) = self.raft() else {
+            return Some("consensus has not begun: what is agreed on is not known".to_owned());
+        };
+        let metrics = raft.metrics().borrow().clone();
         if metrics.current_leader.is_none() {
             return Some("nobody leads: what is agreed on is not known".to_owned());
         }
@@ -278,6 +287,10 @@ impl Service {
         let own = self.chain.tip().height;
         let ahead = |position: &PeerPosition| position.tip.height > own || position.pending > 0;
         let positions = self.positions_now();
+        let mut peers = self.instance.own().peers.iter();
+        if let Some(silent) = peers.find(|peer| !positions.contains_key(*peer)) {
+            return Some(format!("{silent} has not said lately where its ledger ends"));
+        }
         let (node, position) = positions.iter().find(|(_, position)| ahead(position))?;
         let (tip, pending) = (position.tip.height, position.pending);
         Some(format!("{node} has {tip} blocks, {pending} transactions wait there; own {own}"))
@@ -318,7 +331,7 @@ impl Service {
             pending: chain.pending,
             admission,
             quiet_milliseconds: milliseconds(chain.quiet),
-            peers: self.links().map(|links| links.seen()).unwrap_or_default(),
+            peers: self.living.seen(),
             fork: chain.fork,
             errors: self.errors.load(Ordering::Relaxed),
             open_milliseconds: milliseconds(open),
@@ -333,7 +346,7 @@ impl Service {
         }
         let Some(raft) = self.raft() else { return Some("consensus".to_owned()) };
         let links = self.links()?;
-        let (seen, all) = (links.seen().len(), links.count());
+        let (seen, all) = (self.living.seen().len(), links.count());
         if raft.metrics().borrow().current_leader.is_none() {
             return Some(format!("a leader; {seen} of {all} peers are attested"));
         }

@@ -1,5 +1,6 @@
 //! What clients ask.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -89,7 +90,9 @@ pub(super) async fn receipt(
     let deadline = tokio::time::Instant::now() + wait;
     let mut tip = shared.service.chain().watch();
     loop {
-        let fate = shared.service.chain().fate(&id).map_err(|error| broken(&error))?;
+        let service = Arc::clone(&shared.service);
+        let fate = blocking(move || service.chain().fate(&id).map_err(|error| broken(&error)));
+        let fate = fate.await?;
         let is_over = tokio::time::Instant::now() >= deadline;
         if matches!(fate, Fate::Settled(_)) || is_over {
             return Ok(Json(message(&id, &fate)));

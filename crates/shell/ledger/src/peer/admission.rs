@@ -99,6 +99,9 @@ pub enum PeerRefusal {
     /// Its name is our own.
     #[error("it says that it is this very node")]
     OurName,
+    /// Another instance is a peer under its name.
+    #[error("another living instance has its name")]
+    SecondInstance,
     /// Nobody told us about a node of this name.
     #[error("node {found} is not in the list of peers")]
     Unlisted {
@@ -106,6 +109,9 @@ pub enum PeerRefusal {
         found: NodeId,
     },
 }
+
+/// The word for a name that is taken: an instance that has just ended gives it free by itself.
+pub(crate) const SECOND_INSTANCE: &str = "second-instance";
 
 impl PeerRefusal {
     /// The word for logs and metrics.
@@ -117,6 +123,7 @@ impl PeerRefusal {
             Self::OtherApplication { .. } => "other-application",
             Self::OtherConfiguration { .. } => "other-configuration",
             Self::OurName => "our-name",
+            Self::SecondInstance => SECOND_INSTANCE,
             Self::Unlisted { .. } => "unlisted",
         }
     }
@@ -165,7 +172,7 @@ pub fn accept_peer(own: &OwnSide, seen: &PeerSide) -> Result<AcceptedPeer, PeerR
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use heirloom_model::measurement::MrEnclave;
 
     use super::*;
@@ -194,6 +201,11 @@ mod tests {
             application: "ledger".parse().unwrap(),
             configuration: ConfigurationDigest::new([3; 32]),
         }
+    }
+
+    /// A peer as it should be.
+    pub(crate) fn accepted() -> AcceptedPeer {
+        accept_peer(&own(), &peer()).unwrap()
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Sessions that this node opens: one with each other node, opened again whenever it ends.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use heirloom_model::causes::with_causes;
-use heirloom_model::service::PeerSeen;
 use heirloom_session::error::SessionError;
 use heirloom_session::session::{Session, connect_before};
 use heirloom_session::stream::dial;
@@ -18,7 +18,7 @@ use crate::limit::{
     PEER_ANSWER_MAX, PEER_CONNECT_MAX, PEER_EXCHANGE, PEER_QUEUE_MAX, PEER_REFUSED_REST, PEER_REST,
 };
 use crate::log::event;
-use crate::peer::admission::PeerRefusal;
+use crate::peer::admission::{PeerRefusal, SECOND_INSTANCE};
 use crate::peer::message::{Greeting, PeerAnswer, PeerQuestion, Welcome};
 use crate::raft::types::number;
 use crate::service::{PeerPosition, Service};
@@ -33,7 +33,8 @@ pub struct Links {
 pub struct Link {
     peer: PeerAddress,
     jobs: SyncSender<Job>,
-    seen: Mutex<Option<PeerSeen>>,
+    /// Whether there is a session.
+    is_up: AtomicBool,
 }
 
 struct Job {
@@ -79,7 +80,7 @@ impl Links {
         let (mut by_number, mut threads) = (BTreeMap::new(), Vec::new());
         for peer in peers {
             let (jobs, queue) = sync_channel(PEER_QUEUE_MAX);
-            let link = Arc::new(Link { peer: peer.clone(), jobs, seen: Mutex::default() });
+            let link = Arc::new(Link { peer: peer.clone(), jobs, is_up: AtomicBool::new(false) });
             by_number.insert(number(&peer.node), Arc::clone(&link));
             let service = Arc::clone(service);
             let named = thread::Builder::new().name(format!("peer {}", peer.node));
@@ -93,14 +94,6 @@ impl Links {
         self.by_number.get(&number).cloned()
     }
 
-    /// Whom this node is connected to and has attested, sorted by node.
-    pub fn seen(&self) -> Vec<PeerSeen> {
-        let mut seen: Vec<PeerSeen> =
-            self.by_number.values().filter_map(|link| link.seen()).collect();
-        seen.sort_by(|left, right| left.node.cmp(&right.node));
-        seen
-    }
-
     /// All other nodes.
     pub fn count(&self) -> usize {
         self.by_number.len()
@@ -110,7 +103,7 @@ impl Links {
 impl Link {
     /// Asks the peer.
     pub async fn ask(&self, question: PeerQuestion) -> Result<PeerAnswer, LinkError> {
-        if self.seen().is_none() {
+        if !self.is_up.load(Ordering::Acquire) {
             return Err(LinkError::Down);
         }
         let (answer, answered) = oneshot::channel();
@@ -121,23 +114,17 @@ impl Link {
         answered.await.unwrap_or(Err(LinkError::Lost))
     }
 
-    fn seen(&self) -> Option<PeerSeen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_seen(&self, seen: Option<PeerSeen>) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
-    }
-
     fn run(&self, service: &Service, queue: &Receiver<Job>) {
         let mut said = String::new();
         while !service.is_over() {
             let ended = self.talk(service, queue, &mut said);
-            self.set_seen(None);
-            let is_refused = matches!(
-                ended,
-                Err(TalkError::OtherNode(_) | TalkError::Refused(_) | TalkError::RefusedByPeer(_))
-            );
+            self.is_up.store(false, Ordering::Release);
+            let is_refused = match &ended {
+                Err(TalkError::Refused(refusal)) => refusal.code() != SECOND_INSTANCE,
+                Err(TalkError::RefusedByPeer(code)) => code != SECOND_INSTANCE,
+                Err(TalkError::OtherNode(_)) => true,
+                Err(TalkError::Session(_) | TalkError::Stale) | Ok(()) => false,
+            };
             if let Err(error) = ended {
                 let reason = with_causes(&error);
                 if reason != said && !service.is_over() {
@@ -162,17 +149,20 @@ impl Link {
         session.set_patience(PEER_ANSWER_MAX)?;
         session.send(&service.greeting())?;
         let greeting: Greeting = session.receive()?;
-        let accepted = service.judge(session.peer(), &greeting)?;
-        if accepted.seen().node != self.peer.node {
-            return Err(TalkError::OtherNode(accepted.seen().node.clone()));
+        // The peer is seen until the session ends.
+        let present = service.judge(session.peer(), &greeting)?;
+        if present.seen().node != self.peer.node {
+            return Err(TalkError::OtherNode(present.seen().node.clone()));
         }
         if let Welcome::Refused { code } = session.receive()? {
             return Err(TalkError::RefusedByPeer(code));
         }
         event("peer", format_args!("{} is attested", self.peer.node));
         said.clear();
-        self.set_seen(Some(accepted.seen().clone()));
-        self.serve(service, queue, &mut session)
+        self.is_up.store(true, Ordering::Release);
+        let ended = self.serve(service, queue, &mut session);
+        drop(present);
+        ended
     }
 
     fn serve<S: heirloom_session::stream::Stream>(

@@ -8,8 +8,10 @@ use heirloom_model::causes::with_causes;
 use heirloom_session::error::SessionError;
 use heirloom_session::session::accept;
 use openraft::error::{Fatal, RaftError};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteResponse};
-use openraft::{EntryPayload, Snapshot};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{EntryPayload, Snapshot, Vote};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +24,7 @@ use crate::peer::message::{
     EncodedBlock, EncodedTransaction, Greeting, PeerAnswer, PeerQuestion, Welcome,
 };
 use crate::raft::network::Install;
-use crate::raft::types::LedgerRaft;
+use crate::raft::types::{LedgerRaft, number};
 use crate::service::{PeerPosition, Service};
 
 /// Takes connections until the service is over.
@@ -61,10 +63,14 @@ fn serve(service: &Service, stream: TcpStream) -> Result<(), TalkError> {
     session.set_patience(PEER_IDLE_MAX)?;
     let greeting: Greeting = session.receive()?;
     session.queue(&service.greeting())?;
-    if let Err(refusal) = service.judge(session.peer(), &greeting) {
-        session.send(&Welcome::Refused { code: refusal.code().to_owned() })?;
-        return Err(refusal.into());
-    }
+    // The peer is seen until the session ends.
+    let _present = match service.judge(session.peer(), &greeting) {
+        Ok(present) => present,
+        Err(refusal) => {
+            session.send(&Welcome::Refused { code: refusal.code().to_owned() })?;
+            return Err(refusal.into());
+        }
+    };
     session.send(&Welcome::Peer)?;
     while !service.is_over() {
         let question: PeerQuestion = session.receive()?;
@@ -79,9 +85,9 @@ fn serve(service: &Service, stream: TcpStream) -> Result<(), TalkError> {
 
 fn answer(service: &Service, peer: &Greeting, question: PeerQuestion) -> PeerAnswer {
     let answered = match question {
-        PeerQuestion::Vote(text) => vote(service, &text),
-        PeerQuestion::Append(text) => append(service, &text),
-        PeerQuestion::Install(text) => install(service, &text),
+        PeerQuestion::Vote(text) => vote(service, peer, &text),
+        PeerQuestion::Append(text) => append(service, peer, &text),
+        PeerQuestion::Install(text) => install(service, peer, &text),
         PeerQuestion::Blocks(blocks) => take_blocks(service, &blocks),
         PeerQuestion::Submit(transactions) => Ok(submit(service, &transactions)),
         PeerQuestion::Compare { tip, pending } => {
@@ -94,16 +100,27 @@ fn answer(service: &Service, peer: &Greeting, question: PeerQuestion) -> PeerAns
     answered.unwrap_or_else(|reason| PeerAnswer::Refused { reason })
 }
 
-fn vote(service: &Service, text: &[u8]) -> Result<PeerAnswer, String> {
+/// Who wants to lead, or leads, says so itself: nobody votes or leads under another name.
+fn expect_own_voice(peer: &Greeting, vote: &Vote<u64>) -> Result<(), String> {
+    if vote.leader_id().voted_for() == Some(number(&peer.node)) {
+        return Ok(());
+    }
+    Err(format!("{} speaks for another node", peer.node))
+}
+
+fn vote(service: &Service, peer: &Greeting, text: &[u8]) -> Result<PeerAnswer, String> {
+    let rpc: VoteRequest<u64> = parse(text)?;
+    expect_own_voice(peer, &rpc.vote)?;
     let raft = service.raft().ok_or(NOT_READY)?;
     let answered: Result<VoteResponse<u64>, RaftError<u64>> =
-        service.runtime().block_on(raft.vote(parse(text)?));
+        service.runtime().block_on(raft.vote(rpc));
     Ok(PeerAnswer::Raft(said(&answered)))
 }
 
-fn append(service: &Service, text: &[u8]) -> Result<PeerAnswer, String> {
-    let raft = service.raft().ok_or(NOT_READY)?;
+fn append(service: &Service, peer: &Greeting, text: &[u8]) -> Result<PeerAnswer, String> {
     let rpc: AppendEntriesRequest<LedgerRaft> = parse(text)?;
+    expect_own_voice(peer, &rpc.vote)?;
+    let raft = service.raft().ok_or(NOT_READY)?;
     let proposes =
         |entry: &crate::raft::types::Entry| matches!(entry.payload, EntryPayload::Normal(_));
     if service.is_frozen() && rpc.entries.iter().any(proposes) {
@@ -114,9 +131,10 @@ fn append(service: &Service, text: &[u8]) -> Result<PeerAnswer, String> {
     Ok(PeerAnswer::Raft(said(&answered)))
 }
 
-fn install(service: &Service, text: &[u8]) -> Result<PeerAnswer, String> {
-    let raft = service.raft().ok_or(NOT_READY)?;
+fn install(service: &Service, peer: &Greeting, text: &[u8]) -> Result<PeerAnswer, String> {
     let Install { vote, meta, note } = parse(text)?;
+    expect_own_voice(peer, &vote)?;
+    let raft = service.raft().ok_or(NOT_READY)?;
     let own = service.chain().id_at(heirloom_model::service::Height(note.height));
     if !matches!(own, Ok(Some(id)) if id.to_string() == note.id) {
         return Err("the ledger does not have the blocks of the snapshot".to_owned());
@@ -160,4 +178,28 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
 
 fn said<T: Serialize>(answer: &T) -> Vec<u8> {
     serde_json::to_vec(answer).expect("answers of consensus have a text")
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::digest::{ConfigurationDigest, NetworkId};
+
+    use super::*;
+
+    #[test]
+    fn nobody_speaks_for_another_node() {
+        let peer = Greeting {
+            node: "n1".parse().unwrap(),
+            network: NetworkId::new([1; 32]),
+            application: "ledger".parse().unwrap(),
+            configuration: ConfigurationDigest::new([2; 32]),
+        };
+        let [own, other] = ["n1", "n2"].map(|name| number(&name.parse().unwrap()));
+        for vote in [Vote::new(3, own), Vote::new_committed(3, own)] {
+            assert_eq!(expect_own_voice(&peer, &vote), Ok(()));
+        }
+        for vote in [Vote::new(3, other), Vote::new_committed(3, other)] {
+            assert!(expect_own_voice(&peer, &vote).is_err());
+        }
+    }
 }
