@@ -240,6 +240,7 @@ fn plan(world: &World) -> Plan {
         not_after: Epoch(world.state.epoch().0 + 50),
         nonce: Nonce::new([3; 32]),
         via: Some(via),
+        service: None,
     }
 }
 
