@@ -6,6 +6,7 @@
 //!   side door.
 
 pub mod clients;
+mod connection;
 pub mod message;
 pub mod operators;
 
@@ -21,8 +22,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
+use crate::http::connection::Counted;
 use crate::http::message::Failure;
-use crate::limit::{REQUEST_BYTES_MAX, REQUESTS_MAX};
+use crate::limit::{CLIENT_CONNECTIONS_MAX, CLIENT_IDLE_MAX, REQUEST_BYTES_MAX, REQUESTS_MAX};
 use crate::log::event;
 use crate::service::{Entrance, Service};
 
@@ -46,7 +48,8 @@ pub fn serve(
     let runtime = service.runtime();
     let listener = {
         let _entered = runtime.enter();
-        tokio::net::TcpListener::from_std(listener)?
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        Counted::new(listener, CLIENT_CONNECTIONS_MAX, CLIENT_IDLE_MAX)
     };
     runtime.spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {

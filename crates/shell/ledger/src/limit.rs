@@ -42,6 +42,13 @@ pub const WAIT_MS_MAX: u64 = 5_000;
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Requests of clients at the same time.
 pub const REQUESTS_MAX: usize = 1_024;
+/// Connections of one entrance at the same time: clients cannot take the operator's, and all of
+/// them together leave files for the ledger and for peers.
+pub const CLIENT_CONNECTIONS_MAX: usize = 384;
+/// How long a connection may take from one answer to the end of the next request, head and body,
+/// or for taking an answer. Longer than any answer takes, and than a proxy keeps a connection that
+/// it does not use.
+pub const CLIENT_IDLE_MAX: Duration = Duration::from_secs(30);
 /// Outputs in one answer about an owner.
 pub const OUTPUTS_MAX: usize = 1_024;
 /// Log entries between two snapshots: each is a note of where the ledger stands.

@@ -215,16 +215,16 @@ fn frame(record: &Record, link: &mut Link, bytes: &mut Vec<u8>) -> io::Result<()
     let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= RECORD_BYTES_MAX);
     let length = length.ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?.to_be_bytes();
     bytes.extend_from_slice(&length);
-    bytes.extend_from_slice(&short_digest::<GUARD_BYTES>(link, &length));
-    *link = short_digest(link, &payload);
+    bytes.extend_from_slice(&short_digest::<GUARD_BYTES>(*link, &length));
+    *link = short_digest(*link, &payload);
     bytes.extend_from_slice(link);
     bytes.extend_from_slice(&payload);
     Ok(())
 }
 
-fn short_digest<const BYTES: usize>(before: &Link, of: &[u8]) -> [u8; BYTES] {
+fn short_digest<const BYTES: usize>(before: Link, of: &[u8]) -> [u8; BYTES] {
     let mut short = [0; BYTES];
-    for (byte, from) in short.iter_mut().zip(sha256(&[before, of])) {
+    for (byte, from) in short.iter_mut().zip(sha256(&[&before, of])) {
         *byte = from;
     }
     short
@@ -289,14 +289,14 @@ impl Content {
     }
 }
 
-/// The first record's payload, and what follows; none if its end was never written.
-fn split<'a>(
-    bytes: &'a [u8],
-    link: &mut Link,
-) -> Result<Option<(&'a [u8], &'a [u8])>, &'static str> {
+/// A record's payload, and what follows.
+type First<'a> = (&'a [u8], &'a [u8]);
+
+/// The first record; none if its end was never written.
+fn split<'a>(bytes: &'a [u8], link: &mut Link) -> Result<Option<First<'a>>, &'static str> {
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let Some((guard, rest)) = rest.split_first_chunk::<GUARD_BYTES>() else { return Ok(None) };
-    if short_digest(link, length) != *guard {
+    if short_digest(*link, length) != *guard {
         return Err("the length of a record is damaged");
     }
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -305,7 +305,7 @@ fn split<'a>(
     }
     let Some((linked, rest)) = rest.split_first_chunk::<LINK_BYTES>() else { return Ok(None) };
     let Some((payload, rest)) = rest.split_at_checked(length) else { return Ok(None) };
-    if short_digest(link, payload) != *linked {
+    if short_digest(*link, payload) != *linked {
         return Err("a record does not continue the chain before it");
     }
     *link = *linked;

@@ -41,6 +41,22 @@ fn a_frozen_node_appends_nothing_until_the_plan_is_called_off() {
     stop(nodes);
 }
 
+/// Two of three agree without the third one, which may have more than they know.
+#[test]
+fn a_node_does_not_freeze_while_a_peer_is_not_heard() {
+    let world = World::new();
+    (0..3).for_each(|number| world.create(number));
+    let nodes: Vec<_> = (0..2).map(|number| world.start(number)).collect();
+    wait("it waits for the third one alone", || match nodes[0].ask(&FREEZE) {
+        ServiceResponse::NotYet { reason } => reason.contains("node-3 has not said"),
+        other => panic!("{other:?}"),
+    });
+    let third = world.start(2);
+    wait("it freezes", || nodes[0].ask(&FREEZE) == ServiceResponse::Done);
+    third.stop();
+    stop(nodes);
+}
+
 #[test]
 fn a_standing_is_signed_by_the_instance_and_vouched_for_by_its_platform() {
     let world = World::new();
