@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     /// Flag day: how many operators, each with one node.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(2..=16))]
     nodes: u8,
     /// Flag day: what fails before the point of no return.
     #[arg(long, value_enum, value_name = "STEP")]
@@ -94,6 +94,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         loop {
             std::thread::park();
         }
+    }
+    if played.is_err() {
+        // Threads of this demonstration may still hold it.
+        lab.end();
     }
     let summary = played.with_context(|| format!("look into {}", lab.directory.display()))?;
     if arguments.json {

@@ -271,6 +271,11 @@ impl Lab {
     pub(crate) fn kill(&self, name: &str) -> Result<()> {
         let child = self.processes().remove(name);
         if let Some(mut child) = child {
+            if name.starts_with("proxy-") {
+                // Workers outlive a killed master, and keep its ports.
+                let master = child.id().to_string();
+                let _workers = Command::new("pkill").args(["-KILL", "-P", &master]).status();
+            }
             child.kill()?;
             child.wait()?;
         }

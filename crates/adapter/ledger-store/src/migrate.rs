@@ -46,7 +46,12 @@ pub fn migrate(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), JobError> {
     let asked = Asked { plan, expected, to, names };
-    migrate_with(data, &asked, progress, &mut |_| Ok(()))
+    let made = migrate_with(data, &asked, progress, &mut |_| Ok(()));
+    if let Err(JobError::Full { .. }) = made {
+        // What fills the disk now must not keep the node from going back.
+        copy::remove_unfinished(&Directory::new(data).partial(plan))?;
+    }
+    made
 }
 
 /// What a migration is to come to.

@@ -3,7 +3,7 @@
 //! Made beside their place, read back, opened once more, and only then given their name. A crash
 //! leaves a `.partial` directory at most, which the next attempt replaces.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::service::Tip;
@@ -39,7 +39,16 @@ pub fn snapshot(
     expected: &Tip,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), JobError> {
-    snapshot_with(data, state_file, plan, expected, progress, &mut |_| Ok(()))
+    let made = snapshot_with(data, state_file, plan, expected, progress, &mut |_| Ok(()));
+    if let Err(JobError::Full { .. }) = made {
+        // What fills the disk now must not keep the node from going back.
+        copy::remove_unfinished(&unfinished(&Directory::new(data), plan))?;
+    }
+    made
+}
+
+fn unfinished(places: &Directory, plan: &PlanDigest) -> PathBuf {
+    places.snapshots().join(format!("{plan}.partial"))
 }
 
 pub(crate) fn snapshot_with(
@@ -60,7 +69,7 @@ pub(crate) fn snapshot_with(
     let next = read_state(state_file)?;
     flush_live(&live, expected)?;
     check_pair(next, expected)?;
-    let partial = places.snapshots().join(format!("{plan}.partial"));
+    let partial = unfinished(&places, plan);
     copy::remove_unfinished(&partial)?;
     checkpoint("nothing is there")?;
     let ledger = partial.join(LEDGER_DIRECTORY);
