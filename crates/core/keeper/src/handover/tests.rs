@@ -62,6 +62,7 @@ impl Ground {
             not_after: Epoch(9),
             nonce: Nonce::new([3; 32]),
             via: Some(via),
+            service: None,
         };
         Self { state, policy, plan, via }
     }

@@ -441,5 +441,6 @@ pub(crate) fn plan(world: &World, node: &Node) -> Plan {
         not_after: Epoch(50),
         nonce: Nonce::new([0x70; 32]),
         via: Some(via),
+        service: None,
     }
 }
