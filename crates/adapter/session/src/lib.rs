@@ -15,6 +15,7 @@
 //!   [`Session`](session::Session) can do.
 //! * [`context`], [`error`], [`limit`], [`stream`]: what it needs, why it fails, its bounds.
 //! * [`channel`]: frames over TLS, before anybody is attested.
+//! * [`connections`]: the connections of a listener, counted and ended from outside.
 //! * [`tls`]: how TLS is set up, and why nothing in it is negotiated.
 
 pub mod session;
@@ -25,6 +26,7 @@ pub mod limit;
 pub mod stream;
 
 pub mod channel;
+pub mod connections;
 pub mod tls;
 
 mod buffer;

@@ -351,6 +351,10 @@ impl Node {
         self.patiently(|node| {
             node.distributor.stop()?;
             node.end_all(None)?;
+            // What the tool does now, it does to a service that is gone: nobody waits for it.
+            if node.tool.has_other(observe::INSPECT) {
+                node.tool.end();
+            }
             match node.inspector.look(&mut node.tool, false)?.held {
                 None => Ok(()),
                 Some(holder) => {

@@ -9,11 +9,11 @@ use heirloom_model::admin::{AdminRequest, AdminResponse};
 use heirloom_model::causes::with_causes;
 use heirloom_model::frame::{FrameError, receive, send};
 
-use crate::connections::Connections;
 use crate::limit::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MAX};
 use crate::log::event;
 use crate::run::End;
 use crate::service::Service;
+use heirloom_session::connections::Connections;
 
 /// Takes connections until `is_over`.
 pub(crate) fn listen(

@@ -10,7 +10,7 @@
 //! * [`service`]: what an agent may ask, carried out one after the other.
 //! * [`replicate`]: receiving a keyring from whoever has it. [`hand_over`]: by a step of a plan.
 //! * [`peers`], [`admin`]: the two sockets.
-//! * [`directory`]: sealed files. [`connections`]: what is open.
+//! * [`directory`]: sealed files.
 //! * [`arguments`], [`log`], [`limit`]: how it is called, what it says, its bounds.
 //!   [`clock`]: how long it may believe something.
 
@@ -24,7 +24,6 @@ pub mod replicate;
 
 pub mod arguments;
 pub mod clock;
-pub mod connections;
 pub mod directory;
 pub mod limit;
 pub mod log;

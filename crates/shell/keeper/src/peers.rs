@@ -10,10 +10,10 @@ use heirloom_model::protocol::{PeerRequest, PeerResponse};
 use heirloom_session::error::SessionError;
 use heirloom_session::session::accept;
 
-use crate::connections::Connections;
 use crate::limit::{REQUESTS_PER_FLUSH_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
 use crate::log::event;
 use crate::service::Service;
+use heirloom_session::connections::Connections;
 
 /// Takes connections until `is_over`.
 pub(crate) fn listen(

@@ -13,12 +13,12 @@ use std::thread::{self, JoinHandle};
 
 use heirloom_keeper::keeper::{Keeper, KeeperConfig, StartError};
 
-use crate::connections::Connections;
 use crate::directory::{DirectoryError, StateDirectory};
 use crate::limit::{ADMIN_CONNECTIONS_MAX, SESSIONS_MAX};
 use crate::log::event;
 use crate::service::{Service, SharedPlatform};
 use crate::{admin, peers};
+use heirloom_session::connections::Connections;
 
 /// What a keeper's process needs to know.
 #[derive(Clone, Debug)]

@@ -13,12 +13,12 @@ use heirloom_model::causes::with_causes;
 use heirloom_model::frame::{FrameError, receive, send};
 use heirloom_model::service::{ServiceRequest, ServiceResponse};
 
-use crate::connections::Connections;
 use crate::instance::Instance;
 use crate::limit::{CONTROL_CONNECTIONS_MAX, CONTROL_IDLE_MAX};
 use crate::log::event;
 use crate::run::End;
 use crate::service::Service;
+use heirloom_session::connections::Connections;
 
 /// Who answers the agent.
 #[derive(Clone)]

@@ -17,7 +17,7 @@
 //! * [`chain`], [`raft`]: the ledger while it runs, and how nodes agree on it.
 //! * [`keys`], [`follow`]: its key, and what it believes.
 //! * [`tool`], [`wallet`]: everything that runs on the host.
-//! * [`connections`], [`log`]: small things that several of them need.
+//! * [`log`]: a small thing that several of them need.
 
 pub mod command;
 pub mod configuration;
@@ -41,7 +41,6 @@ pub mod keys;
 pub mod tool;
 pub mod wallet;
 
-pub mod connections;
 pub mod log;
 
 mod propose;

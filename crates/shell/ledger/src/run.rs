@@ -24,7 +24,6 @@ use tokio::runtime::Runtime;
 
 use crate::chain::Chain;
 use crate::command::PeerAddress;
-use crate::connections::Connections;
 use crate::control::{self, Subject};
 use crate::follow::follow;
 use crate::http;
@@ -38,6 +37,7 @@ use crate::peer::listener;
 use crate::propose;
 use crate::raft::votes::{Before, Votes, VotesError};
 use crate::service::{Entrance, Service};
+use heirloom_session::connections::Connections;
 
 /// What a node is.
 #[derive(Clone, Debug)]

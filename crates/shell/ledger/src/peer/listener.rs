@@ -16,7 +16,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::chain::ApplyError;
-use crate::connections::Connections;
 use crate::limit::{PEER_IDLE_MAX, PEER_SESSIONS_MAX};
 use crate::log::event;
 use crate::peer::link::TalkError;
@@ -26,6 +25,7 @@ use crate::peer::message::{
 use crate::raft::network::Install;
 use crate::raft::types::{LedgerRaft, number};
 use crate::service::{PeerPosition, Service};
+use heirloom_session::connections::Connections;
 
 /// Takes connections until the service is over.
 pub(crate) fn listen(
