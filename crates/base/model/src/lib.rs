@@ -26,6 +26,7 @@ pub mod digest;
 pub mod identifier;
 pub mod key_file;
 pub mod measurement;
+pub mod party;
 pub mod secret;
 pub mod signature;
 

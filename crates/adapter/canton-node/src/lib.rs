@@ -1,0 +1,1 @@
+//! Calls Canton participants over gRPC, and moves one.

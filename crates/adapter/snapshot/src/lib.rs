@@ -1,0 +1,1 @@
+//! Verifies and rewrites snapshot files of contracts, in constant memory.

@@ -1,0 +1,1 @@
+//! Formats of Canton: names, keys, topology, packages, values, contracts, snapshots.

@@ -1,0 +1,1 @@
+//! What moves a ledger participant to new keys: party maps, rewriting, custodians, preflight.

@@ -1,0 +1,1 @@
+//! A reference participant with the services of a real one, for demonstrations and tests.

@@ -1,0 +1,3 @@
+//! The reference participant.
+
+fn main() {}
