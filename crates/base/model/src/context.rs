@@ -30,6 +30,12 @@ contexts! {
     TERMS_DIGEST = "heirloom v1 terms";
     /// Digest of what the nodes of a service must have configured alike.
     CONFIGURATION_DIGEST = "heirloom v1 configuration";
+    /// Digest of a party map.
+    PARTY_MAP_DIGEST = "heirloom v1 party map";
+    /// Digest of a set of contract ids.
+    CONTRACT_SET_DIGEST = "heirloom v1 contract set";
+    /// Digest of a snapshot of contracts.
+    SNAPSHOT_DIGEST = "heirloom v1 snapshot of contracts";
     /// Digest of evidence.
     EVIDENCE_DIGEST = "heirloom v1 evidence";
     /// Report data of evidence that vouches for a statement.

@@ -137,6 +137,12 @@ fixed_bytes! {
     ConfigurationDigest[32];
     /// A block of a service's ledger, and through it everything before.
     BlockId[32];
+    /// The old and new names of all parties that move: of its moves, sorted.
+    PartyMapDigest[32];
+    /// A set of contract ids.
+    ContractSetDigest[32];
+    /// A snapshot of contracts: of its bytes before compression.
+    SnapshotDigest[32];
     /// A random or derived value that makes one answer fresh.
     Nonce[32];
 }
@@ -163,6 +169,7 @@ digest_of! {
     AuthorisationDigest: crate::context::HANDOVER_AUTHORISATION;
     EvidenceDigest: crate::context::EVIDENCE_DIGEST;
     NetworkId: crate::context::NETWORK_ID;
+    PartyMapDigest: crate::context::PARTY_MAP_DIGEST;
     PlanDigest: crate::context::PLAN_DIGEST;
     PolicyDigest: crate::context::POLICY_DIGEST;
     ReleaseDigest: crate::context::RELEASE_DIGEST;

@@ -12,7 +12,7 @@
 //! * [`digest`], [`identifier`], [`counter`], [`measurement`], [`signature`], [`secret`]: newtypes.
 //! * [`statement`], [`envelope`], [`log`]: what the registry orders.
 //! * [`root`], [`fleet`], [`release`], [`policy`], [`domain`], [`evidence`], [`plan`],
-//!   [`service`]: what the statements say.
+//!   [`service`], [`participant`]: what the statements say. [`party`]: names of a ledger.
 //! * [`protocol`], [`handover`], [`admin`]: what agents, keepers and applications say to each other.
 //! * [`sealed`]: what a keeper leaves on disk. [`key_file`]: what a signer keeps in a file.
 //! * [`context`], [`limit`]: every domain separation string, every named limit. [`causes`]: what
@@ -38,6 +38,7 @@ pub mod domain;
 pub mod evidence;
 pub mod fleet;
 pub mod handover;
+pub mod participant;
 pub mod plan;
 pub mod policy;
 pub mod release;

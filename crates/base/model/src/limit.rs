@@ -67,6 +67,21 @@ pub const TESTS_MAX: usize = 32;
 pub const SERVICE_KEYS_MAX: usize = 32;
 /// Rehearsals of one set of terms that are remembered.
 pub const REHEARSALS_MAX: usize = 64;
+/// Parties of one participant that get a new name: two names of the greatest length each must fit
+/// into one statement.
+pub const PARTICIPANT_PARTIES_MAX: usize = 3_500;
+/// Parties hosted elsewhere that one survey names, with those who host them.
+pub const FOREIGN_PARTIES_MAX: usize = 2_000;
+/// Participants that host one party.
+pub const PARTY_HOSTS_MAX: usize = 32;
+/// Synchronizers of one participant.
+pub const SYNCHRONIZERS_MAX: usize = 32;
+/// Participants that move together: each is compared with each other one.
+pub const PARTICIPANTS_MAX: usize = 128;
+/// What one survey says to people.
+pub const SURVEY_REMARKS_MAX: usize = 256;
+/// How many epochs a survey may be old when a plan is put forward that rests on it.
+pub const SURVEY_EPOCHS_MAX: u64 = 256;
 /// Free text in a statement, for people.
 pub const NOTE_CHARACTERS_MAX: usize = 512;
 /// Quoting identities whose verification is remembered: one or two a node of most fleets. Half a

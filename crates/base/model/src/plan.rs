@@ -7,6 +7,7 @@ use crate::digest::{Checksum, DigestOf, JournalHash, NetworkId, Nonce, PlanDiges
 use crate::identifier::{DomainId, NodeId};
 use crate::limit::PLAN_BYTES_MAX;
 use crate::measurement::Measurement;
+use crate::participant::ParticipantChange;
 use crate::service::ServiceChange;
 use crate::wire;
 
@@ -68,6 +69,9 @@ pub struct Plan {
     /// What happens to the service of every node, in a plan that changes no keeper.
     #[n(17)]
     pub service: Option<ServiceChange>,
+    /// What happens to the participant of every node, in a plan for nodes without a keeper.
+    #[n(18)]
+    pub participant: Option<ParticipantChange>,
 }
 
 /// A way of planning.
@@ -83,6 +87,9 @@ pub enum Strategy {
     /// All nodes of a service at once.
     #[n(2)]
     FlagDay,
+    /// To another key store, and so to other names.
+    #[n(3)]
+    Migration,
 }
 
 impl Strategy {
@@ -92,6 +99,7 @@ impl Strategy {
             Self::Rolling => "rolling",
             Self::Handover => "handover",
             Self::FlagDay => "flag-day",
+            Self::Migration => "migration",
         }
     }
 }
@@ -296,6 +304,54 @@ pub enum Action {
     /// Service: for as long as the terms say, see no fork and few errors; state the tip.
     #[n(31)]
     Watch(#[n(0)] Placement),
+    /// Participant: look once more at source and target; both must be as planned.
+    #[n(32)]
+    Survey,
+    /// Participant: make the target's keys in its custodian, and give the target its name.
+    #[n(33)]
+    Enroll,
+    /// Participant: let the target host the parties under their new names.
+    #[n(34)]
+    Allocate,
+    /// Participant: give the target every package of the source, checked and vetted.
+    #[n(35)]
+    Supply,
+    /// Participant: take the source off every synchronizer, so that nothing connects it again by
+    /// itself, and state where its ledger ends.
+    #[n(36)]
+    Quiesce,
+    /// Participant: take a snapshot of the source, whose ledger must not have moved.
+    #[n(37)]
+    Export,
+    /// Participant: verify the snapshot, put the new names in, and verify what was written.
+    #[n(38)]
+    Rewrite,
+    /// Participant: copy the target's store before anything is imported.
+    #[n(39)]
+    Safeguard,
+    /// Participant: import the rewritten snapshot into the target, which is disconnected.
+    #[n(40)]
+    Import,
+    /// Participant: connect the target.
+    #[n(41)]
+    Connect,
+    /// Participant: compare what the target shows with what was imported, and let its custodian
+    /// sign once.
+    #[n(42)]
+    Reconcile,
+    /// Participant: the target connects by itself from now on; the source stays as it is, and does
+    /// not.
+    #[n(43)]
+    Settle,
+    /// Participant: the target is disconnected again.
+    #[n(44)]
+    Disconnect,
+    /// Participant: what this plan imported is gone from the target.
+    #[n(45)]
+    Purge,
+    /// Participant: the source is connected again, as it was before.
+    #[n(46)]
+    Reconnect,
 }
 
 impl Action {
@@ -334,6 +390,21 @@ impl Action {
             Self::Commit => "commit",
             Self::Open(_) => "open",
             Self::Watch(_) => "watch",
+            Self::Survey => "survey",
+            Self::Enroll => "enroll",
+            Self::Allocate => "allocate",
+            Self::Supply => "supply",
+            Self::Quiesce => "quiesce",
+            Self::Export => "export",
+            Self::Rewrite => "rewrite",
+            Self::Safeguard => "safeguard",
+            Self::Import => "import",
+            Self::Connect => "connect",
+            Self::Reconcile => "reconcile",
+            Self::Settle => "settle",
+            Self::Disconnect => "disconnect",
+            Self::Purge => "purge",
+            Self::Reconnect => "reconnect",
         }
     }
 
@@ -371,8 +442,46 @@ impl Action {
             | Self::Activate(_)
             | Self::Forget(_)
             | Self::Preserve(_)
-            | Self::Reseal(_) => false,
+            | Self::Reseal(_)
+            | Self::Survey
+            | Self::Enroll
+            | Self::Allocate
+            | Self::Supply
+            | Self::Quiesce
+            | Self::Export
+            | Self::Rewrite
+            | Self::Safeguard
+            | Self::Import
+            | Self::Connect
+            | Self::Reconcile
+            | Self::Settle
+            | Self::Disconnect
+            | Self::Purge
+            | Self::Reconnect => false,
         }
+    }
+
+    /// Whether it is about the node's participant.
+    pub fn concerns_participant(&self) -> bool {
+        matches!(
+            self,
+            Self::Survey
+            | Self::Enroll
+            | Self::Allocate
+            | Self::Supply
+            | Self::Quiesce
+            | Self::Export
+            | Self::Rewrite
+            | Self::Safeguard
+            | Self::Import
+            | Self::Connect
+            | Self::Reconcile
+            | Self::Settle
+            | Self::Disconnect
+            | Self::Purge
+            | Self::Reconnect
+            | Self::Commit
+        )
     }
 }
 
@@ -449,6 +558,28 @@ pub enum Gate {
         /// How many.
         #[n(0)]
         need: u32,
+    },
+    /// The operator of every node of the plan agreed to the whole party map: to what was stated at
+    /// the steps from `first` to `last`.
+    #[n(9)]
+    Consented {
+        /// The first of them.
+        #[n(0)]
+        first: StepId,
+        /// The last of them.
+        #[n(1)]
+        last: StepId,
+    },
+    /// What was stated at the steps from `first` to `last` was rewritten with one party map, and
+    /// every two nodes have the same contracts where their parties stand together.
+    #[n(10)]
+    Concordant {
+        /// The first of them.
+        #[n(0)]
+        first: StepId,
+        /// The last of them.
+        #[n(1)]
+        last: StepId,
     },
 }
 

@@ -10,6 +10,7 @@ use crate::domain::{
 use crate::evidence::Endorsements;
 use crate::fleet::Fleet;
 use crate::identifier::{DomainId, NodeId};
+use crate::participant::{MapAgreement, ParticipantStanding, ParticipantSurvey};
 use crate::plan::{Abort, Approval, Proposal, StepResult};
 use crate::policy::Policy;
 use crate::release::Release;
@@ -82,6 +83,15 @@ pub enum StatementKind {
     /// [`Revocation`].
     #[n(19)]
     Revocation = 19,
+    /// [`ParticipantSurvey`].
+    #[n(20)]
+    ParticipantSurvey = 20,
+    /// [`ParticipantStanding`].
+    #[n(21)]
+    ParticipantStanding = 21,
+    /// [`MapAgreement`].
+    #[n(22)]
+    MapAgreement = 22,
 }
 
 impl StatementKind {
@@ -108,6 +118,9 @@ impl StatementKind {
             Self::Standing => "standing",
             Self::Rehearsal => "rehearsal",
             Self::Revocation => "revocation",
+            Self::ParticipantSurvey => "participant-survey",
+            Self::ParticipantStanding => "participant-standing",
+            Self::MapAgreement => "map-agreement",
         }
     }
 
@@ -138,7 +151,10 @@ impl StatementKind {
             | Self::Abort
             | Self::StepResult
             | Self::Rehearsal
-            | Self::Revocation => false,
+            | Self::Revocation
+            | Self::ParticipantSurvey
+            | Self::ParticipantStanding
+            | Self::MapAgreement => false,
         }
     }
 }
@@ -219,4 +235,7 @@ statements! {
     Standing => Standing;
     Rehearsal => Rehearsal;
     Revocation => Revocation;
+    ParticipantSurvey => ParticipantSurvey;
+    ParticipantStanding => ParticipantStanding;
+    MapAgreement => MapAgreement;
 }
