@@ -20,7 +20,7 @@ use crate::domain::PlanStep;
 use crate::identifier::{DomainId, NodeId, OperatorId};
 use crate::limit::PAYLOAD_BYTES_MAX;
 use crate::party::{Namespace, ParticipantId, PartyId, SynchronizerId};
-use crate::plan::Plan;
+use crate::plan::{Action, ParticipantAction, Plan, StepId};
 use crate::wire;
 
 /// What a plan does with participants.
@@ -180,10 +180,7 @@ impl<C> Encode<C> for ServerVersion {
 }
 
 impl<'b, C> Decode<'b, C> for ServerVersion {
-    fn decode(
-        d: &mut minicbor::Decoder<'b>,
-        _: &mut C,
-    ) -> Result<Self, minicbor::decode::Error> {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         d.str()?.parse().map_err(minicbor::decode::Error::custom)
     }
 }
@@ -656,16 +653,11 @@ impl ParticipantChange {
 }
 
 impl Plan {
-    /// The forward step of a node with this action, if the plan has it.
-    pub fn step_of(
-        &self,
-        node: &NodeId,
-        action: &crate::plan::Action,
-    ) -> Option<crate::plan::StepId> {
-        self.steps
-            .iter()
-            .find(|step| step.node == *node && step.action == *action)
-            .map(|step| step.id)
+    /// The forward step with which the participant of a node does this, if the plan has it.
+    pub fn participant_step(&self, node: &NodeId, action: ParticipantAction) -> Option<StepId> {
+        let wanted = Action::Participant(action);
+        let found = self.steps.iter().find(|step| step.node == *node && step.action == wanted);
+        found.map(|step| step.id)
     }
 }
 

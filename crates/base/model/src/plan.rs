@@ -304,54 +304,9 @@ pub enum Action {
     /// Service: for as long as the terms say, see no fork and few errors; state the tip.
     #[n(31)]
     Watch(#[n(0)] Placement),
-    /// Participant: look once more at source and target; both must be as planned.
+    /// Participant: move it to another key store.
     #[n(32)]
-    Survey,
-    /// Participant: make the target's keys in its custodian, and give the target its name.
-    #[n(33)]
-    Enroll,
-    /// Participant: let the target host the parties under their new names.
-    #[n(34)]
-    Allocate,
-    /// Participant: give the target every package of the source, checked and vetted.
-    #[n(35)]
-    Supply,
-    /// Participant: take the source off every synchronizer, so that nothing connects it again by
-    /// itself, and state where its ledger ends.
-    #[n(36)]
-    Quiesce,
-    /// Participant: take a snapshot of the source, whose ledger must not have moved.
-    #[n(37)]
-    Export,
-    /// Participant: verify the snapshot, put the new names in, and verify what was written.
-    #[n(38)]
-    Rewrite,
-    /// Participant: copy the target's store before anything is imported.
-    #[n(39)]
-    Safeguard,
-    /// Participant: import the rewritten snapshot into the target, which is disconnected.
-    #[n(40)]
-    Import,
-    /// Participant: connect the target.
-    #[n(41)]
-    Connect,
-    /// Participant: compare what the target shows with what was imported, and let its custodian
-    /// sign once.
-    #[n(42)]
-    Reconcile,
-    /// Participant: the target connects by itself from now on; the source stays as it is, and does
-    /// not.
-    #[n(43)]
-    Settle,
-    /// Participant: the target is disconnected again.
-    #[n(44)]
-    Disconnect,
-    /// Participant: what this plan imported is gone from the target.
-    #[n(45)]
-    Purge,
-    /// Participant: the source is connected again, as it was before.
-    #[n(46)]
-    Reconnect,
+    Participant(#[n(0)] ParticipantAction),
 }
 
 impl Action {
@@ -390,21 +345,7 @@ impl Action {
             Self::Commit => "commit",
             Self::Open(_) => "open",
             Self::Watch(_) => "watch",
-            Self::Survey => "survey",
-            Self::Enroll => "enroll",
-            Self::Allocate => "allocate",
-            Self::Supply => "supply",
-            Self::Quiesce => "quiesce",
-            Self::Export => "export",
-            Self::Rewrite => "rewrite",
-            Self::Safeguard => "safeguard",
-            Self::Import => "import",
-            Self::Connect => "connect",
-            Self::Reconcile => "reconcile",
-            Self::Settle => "settle",
-            Self::Disconnect => "disconnect",
-            Self::Purge => "purge",
-            Self::Reconnect => "reconnect",
+            Self::Participant(action) => action.name(),
         }
     }
 
@@ -443,28 +384,97 @@ impl Action {
             | Self::Forget(_)
             | Self::Preserve(_)
             | Self::Reseal(_)
-            | Self::Survey
-            | Self::Enroll
-            | Self::Allocate
-            | Self::Supply
-            | Self::Quiesce
-            | Self::Export
-            | Self::Rewrite
-            | Self::Safeguard
-            | Self::Import
-            | Self::Connect
-            | Self::Reconcile
-            | Self::Settle
-            | Self::Disconnect
-            | Self::Purge
-            | Self::Reconnect => false,
+            | Self::Participant(_) => false,
         }
     }
 
     /// Whether it is about the node's participant.
     pub fn concerns_participant(&self) -> bool {
-        matches!(
-            self,
+        matches!(self, Self::Participant(_) | Self::Commit)
+    }
+}
+
+/// A change of the participant of a node, or what is found out about it. What is expected is in
+/// the plan's [`ParticipantChange`], and in what the steps before stated.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]
+#[cbor(index_only)]
+pub enum ParticipantAction {
+    /// Look once more at source and target; both must be as planned.
+    #[n(0)]
+    Survey,
+    /// Make the target's keys in its custodian, and give the target its name.
+    #[n(1)]
+    Enroll,
+    /// Let the target host the parties under their new names.
+    #[n(2)]
+    Allocate,
+    /// Give the target every package of the source, checked and vetted.
+    #[n(3)]
+    Supply,
+    /// Take the source off every synchronizer, so that nothing connects it again by
+    /// itself, and state where its ledger ends.
+    #[n(4)]
+    Quiesce,
+    /// Take a snapshot of the source, whose ledger must not have moved.
+    #[n(5)]
+    Export,
+    /// Verify the snapshot, put the new names in, and verify what was written.
+    #[n(6)]
+    Rewrite,
+    /// Copy the target's store before anything is imported.
+    #[n(7)]
+    Safeguard,
+    /// Import the rewritten snapshot into the target, which is disconnected.
+    #[n(8)]
+    Import,
+    /// Connect the target.
+    #[n(9)]
+    Connect,
+    /// Compare what the target shows with what was imported, and let its custodian
+    /// sign once.
+    #[n(10)]
+    Reconcile,
+    /// The target connects by itself from now on; the source stays as it is, and does
+    /// not.
+    #[n(11)]
+    Settle,
+    /// The target is disconnected again.
+    #[n(12)]
+    Disconnect,
+    /// What this plan imported is gone from the target.
+    #[n(13)]
+    Purge,
+    /// The source is connected again, as it was before.
+    #[n(14)]
+    Reconnect,
+}
+
+impl ParticipantAction {
+    /// The word that people use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Survey => "survey",
+            Self::Enroll => "enroll",
+            Self::Allocate => "allocate",
+            Self::Supply => "supply",
+            Self::Quiesce => "quiesce",
+            Self::Export => "export",
+            Self::Rewrite => "rewrite",
+            Self::Safeguard => "safeguard",
+            Self::Import => "import",
+            Self::Connect => "connect",
+            Self::Reconcile => "reconcile",
+            Self::Settle => "settle",
+            Self::Disconnect => "disconnect",
+            Self::Purge => "purge",
+            Self::Reconnect => "reconnect",
+        }
+    }
+
+    /// Whether it belongs to the way back.
+    pub fn is_back(self) -> bool {
+        match self {
+            Self::Disconnect | Self::Purge | Self::Reconnect => true,
             Self::Survey
             | Self::Enroll
             | Self::Allocate
@@ -476,12 +486,8 @@ impl Action {
             | Self::Import
             | Self::Connect
             | Self::Reconcile
-            | Self::Settle
-            | Self::Disconnect
-            | Self::Purge
-            | Self::Reconnect
-            | Self::Commit
-        )
+            | Self::Settle => false,
+        }
     }
 }
 

@@ -267,6 +267,8 @@ impl PlanState {
             | Gate::PolicyPublished(_)
             | Gate::Agreed { .. }
             | Gate::Rehearsed { .. }
+            | Gate::Consented { .. }
+            | Gate::Concordant { .. }
             | Gate::Waited { .. } => None,
         })
     }
@@ -296,6 +298,8 @@ impl PlanState {
             | Gate::PolicyPublished(_)
             | Gate::AllDone { .. }
             | Gate::Rehearsed { .. }
+            | Gate::Consented { .. }
+            | Gate::Concordant { .. }
             | Gate::Waited { .. } => false,
         })
     }
@@ -315,6 +319,8 @@ impl PlanState {
             | Gate::AllDone { .. }
             | Gate::Agreed { .. }
             | Gate::Rehearsed { .. }
+            | Gate::Consented { .. }
+            | Gate::Concordant { .. }
             | Gate::Waited { .. } => None,
         })
     }
@@ -440,6 +446,8 @@ fn waits_for_all(step: &Step, first: StepId, last: StepId) -> bool {
         | Gate::PolicyPublished(_)
         | Gate::Agreed { .. }
         | Gate::Rehearsed { .. }
+        | Gate::Consented { .. }
+        | Gate::Concordant { .. }
         | Gate::Waited { .. } => false,
     })
 }

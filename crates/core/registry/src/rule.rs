@@ -113,6 +113,9 @@ pub(crate) fn examine(state: &mut NetworkState, envelope: &Envelope) -> Result<C
         StatementKind::Standing => service::examine_standing(state, envelope),
         StatementKind::Rehearsal => service::examine_rehearsal(state, envelope),
         StatementKind::Revocation => service::examine_revocation(state, envelope),
+        StatementKind::ParticipantSurvey
+        | StatementKind::ParticipantStanding
+        | StatementKind::MapAgreement => Err(Refusal::PlanMismatch { what: "participant" }),
     }
 }
 

@@ -73,6 +73,7 @@ fn all_done() -> (NetworkState, Plan) {
         nonce: Nonce::new([6; 32]),
         via: None,
         service: None,
+        participant: None,
     };
     apply(&mut state, &wire::encode(&world.ceremony.proposal(&plan)));
     approve(&mut state, &world, &plan);

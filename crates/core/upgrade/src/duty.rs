@@ -170,7 +170,8 @@ pub fn supposed(situation: &Situation<'_>, observed: &Observation) -> BTreeSet<M
             | Action::Exercise(_)
             | Action::Commit
             | Action::Open(_)
-            | Action::Watch(_) => {}
+            | Action::Watch(_)
+            | Action::Participant(_) => {}
         }
     }
     running
@@ -485,7 +486,8 @@ fn changing(situation: &Situation<'_>, domain: &DomainId) -> bool {
             | Action::Exercise(_)
             | Action::Commit
             | Action::Open(_)
-            | Action::Watch(_) => false,
+            | Action::Watch(_)
+            | Action::Participant(_) => false,
         })
 }
 

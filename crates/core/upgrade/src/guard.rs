@@ -108,7 +108,8 @@ pub(crate) fn survivors(
         | Action::Exercise(_)
         | Action::Commit
         | Action::Open(_)
-        | Action::Watch(_) => return Ok(None),
+        | Action::Watch(_)
+        | Action::Participant(_) => return Ok(None),
     };
     let nodes = contents.nodes.iter().filter_map(|node| state.node(node));
     let copies = facts::copies(nodes, &changing(plan, domain));

@@ -3,6 +3,8 @@
 //! Each method says what it means after a crash. A call that timed out is *unknown*: the engine
 //! observes before it decides.
 
+pub mod participant;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,6 +20,11 @@ use heirloom_model::release::Release;
 use heirloom_model::service::{ServiceStatus, Terms, Tip};
 
 use crate::journal::Durable;
+
+pub use participant::{
+    Connection, Imported, Link, ParticipantDriver, ParticipantObservation, ParticipantTask,
+    PlanWork, Restart, ServerObservation,
+};
 
 /// The durable journal of one agent.
 pub trait JournalStore {
@@ -165,6 +172,11 @@ pub trait NodeDriver {
     fn service(&mut self) -> Option<&mut dyn ServiceDriver> {
         None
     }
+
+    /// The participant that this node can move, if it has one.
+    fn participant(&mut self) -> Option<&mut dyn ParticipantDriver> {
+        None
+    }
 }
 
 /// The service of one node: its process, its database, and the proxy in front of it.
@@ -290,6 +302,8 @@ pub struct Observation {
     pub quarantined: BTreeSet<Measurement>,
     /// The service, if this node runs one.
     pub service: Option<ServiceObservation>,
+    /// The participant that a plan moves, while there is one.
+    pub participant: Option<ParticipantObservation>,
 }
 
 impl Observation {

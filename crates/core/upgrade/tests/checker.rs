@@ -91,7 +91,9 @@ fn no_gate_can_be_left_out() {
                     | Gate::PolicyPublished(_)
                     | Gate::AllDone { .. }
                     | Gate::Agreed { .. }
-                    | Gate::Rehearsed { .. } => false,
+                    | Gate::Rehearsed { .. }
+                    | Gate::Consented { .. }
+                    | Gate::Concordant { .. } => false,
                 };
                 let found = !check_from(&spoilt, &fleet).is_empty();
                 assert!(found || is_extra, "{count} nodes: without {gate:?} of {step:?}");

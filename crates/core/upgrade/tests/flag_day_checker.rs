@@ -164,7 +164,10 @@ fn moved(gate: &Gate) -> Vec<Gate> {
         Gate::Epoch(epoch) => vec![Gate::Epoch(Epoch(epoch.0 - 1)), Gate::Epoch(Epoch(99))],
         Gate::PolicyPublished(serial) => vec![Gate::PolicyPublished(Serial(serial.0 + 1))],
         Gate::Rehearsed { .. } => vec![Gate::Rehearsed { need: 0 }],
-        Gate::Registered { .. } | Gate::Waited { .. } => Vec::new(),
+        Gate::Registered { .. }
+        | Gate::Waited { .. }
+        | Gate::Consented { .. }
+        | Gate::Concordant { .. } => Vec::new(),
     }
 }
 

@@ -16,6 +16,7 @@ mod reference;
 mod statement;
 mod time;
 mod view;
+mod view_participant;
 mod view_service;
 
 use std::process::ExitCode;

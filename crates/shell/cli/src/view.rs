@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
-use crate::{time, view_service};
+use crate::{time, view_participant, view_service};
 
 /// A statement with who signed it.
 pub(crate) fn envelope(envelope: &Envelope) -> Result<Value, Diagnostic> {
@@ -63,6 +63,9 @@ pub(crate) fn payload(envelope: &Envelope) -> Result<Value, Diagnostic> {
         StatementKind::Standing => with(envelope, view_service::standing),
         StatementKind::Rehearsal => with(envelope, view_service::rehearsal),
         StatementKind::Revocation => with(envelope, view_service::revocation),
+        StatementKind::ParticipantSurvey => with(envelope, view_participant::survey),
+        StatementKind::ParticipantStanding => with(envelope, view_participant::standing),
+        StatementKind::MapAgreement => with(envelope, view_participant::agreement),
     }
 }
 
@@ -401,6 +404,7 @@ pub(crate) fn plan(plan: &Plan) -> Value {
         "point_of_no_return": plan.point_of_no_return.0,
         "not_after": plan.not_after.0,
         "service": plan.service.as_ref().map(view_service::change),
+        "participant": plan.participant.as_ref().map(view_participant::change),
     })
 }
 

@@ -73,6 +73,7 @@ impl NodeDriver for SimDriver {
             live: node.disk.sealers(),
             quarantined: node.disk.quarantine.iter().map(|(by, _)| *by).collect(),
             service,
+            participant: None,
         })
     }
 

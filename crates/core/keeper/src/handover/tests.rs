@@ -63,6 +63,7 @@ impl Ground {
             nonce: Nonce::new([3; 32]),
             via: Some(via),
             service: None,
+            participant: None,
         };
         Self { state, policy, plan, via }
     }

@@ -119,7 +119,9 @@ impl Keeper {
                 | Gate::Done(_)
                 | Gate::PolicyPublished(_)
                 | Gate::Registered { .. }
-                | Gate::Rehearsed { .. } => continue,
+                | Gate::Rehearsed { .. }
+                | Gate::Consented { .. }
+                | Gate::Concordant { .. } => continue,
             };
             if !is_open {
                 return Err(NotAuthorised::Closed { step: step.id, gate });

@@ -442,5 +442,6 @@ pub(crate) fn plan(world: &World, node: &Node) -> Plan {
         nonce: Nonce::new([0x70; 32]),
         via: Some(via),
         service: None,
+        participant: None,
     }
 }

@@ -173,7 +173,8 @@ pub(crate) fn examine_result(state: &NetworkState, envelope: &Envelope) -> Resul
         | Action::Exercise(_)
         | Action::Commit
         | Action::Open(_)
-        | Action::Watch(_) => check_result(plan, step)?,
+        | Action::Watch(_)
+        | Action::Participant(_) => check_result(plan, step)?,
     }
     Ok(Change::StepResult(result))
 }
@@ -219,7 +220,9 @@ pub(crate) fn check_open(
             | Gate::Registered { .. }
             | Gate::PolicyPublished(_)
             | Gate::Waited { .. }
-            | Gate::AllDone { .. } => {}
+            | Gate::AllDone { .. }
+            | Gate::Consented { .. }
+            | Gate::Concordant { .. } => {}
         }
     }
     Ok(())

@@ -160,9 +160,10 @@ fn check_gates(step: &Step) -> Result<(), Refusal> {
         Gate::Done(before)
         | Gate::Proven { since: before, .. }
         | Gate::Waited { since: before, .. } => *before < step.id,
-        Gate::AllDone { first, last } | Gate::Agreed { first, last } => {
-            first <= last && *last < step.id
-        }
+        Gate::AllDone { first, last }
+        | Gate::Agreed { first, last }
+        | Gate::Consented { first, last }
+        | Gate::Concordant { first, last } => first <= last && *last < step.id,
         Gate::Registered { .. }
         | Gate::Epoch(_)
         | Gate::PolicyPublished(_)
@@ -254,6 +255,7 @@ fn is_about(plan: &Plan, action: &Action) -> bool {
         | Action::Commit
         | Action::Open(_)
         | Action::Watch(_) => plan.service.is_some(),
+        Action::Participant(_) => false,
     }
 }
 

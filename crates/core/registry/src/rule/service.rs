@@ -81,7 +81,8 @@ pub(crate) fn stated(action: &Action) -> Option<&Placement> {
         | Action::Deploy { .. }
         | Action::Exercise(_)
         | Action::Commit
-        | Action::Open(_) => None,
+        | Action::Open(_)
+        | Action::Participant(_) => None,
     }
 }
 
@@ -396,7 +397,9 @@ fn has_come(state: &NetworkState, step: &Step) -> bool {
         | Gate::Waited { .. }
         | Gate::AllDone { .. }
         | Gate::Agreed { .. }
-        | Gate::Rehearsed { .. } => true,
+        | Gate::Rehearsed { .. }
+        | Gate::Consented { .. }
+        | Gate::Concordant { .. } => true,
     })
 }
 

@@ -47,7 +47,15 @@ pub(crate) fn check(state: &NetworkState, policy: &Policy, plan: &Plan) -> Resul
 fn check_without(plan: &Plan) -> Result<(), Refusal> {
     for step in all_steps(plan) {
         require(!step.action.concerns_service(), ACTION, Fault::Unexpected)?;
-        let of_service = |gate: &Gate| matches!(gate, Gate::Agreed { .. } | Gate::Rehearsed { .. });
+        let of_service = |gate: &Gate| {
+            matches!(
+                gate,
+                Gate::Agreed { .. }
+                    | Gate::Rehearsed { .. }
+                    | Gate::Consented { .. }
+                    | Gate::Concordant { .. }
+            )
+        };
         require(!step.gates.iter().any(of_service), GATES, Fault::Unexpected)?;
     }
     Ok(())
@@ -180,6 +188,9 @@ fn check_ranges(plan: &Plan) -> Result<(), Refusal> {
             | Gate::PolicyPublished(_)
             | Gate::Waited { .. }
             | Gate::AllDone { .. } => {}
+            Gate::Consented { .. } | Gate::Concordant { .. } => {
+                require(false, GATES, Fault::Unexpected)?;
+            }
         }
     }
     Ok(())

@@ -438,6 +438,7 @@ impl World {
             nonce: Nonce::new([1; 32]),
             via: None,
             service: None,
+            participant: None,
         }
     }
 

@@ -82,6 +82,9 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             | Action::Commit
             | Action::Open(_)
             | Action::Watch(_)) => return self.perform_service(step, &action),
+            Action::Participant(_) => {
+                Err(DriverError::Missing { what: "a participant on this node".to_owned() })
+            }
         })
     }
 

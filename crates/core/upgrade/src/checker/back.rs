@@ -83,7 +83,8 @@ fn names_the_way_back(plan: &Plan, action: &Action) -> bool {
         | Action::Exercise(_)
         | Action::Commit
         | Action::Open(_)
-        | Action::Watch(_) => false,
+        | Action::Watch(_)
+        | Action::Participant(_) => false,
     }
 }
 

@@ -57,7 +57,8 @@ impl Standing {
             | Action::Exercise(_)
             | Action::Commit
             | Action::Open(_)
-            | Action::Watch(_) => return,
+            | Action::Watch(_)
+            | Action::Participant(_) => return,
         };
         for proven in self.0.values_mut() {
             proven.remove(&changed);

@@ -110,6 +110,7 @@ impl Host {
             | Action::Commit
             | Action::Open(_)
             | Action::Watch(_) => return Err("a plan that changes a service"),
+            Action::Participant(_) => return Err("a plan that moves a participant"),
         }
         Ok(())
     }

@@ -171,7 +171,8 @@ fn check_placements(plan: &Plan, report: &mut Report) {
             | Action::Exercise(_)
             | Action::Commit
             | Action::Open(_)
-            | Action::Watch(_) => (Vec::new(), None),
+            | Action::Watch(_)
+            | Action::Participant(_) => (Vec::new(), None),
         };
         let foreign = placements.iter().any(|at| !known.contains(at));
         if foreign || code.is_some_and(|code| known.iter().all(|at| at.measurement != code)) {

@@ -65,7 +65,8 @@ fn check_members(step: &Step, members: &BTreeSet<&NodeId>, report: &mut Report) 
         | Action::Exercise(_)
         | Action::Commit
         | Action::Open(_)
-        | Action::Watch(_) => &[],
+        | Action::Watch(_)
+        | Action::Participant(_) => &[],
     };
     foreign(step.id, std::iter::once(&step.node).chain(others), members, report);
     if let Action::Verify { targets, need, .. } = &step.action {
@@ -97,7 +98,10 @@ fn check_gate(
             let (epoch, not_after) = (*epoch, plan.not_after);
             report.step(step.id, Fault::EpochAfterEnd { epoch, not_after });
         }
-        Gate::AllDone { first, last } | Gate::Agreed { first, last } => {
+        Gate::AllDone { first, last }
+        | Gate::Agreed { first, last }
+        | Gate::Consented { first, last }
+        | Gate::Concordant { first, last } => {
             check_reference(plan, step, *last, report);
             if first > last {
                 report.step(step.id, Fault::GateAhead { to: *first });

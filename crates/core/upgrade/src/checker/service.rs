@@ -119,7 +119,8 @@ fn check_placements(plan: &Plan, change: &ServiceChange, report: &mut Report) {
             | Action::Activate(_)
             | Action::Forget(_)
             | Action::Preserve(_)
-            | Action::Reseal(_) => {
+            | Action::Reseal(_)
+            | Action::Participant(_) => {
                 report.step(step.id, Fault::KeeperChanges);
                 continue;
             }

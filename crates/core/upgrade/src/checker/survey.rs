@@ -310,7 +310,8 @@ fn changes(step: &Step) -> bool {
         | Action::Exercise(_)
         | Action::Commit
         | Action::Open(_)
-        | Action::Watch(_) => true,
+        | Action::Watch(_)
+        | Action::Participant(_) => true,
     }
 }
 

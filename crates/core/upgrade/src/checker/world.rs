@@ -222,6 +222,7 @@ impl World {
             | Action::Commit
             | Action::Open(_)
             | Action::Watch(_) => Err("a plan that changes a service"),
+            Action::Participant(_) => Err("a plan that moves a participant"),
         }
     }
 

@@ -110,7 +110,8 @@ impl<'i> Ledger<'i> {
             | Action::Exercise(_)
             | Action::Commit
             | Action::Open(_)
-            | Action::Watch(_) => return,
+            | Action::Watch(_)
+            | Action::Participant(_) => return,
         };
         let state = self.seats.get(&(node, code)).copied().unwrap_or_default();
         self.enter(plan, node, code, becomes(state));

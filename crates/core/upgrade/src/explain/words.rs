@@ -136,6 +136,7 @@ pub(super) fn action(plan: &Plan, action: &Action) -> String {
         | Action::Commit
         | Action::Open(_)
         | Action::Watch(_) => service::action(plan, action),
+        Action::Participant(action) => format!("participant: {}", action.name()),
     }
 }
 
@@ -170,6 +171,13 @@ pub(super) fn gates(plan: &Plan, step: &Step) -> Vec<String> {
             Gate::Rehearsed { need } => {
                 told.push(format!("a rehearsal of these terms recorded by {need} operators"));
             }
+            Gate::Consented { first, last } => told.push(format!(
+                "every operator agreed to the party map stated in steps {first} to {last}"
+            )),
+            Gate::Concordant { first, last } => told.push(format!(
+                "one party map, and the same contracts where parties of two nodes stand together, \
+                 stated in steps {first} to {last}"
+            )),
         }
     }
     match (done.first(), done.last()) {

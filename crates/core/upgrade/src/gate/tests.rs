@@ -182,6 +182,7 @@ fn plan() -> Plan {
         nonce: Nonce::new([0; 32]),
         via: None,
         service: None,
+        participant: None,
     }
 }
 

@@ -111,6 +111,7 @@ impl Draft {
             nonce: request.nonce,
             via,
             service,
+            participant: None,
         };
         let bytes = wire::encode(&plan).len();
         if bytes > PLAN_BYTES_MAX {

@@ -256,6 +256,7 @@ impl World {
             live: self.live.clone(),
             quarantined: self.quarantined.clone(),
             service: None,
+            participant: None,
         }
     }
 

@@ -69,7 +69,9 @@ impl Record {
             | Gate::Registered { .. }
             | Gate::Epoch(_)
             | Gate::PolicyPublished(_)
-            | Gate::Rehearsed { .. } => true,
+            | Gate::Rehearsed { .. }
+            | Gate::Consented { .. }
+            | Gate::Concordant { .. } => true,
         })
     }
 

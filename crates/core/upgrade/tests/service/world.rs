@@ -456,6 +456,7 @@ impl World {
             silent: BTreeSet::new(),
             live: BTreeSet::from([keeper]),
             quarantined: BTreeSet::new(),
+            participant: None,
             service: Some(ServiceObservation {
                 installed: Some(service.installed),
                 running,

@@ -146,6 +146,7 @@ impl World {
             nonce: Nonce::new([5; 32]),
             via: None,
             service: None,
+            participant: None,
         };
         self.append(&self.ceremony.proposal(&plan));
         plan

@@ -8,6 +8,7 @@ use heirloom_model::digest::PlanDigest;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::log::LogEntry;
+use heirloom_model::participant::{MapAgreement, ParticipantStanding};
 use heirloom_model::plan::{Plan, StepResult};
 use heirloom_model::service::{Standing, Writing};
 use heirloom_model::statement::StatementKind;
@@ -168,7 +169,19 @@ fn event(
             let (at, action) = (said.step.step, step.action.name());
             format!("service of {} states step {at} {action}{writing}{tip}", said.node)
         }
-        StatementKind::Registration
+        StatementKind::ParticipantStanding => {
+            let said: ParticipantStanding = envelope.unverified().ok()?;
+            let step = plan.step(said.step.step).filter(|_| said.step.plan == *digest)?;
+            let (at, action) = (said.step.step, step.action.name());
+            format!("participant of {} states step {at} {action}", said.node)
+        }
+        StatementKind::MapAgreement => {
+            let said: MapAgreement = envelope.unverified().ok()?;
+            let operator = Some(&said.operator).filter(|_| said.plan == *digest)?;
+            format!("{operator} agrees to the party map {}", said.map)
+        }
+        StatementKind::ParticipantSurvey
+        | StatementKind::Registration
         | StatementKind::PossessionProof
         | StatementKind::Suspension
         | StatementKind::Activation => {

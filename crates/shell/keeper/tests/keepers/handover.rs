@@ -241,6 +241,7 @@ fn plan(world: &World) -> Plan {
         nonce: Nonce::new([3; 32]),
         via: Some(via),
         service: None,
+        participant: None,
     }
 }
 

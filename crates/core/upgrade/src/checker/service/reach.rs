@@ -78,7 +78,9 @@ fn range(gate: &Gate) -> Option<(StepId, StepId, Certainty)> {
             Some((*step, *step, Certainty::Done))
         }
         Gate::AllDone { first, last } => Some((*first, *last, Certainty::Done)),
-        Gate::Agreed { first, last } => Some((*first, *last, Certainty::Started)),
+        Gate::Agreed { first, last }
+        | Gate::Consented { first, last }
+        | Gate::Concordant { first, last } => Some((*first, *last, Certainty::Started)),
         Gate::Proven { since, .. } => Some((*since, *since, Certainty::Started)),
         Gate::Registered { .. }
         | Gate::Epoch(_)
