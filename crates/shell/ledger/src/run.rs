@@ -291,9 +291,9 @@ impl Running {
         let (links, talking) = Links::start(&service, &place.peers).map_err(RunError::Thread)?;
         service.set_links(Arc::new(links));
         self.threads.extend(talking);
-        let raft = propose::start_raft(&service, votes, &place.peers, peer_address);
+        let raft = propose::start_raft(&service, votes.clone(), &place.peers, peer_address);
         let raft = runtime.block_on(raft).map_err(RunError::Consensus)?;
-        service.set_raft(raft);
+        service.set_raft(raft, votes);
         propose::start_tasks(&service);
         let connections = Arc::new(Connections::new(PEER_SESSIONS_MAX));
         self.peers = Some((peer_address, Arc::clone(&connections)));

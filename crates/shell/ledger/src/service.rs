@@ -13,6 +13,7 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::service::{Admission, Height, ServiceStatus, Tip, Writing};
 use heirloom_session::context::SessionContext;
 use heirloom_session::tls::Identity;
+use openraft::EntryPayload;
 use tokio::runtime::Handle;
 
 use crate::chain::Chain;
@@ -23,14 +24,15 @@ use crate::peer::admission::PeerRefusal;
 use crate::peer::link::Links;
 use crate::peer::living::{Living, Present};
 use crate::peer::message::Greeting;
-use crate::raft::types::Raft;
+use crate::raft::types::{Entry, Raft};
+use crate::raft::votes::Votes;
 
 /// A node with its ledger.
 pub struct Service {
     instance: Arc<Instance>,
     chain: Arc<Chain>,
     runtime: Handle,
-    raft: OnceLock<Raft>,
+    consensus: OnceLock<(Raft, Votes)>,
     links: OnceLock<Arc<Links>>,
     living: Living,
     is_over: Arc<AtomicBool>,
@@ -93,7 +95,7 @@ impl Service {
             instance,
             chain,
             runtime,
-            raft: OnceLock::new(),
+            consensus: OnceLock::new(),
             links: OnceLock::new(),
             living: Living::default(),
             is_over,
@@ -112,15 +114,26 @@ impl Service {
         self.links.set(links).ok();
     }
 
-    /// Gives it consensus; once.
-    pub fn set_raft(&self, raft: Raft) {
+    /// Gives it consensus, and the log of it; once.
+    pub fn set_raft(&self, raft: Raft, votes: Votes) {
         // Only the start of the process calls this.
-        self.raft.set(raft).ok();
+        self.consensus.set((raft, votes)).ok();
     }
 
     /// Consensus, once it is there.
     pub fn raft(&self) -> Option<&Raft> {
-        self.raft.get()
+        self.consensus.get().map(|(raft, _)| raft)
+    }
+
+    /// Whether a message of consensus may add these to the log. A node that promised to append
+    /// nothing adds no block. It takes the blocks that it has once more: whoever leads sends them
+    /// to find out where this log ends, and learns no other way what is agreed on.
+    pub(crate) fn may_add(&self, entries: &[Entry]) -> bool {
+        let Some((_, votes)) = self.consensus.get() else { return false };
+        let adds_block = |entry: &Entry| {
+            matches!(entry.payload, EntryPayload::Normal(_)) && !votes.holds(&entry.log_id)
+        };
+        !self.is_frozen() || !entries.iter().any(adds_block)
     }
 
     /// The sessions with peers, once they are there.

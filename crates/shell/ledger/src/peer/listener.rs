@@ -11,7 +11,7 @@ use openraft::error::{Fatal, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::{EntryPayload, Snapshot, Vote};
+use openraft::{Snapshot, Vote};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -121,9 +121,7 @@ fn append(service: &Service, peer: &Greeting, text: &[u8]) -> Result<PeerAnswer,
     let rpc: AppendEntriesRequest<LedgerRaft> = parse(text)?;
     expect_own_voice(peer, &rpc.vote)?;
     let raft = service.raft().ok_or(NOT_READY)?;
-    let proposes =
-        |entry: &crate::raft::types::Entry| matches!(entry.payload, EntryPayload::Normal(_));
-    if service.is_frozen() && rpc.entries.iter().any(proposes) {
+    if !service.may_add(&rpc.entries) {
         return Err("the node has promised to append nothing".to_owned());
     }
     let answered: Result<AppendEntriesResponse<u64>, RaftError<u64>> =

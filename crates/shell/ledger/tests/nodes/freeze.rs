@@ -1,0 +1,90 @@
+//! Nodes that freeze while others come and go.
+
+use heirloom_ledger::output::PaymentPath;
+use heirloom_ledger_shell::raft::types::number;
+use heirloom_model::service::{Admission, ServiceRequest, ServiceResponse, Writing};
+
+use crate::world::{Node, World, admit, stop, wait};
+
+const FREEZE: ServiceRequest = ServiceRequest::Freeze { quiet_milliseconds: 50 };
+
+/// Which of the nodes leads.
+fn leader(nodes: &[Node]) -> usize {
+    let mut found = None;
+    wait("all know the same leader", || {
+        let says = |node: &Node| node.service().raft().unwrap().metrics().borrow().current_leader;
+        let said = says(&nodes[0]);
+        let own = |node: &Node| Some(number(&node.service().instance().own().node));
+        found = nodes.iter().position(|node| own(node) == said);
+        nodes.iter().all(|node| says(node) == said)
+    });
+    found.expect("one of them leads")
+}
+
+/// Nodes with some blocks that are closed, and all but one of them frozen.
+fn frozen_but_one(world: &World, choose: fn(usize) -> usize) -> (Vec<Node>, usize) {
+    let nodes = world.open();
+    let clients: Vec<_> = nodes.iter().map(Node::client).collect();
+    for round in 0..6 {
+        world.pay((round % 2, 1), PaymentPath::Public, &clients[0], &clients[1]);
+    }
+    admit(&nodes, Admission::Closed);
+    let last = choose(leader(&nodes));
+    for (_, node) in nodes.iter().enumerate().filter(|(at, _)| *at != last) {
+        wait("it freezes", || node.ask(&FREEZE) == ServiceResponse::Done);
+    }
+    (nodes, last)
+}
+
+/// The last one was away, and freezes where the others did.
+fn freezes_when_it_is_back(world: &World, mut nodes: Vec<Node>, last: usize) {
+    nodes.insert(last, world.start(last));
+    wait("it freezes, too", || nodes[last].ask(&FREEZE) == ServiceResponse::Done);
+    for node in &nodes {
+        assert_eq!(node.tip(), nodes[0].tip());
+        assert_eq!(node.service().status().writing, Writing::Frozen);
+    }
+    wait("all have the same log", || {
+        let raft = |node: &Node| node.service().raft().unwrap().metrics().borrow().clone();
+        let end = raft(&nodes[0]).last_log_index;
+        nodes.iter().all(|node| raft(node).last_applied.map(|last| last.index) == end)
+    });
+    stop(nodes);
+}
+
+/// Whoever led before it ended leads again at once, and has to find out where the logs of the
+/// others end: it sends them what they have.
+#[test]
+fn a_leader_that_comes_back_freezes_where_the_others_did() {
+    let world = World::new();
+    let (mut nodes, last) = frozen_but_one(&world, |leader| leader);
+    nodes.remove(last).stop();
+    freezes_when_it_is_back(&world, nodes, last);
+}
+
+#[test]
+fn a_follower_that_comes_back_freezes_where_the_others_did() {
+    let world = World::new();
+    let (mut nodes, last) = frozen_but_one(&world, |leader| (leader + 1) % 3);
+    nodes.remove(last).stop();
+    freezes_when_it_is_back(&world, nodes, last);
+}
+
+/// Frozen nodes follow whoever leads next, and whoever comes back follows too.
+#[test]
+fn frozen_nodes_agree_on_the_next_leader() {
+    let world = World::new();
+    let (mut nodes, last) = frozen_but_one(&world, |leader| leader);
+    let gone = Some(number(&nodes[last].service().instance().own().node));
+    nodes.remove(last).stop();
+    wait("somebody else leads, and both follow", || {
+        let raft = |node: &Node| node.service().raft().unwrap().metrics().borrow().clone();
+        let (one, other) = (raft(&nodes[0]), raft(&nodes[1]));
+        one.current_leader != gone
+            && one.current_leader.is_some()
+            && one.current_leader == other.current_leader
+            && one.last_applied == other.last_applied
+            && one.last_applied.map(|last| last.index) == one.last_log_index
+    });
+    freezes_when_it_is_back(&world, nodes, last);
+}
