@@ -72,3 +72,27 @@ pub const NOTE_CHARACTERS_MAX: usize = 512;
 /// Quoting identities whose verification is remembered: one or two a node of most fleets. Half a
 /// kilobyte each.
 pub const QUOTING_IDENTITIES_MAX: usize = 4_096;
+/// Characters of a dotted name or identifier of Daml-LF (`Ref.DottedName`).
+pub const LF_NAME_CHARACTERS_MAX: usize = 1_000;
+/// Levels of one Daml value: the engine refuses deeper ones (`Value.MAXIMUM_NESTING`).
+pub const VALUE_NESTING_MAX: usize = 100;
+/// Nodes of one Daml value: a contract of [`CONTRACT_BYTES_MAX`] has no more.
+pub const VALUE_NODES_MAX: usize = 1_000_000;
+/// One contract as a participant exports it. Synchronizers take requests of 10 MiB.
+pub const CONTRACT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// One message of a snapshot: a contract as blob and once more as readable value.
+pub const SNAPSHOT_FRAME_BYTES_MAX: usize = 4 * CONTRACT_BYTES_MAX;
+/// Signatories, observers or maintainers of one contract.
+pub const STAKEHOLDERS_MAX: usize = 100_000;
+/// One topology transaction: a vetting of some ten thousand packages.
+pub const TOPOLOGY_TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Signatures on one topology transaction.
+pub const TOPOLOGY_SIGNATURES_MAX: usize = 1_024;
+/// Elements of one list in a topology mapping: owners, keys, hosts, packages.
+pub const TOPOLOGY_ELEMENTS_MAX: usize = 50_000;
+/// A whole topology snapshot: the one of the largest network has some 5 MB.
+pub const TOPOLOGY_SNAPSHOT_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Transactions of one topology snapshot.
+pub const TOPOLOGY_ITEMS_MAX: usize = 1_000_000;
+/// One public or private key in its standard form: RSA-4096 as PKCS#8 has 2.4 kB.
+pub const LEDGER_KEY_BYTES_MAX: usize = 8 * 1024;
