@@ -180,6 +180,13 @@ impl Votes {
             || kept.log.get(&entry.index).is_some_and(|own| own.log_id == *entry)
     }
 
+    /// Where the log ends.
+    pub fn last_index(&self) -> Option<u64> {
+        let kept = self.lock();
+        let last = kept.log.last_key_value().map(|(index, _)| *index);
+        last.or(kept.purged.map(|purged| purged.index))
+    }
+
     /// Up to where the log needs not to be applied again.
     pub fn noted(&self) -> Noted {
         self.lock().noted.clone()
@@ -447,6 +454,7 @@ mod tests {
         let votes = Votes::open(directory.path(), Before::Unknown).unwrap();
         let held: Vec<u64> = (0..=6).filter(|index| votes.holds(&entry(*index).log_id)).collect();
         assert_eq!(held, [0, 1, 2, 3, 4]);
+        assert_eq!(votes.last_index(), Some(4));
         let of = |index| LogId::new(openraft::CommittedLeaderId::new(2, 7), index);
         assert!(!votes.holds(&of(4)), "another leader's entry at that place");
         assert!(votes.holds(&of(2)), "what is settled is not compared again");

@@ -70,6 +70,34 @@ fn a_follower_that_comes_back_freezes_where_the_others_did() {
     freezes_when_it_is_back(&world, nodes, last);
 }
 
+/// It may have had more than the others know, whether it led or not.
+#[test]
+fn nobody_freezes_while_a_peer_that_has_just_gone_is_not_back() {
+    for choose in [|leader| leader, |leader| (leader + 1) % 3] {
+        let world = World::new();
+        let mut nodes = world.open();
+        let clients: Vec<_> = nodes.iter().map(Node::client).collect();
+        world.pay((0, 1), PaymentPath::Public, &clients[0], &clients[1]);
+        admit(&nodes, Admission::Closed);
+        let last: usize = choose(leader(&nodes));
+        nodes.remove(last).stop();
+        for node in &nodes {
+            wait("it is gone", || node.service().status().peers.len() == 1);
+            let ServiceResponse::NotYet { reason } = node.ask(&FREEZE) else {
+                panic!("nobody knows what the last one has")
+            };
+            let expected = format!("node-{} has not said lately", last + 1);
+            assert!(reason.contains(&expected), "{reason}");
+        }
+        nodes.insert(last, world.start(last));
+        for node in &nodes {
+            wait("it freezes", || node.ask(&FREEZE) == ServiceResponse::Done);
+        }
+        assert!(nodes.iter().all(|node| node.tip() == nodes[0].tip()));
+        stop(nodes);
+    }
+}
+
 /// Frozen nodes follow whoever leads next, and whoever comes back follows too.
 #[test]
 fn frozen_nodes_agree_on_the_next_leader() {
