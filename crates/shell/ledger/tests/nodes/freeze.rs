@@ -2,6 +2,7 @@
 
 use heirloom_ledger::output::PaymentPath;
 use heirloom_ledger_shell::raft::types::number;
+use heirloom_ledger_shell::run::Begin;
 use heirloom_model::service::{Admission, ServiceRequest, ServiceResponse, Writing};
 
 use crate::world::{Node, World, admit, stop, wait};
@@ -96,6 +97,24 @@ fn nobody_freezes_while_a_peer_that_has_just_gone_is_not_back() {
         assert!(nodes.iter().all(|node| node.tip() == nodes[0].tip()));
         stop(nodes);
     }
+}
+
+/// Nodes that had promised die one after the other. Without them the last one would have nobody
+/// to agree with; with them it freezes where they did, and nothing is appended meanwhile.
+#[test]
+fn frozen_nodes_that_come_back_frozen_let_the_last_one_freeze() {
+    let world = World::new();
+    let (mut nodes, last) = frozen_but_one(&world, |leader| leader);
+    let frozen: Vec<usize> = (0..3).filter(|at| *at != last).collect();
+    for at in frozen {
+        let tip = nodes[at].tip();
+        nodes.remove(at).stop();
+        nodes.insert(at, world.start_as(at, Begin::Frozen(tip)));
+        let status = nodes[at].service().status();
+        assert_eq!((status.writing, status.tip), (Writing::Frozen, Some(tip)));
+    }
+    nodes.remove(last).stop();
+    freezes_when_it_is_back(&world, nodes, last);
 }
 
 /// Frozen nodes follow whoever leads next, and whoever comes back follows too.
