@@ -117,6 +117,6 @@ pub const LF_DEFINITIONS_MAX: usize = 100_000;
 /// Levels of one type. Participants read older packages, which nest types, up to 1000 levels of
 /// messages; no type that people write has ten.
 pub const LF_TYPE_NESTING_MAX: usize = 64;
-/// Nodes of all serializable types of one package after references into its table are followed:
-/// the table is small, and what it stands for could be exponentially large.
+/// Nodes of all types of one file of packages after references into tables are followed: tables are
+/// small, and what they stand for could be exponentially large.
 pub const LF_TYPE_NODES_MAX: usize = 2_000_000;

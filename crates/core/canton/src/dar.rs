@@ -195,9 +195,9 @@ fn read_archive(path: &str, bytes: &[u8]) -> Result<RawPackage, DarError> {
 
 /// Follows the types of all packages.
 fn resolve(all: BTreeMap<PackageId, RawPackage>) -> Result<Vec<Package>, DarError> {
-    let mut packages = Vec::new();
+    let (mut packages, mut nodes) = (Vec::new(), 0);
     for package in all.values() {
-        let resolved = types::resolve(package, &all)
+        let resolved = types::resolve(package, &all, &mut nodes)
             .map_err(|source| DarError::Package { package: package.id.clone(), source })?;
         packages.push(Package {
             id: package.id.clone(),

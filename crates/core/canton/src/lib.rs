@@ -14,6 +14,7 @@
 //! * [`contract_id`], [`contract_hash`], [`key_hash`], [`unicum`]: how a contract is named.
 //! * [`blob`], [`instance1`], [`authenticate`]: one contract.
 //! * [`acs`], [`ledger_event`]: many contracts.
+//! * [`dar`]: packages, from which types come.
 
 pub mod hash;
 pub mod name;
@@ -38,3 +39,5 @@ pub mod instance1;
 
 pub mod acs;
 pub mod ledger_event;
+
+pub mod dar;

@@ -284,7 +284,7 @@ impl RawPackage {
             let field = field?;
             let number = field.number();
             let what = "declarations of one kind in a module";
-            let mut keep = |list: &mut Vec<_>| push(list, field.bytes()?, what, LF_DEFINITIONS_MAX);
+            let keep = |list: &mut Vec<_>| push(list, field.bytes()?, what, LF_DEFINITIONS_MAX);
             if number == numbers.types {
                 keep(&mut data)?;
             } else if number == numbers.values {

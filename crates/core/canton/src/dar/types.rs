@@ -73,12 +73,14 @@ pub(super) struct Resolved {
 }
 
 /// Follows the types of `package` that contracts can hold. Others are not kept: dictionaries of
-/// type classes are most of a package and are in no contract.
+/// type classes are most of a package and are in no contract. `nodes` counts what all packages of
+/// a file became.
 pub(super) fn resolve(
     package: &RawPackage,
     all: &BTreeMap<PackageId, RawPackage>,
+    nodes: &mut usize,
 ) -> Result<Resolved, PackageError> {
-    let mut resolver = Resolver { all, nodes: 0 };
+    let mut resolver = Resolver { all, nodes };
     let mut types = BTreeMap::new();
     for data in &package.data {
         if data.serializable || matches!(data.body, RawBody::Interface) {
@@ -96,7 +98,7 @@ pub(super) fn resolve(
 struct Resolver<'a> {
     all: &'a BTreeMap<PackageId, RawPackage>,
     /// How many nodes were made so far.
-    nodes: usize,
+    nodes: &'a mut usize,
 }
 
 /// What parameters of a synonym stand for.
@@ -194,8 +196,8 @@ impl Resolver<'_> {
     }
 
     fn count(&mut self, nodes: usize) -> Result<(), PackageError> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > LF_TYPE_NODES_MAX {
+        *self.nodes = self.nodes.saturating_add(nodes);
+        if *self.nodes > LF_TYPE_NODES_MAX {
             return Err(PackageError::TooLarge { limit: LF_TYPE_NODES_MAX });
         }
         Ok(())
