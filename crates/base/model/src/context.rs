@@ -74,6 +74,8 @@ contexts! {
     SGX_PPID = "heirloom v1 sgx ppid";
     /// Derivation of the keys of emulated machines and of their manufacturer.
     EMULATED_KEY = "heirloom v1 emulated key";
+    /// Digest of a map of contract ids.
+    CONTRACT_MAP_DIGEST = "heirloom v1 contract map";
     /// An agent's word about where its node can be reached.
     PRESENCE = "heirloom v1 presence";
     /// Journal: challenge of a step.

@@ -87,3 +87,51 @@ pub const NOTE_CHARACTERS_MAX: usize = 512;
 /// Quoting identities whose verification is remembered: one or two a node of most fleets. Half a
 /// kilobyte each.
 pub const QUOTING_IDENTITIES_MAX: usize = 4_096;
+/// Characters of a dotted name or identifier of Daml-LF (`Ref.DottedName`).
+pub const LF_NAME_CHARACTERS_MAX: usize = 1_000;
+/// Levels of one Daml value: the engine refuses deeper ones (`Value.MAXIMUM_NESTING`).
+pub const VALUE_NESTING_MAX: usize = 100;
+/// Nodes of one Daml value: a contract of [`CONTRACT_BYTES_MAX`] has no more.
+pub const VALUE_NODES_MAX: usize = 1_000_000;
+/// One contract as a participant exports it. Synchronizers take requests of 10 MiB.
+pub const CONTRACT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// One message of a snapshot: a contract as blob and once more as readable value.
+pub const SNAPSHOT_FRAME_BYTES_MAX: usize = 4 * CONTRACT_BYTES_MAX;
+/// Signatories, observers or maintainers of one contract.
+pub const STAKEHOLDERS_MAX: usize = 100_000;
+/// One topology transaction: a vetting of some ten thousand packages.
+pub const TOPOLOGY_TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Signatures on one topology transaction.
+pub const TOPOLOGY_SIGNATURES_MAX: usize = 1_024;
+/// Elements of one list in a topology mapping: owners, keys, hosts, packages.
+pub const TOPOLOGY_ELEMENTS_MAX: usize = 50_000;
+/// A whole topology snapshot: the one of the largest network has some 5 MB.
+pub const TOPOLOGY_SNAPSHOT_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Transactions of one topology snapshot.
+pub const TOPOLOGY_ITEMS_MAX: usize = 1_000_000;
+/// One public or private key in its standard form: RSA-4096 as PKCS#8 has 2.4 kB.
+pub const LEDGER_KEY_BYTES_MAX: usize = 8 * 1024;
+/// One file of packages: the largest public ones have some 5 MB.
+pub const DAR_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Files in one file of packages, sources and interfaces of the compiler among them.
+pub const DAR_ENTRIES_MAX: usize = 16_384;
+/// The longest name of such a file: folder and file each have name, version and package id.
+pub const DAR_NAME_BYTES_MAX: usize = 1_024;
+/// One such file, unpacked. Participants take up to 1 GiB, which nobody needs.
+pub const DAR_ENTRY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// All such files together, unpacked.
+pub const DAR_UNPACKED_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// The manifest of a file of packages: one line of some 200 bytes a package.
+pub const DAR_MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Packages in one file of packages.
+pub const DAR_PACKAGES_MAX: usize = 4_096;
+/// Entries of each table of a package: strings, dotted names, types, kinds.
+pub const LF_TABLE_ENTRIES_MAX: usize = 1_000_000;
+/// Modules, or declarations of one kind in a module.
+pub const LF_DEFINITIONS_MAX: usize = 100_000;
+/// Levels of one type. Participants read older packages, which nest types, up to 1000 levels of
+/// messages; no type that people write has ten.
+pub const LF_TYPE_NESTING_MAX: usize = 64;
+/// Nodes of all types of one file of packages after references into tables are followed: tables are
+/// small, and what they stand for could be exponentially large.
+pub const LF_TYPE_NODES_MAX: usize = 2_000_000;

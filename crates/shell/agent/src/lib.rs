@@ -11,7 +11,7 @@
 //! * [`service`]: the driver of the service beside the keeper, for nodes that run one.
 //! * [`attendance`], [`presence`]: what is said again and again, to keepers and about them.
 //! * [`release_watch`], `staging`: which releases are fetched and tried before anybody asks.
-//! * [`config`], [`api`], [`status`], [`freshness`], `warnings`: what operators see.
+//! * [`config`], [`api`], [`status`], [`freshness`], `warnings`, `stalls`: what operators see.
 
 pub mod run;
 
@@ -34,5 +34,6 @@ mod staging;
 pub mod api;
 pub mod config;
 pub mod freshness;
+mod stalls;
 pub mod status;
 mod warnings;

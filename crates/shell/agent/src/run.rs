@@ -36,6 +36,7 @@ use crate::instance::Instances;
 use crate::presence::{Presence, address_of};
 use crate::service::{Service, Setup};
 use crate::staging::Staging;
+use crate::stalls::Stalls;
 use crate::state_dir::{StateDirectory, StateError};
 use crate::warnings;
 
@@ -127,6 +128,7 @@ pub fn run(config: &Path) -> Result<(), AgentRunError> {
         staging: Staging::default(),
         switch: Switch::default(),
         old_log: None,
+        stalls: Stalls::default(),
         pause: PAUSE_MIN,
     };
     let driver = turning.agent.driver().clone();
@@ -264,6 +266,7 @@ struct Turning {
     staging: Staging,
     switch: Switch,
     old_log: Option<LogPosition>,
+    stalls: Stalls,
     pause: Duration,
 }
 
@@ -291,7 +294,10 @@ impl Turning {
                 self.pause = PAUSE_MIN;
                 self.old_log = None;
             }
-            Ok(Tick::Idle(_)) => {
+            Ok(Tick::Idle(waiting)) => {
+                if let Some((step, reason)) = self.stalls.news(&waiting) {
+                    tracing::warn!(%step, reason, "a step of the service is not done yet");
+                }
                 self.pause = PAUSE_MIN;
                 self.stage()?;
                 self.old_log = wait_for_log(&mut self.agent, idle);
@@ -580,6 +586,7 @@ mod tests {
             staging: Staging::default(),
             switch: Switch::default(),
             old_log: None,
+            stalls: Stalls::default(),
             pause: PAUSE_MIN,
         }
     }

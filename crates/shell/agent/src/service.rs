@@ -37,7 +37,7 @@ use self::events::Events;
 use self::node::{KEEP, LOOK_AGAIN, Node, PATIENCE, Restart, text, words};
 use self::observe::Inspector;
 use self::process::{Place, Processes};
-use self::state::{Desired, Distribution, StateFile, Wanted};
+use self::state::{Desired, Distribution, Promise, Start, StateFile, Wanted};
 use self::tool::{Run, Tool};
 use crate::bundles::{BundleError, Bundles};
 use crate::downloads::Downloads;
@@ -318,16 +318,38 @@ impl Node {
         let desired = self.state.now().clone();
         expect_code(desired.code(), code)?;
         expect_closed(&desired)?;
-        self.tell(Desired { writing: Writing::Frozen, ..desired })?;
-        self.patiently(|node| {
-            let status = node.ensure_running(code, None)?;
-            if status.writing == Writing::Frozen {
-                return Ok(());
-            }
-            let quiet_milliseconds = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
-            let socket = node.processes.socket(Place::Seat);
-            control::command(&socket, &ServiceRequest::Freeze { quiet_milliseconds })
-        })
+        if desired.promise == Promise::Absent {
+            self.tell(Desired { promise: Promise::Asked, ..desired })?;
+        }
+        self.patiently(|node| node.promised(code, quiet))
+    }
+
+    /// Lets the service promise to append nothing, and keeps where it did.
+    fn promised(&mut self, code: &Measurement, quiet: Duration) -> Result<(), DriverError> {
+        let desired = self.state.now().clone();
+        let mut status = self.ensure_running(code, desired.start())?;
+        let quiet_milliseconds = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
+        if status.writing == Writing::Active {
+            let socket = self.processes.socket(Place::Seat);
+            control::command(&socket, &ServiceRequest::Freeze { quiet_milliseconds })?;
+            status = self.status(code)?;
+        }
+        let tip = status.tip.filter(|_| status.writing == Writing::Frozen);
+        let tip =
+            tip.ok_or_else(|| DriverError::Unknown("the service is not frozen".to_owned()))?;
+        if let Promise::Given { tip: before } = desired.promise
+            && before != tip
+        {
+            let expected = format!("a service that froze at {before}");
+            return Err(DriverError::Unexpected { expected, found: tip.to_string() });
+        }
+        // One that was started frozen has not been quiet for as long as its statement must say.
+        let found = status.quiet_milliseconds;
+        if found < quiet_milliseconds {
+            let text = format!("quiet for {found} of {quiet_milliseconds} ms since it started");
+            return Err(DriverError::Unknown(text));
+        }
+        self.tell(Desired { promise: Promise::Given { tip }, ..desired })
     }
 
     fn halt(&mut self, code: &Measurement) -> Result<(), DriverError> {
@@ -344,7 +366,7 @@ impl Node {
         self.tell(Desired {
             wanted: Wanted::Halted,
             admission: Admission::Closed,
-            writing: Writing::Active,
+            promise: Promise::Absent,
             distribution: Distribution::Stopped,
             ..desired
         })?;
@@ -423,19 +445,20 @@ impl Node {
         self.tell(Desired {
             wanted: Wanted::Running { code: *code, expected: expected.copied() },
             admission: Admission::SideDoor,
-            writing: Writing::Active,
+            promise: Promise::Absent,
             distribution: Distribution::Stopped,
             ..desired
         })?;
         self.patiently(|node| {
             node.end_all(Some(code))?;
-            let mut status = node.ensure_running(code, expected)?;
+            let how = expected.map_or(Start::Anywhere, |tip| Start::At(*tip));
+            let mut status = node.ensure_running(code, how)?;
             if let Some(expected) = expected
                 && is_behind(&status, expected)?
             {
                 // It was never halted, and has to show what it loads.
                 node.end_all(None)?;
-                status = node.ensure_running(code, Some(expected))?;
+                status = node.ensure_running(code, how)?;
                 is_behind(&status, expected)?;
             }
             // From now on its ledger may grow.
@@ -484,7 +507,7 @@ impl Node {
         expect_code(desired.code(), desired.installed.as_ref().unwrap_or(&NO_CODE))?;
         self.tell(Desired {
             admission: Admission::Open,
-            writing: Writing::Active,
+            promise: Promise::Absent,
             distribution: Distribution::Running,
             ..desired
         })?;

@@ -162,12 +162,16 @@ fn spent_at(fault: &BlockFault) -> Option<usize> {
 }
 
 impl Chain {
-    /// Takes over a ledger.
-    pub fn new(ledger: Ledger, configuration: Configuration) -> Result<Self, LedgerError> {
+    /// Takes over a ledger. One that is frozen is not appended to before it is thawed.
+    pub fn new(
+        ledger: Ledger,
+        configuration: Configuration,
+        writing: Writing,
+    ) -> Result<Self, LedgerError> {
         let loaded = ledger.tip()?;
         let kept = Kept {
             pending: Pending::default(),
-            writing: Writing::Active,
+            writing,
             fork: None,
             broken: None,
             quiet_since: Instant::now(),
@@ -178,7 +182,7 @@ impl Chain {
             loaded,
             kept: Mutex::new(kept),
             changed: watch::channel(loaded).0,
-            frozen: watch::channel(false).0,
+            frozen: watch::channel(writing == Writing::Frozen).0,
             submitted: tokio::sync::Notify::new(),
             is_broken: AtomicBool::new(false),
             accepted: AtomicU64::new(0),

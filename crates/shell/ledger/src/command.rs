@@ -93,6 +93,9 @@ pub struct NodeArguments {
     /// Refuse to serve unless the ledger ends with this block.
     #[arg(long, value_name = "HEX", requires = "expect_height")]
     pub expect_tip: Option<BlockId>,
+    /// Begin frozen: this node has promised that its ledger ends there until a plan is called off.
+    #[arg(long, requires = "expect_tip")]
+    pub frozen: bool,
 }
 
 /// A peer as the command line names it.

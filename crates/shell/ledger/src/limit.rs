@@ -81,5 +81,8 @@ pub const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 pub const EVIDENCE_TIME: Duration = Duration::from_mins(1);
 /// How often a leader shows that it is there.
 pub const HEARTBEAT_MS: u64 = 250;
+/// How long what a peer said about its ledger counts: it says it several times while a leader
+/// shows once that it is there.
+pub const POSITION_TIME: Duration = Duration::from_millis(4 * HEARTBEAT_MS);
 /// How long nobody may have been heard before somebody else wants to lead, at least and at most.
 pub const ELECTION_MS: (u64, u64) = (1_200, 2_400);

@@ -12,7 +12,7 @@ use heirloom_ledger_shell::command::{Command, NodeArguments, in_order};
 use heirloom_ledger_shell::configuration;
 use heirloom_ledger_shell::keys::Keepers;
 use heirloom_ledger_shell::log::event;
-use heirloom_ledger_shell::run::{self, End, Place, Settings, Surroundings};
+use heirloom_ledger_shell::run::{self, Begin, End, Place, Settings, Surroundings};
 use heirloom_ledger_shell::tool::outcome::{ToolError, failed};
 use heirloom_ledger_shell::tool::{data, exercise, load, prepare, status};
 use heirloom_model::service::{Height, Tip};
@@ -107,9 +107,12 @@ fn settings(told: NodeArguments, platform: &PlatformClient) -> Result<Settings, 
     }
     let schema = schema_of(&manifest.release);
     let schema = schema.map_err(|error| ToolError::Refused(error.to_string()))?;
-    let expected = match (told.expect_height, told.expect_tip) {
-        (Some(height), Some(id)) => Some(Tip { height: Height(height), id }),
-        _ => None,
+    let begin = match (told.expect_height, told.expect_tip) {
+        (Some(height), Some(id)) => {
+            let tip = Tip { height: Height(height), id };
+            if told.frozen { Begin::Frozen(tip) } else { Begin::At(tip) }
+        }
+        _ => Begin::Anywhere,
     };
     let place =
         match (told.data, told.votes, told.client_listen, told.peer_listen, told.door_listen) {
@@ -125,7 +128,7 @@ fn settings(told: NodeArguments, platform: &PlatformClient) -> Result<Settings, 
                     data,
                     votes,
                     schema,
-                    expected,
+                    begin,
                     client_listen,
                     peer_listen,
                     door_listen,

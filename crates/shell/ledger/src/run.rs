@@ -17,7 +17,7 @@ use heirloom_ledger_store::ledger::Ledger;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::{ApplicationId, DomainId, NodeId};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::service::{SchemaVersion, Tip};
+use heirloom_model::service::{SchemaVersion, Tip, Writing};
 use heirloom_registry::port::LogStore;
 use heirloom_store::atomic;
 use tokio::runtime::Runtime;
@@ -67,8 +67,8 @@ pub struct Place {
     pub votes: PathBuf,
     /// The schema that this release serves.
     pub schema: SchemaVersion,
-    /// Where the ledger must end.
-    pub expected: Option<Tip>,
+    /// How it begins.
+    pub begin: Begin,
     /// Where clients come in.
     pub client_listen: SocketAddr,
     /// Where peers come in.
@@ -77,6 +77,18 @@ pub struct Place {
     pub door_listen: SocketAddr,
     /// The other nodes.
     pub peers: Vec<PeerAddress>,
+}
+
+/// How a node begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Begin {
+    /// Wherever its ledger ends.
+    Anywhere,
+    /// Only with a ledger that ends here.
+    At(Tip),
+    /// As one that has promised to append nothing: frozen from the first moment on, and only with
+    /// a ledger that ends here.
+    Frozen(Tip),
 }
 
 /// What the surroundings lend a node.
@@ -227,11 +239,18 @@ struct Opened {
 fn open(place: &Place, settings: &Settings, measurement: Measurement) -> Result<Opened, RunError> {
     let ledger = Ledger::open(&place.data, place.schema)?;
     let found = ledger.tip()?;
-    if let Some(expected) = place.expected.filter(|expected| *expected != found) {
-        return Err(RunError::OtherTip { found, expected });
+    match place.begin {
+        Begin::At(expected) | Begin::Frozen(expected) if expected != found => {
+            return Err(RunError::OtherTip { found, expected });
+        }
+        Begin::Anywhere | Begin::At(_) | Begin::Frozen(_) => {}
     }
     let votes = open_votes(place, measurement)?;
-    let chain = Arc::new(Chain::new(ledger, settings.configuration.clone())?);
+    let writing = match place.begin {
+        Begin::Anywhere | Begin::At(_) => Writing::Active,
+        Begin::Frozen(_) => Writing::Frozen,
+    };
+    let chain = Arc::new(Chain::new(ledger, settings.configuration.clone(), writing)?);
     Ok(Opened { chain, votes })
 }
 
@@ -291,9 +310,9 @@ impl Running {
         let (links, talking) = Links::start(&service, &place.peers).map_err(RunError::Thread)?;
         service.set_links(Arc::new(links));
         self.threads.extend(talking);
-        let raft = propose::start_raft(&service, votes, &place.peers, peer_address);
+        let raft = propose::start_raft(&service, votes.clone(), &place.peers, peer_address);
         let raft = runtime.block_on(raft).map_err(RunError::Consensus)?;
-        service.set_raft(raft);
+        service.set_raft(raft, votes);
         propose::start_tasks(&service);
         let connections = Arc::new(Connections::new(PEER_SESSIONS_MAX));
         self.peers = Some((peer_address, Arc::clone(&connections)));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use heirloom_keeper::handshake::Peer;
@@ -13,6 +13,9 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::service::{Admission, Height, ServiceStatus, Tip, Writing};
 use heirloom_session::context::SessionContext;
 use heirloom_session::tls::Identity;
+use openraft::EntryPayload;
+use openraft::error::RaftError;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use tokio::runtime::Handle;
 
 use crate::chain::Chain;
@@ -23,21 +26,23 @@ use crate::peer::admission::PeerRefusal;
 use crate::peer::link::Links;
 use crate::peer::living::{Living, Present};
 use crate::peer::message::Greeting;
-use crate::raft::types::Raft;
+use crate::raft::types::{Entry, LedgerRaft, Raft};
+use crate::raft::votes::Votes;
 
 /// A node with its ledger.
 pub struct Service {
     instance: Arc<Instance>,
     chain: Arc<Chain>,
     runtime: Handle,
-    raft: OnceLock<Raft>,
+    consensus: OnceLock<(Raft, Votes)>,
     links: OnceLock<Arc<Links>>,
     living: Living,
     is_over: Arc<AtomicBool>,
     door: Mutex<Door>,
     refusals: Mutex<Refusals>,
-    /// What peers said about their ledgers, and when.
-    positions: Mutex<BTreeMap<NodeId, (PeerPosition, Instant)>>,
+    /// Held to read while a message of consensus is added to the log: nothing comes in between
+    /// while a freeze looks whether all of the log is in the ledger.
+    adding: RwLock<()>,
     /// Evidence for clients, and when it was made.
     evidence: Mutex<Option<(Instant, Evidence)>>,
     /// Answers to clients that were an error of this node, since clients were let in.
@@ -56,12 +61,12 @@ struct Door {
 pub struct PeerPosition {
     /// Where it ends.
     pub tip: Tip,
-    /// What waits for a block there.
+    /// What is not settled there: what waits for a block, and what of the log is not applied.
     pub pending: u64,
 }
 
-/// How long what a peer said counts: it says it several times a second.
-const POSITION_TIME: Duration = Duration::from_secs(10);
+/// What consensus answers whoever leads.
+type Followed = Result<AppendEntriesResponse<u64>, RaftError<u64>>;
 
 /// Who was refused as a peer.
 #[derive(Default)]
@@ -93,13 +98,13 @@ impl Service {
             instance,
             chain,
             runtime,
-            raft: OnceLock::new(),
+            consensus: OnceLock::new(),
             links: OnceLock::new(),
             living: Living::default(),
             is_over,
             door: Mutex::new(Door { admission: Admission::Closed, open_since: None }),
             refusals: Mutex::default(),
-            positions: Mutex::default(),
+            adding: RwLock::default(),
             evidence: Mutex::default(),
             errors: AtomicU64::new(0),
             closed: AtomicU64::new(0),
@@ -112,15 +117,38 @@ impl Service {
         self.links.set(links).ok();
     }
 
-    /// Gives it consensus; once.
-    pub fn set_raft(&self, raft: Raft) {
+    /// Gives it consensus, and the log of it; once.
+    pub fn set_raft(&self, raft: Raft, votes: Votes) {
         // Only the start of the process calls this.
-        self.raft.set(raft).ok();
+        self.consensus.set((raft, votes)).ok();
     }
 
     /// Consensus, once it is there.
     pub fn raft(&self) -> Option<&Raft> {
-        self.raft.get()
+        self.consensus.get().map(|(raft, _)| raft)
+    }
+
+    /// Takes entries of the log, by a message of whoever leads; none if that would break this
+    /// node's promise to append nothing.
+    pub(crate) fn follow(
+        &self,
+        raft: &Raft,
+        message: AppendEntriesRequest<LedgerRaft>,
+    ) -> Option<Followed> {
+        let _adding = self.adding.read().unwrap_or_else(PoisonError::into_inner);
+        let may = self.may_add(&message.entries);
+        may.then(|| self.runtime.block_on(raft.append_entries(message)))
+    }
+
+    /// A node that promised to append nothing adds no block. It takes the blocks that it has once
+    /// more: whoever leads sends them to find out where this log ends, and learns no other way
+    /// what is agreed on.
+    fn may_add(&self, entries: &[Entry]) -> bool {
+        let Some((_, votes)) = self.consensus.get() else { return false };
+        let adds_block = |entry: &Entry| {
+            matches!(entry.payload, EntryPayload::Normal(_)) && !votes.holds(&entry.log_id)
+        };
+        !self.is_frozen() || !entries.iter().any(adds_block)
     }
 
     /// The sessions with peers, once they are there.
@@ -208,10 +236,14 @@ impl Service {
 
     /// Compares the own ledger with a peer's: where both have a block, it must be the same.
     /// `there` is what the peer has at the height of `own`.
-    pub fn compared(&self, peer: &NodeId, own: Tip, theirs: PeerPosition, there: Option<BlockId>) {
-        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
-        positions.insert(peer.clone(), (theirs, Instant::now()));
-        drop(positions);
+    pub(crate) fn compared(
+        &self,
+        peer: &Present,
+        own: Tip,
+        theirs: PeerPosition,
+        there: Option<BlockId>,
+    ) {
+        peer.says(theirs, Instant::now());
         if theirs.tip.height <= own.height {
             self.chain.compare(theirs.tip);
         } else if let Some(id) = there {
@@ -228,11 +260,29 @@ impl Service {
         positions.values().map(|position| position.tip.height).max().unwrap_or_default()
     }
 
-    /// What peers said about their ledgers lately.
+    /// What the peers that are there said about their ledgers a moment ago.
     pub fn positions_now(&self) -> BTreeMap<NodeId, PeerPosition> {
-        let positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = positions.iter().filter(|(_, (_, at))| at.elapsed() < POSITION_TIME);
-        recent.map(|(node, (position, _))| (node.clone(), *position)).collect()
+        self.living.positions(Instant::now())
+    }
+
+    /// Where this node is, for its peers.
+    pub(crate) fn position(&self) -> PeerPosition {
+        let unsettled = match self.not_applied() {
+            Some((applied, last)) if applied == last => 0,
+            Some((applied, last)) => {
+                last.zip(applied).map_or(1, |(last, applied)| last.saturating_sub(applied).max(1))
+            }
+            None => 1,
+        };
+        let pending = self.chain.pending().saturating_add(unsettled);
+        PeerPosition { tip: self.chain.tip(), pending }
+    }
+
+    /// Up to where the log is in the ledger, and where it ends; none before consensus has begun.
+    fn not_applied(&self) -> Option<(Option<u64>, Option<u64>)> {
+        let (raft, votes) = self.consensus.get()?;
+        let applied = raft.metrics().borrow().last_applied.map(|applied| applied.index);
+        Some((applied, votes.last_index()))
     }
 
     /// Takes this work from now on, and no other.
@@ -270,36 +320,34 @@ impl Service {
         if self.admission() != Admission::Closed {
             return Some("work is still admitted".to_owned());
         }
-        let Some(raft) = self.raft() else {
-            return Some("consensus has not begun: what is agreed on is not known".to_owned());
-        };
-        let metrics = raft.metrics().borrow().clone();
-        if metrics.current_leader.is_none() {
-            return Some("nobody leads: what is agreed on is not known".to_owned());
-        }
-        let applied = metrics.last_applied.map(|applied| applied.index);
-        if applied != metrics.last_log_index {
-            return Some(format!(
-                "applied up to {applied:?} of {:?} log entries",
-                metrics.last_log_index
-            ));
-        }
-        let own = self.chain.tip().height;
-        let ahead = |position: &PeerPosition| position.tip.height > own || position.pending > 0;
+        // Also whoever leads has to be heard: who led before it went away is remembered for long.
         let positions = self.positions_now();
         let mut peers = self.instance.own().peers.iter();
         if let Some(silent) = peers.find(|peer| !positions.contains_key(*peer)) {
             return Some(format!("{silent} has not said lately where its ledger ends"));
         }
+        let Some((applied, last)) = self.not_applied() else {
+            return Some("consensus has not begun: what is agreed on is not known".to_owned());
+        };
+        if self.raft()?.metrics().borrow().current_leader.is_none() {
+            return Some("nobody leads: what is agreed on is not known".to_owned());
+        }
+        if applied != last {
+            return Some(format!("applied up to {applied:?} of {last:?} log entries"));
+        }
+        let own = self.chain.tip().height;
+        let ahead = |position: &PeerPosition| position.tip.height > own || position.pending > 0;
         let (node, position) = positions.iter().find(|(_, position)| ahead(position))?;
         let (tip, pending) = (position.tip.height, position.pending);
-        Some(format!("{node} has {tip} blocks, {pending} transactions wait there; own {own}"))
+        Some(format!("{node} has {tip} blocks, {pending} are not settled there; own {own}"))
     }
 
     /// Promises to append nothing, if everything has been quiet for so long.
     pub fn freeze(&self, quiet: Duration) -> Result<(), String> {
+        let adding = self.adding.write().unwrap_or_else(PoisonError::into_inner);
         self.not_caught_up().map_or(Ok(()), Err)?;
         self.chain.freeze(quiet)?;
+        drop(adding);
         event("frozen", self.chain.tip());
         Ok(())
     }

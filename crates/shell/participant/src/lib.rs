@@ -1,1 +1,14 @@
-//! A reference participant with the services of a real one, for demonstrations and tests.
+//! A reference participant: the services of a real one, small, durable, and without its language.
+
+pub mod clock;
+pub mod configuration;
+pub mod crypto;
+pub mod limit;
+pub mod log;
+pub mod record;
+pub mod store;
+pub mod synchronizer;
+pub mod topology;
+pub mod values;
+pub mod version;
+pub mod versioned;

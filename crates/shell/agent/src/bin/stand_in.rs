@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use heirloom_emulated::protocol::{Answer, Request};
 use heirloom_model::digest::{BlockId, ConfigurationDigest};
@@ -76,7 +76,7 @@ impl Flags {
             [name, value] if name.starts_with("--") => Some((name.clone(), value.clone())),
             _ => None,
         });
-        let trial = all.iter().filter(|flag| *flag == "--try");
+        let trial = all.iter().filter(|flag| *flag == "--try" || *flag == "--frozen");
         Self(pairs.chain(trial.map(|flag| (flag.clone(), String::new()))).collect())
     }
 
@@ -115,6 +115,7 @@ fn is_told(data: &Path, word: &str) -> bool {
 struct Instance {
     data: PathBuf,
     status: ServiceStatus,
+    began: Instant,
 }
 
 fn serve(flags: &Flags) -> Result<(), Failure> {
@@ -135,7 +136,7 @@ fn serve(flags: &Flags) -> Result<(), Failure> {
         schema: None,
         loaded,
         tip: loaded,
-        writing: Writing::Active,
+        writing: if flags.get("--frozen").is_ok() { Writing::Frozen } else { Writing::Active },
         pending: 0,
         admission: Admission::Closed,
         quiet_milliseconds: 0,
@@ -147,7 +148,7 @@ fn serve(flags: &Flags) -> Result<(), Failure> {
         waits_for: None,
     };
     let listener = UnixListener::bind(control)?;
-    let mut instance = Instance { data, status };
+    let mut instance = Instance { data, status, began: Instant::now() };
     for stream in listener.incoming().flatten() {
         if is_told(&instance.data, "deaf") {
             continue;
@@ -203,6 +204,8 @@ fn answer(
 
 fn respond(instance: &mut Instance, request: &ServiceRequest) -> ServiceResponse {
     let status = &mut instance.status;
+    let quiet = instance.began.elapsed().as_millis();
+    status.quiet_milliseconds = u64::try_from(quiet).unwrap_or(u64::MAX);
     let pending = fs::read_to_string(instance.data.with_file_name("pending")).ok();
     status.pending = pending.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     if let Ok(tip) = read_tip(&instance.data.join("live")) {

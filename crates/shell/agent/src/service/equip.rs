@@ -5,14 +5,14 @@ use std::time::Instant;
 use heirloom_model::domain::PlanStep;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::release::Release;
-use heirloom_model::service::{Admission, ServiceRequest, Writing};
+use heirloom_model::service::{Admission, ServiceRequest};
 use heirloom_registry::network::NetworkState;
 use heirloom_upgrade::port::DriverError;
 
 use super::control;
 use super::node::{LOOK_AGAIN, Node, PATIENCE};
 use super::process::Place;
-use super::state::{Desired, Distribution, Wanted};
+use super::state::{Desired, Distribution, Promise, Wanted};
 use crate::driver::{self, bundle};
 
 impl Node {
@@ -128,7 +128,7 @@ impl Node {
             installed: Some(code),
             wanted: Wanted::Running { code, expected: None },
             admission: Admission::Open,
-            writing: Writing::Active,
+            promise: Promise::Absent,
             distribution: Distribution::Running,
             exercised: Vec::new(),
         })?;

@@ -9,7 +9,7 @@ use heirloom_emulated::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::service::{Admission, ServiceRequest, ServiceStatus, Tip, Writing};
+use heirloom_model::service::{Admission, ServiceRequest, ServiceStatus, Writing};
 use heirloom_model::wire;
 use heirloom_proxy::edge::{Edge, EdgeAdmission as Seen, EdgeError};
 use heirloom_store::atomic;
@@ -22,7 +22,7 @@ use super::distribution::Distributor;
 use super::events::Events;
 use super::observe::{self, Inspector};
 use super::process::{Place, Processes, Started};
-use super::state::{Desired, Distribution, StateFile, Wanted};
+use super::state::{Desired, Distribution, Promise, Start, StateFile, Wanted};
 use super::tool::Tool;
 use crate::bundles::Bundles;
 use crate::downloads::Downloads;
@@ -193,14 +193,14 @@ impl Node {
         if desired.admission != Admission::Open {
             self.shut()?;
         }
-        let Wanted::Running { code, expected } = &desired.wanted else { return self.end_all(None) };
+        let Wanted::Running { code, .. } = &desired.wanted else { return self.end_all(None) };
         self.end_all(Some(code))?;
         let exists = !self.processes.running(Place::Seat)?.is_empty();
-        if !exists && desired.writing == Writing::Frozen {
-            // Its promise stands; the plan says how it goes on.
+        if !exists && desired.promise == Promise::Asked {
+            // Nobody knows whether it had promised; the plan says how it goes on.
             return Ok(());
         }
-        let status = self.ensure_running(code, expected.as_ref())?;
+        let status = self.ensure_running(code, desired.start())?;
         self.admit(&desired, &status)
     }
 
@@ -211,7 +211,7 @@ impl Node {
         status: &ServiceStatus,
     ) -> Result<(), DriverError> {
         let socket = self.processes.socket(Place::Seat);
-        if status.writing == Writing::Frozen && desired.writing == Writing::Active {
+        if status.writing == Writing::Frozen && desired.promise == Promise::Absent {
             control::command(&socket, &ServiceRequest::Thaw)?;
         }
         if status.admission != desired.admission {
@@ -287,14 +287,14 @@ impl Node {
     pub(crate) fn ensure_running(
         &mut self,
         code: &Measurement,
-        expected: Option<&Tip>,
+        how: Start,
     ) -> Result<Box<ServiceStatus>, DriverError> {
         let is_code =
             |found: &heirloom_emulated::protocol::InstanceInfo| found.measurement == *code;
         if !self.processes.running(Place::Seat)?.iter().any(is_code) {
             self.note_end()?;
             self.restart.is_due()?;
-            self.start(code, expected)?;
+            self.start(code, how)?;
         }
         let until = Instant::now() + PATIENCE;
         loop {
@@ -331,7 +331,7 @@ impl Node {
         }
     }
 
-    fn start(&mut self, code: &Measurement, expected: Option<&Tip>) -> Result<(), DriverError> {
+    fn start(&mut self, code: &Measurement, how: Start) -> Result<(), DriverError> {
         let directory = &self.setup.directory;
         let Measurement::Sgx(digest) = code;
         let votes = directory.join("votes").join(digest.to_string());
@@ -347,8 +347,11 @@ impl Node {
         if !config.peers.is_empty() {
             arguments.extend(words(&[("--peer", &in_one_word(&config.peers))]));
         }
-        if let Some(tip) = expected {
+        if let Start::At(tip) | Start::Frozen(tip) = how {
             arguments.extend(words(&[("--expect-height", &tip.height), ("--expect-tip", &tip.id)]));
+        }
+        if let Start::Frozen(_) = how {
+            arguments.push("--frozen".to_owned());
         }
         let bundle = self.bundles.path(code);
         self.started = Some(self.processes.start(Place::Seat, code, &bundle, arguments)?);

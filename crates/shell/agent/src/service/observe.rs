@@ -13,7 +13,7 @@ use heirloom_upgrade::port::{DriverError, EdgeAdmission, ServiceObservation};
 use serde_json::Value;
 
 use super::control::plain;
-use super::state::{Desired, Distribution, Wanted};
+use super::state::{Desired, Distribution, Promise, Wanted};
 use super::tool::{Run, Tool};
 
 /// The tool's word.
@@ -174,15 +174,19 @@ pub(crate) fn drift(
     if let Some(other) = exists().find(|other| other != code) {
         return Some(format!("{other} runs, not only {code}"));
     }
-    // One that had promised to append nothing is not started again before the plan says so.
-    if exists().next().is_none() && desired.writing == Writing::Active {
-        return Some(format!("{code} does not run"));
+    if exists().next().is_none() {
+        // Of one that died while it was asked nobody knows whether it had promised: it is not
+        // started before the plan says so. One that had promised starts as it was, since its
+        // peers need it to see that they have all that it has.
+        if desired.promise != Promise::Asked {
+            return Some(format!("{code} does not run"));
+        }
     }
     if let Some(found) = shut(desired, seen, distributes) {
         return Some(found);
     }
     let status = status.as_ref()?;
-    if status.writing == Writing::Frozen && desired.writing == Writing::Active {
+    if status.writing == Writing::Frozen && desired.promise == Promise::Absent {
         return Some("the service is frozen".to_owned());
     }
     if status.admission != desired.admission {
@@ -244,7 +248,7 @@ mod tests {
             installed: Some(OLD),
             wanted: Wanted::Running { code: OLD, expected: None },
             admission: Admission::Open,
-            writing: Writing::Active,
+            promise: Promise::Absent,
             distribution: Distribution::Running,
             exercised: Vec::new(),
         };
@@ -316,10 +320,16 @@ mod tests {
         seen.silent = [OLD].into();
         assert_eq!(drift(&desired, &seen, true), None, "a process that does not answer yet");
         let (mut desired, mut seen) = closed();
-        desired.writing = Writing::Frozen;
+        desired.promise = Promise::Asked;
         assert_eq!(drift(&desired, &seen, false), None, "it is about to freeze");
-        seen.running = None;
-        assert_eq!(drift(&desired, &seen, false), None, "it froze, and its process died");
+        seen.running.as_mut().unwrap().writing = Writing::Frozen;
+        assert_eq!(drift(&desired, &seen, false), None, "it froze");
+        let gone = ServiceObservation { running: None, ..seen.clone() };
+        assert_eq!(drift(&desired, &gone, false), None, "it may have frozen, and died");
+        let id = heirloom_model::digest::BlockId::new([9; 32]);
+        desired.promise = Promise::Given { tip: Tip { height: Height(5), id } };
+        assert_eq!(drift(&desired, &seen, false), None, "it froze");
+        assert!(drift(&desired, &gone, false).unwrap().contains("does not run"), "it starts so");
         let (_, mut seen) = open();
         seen.running = None;
         assert_eq!(drift(&Desired::nothing(), &seen, false), None, "no service yet");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use heirloom_model::digest::sha256;
 use heirloom_model::domain::PlanStep;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::service::{Admission, Tip, Writing};
+use heirloom_model::service::{Admission, Tip};
 use heirloom_model::wire::{self, Wire};
 use heirloom_store::atomic;
 use heirloom_store::error::StoreError;
@@ -17,7 +17,7 @@ use minicbor::{Decode, Encode};
 /// Steps whose tests succeeded that are remembered: those of the last plans.
 pub const EXERCISED_MAX: usize = 64;
 /// What the file begins with.
-const KIND: &[u8; 27] = b"heirloom service state v1\n\0";
+const KIND: &[u8; 27] = b"heirloom service state v2\n\0";
 /// A digest of everything before it ends the file: damage must not look like another wish.
 const DIGEST_BYTES: usize = 32;
 
@@ -33,9 +33,9 @@ pub struct Desired {
     /// Whose work is taken. Only with [`Admission::Open`] is the proxy open.
     #[n(2)]
     pub admission: Admission,
-    /// Whether the service may append.
+    /// Whether the service has promised to append nothing.
     #[n(3)]
-    pub writing: Writing,
+    pub promise: Promise,
     /// Whether blocks are distributed.
     #[n(4)]
     pub distribution: Distribution,
@@ -62,6 +62,37 @@ pub enum Wanted {
     },
 }
 
+/// The promise of a service to append nothing. An instance forgets it when it dies, so that it is
+/// kept here: before anybody is told that it was given.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum Promise {
+    /// The service may append.
+    #[n(0)]
+    Absent,
+    /// It is asked to promise. Whether it has is not known.
+    #[n(1)]
+    Asked,
+    /// It has promised.
+    #[n(2)]
+    Given {
+        /// Where its ledger ends until the promise is taken back.
+        #[n(0)]
+        tip: Tip,
+    },
+}
+
+/// How code of the service is started.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Start {
+    /// Wherever its ledger ends.
+    Anywhere,
+    /// Only with a ledger that ends here.
+    At(Tip),
+    /// As it was when it had promised to append nothing: frozen from the first moment on, and only
+    /// with a ledger that ends here.
+    Frozen(Tip),
+}
+
 /// Whether blocks are distributed.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
@@ -83,7 +114,7 @@ impl Desired {
             installed: None,
             wanted: Wanted::Halted,
             admission: Admission::Closed,
-            writing: Writing::Active,
+            promise: Promise::Absent,
             distribution: Distribution::Stopped,
             exercised: Vec::new(),
         }
@@ -94,6 +125,15 @@ impl Desired {
         match &self.wanted {
             Wanted::Halted => None,
             Wanted::Running { code, .. } => Some(code),
+        }
+    }
+
+    /// How what is meant to run is started.
+    pub(crate) fn start(&self) -> Start {
+        match (self.promise, &self.wanted) {
+            (Promise::Given { tip }, _) => Start::Frozen(tip),
+            (_, Wanted::Running { expected: Some(tip), .. }) => Start::At(*tip),
+            (_, Wanted::Running { expected: None, .. } | Wanted::Halted) => Start::Anywhere,
         }
     }
 
@@ -204,6 +244,24 @@ mod tests {
         }
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         assert!(matches!(StateFile::open(path), Err(StoreError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn only_a_promise_that_was_given_starts_frozen_code() {
+        let [one, other] = [1, 2].map(|byte| Tip {
+            height: heirloom_model::service::Height(7),
+            id: heirloom_model::digest::BlockId::new([byte; 32]),
+        });
+        let code = Measurement::Sgx(MrEnclave::new([1; 32]));
+        let start = |promise, expected| {
+            let wanted = Wanted::Running { code, expected };
+            Desired { promise, wanted, ..Desired::nothing() }.start()
+        };
+        for promise in [Promise::Absent, Promise::Asked] {
+            assert_eq!(start(promise, None), Start::Anywhere);
+            assert_eq!(start(promise, Some(one)), Start::At(one));
+        }
+        assert_eq!(start(Promise::Given { tip: other }, None), Start::Frozen(other));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Agents and services that die anywhere: what was told last is what becomes of the node.
 
-use heirloom_agent::service::state::{Desired, Distribution, Wanted};
+use heirloom_agent::service::state::{Desired, Distribution, Promise, Wanted};
 use heirloom_model::service::{Admission, Writing};
-use heirloom_upgrade::port::{EdgeAdmission, ServiceDriver};
+use heirloom_upgrade::port::{DriverError, EdgeAdmission, ServiceDriver};
 
 use crate::world::{PLAN, TIP, World, step, terms};
 
@@ -116,13 +116,18 @@ fn a_frozen_service_that_dies_keeps_its_promise() {
     let old = world.old;
     world.until_known(ServiceDriver::fence).unwrap();
     world.until_known(|service| service.freeze(&old, std::time::Duration::ZERO)).unwrap();
+    assert_eq!(world.told().promise, Promise::Given { tip: TIP });
     world.kill();
-    assert_eq!(world.seen().drift, None, "the plan says how it goes on");
-    world.service.keep().unwrap();
-    assert!(world.processes().is_empty());
-    // It had not stated it yet: it is asked again.
-    world.until_known(|service| service.freeze(&old, std::time::Duration::ZERO)).unwrap();
-    assert_eq!(world.status().writing, Writing::Frozen);
+    assert!(world.seen().drift.unwrap().contains("does not run"));
+    // Also by an agent that did not see it freeze.
+    world.restart_agent();
+    let seen = world.settle().running.unwrap();
+    assert_eq!((seen.writing, seen.admission), (Writing::Frozen, Admission::Closed));
+    // It had not stated it yet, and states it once it has been quiet again for as long.
+    let quiet = std::time::Duration::from_millis(300);
+    world.until_known(|service| service.freeze(&old, quiet)).unwrap();
+    assert!(world.status().quiet_milliseconds >= 300);
+    assert_eq!(world.told().promise, Promise::Given { tip: TIP });
     world.kill();
     // The plan was called off.
     world.until_known(ServiceDriver::open).unwrap();
@@ -130,6 +135,44 @@ fn a_frozen_service_that_dies_keeps_its_promise() {
         (world.status().writing, world.status().admission),
         (Writing::Active, Admission::Open)
     );
+}
+
+/// Whether it had promised before it died nobody knows: it is never started as if it had.
+#[test]
+fn a_service_that_dies_while_it_is_asked_to_freeze_is_asked_again() {
+    let mut world = World::open();
+    let old = world.old;
+    world.until_known(ServiceDriver::fence).unwrap();
+    world.tell(|world| Desired { promise: Promise::Asked, ..world.told() });
+    world.kill();
+    assert_eq!(world.seen().drift, None, "the plan says how it goes on");
+    world.service.keep().unwrap();
+    assert!(world.processes().is_empty());
+    world.misbehave("pending", "1");
+    let waits = world.service.freeze(&old, std::time::Duration::ZERO);
+    assert!(matches!(waits, Err(DriverError::Unknown(_))), "{waits:?}");
+    assert_eq!(world.status().writing, Writing::Active);
+    assert_eq!(world.told().promise, Promise::Asked);
+    world.behave("pending");
+    world.until_known(|service| service.freeze(&old, std::time::Duration::ZERO)).unwrap();
+    assert_eq!(world.told().promise, Promise::Given { tip: TIP });
+}
+
+#[test]
+fn a_frozen_service_is_not_started_with_another_end_of_its_ledger() {
+    let mut world = World::open();
+    let old = world.old;
+    world.until_known(ServiceDriver::fence).unwrap();
+    world.until_known(|service| service.freeze(&old, std::time::Duration::ZERO)).unwrap();
+    world.kill();
+    let file = world.path("data/service/ledger/live/tip");
+    let tip = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, tip.replacen('1', "2", 1)).unwrap();
+    let kept = world.until_known(ServiceDriver::keep);
+    assert!(matches!(kept, Err(DriverError::Unexpected { .. })), "{kept:?}");
+    assert!(world.processes().is_empty());
+    std::fs::write(&file, tip).unwrap();
+    assert_eq!(world.settle().running.unwrap().writing, Writing::Frozen);
 }
 
 #[test]

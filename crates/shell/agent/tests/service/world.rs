@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use heirloom_agent::bundles::Bundles;
-use heirloom_agent::service::state::{Desired, Distribution, StateFile, Wanted};
+use heirloom_agent::service::state::{Desired, Distribution, Promise, StateFile, Wanted};
 use heirloom_agent::service::{Service, Setup};
 use heirloom_emulated::bundle::Bundle;
 use heirloom_emulated::client::LaunchClient;
@@ -27,7 +27,7 @@ use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::StepId;
 use heirloom_model::release::ReleaseKind;
 use heirloom_model::service::{
-    Admission, Height, ProgramTerm, SchemaVersion, ServiceStatus, Terms, Tip, Writing,
+    Admission, Height, ProgramTerm, SchemaVersion, ServiceStatus, Terms, Tip,
 };
 use heirloom_proxy::edge::{Edge, EdgeAdmission, EdgeError, EdgeState};
 use heirloom_testkit::ceremony::Ceremony;
@@ -139,7 +139,7 @@ impl World {
             installed: Some(world.old),
             wanted: Wanted::Running { code: world.old, expected: None },
             admission: Admission::Open,
-            writing: Writing::Active,
+            promise: Promise::Absent,
             distribution: Distribution::Running,
             exercised: Vec::new(),
         });

@@ -32,7 +32,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         let ledger = Ledger::create(&data, NETWORK, &configuration, SchemaVersion(2)).unwrap();
-        let chain = Chain::new(ledger, configuration).unwrap();
+        let chain = Chain::new(ledger, configuration, Writing::Active).unwrap();
         Self { chain, wallet, _directory: directory }
     }
 

@@ -19,6 +19,7 @@ use crate::limit::{
 };
 use crate::log::event;
 use crate::peer::admission::{PeerRefusal, SECOND_INSTANCE};
+use crate::peer::living::Present;
 use crate::peer::message::{Greeting, PeerAnswer, PeerQuestion, Welcome};
 use crate::raft::types::number;
 use crate::service::{PeerPosition, Service};
@@ -160,7 +161,7 @@ impl Link {
         event("peer", format_args!("{} is attested", self.peer.node));
         said.clear();
         self.is_up.store(true, Ordering::Release);
-        let ended = self.serve(service, queue, &mut session);
+        let ended = self.serve(service, queue, &mut session, &present);
         drop(present);
         ended
     }
@@ -170,6 +171,7 @@ impl Link {
         service: &Service,
         queue: &Receiver<Job>,
         session: &mut Session<S>,
+        peer: &Present,
     ) -> Result<(), TalkError> {
         let mut compared = Instant::now();
         while !service.is_over() {
@@ -193,12 +195,12 @@ impl Link {
             }
             if compared.elapsed() >= PEER_EXCHANGE {
                 compared = Instant::now();
-                let (tip, pending) = (service.chain().tip(), service.chain().pending());
+                let PeerPosition { tip, pending } = service.position();
                 if let PeerAnswer::At { tip: theirs, there, pending } =
                     exchange(session, &PeerQuestion::Compare { tip, pending })?
                 {
                     let theirs = PeerPosition { tip: theirs, pending };
-                    service.compared(&self.peer.node, tip, theirs, there);
+                    service.compared(peer, tip, theirs, there);
                 }
             }
         }

@@ -8,10 +8,8 @@ use heirloom_model::causes::with_causes;
 use heirloom_session::error::SessionError;
 use heirloom_session::session::accept;
 use openraft::error::{Fatal, RaftError};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
-use openraft::{EntryPayload, Snapshot, Vote};
+use openraft::raft::{AppendEntriesRequest, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::{Snapshot, Vote};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,6 +17,7 @@ use crate::chain::ApplyError;
 use crate::limit::{PEER_IDLE_MAX, PEER_SESSIONS_MAX};
 use crate::log::event;
 use crate::peer::link::TalkError;
+use crate::peer::living::Present;
 use crate::peer::message::{
     EncodedBlock, EncodedTransaction, Greeting, PeerAnswer, PeerQuestion, Welcome,
 };
@@ -64,7 +63,7 @@ fn serve(service: &Service, stream: TcpStream) -> Result<(), TalkError> {
     let greeting: Greeting = session.receive()?;
     session.queue(&service.greeting())?;
     // The peer is seen until the session ends.
-    let _present = match service.judge(session.peer(), &greeting) {
+    let present = match service.judge(session.peer(), &greeting) {
         Ok(present) => present,
         Err(refusal) => {
             session.send(&Welcome::Refused { code: refusal.code().to_owned() })?;
@@ -77,13 +76,17 @@ fn serve(service: &Service, stream: TcpStream) -> Result<(), TalkError> {
         if !service.is_current(session.peer()) {
             return Err(TalkError::Stale);
         }
-        let answer = answer(service, &greeting, question);
+        let answer = answer(service, (&greeting, &present), question);
         session.send(&answer)?;
     }
     Ok(())
 }
 
-fn answer(service: &Service, peer: &Greeting, question: PeerQuestion) -> PeerAnswer {
+fn answer(
+    service: &Service,
+    (peer, present): (&Greeting, &Present),
+    question: PeerQuestion,
+) -> PeerAnswer {
     let answered = match question {
         PeerQuestion::Vote(text) => vote(service, peer, &text),
         PeerQuestion::Append(text) => append(service, peer, &text),
@@ -91,10 +94,10 @@ fn answer(service: &Service, peer: &Greeting, question: PeerQuestion) -> PeerAns
         PeerQuestion::Blocks(blocks) => take_blocks(service, &blocks),
         PeerQuestion::Submit(transactions) => Ok(submit(service, &transactions)),
         PeerQuestion::Compare { tip, pending } => {
-            let own = service.chain().tip();
+            let own = service.position();
             let there = service.chain().id_at(tip.height).ok().flatten();
-            service.compared(&peer.node, own, PeerPosition { tip, pending }, None);
-            Ok(PeerAnswer::At { tip: own, there, pending: service.chain().pending() })
+            service.compared(present, own.tip, PeerPosition { tip, pending }, None);
+            Ok(PeerAnswer::At { tip: own.tip, there, pending: own.pending })
         }
     };
     answered.unwrap_or_else(|reason| PeerAnswer::Refused { reason })
@@ -121,13 +124,7 @@ fn append(service: &Service, peer: &Greeting, text: &[u8]) -> Result<PeerAnswer,
     let rpc: AppendEntriesRequest<LedgerRaft> = parse(text)?;
     expect_own_voice(peer, &rpc.vote)?;
     let raft = service.raft().ok_or(NOT_READY)?;
-    let proposes =
-        |entry: &crate::raft::types::Entry| matches!(entry.payload, EntryPayload::Normal(_));
-    if service.is_frozen() && rpc.entries.iter().any(proposes) {
-        return Err("the node has promised to append nothing".to_owned());
-    }
-    let answered: Result<AppendEntriesResponse<u64>, RaftError<u64>> =
-        service.runtime().block_on(raft.append_entries(rpc));
+    let answered = service.follow(raft, rpc).ok_or("the node has promised to append nothing")?;
     Ok(PeerAnswer::Raft(said(&answered)))
 }
 

@@ -64,7 +64,7 @@ pub enum PeerQuestion {
         /// Where ours ends.
         #[n(0)]
         tip: Tip,
-        /// What waits for a block here.
+        /// What is not settled here.
         #[n(1)]
         pending: u64,
     },
@@ -85,7 +85,7 @@ pub enum PeerAnswer {
         /// The block at the height that was asked about, if there is one.
         #[n(1)]
         there: Option<BlockId>,
-        /// What waits for a block there.
+        /// What is not settled there.
         #[n(2)]
         pending: u64,
     },

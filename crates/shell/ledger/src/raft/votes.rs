@@ -173,6 +173,20 @@ impl Votes {
         kept.vote.is_none() && kept.log.is_empty() && kept.purged.is_none()
     }
 
+    /// Whether the log has this very entry, or let it go after its effect was in the ledger.
+    pub fn holds(&self, entry: &LogId) -> bool {
+        let kept = self.lock();
+        kept.purged.is_some_and(|purged| entry.index <= purged.index)
+            || kept.log.get(&entry.index).is_some_and(|own| own.log_id == *entry)
+    }
+
+    /// Where the log ends.
+    pub fn last_index(&self) -> Option<u64> {
+        let kept = self.lock();
+        let last = kept.log.last_key_value().map(|(index, _)| *index);
+        last.or(kept.purged.map(|purged| purged.index))
+    }
+
     /// Up to where the log needs not to be applied again.
     pub fn noted(&self) -> Noted {
         self.lock().noted.clone()
@@ -428,6 +442,22 @@ mod tests {
         assert_eq!(kept.vote, Some(Vote::new(3, 7)));
         assert_eq!(kept.log.keys().copied().collect::<Vec<_>>(), [3, 4]);
         assert_eq!(kept.purged, Some(entry(2).log_id));
+    }
+
+    #[test]
+    fn only_the_very_entry_is_held_until_it_was_let_go() {
+        let mut content = Content::default();
+        (1..=4).for_each(|index| content.apply(Record::Appended(entry(index))));
+        content.apply(Record::Purged(entry(2).log_id));
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE), content.bytes()).unwrap();
+        let votes = Votes::open(directory.path(), Before::Unknown).unwrap();
+        let held: Vec<u64> = (0..=6).filter(|index| votes.holds(&entry(*index).log_id)).collect();
+        assert_eq!(held, [0, 1, 2, 3, 4]);
+        assert_eq!(votes.last_index(), Some(4));
+        let of = |index| LogId::new(openraft::CommittedLeaderId::new(2, 7), index);
+        assert!(!votes.holds(&of(4)), "another leader's entry at that place");
+        assert!(votes.holds(&of(2)), "what is settled is not compared again");
     }
 
     /// A file with two votes after its first record, and where they begin and end.

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod agreement;
+mod freeze;
 mod refusal;
 mod tools;
 mod window;

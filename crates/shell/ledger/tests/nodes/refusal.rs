@@ -1,10 +1,10 @@
 //! Who is no peer, and what is not served.
 
 use heirloom_ledger_shell::raft::votes::VotesError;
-use heirloom_ledger_shell::run::RunError;
+use heirloom_ledger_shell::run::{Begin, RunError};
 use heirloom_ledger_shell::tool::outcome::{Ending, ToolError};
 use heirloom_model::digest::BlockId;
-use heirloom_model::service::{Height, Tip};
+use heirloom_model::service::{Height, Tip, Writing};
 
 use crate::world::{Change, World, stop, wait};
 
@@ -55,15 +55,22 @@ fn a_node_whose_ledger_is_not_the_expected_one_refuses_to_serve() {
         node.stop();
         tip
     };
-    let expecting = |expected: Tip| Change { expected: Some(expected), ..world.unchanged() };
+    let beginning = |begin: Begin| Change { begin, ..world.unchanged() };
     for wrong in [
         Tip { height: Height(found.height.0 + 1), ..found },
         Tip { id: BlockId::new([9; 32]), ..found },
     ] {
-        let refused = world.try_start(0, expecting(wrong)).err().unwrap();
-        assert!(matches!(refused, RunError::OtherTip { .. }), "{refused}");
+        for begin in [Begin::At(wrong), Begin::Frozen(wrong)] {
+            let refused = world.try_start(0, beginning(begin)).err().unwrap();
+            assert!(matches!(refused, RunError::OtherTip { .. }), "{refused}");
+        }
     }
-    world.try_start(0, expecting(found)).unwrap().stop();
+    let node = world.try_start(0, beginning(Begin::At(found))).unwrap();
+    assert_eq!(node.service().status().writing, Writing::Active);
+    node.stop();
+    let node = world.start_as(0, Begin::Frozen(found));
+    assert_eq!(node.service().status().writing, Writing::Frozen);
+    node.stop();
 }
 
 /// Who forgets a vote may vote twice: what is lost is never begun anew.

@@ -17,7 +17,7 @@ use heirloom_ledger::transaction::Transaction;
 use heirloom_ledger_shell::command::PeerAddress;
 use heirloom_ledger_shell::control::{Subject, ask};
 use heirloom_ledger_shell::keys::ViewKeys;
-use heirloom_ledger_shell::run::{Place, RunError, Running, Settings, Surroundings, start};
+use heirloom_ledger_shell::run::{Begin, Place, RunError, Running, Settings, Surroundings, start};
 use heirloom_ledger_shell::service::Service;
 use heirloom_ledger_shell::tool::node_client::NodeClient;
 use heirloom_ledger_shell::wallet::{Coin, Order, Wallet};
@@ -60,7 +60,7 @@ pub(crate) struct Node {
 pub(crate) struct Change {
     pub(crate) configuration: Configuration,
     pub(crate) code: Code,
-    pub(crate) expected: Option<Tip>,
+    pub(crate) begin: Begin,
 }
 
 struct FixedKey;
@@ -148,7 +148,8 @@ impl World {
     }
 
     pub(crate) fn unchanged(&self) -> Change {
-        Change { configuration: self.configuration.clone(), code: self.code, expected: None }
+        let configuration = self.configuration.clone();
+        Change { configuration, code: self.code, begin: Begin::Anywhere }
     }
 
     pub(crate) fn try_start(&self, number: usize, change: Change) -> Result<Node, RunError> {
@@ -172,7 +173,7 @@ impl World {
                 data: self.data(number),
                 votes: path.join(format!("votes-{number}")),
                 schema: SCHEMA,
-                expected: change.expected,
+                begin: change.begin,
                 client_listen: free,
                 peer_listen: self.addresses[number],
                 door_listen: free,
@@ -205,8 +206,14 @@ impl World {
     /// Starts a node. One that has just been stopped in this process may hold its ledger a moment
     /// longer.
     pub(crate) fn start(&self, number: usize) -> Node {
+        self.start_as(number, Begin::Anywhere)
+    }
+
+    /// As [`Self::start`], with another beginning.
+    pub(crate) fn start_as(&self, number: usize, begin: Begin) -> Node {
         let mut started = None;
-        wait("the ledger is free", || match self.try_start(number, self.unchanged()) {
+        let change = || Change { begin, ..self.unchanged() };
+        wait("the ledger is free", || match self.try_start(number, change()) {
             Ok(node) => {
                 started = Some(node);
                 true

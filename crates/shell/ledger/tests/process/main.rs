@@ -80,3 +80,35 @@ fn code_that_is_tried_gets_its_keys_and_has_no_ledger() {
     assert_eq!(world.ask(0, &ServiceRequest::Shutdown), Some(ServiceResponse::Done));
     wait("it ends", || world.state(0) == InstanceState::Exited(0));
 }
+
+/// Each of them is killed in its turn, also the one that leads: it leads again at once.
+#[test]
+fn a_node_that_is_killed_after_the_others_froze_freezes_where_they_did() {
+    const FREEZE: ServiceRequest = ServiceRequest::Freeze { quiet_milliseconds: 50 };
+    let world = World::new();
+    for number in 0..3 {
+        world.launch(number, &[]);
+    }
+    let done = |number: usize, request: &ServiceRequest| {
+        wait("it is done", || world.ask(number, request) == Some(ServiceResponse::Done));
+    };
+    for killed in 0..3 {
+        (0..3).for_each(|number| done(number, &ServiceRequest::Admit(Admission::Open)));
+        let asked = Load {
+            edge: vec![world.front(0), world.front(1), world.front(2)],
+            wallets: world.path("made").join("wallets"),
+            report: world.path("report.json"),
+            end: End { payments: Some(6), until_file: None },
+            pause_ms: 1,
+        };
+        load(&asked).unwrap();
+        (0..3).for_each(|number| done(number, &ServiceRequest::Admit(Admission::Closed)));
+        (0..3).filter(|number| *number != killed).for_each(|number| done(number, &FREEZE));
+        world.kill(killed);
+        world.launch(killed, &[]);
+        done(killed, &FREEZE);
+        let tip = |number: usize| world.status(number).unwrap().tip;
+        assert!((0..3).all(|number| tip(number) == tip(killed)));
+        (0..3).for_each(|number| done(number, &ServiceRequest::Thaw));
+    }
+}

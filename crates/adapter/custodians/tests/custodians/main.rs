@@ -1,0 +1,1 @@
+//! Every custodian against the same suite.

@@ -1,0 +1,1 @@
+//! The readable half of a snapshot's entry: a `CreatedEvent` of the Ledger API.

@@ -1,0 +1,1 @@
+//! What follows from the table for a key of a participant.

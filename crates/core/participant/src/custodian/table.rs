@@ -1,0 +1,1 @@
+//! What each product can do, as data.
