@@ -26,52 +26,89 @@ pub struct Plan {
     /// How the steps were arranged. Nothing outside the planner asks.
     #[n(3)]
     pub strategy: Strategy,
-    /// What runs before.
+    /// The keyring that must survive; none where there is none to lose. Then participants move.
     #[n(4)]
-    pub from: Placement,
-    /// What runs after.
+    pub keyring: Option<KeyringGround>,
+    /// The nodes that hold before and after, or whose participants move, sorted.
     #[n(5)]
-    pub to: Placement,
-    /// The policy that names the edge and the way back.
-    #[n(6)]
-    pub policy: Serial,
-    /// The keyring that must survive: its newest generation.
-    #[n(7)]
-    pub generation: Generation,
-    /// The keyring that must survive: its checksum.
-    #[n(8)]
-    pub checksum: Checksum,
-    /// The fewest proven holders outside the nodes under change, at every moment.
-    #[n(9)]
-    pub holders_min: u32,
-    /// The nodes that hold before and after, sorted.
-    #[n(10)]
     pub nodes: Vec<NodeId>,
     /// Forward steps, numbered from 0 in order.
-    #[n(11)]
+    #[n(6)]
     pub steps: Vec<Step>,
     /// Steps that put things back after an abort, numbered on from `steps`. A rollback step runs
     /// only if the forward steps that it undoes were started.
-    #[n(12)]
+    #[n(7)]
     pub rollback: Vec<RollbackStep>,
     /// From this step on there is no way back but a new plan.
-    #[n(13)]
+    #[n(8)]
     pub point_of_no_return: StepId,
     /// The last epoch in which a step may start.
-    #[n(14)]
+    #[n(9)]
     pub not_after: Epoch,
     /// Makes the plan unique.
-    #[n(15)]
+    #[n(10)]
     pub nonce: Nonce,
-    /// What carries the keyring in between, in a handover.
-    #[n(16)]
-    pub via: Option<Placement>,
     /// What happens to the service of every node, in a plan that changes no keeper.
-    #[n(17)]
+    #[n(11)]
     pub service: Option<ServiceChange>,
     /// What happens to the participant of every node, in a plan for nodes without a keeper.
-    #[n(18)]
+    #[n(12)]
     pub participant: Option<ParticipantChange>,
+}
+
+/// What a plan must not lose, and what holds it.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct KeyringGround {
+    /// What runs before.
+    #[n(0)]
+    pub from: Placement,
+    /// What runs after.
+    #[n(1)]
+    pub to: Placement,
+    /// What carries the keyring in between, in a handover.
+    #[n(2)]
+    pub via: Option<Placement>,
+    /// The policy that names the edge and the way back.
+    #[n(3)]
+    pub policy: Serial,
+    /// The newest generation of the keyring.
+    #[n(4)]
+    pub generation: Generation,
+    /// The keyring's checksum.
+    #[n(5)]
+    pub checksum: Checksum,
+    /// The fewest proven holders outside the nodes under change, at every moment.
+    #[n(6)]
+    pub holders_min: u32,
+}
+
+/// A plan that concerns a keyring: whoever looks after keyrings takes this, so that nobody can
+/// forget that a plan may have none.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyringPlan<'a> {
+    plan: &'a Plan,
+    /// The keyring.
+    pub keyring: &'a KeyringGround,
+}
+
+impl<'a> KeyringPlan<'a> {
+    /// The plan, if it concerns a keyring.
+    pub fn of(plan: &'a Plan) -> Option<Self> {
+        Some(Self { plan, keyring: plan.keyring.as_ref()? })
+    }
+
+    /// The whole plan.
+    pub fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+}
+
+impl std::ops::Deref for KeyringPlan<'_> {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        self.plan
+    }
 }
 
 /// A way of planning.

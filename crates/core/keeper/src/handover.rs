@@ -25,7 +25,7 @@ use heirloom_model::handover::{
 };
 use heirloom_model::identifier::{NodeId, PlatformId};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Placement, Plan, StepId};
+use heirloom_model::plan::{Action, KeyringPlan, Placement, StepId};
 use heirloom_model::policy::{HolderRole, Policy};
 use heirloom_model::release::Release;
 use heirloom_registry::domain::{Committed, DomainState};
@@ -77,6 +77,12 @@ pub enum NotAuthorised {
     /// The plan is not the domain's latest one.
     #[error("plan {plan} is not the current plan of its domain")]
     NotCurrent {
+        /// The plan.
+        plan: PlanDigest,
+    },
+    /// The plan is about nothing that a keeper has.
+    #[error("plan {plan} concerns no keyring")]
+    NoKeyring {
         /// The plan.
         plan: PlanDigest,
     },
@@ -319,7 +325,10 @@ pub struct DonorSession {
 /// a secret to leave does not rest on rules that are written down elsewhere.
 pub fn authorise(network: &NetworkState, step: PlanStep) -> Result<Authorised, NotAuthorised> {
     let state = current_plan(network, &step.plan)?;
-    let (plan, id) = (state.plan(), step.step);
+    let id = step.step;
+    // Where there is no keyring, none is handed over.
+    let no_keyring = NotAuthorised::NoKeyring { plan: step.plan };
+    let plan = KeyringPlan::of(state.plan()).ok_or(no_keyring)?;
     expect_forward(state)?;
     let other_step = NotAuthorised::OtherStep { step: id, expected: "hand-over" };
     let found =
@@ -355,8 +364,8 @@ pub fn authorise(network: &NetworkState, step: PlanStep) -> Result<Authorised, N
         to_node: found.node.clone(),
         to_host,
         to: *to,
-        generation: plan.generation,
-        checksum: plan.checksum,
+        generation: plan.keyring.generation,
+        checksum: plan.keyring.checksum,
         not_after: plan.not_after,
         nonce: plan.nonce,
     };
@@ -394,7 +403,7 @@ pub(crate) fn expect_forward(plan: &PlanState) -> Result<(), NotAuthorised> {
 fn expect_edge(
     network: &NetworkState,
     policy: &Policy,
-    plan: &Plan,
+    plan: KeyringPlan<'_>,
     (from, to): (&Placement, &Placement),
 ) -> Result<(SecurityVersion, SecurityVersion), NotAuthorised> {
     if is_expired(policy, network) {
@@ -410,7 +419,8 @@ fn expect_edge(
     if network.now().is_none_or(|now| now > not_after) {
         return Err(NotAuthorised::ReleaseExpired { release: to.release, not_after });
     }
-    let (before, after) = (release(network, &plan.from)?, release(network, &plan.to)?);
+    let (before, after) =
+        (release(network, &plan.keyring.from)?, release(network, &plan.keyring.to)?);
     expect_no_downgrade(before, after)?;
     // An upgrader counts its own versions: what comes after the last keeper is decided above.
     if (donor.role, receiver.role) == (HolderRole::Keeper, HolderRole::Keeper) {
@@ -458,9 +468,13 @@ fn expect_no_downgrade(before: &Release, after: &Release) -> Result<(), NotAutho
 }
 
 /// Expects that the committed keyring is the one that operators approved to move.
-fn expect_keyring(committed: Option<&Committed>, plan: &Plan) -> Result<(), NotAuthorised> {
+fn expect_keyring(
+    committed: Option<&Committed>,
+    plan: KeyringPlan<'_>,
+) -> Result<(), NotAuthorised> {
     let is_the_one = committed.is_some_and(|committed| {
-        (committed.generation, committed.checksum) == (plan.generation, plan.checksum)
+        (committed.generation, committed.checksum)
+            == (plan.keyring.generation, plan.keyring.checksum)
     });
     if is_the_one { Ok(()) } else { Err(NotAuthorised::OtherKeyring) }
 }

@@ -14,6 +14,7 @@
 //! * [`network`]: [`NetworkState`](network::NetworkState), the fold, and what it knows.
 //! * [`domain`], [`plan`]: what it knows about one domain and one plan.
 //! * [`standing`]: what the services of a plan stated, and whether they agree.
+//! * [`migration`]: what nodes stated that move participants, and what operators agreed to.
 //! * [`activity`]: which instance of an exclusive domain is the active one.
 //! * [`refusal`]: every reason for which a statement does not count.
 //! * [`port`]: the log store that the fold reads from.
@@ -22,6 +23,7 @@ pub mod verified;
 
 pub mod activity;
 pub mod domain;
+pub mod migration;
 pub mod network;
 pub mod plan;
 pub mod refusal;

@@ -22,6 +22,7 @@ use heirloom_model::statement::StatementKind;
 use heirloom_model::wire;
 
 use crate::domain::DomainState;
+use crate::migration::SurveySeen;
 use crate::plan::PlanState;
 use crate::refusal::Refusal;
 use crate::rule;
@@ -47,6 +48,8 @@ pub struct NetworkState {
     pub(crate) plans: BTreeMap<PlanDigest, PlanState>,
     /// By terms and by the operator who recorded them, with their entries.
     pub(crate) rehearsals: BTreeMap<TermsDigest, Rehearsals>,
+    /// What each node of the fleet found out last about its participants.
+    pub(crate) surveys: BTreeMap<NodeId, SurveySeen>,
 }
 
 /// The rehearsals of one set of terms: by whom, and in which entry.
@@ -79,6 +82,7 @@ impl NetworkState {
             domains: BTreeMap::new(),
             plans: BTreeMap::new(),
             rehearsals: BTreeMap::new(),
+            surveys: BTreeMap::new(),
         }
     }
 

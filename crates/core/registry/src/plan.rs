@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_model::counter::{Epoch, LogIndex};
 use heirloom_model::digest::PlanDigest;
-use heirloom_model::identifier::NodeId;
+use heirloom_model::identifier::{NodeId, OperatorId};
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId, StepResult};
 use heirloom_model::signature::PublicKey;
 
+use crate::migration::{AgreementSeen, Concord, ParticipantStandingSeen};
 use crate::standing::{Agreement, StandingSeen};
 use crate::verified::{Quorum, Verified};
 
@@ -28,6 +29,10 @@ pub struct PlanState {
     pub(crate) witnessed: BTreeMap<StepId, LogIndex>,
     /// What the service of a node stated last, for each step that asks it.
     pub(crate) standings: BTreeMap<StepId, StandingSeen>,
+    /// What the node itself stated last about its participant, for each step that asks it.
+    pub(crate) facts: BTreeMap<StepId, ParticipantStandingSeen>,
+    /// Who agreed to the party map that was stated.
+    pub(crate) agreements: BTreeMap<OperatorId, AgreementSeen>,
     /// Consent that was taken back: it must not be repeated by whoever kept it.
     pub(crate) revoked: BTreeMap<PublicKey, (Epoch, LogIndex)>,
     /// The steps that are not settled. Whoever waits for a long range of steps asks for the first
@@ -281,7 +286,7 @@ impl PlanState {
         self.unsettled.range(first..=last).next().copied()
     }
 
-    /// Whether an `Agreed` gate of a step never was open and never opens. Standings can change
+    /// Whether an `Agreed` or `Concordant` gate of a step never was open and never opens. Standings can change
     /// until their steps have results, so that an agent may have seen services agree that disagree
     /// now. Only where the step itself also waits for every result of the range did nobody start
     /// it before the standings were the last ones.
@@ -291,6 +296,10 @@ impl PlanState {
                 waits_for_all(step, *first, *last)
                     && !matches!(self.agreement(*first, *last), Agreement::Agreed(_))
             }
+            Gate::Concordant { first, last } => {
+                waits_for_all(step, *first, *last)
+                    && !matches!(self.concord(*first, *last), Concord::Concordant(_))
+            }
             Gate::Done(_)
             | Gate::Proven { .. }
             | Gate::Registered { .. }
@@ -299,7 +308,6 @@ impl PlanState {
             | Gate::AllDone { .. }
             | Gate::Rehearsed { .. }
             | Gate::Consented { .. }
-            | Gate::Concordant { .. }
             | Gate::Waited { .. } => false,
         })
     }
@@ -385,10 +393,17 @@ impl PlanState {
             || self.witnessed.keys().any(|step| !self.plan.is_rollback(*step) && activates(step))
     }
 
+    /// After which epoch the plan is called off by itself, if after any.
+    pub fn abort_after(&self) -> Option<Epoch> {
+        let service = self.plan.service.as_ref().map(|change| change.abort_after);
+        let participant = self.plan.participant.as_ref();
+        service.or_else(|| participant.and_then(|change| change.abort_after))
+    }
+
     /// Whether the epoch passed until which the service was to have changed, and nothing else
     /// ended the plan.
     fn is_overdue(&self, epoch: Epoch) -> bool {
-        let late = self.plan.service.as_ref().is_some_and(|change| epoch > change.abort_after);
+        let late = self.abort_after().is_some_and(|last| epoch > last);
         late && self.aborted.is_none()
             && !self.is_past_no_return()
             && !self.forward_done_except(None)

@@ -3,9 +3,14 @@
 use heirloom_attest::error::AppraiseError;
 use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, SecurityVersion};
 use heirloom_model::counter::{Serial, Time};
-use heirloom_model::digest::{Checksum, NetworkId, Nonce, PlanDigest, ReleaseDigest};
-use heirloom_model::identifier::{ApplicationId, DomainId, NodeId, PlatformId, ReleaseName};
+use heirloom_model::digest::{
+    Checksum, NetworkId, Nonce, PartyMapDigest, PlanDigest, ReleaseDigest,
+};
+use heirloom_model::identifier::{
+    ApplicationId, DomainId, NodeId, OperatorId, PlatformId, ReleaseName,
+};
 use heirloom_model::measurement::Measurement;
+use heirloom_model::party::PartyId;
 use heirloom_model::plan::StepId;
 use heirloom_model::signature::{BadSignature, PublicKey};
 use heirloom_model::wire::WireError;
@@ -336,6 +341,46 @@ refusals! {
     /// What happens here is no rehearsal of what happens here.
     "rehearsed-here" "the rehearsal took place on the network for which it is to count"
     RehearsedHere;
+    /// The plan moves no participant.
+    "no-participant" "plan {plan} moves no participant"
+    NoParticipant { plan: PlanDigest = "The plan.", };
+    /// Where a keyring is, plans look after it.
+    "has-keyring" "domain {domain} has keepers: its plans are about its keyring"
+    HasKeyring { domain: DomainId = "The domain.", };
+    /// Nobody knows what a node would move.
+    "not-surveyed" "node {node} has said nothing about its participants"
+    NotSurveyed { node: NodeId = "The node.", };
+    /// What a node said about its participants may not be true any more.
+    "survey-old" "node {node} looked at its participants in epoch {found}, and it is {epoch}"
+    SurveyOld {
+        node: NodeId = "The node.",
+        found: Epoch = "When it looked.",
+        epoch: Epoch = "Now.",
+    };
+    /// The plan is made for another participant than there is.
+    "survey-differs" "the {what} that node {node} found differ from the plan"
+    SurveyDiffers { node: NodeId = "The node.", what: &'static str = "What differs.", };
+    /// A node found something that must be put right first.
+    "survey-blocks" "node {node} found something that must be put right before it can move"
+    SurveyBlocks { node: NodeId = "The node.", };
+    /// Somebody else's contracts would differ.
+    "foreign-party" "party {party} in contracts of node {node} is hosted by who does not move"
+    ForeignParty { node: NodeId = "The node.", party: PartyId = "The party.", };
+    /// What a node states does not continue what the plan says and what was stated before.
+    "facts-mismatch" "the node's {what} is not what the step, the plan and earlier steps ask for"
+    FactsMismatch { what: &'static str = "What differs.", };
+    /// Only who runs a node of the plan is asked.
+    "not-its-operator" "{operator} runs no node of the plan"
+    NotItsOperator { operator: OperatorId = "The operator.", };
+    /// Consent counts for exactly one map.
+    "other-map" "the plan's party map is {expected}, not {found}"
+    OtherMap { expected: PartyMapDigest = "The plan's.", found: PartyMapDigest = "Agreed to.", };
+    /// One key speaks for one operator.
+    "speaks-for-other" "{key} agreed for operator {operator} already"
+    SpeaksForOther { key: PublicKey = "The key.", operator: OperatorId = "The other operator.", };
+    /// Operators whose parties get new names have not agreed.
+    "not-consented" "{operator} has not agreed to the party map before step {step}"
+    NotConsented { step: StepId = "The step.", operator: OperatorId = "The first who has not.", };
     /// There is no consent that could be taken back.
     "not-approved" "{key} did not approve the plan"
     NotApproved { key: PublicKey = "The operator.", };

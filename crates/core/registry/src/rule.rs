@@ -8,6 +8,8 @@ pub(crate) mod attested;
 pub(crate) mod clock;
 pub(crate) mod custody;
 pub(crate) mod fleet;
+pub(crate) mod participant;
+pub(crate) mod participant_plan;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod proposal;
@@ -28,6 +30,7 @@ use heirloom_model::domain::{
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::fleet::Fleet;
+use heirloom_model::participant::{MapAgreement, ParticipantStanding, ParticipantSurvey};
 use heirloom_model::plan::{Abort, Approval, Plan, StepResult};
 use heirloom_model::policy::Policy;
 use heirloom_model::release::Release;
@@ -64,6 +67,9 @@ pub(crate) enum Change {
     Standing(Box<Verified<Standing>>, Attested),
     Rehearsal(Verified<Rehearsal>, PublicKey),
     Revocation(Verified<Revocation>, PublicKey),
+    Survey(Box<Verified<ParticipantSurvey>>),
+    ParticipantStanding(Box<Verified<ParticipantStanding>>),
+    Agreement(Verified<MapAgreement>, PublicKey),
 }
 
 /// Who made an attested statement.
@@ -113,9 +119,9 @@ pub(crate) fn examine(state: &mut NetworkState, envelope: &Envelope) -> Result<C
         StatementKind::Standing => service::examine_standing(state, envelope),
         StatementKind::Rehearsal => service::examine_rehearsal(state, envelope),
         StatementKind::Revocation => service::examine_revocation(state, envelope),
-        StatementKind::ParticipantSurvey
-        | StatementKind::ParticipantStanding
-        | StatementKind::MapAgreement => Err(Refusal::PlanMismatch { what: "participant" }),
+        StatementKind::ParticipantSurvey => participant::examine_survey(state, envelope),
+        StatementKind::ParticipantStanding => participant::examine_standing(state, envelope),
+        StatementKind::MapAgreement => participant::examine_agreement(state, envelope),
     }
 }
 

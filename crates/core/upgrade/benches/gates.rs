@@ -14,7 +14,7 @@ use heirloom_model::domain::{HoldingOrigin, PlanStep, PossessionProof};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::SERVICE_PEERS_MAX;
 use heirloom_model::log::LogEntry;
-use heirloom_model::plan::{Action, Gate, Plan, Step, StepId, Strategy};
+use heirloom_model::plan::{KeyringGround, Action, Gate, Plan, Step, StepId, Strategy};
 use heirloom_model::service::{Admission, Writing};
 use heirloom_model::wire;
 use heirloom_registry::network::{Applied, NetworkState};
@@ -56,25 +56,19 @@ fn all_done() -> (NetworkState, Plan) {
     let names: Vec<NodeId> = nodes.iter().map(|node| node.node.clone()).collect();
     let plan = Plan {
         network: world.ceremony.network,
+        keyring: Some(KeyringGround { from: placement, to: placement, via: None, policy: policy.serial, generation: committed.generation, checksum: committed.checksum, holders_min: 2, }),
         domain: world.ceremony.domain,
         number: PlanNumber(1),
         strategy: Strategy::Rolling,
-        from: placement,
-        to: placement,
-        policy: policy.serial,
-        generation: committed.generation,
-        checksum: committed.checksum,
-        holders_min: 2,
         steps: (0..).zip(&names).map(step).collect(),
         nodes: names,
         rollback: Vec::new(),
         point_of_no_return: StepId(0),
         not_after: Epoch(20),
         nonce: Nonce::new([6; 32]),
-        via: None,
         service: None,
         participant: None,
-    };
+};
     apply(&mut state, &wire::encode(&world.ceremony.proposal(&plan)));
     approve(&mut state, &world, &plan);
     for step in &plan.steps {
@@ -165,12 +159,12 @@ fn proof(world: &World, plan: &Plan, node: &NodeId, challenge: Nonce) -> Possess
         domain: world.ceremony.domain,
         node: node.clone(),
         challenge,
-        generation: plan.generation,
+        generation: plan.keyring.as_ref().unwrap().generation,
         checksum: CHECKSUM,
         origin: HoldingOrigin::Recovered,
         as_of: world.state().position(),
         policy: Serial(1),
-        measurement: plan.from.measurement,
+        measurement: plan.keyring.as_ref().unwrap().from.measurement,
     }
 }
 

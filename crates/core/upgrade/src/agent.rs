@@ -4,6 +4,7 @@
 //! agent knows is in the log, in its journal, or can be observed: a new [`Agent`] made from the
 //! same journal continues where the old one was stopped.
 
+mod participant;
 mod perform;
 mod service;
 
@@ -104,6 +105,9 @@ pub enum Trouble {
     /// A release was not staged.
     #[error("the release was not staged")]
     Stage(#[source] DriverError),
+    /// The node's participants could not be looked at.
+    #[error("the participants of this node were not surveyed")]
+    Survey(#[source] DriverError),
 }
 
 impl Trouble {
@@ -113,7 +117,8 @@ impl Trouble {
             Self::Step { source, .. }
             | Self::Duty { source, .. }
             | Self::Follow { source, .. }
-            | Self::Stage(source) => *source == DriverError::Stopping,
+            | Self::Stage(source)
+            | Self::Survey(source) => *source == DriverError::Stopping,
             Self::Countersign(_) | Self::Statement(_) => false,
         }
     }
@@ -309,7 +314,8 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
     }
 
     fn observe(&mut self) -> Result<Observation, AgentError> {
-        let observed = self.driver.observe().map_err(AgentError::Observe)?;
+        let mut observed = self.driver.observe().map_err(AgentError::Observe)?;
+        observed.participant = self.observe_participant()?;
         self.observed = Some(observed.clone());
         Ok(observed)
     }
@@ -454,10 +460,14 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         if !self.is_found_done(id)? {
             let mut waiting = Waiting::Effect { step: id };
             let of_service = effect.action.concerns_service();
+            let of_participant = effect.action.concerns_participant();
             match self.perform(effect, random)? {
                 Ok(()) => self.executed = Some(id),
                 Err(DriverError::Unknown(reason)) if of_service => {
                     waiting = Waiting::Service { step: id, reason };
+                }
+                Err(DriverError::Unknown(reason)) if of_participant => {
+                    waiting = Waiting::Participant { step: id, reason };
                 }
                 Err(DriverError::Unknown(_)) => {}
                 Err(DriverError::Stopping) => {

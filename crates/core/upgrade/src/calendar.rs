@@ -10,7 +10,7 @@ use std::fmt;
 use heirloom_model::counter::{Epoch, Serial, Time};
 use heirloom_model::digest::ReleaseDigest;
 use heirloom_model::identifier::{NodeId, ReleaseName};
-use heirloom_model::plan::Plan;
+use heirloom_model::plan::{KeyringPlan, Plan};
 use heirloom_registry::network::NetworkState;
 
 use crate::inventory::{Inventory, InventoryError};
@@ -41,6 +41,8 @@ pub enum Expiring {
     Approval(usize),
     /// What a node showed about itself, which rests on the manufacturer's collateral.
     Attestation(NodeId),
+    /// What a node found out about its participants, on which a proposal rests.
+    Survey(NodeId),
     /// The plan itself.
     Plan,
 }
@@ -88,6 +90,7 @@ impl fmt::Display for Expiring {
             Self::Release(name, _) => write!(f, "release {name}"),
             Self::Approval(position) => write!(f, "approval {}", position + 1),
             Self::Attestation(node) => write!(f, "attestation of {node}"),
+            Self::Survey(node) => write!(f, "survey of {node}"),
             Self::Plan => f.write_str("plan"),
         }
     }
@@ -111,11 +114,16 @@ pub fn calendar(
     state: &NetworkState,
     epoch_seconds: Option<u64>,
 ) -> Result<Vec<Entry>, InventoryError> {
-    Ok(calendar_from(plan, &Inventory::of(state, &plan.domain)?, epoch_seconds))
+    let kept = KeyringPlan::of(plan).ok_or(InventoryError::NoKeyring)?;
+    Ok(calendar_from(kept, &Inventory::of(state, &plan.domain)?, epoch_seconds))
 }
 
 /// The calendar of a plan against an inventory.
-pub fn calendar_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u64>) -> Vec<Entry> {
+pub fn calendar_from(
+    plan: KeyringPlan<'_>,
+    inventory: &Inventory,
+    epoch_seconds: Option<u64>,
+) -> Vec<Entry> {
     let plan_ends = epoch_seconds.map(|seconds| plan_ends(plan, inventory, seconds));
     let by_time = |what, end: Time| {
         let verdict = match plan_ends {
@@ -141,7 +149,10 @@ pub fn calendar_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u
         by_time(Expiring::Policy(inventory.policy.serial), inventory.policy.not_after),
     ];
     let service = plan.service.iter().flat_map(|change| [change.from, change.to]);
-    let named = [Some(plan.from), plan.via, Some(plan.to)].into_iter().flatten().chain(service);
+    let named = [Some(plan.keyring.from), plan.keyring.via, Some(plan.keyring.to)]
+        .into_iter()
+        .flatten()
+        .chain(service);
     for digest in named.map(|placement| placement.release).collect::<BTreeSet<_>>() {
         if let Some(release) = inventory.releases.get(&digest) {
             let what = Expiring::Release(release.name.clone(), digest);
@@ -162,14 +173,14 @@ pub fn calendar_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u
 
 /// When the last epoch of the plan has certainly ended. Between now and the end of epoch
 /// `not_after` lie this many whole epochs, the present one included.
-fn plan_ends(plan: &Plan, inventory: &Inventory, epoch_seconds: u64) -> Time {
+fn plan_ends(plan: KeyringPlan<'_>, inventory: &Inventory, epoch_seconds: u64) -> Time {
     let epochs = plan.not_after.0.saturating_sub(inventory.epoch.0).saturating_add(1);
     inventory.now.after(epochs.saturating_mul(epoch_seconds))
 }
 
 /// The attestations that end first.
-fn attestations<'i>(plan: &Plan, inventory: &'i Inventory) -> Vec<(Time, &'i NodeId)> {
-    let old = plan.from.measurement;
+fn attestations<'i>(plan: KeyringPlan<'_>, inventory: &'i Inventory) -> Vec<(Time, &'i NodeId)> {
+    let old = plan.keyring.from.measurement;
     let seen = inventory.registered.iter();
     // Others than the plan's nodes have nothing to do with it.
     let seen = seen.filter(|(node, _)| plan.nodes.binary_search(node).is_ok());

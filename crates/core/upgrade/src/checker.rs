@@ -17,12 +17,15 @@
 use heirloom_custody::invariant::{LeakRisk, LossRisk};
 use heirloom_model::counter::{Epoch, Generation, PlanNumber, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{PlanDigest, ReleaseDigest};
-use heirloom_model::identifier::{ApplicationId, NodeId};
+use heirloom_model::identifier::{ApplicationId, DomainId, NodeId};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Plan, StepId};
+use heirloom_model::participant::ParticipantChange;
+use heirloom_model::party::PartyId;
+use heirloom_model::plan::{KeyringPlan, Plan, StepId};
 use heirloom_model::policy::HolderRole;
 use heirloom_registry::network::NetworkState;
 
+use crate::inventory::participants::Participants;
 use crate::inventory::{Inventory, InventoryError};
 
 mod back;
@@ -33,6 +36,7 @@ mod ground;
 mod host;
 mod line;
 mod order;
+mod participant;
 mod retreat;
 mod service;
 mod survey;
@@ -343,10 +347,55 @@ faults! {
     ClosedTogether { node: NodeId = "The node.", other: NodeId = "The other node.", };
     "F-818" "the commit does not wait itself for step {needed}"
     CommitWithout { needed: StepId = "The step.", };
+    // Participants.
+    "F-901" "the plan is not about a keyring or about participants, or it is about both"
+    OtherGround;
+    "F-902" "the step, or what it waits for, does not belong into a plan that moves participants"
+    NotOfParticipants;
+    "F-903" "{node} has said nothing about its participants, or too long ago"
+    NotSurveyed { node: NodeId = "The node.", };
+    "F-904" "the {what} that {node} found differ from the plan"
+    SurveyDiffers { node: NodeId = "The node.", what: &'static str = "What differs.", };
+    "F-905" "{node} found something that must be put right first: {remark}"
+    SurveyBlocks { node: NodeId = "The node.", remark: String = "What.", };
+    "F-906" "the window opens with epoch {opens}, and the plan is called off after {last} and ends with {not_after}"
+    WrongMoveWindow {
+        opens: Epoch = "The window's first.",
+        last: Epoch = "The last before it is called off.",
+        not_after: Epoch = "The plan's last.",
+    };
+    "F-907" "the step does not wait for the consent of every operator to steps {first} to {last}"
+    NotConsented { first: StepId = "The first part of the map.", last: StepId = "The last.", };
+    "F-908" "the step does not wait until steps {first} to {last} show the same contracts"
+    NotConcordant { first: StepId = "The first snapshot.", last: StepId = "The last.", };
+    "F-909" "party {party} in contracts of {node} is hosted by {participant}, which does not move"
+    ForeignParty {
+        node: NodeId = "The node.",
+        party: PartyId = "The party.",
+        participant: String = "Who hosts it.",
+    };
+    "F-910" "{node} has no way back from {action}"
+    NoRetreat { node: NodeId = "The node.", action: &'static str = "What has to be undone.", };
+    "F-911" "the plan does not have exactly one commit, at its point of no return, before it settles"
+    NoMoveCommit;
+    "F-912" "{node} and {other} move the same {what}"
+    MovedTwice {
+        node: NodeId = "The node.",
+        other: NodeId = "The other node.",
+        what: &'static str = "What.",
+    };
+    "F-913" "domain {domain} has keepers: its plans are about its keyring"
+    HasKeepers { domain: DomainId = "The domain.", };
 }
 
 /// Checks a plan against the log.
 pub fn check(plan: &Plan, state: &NetworkState) -> Vec<Finding> {
+    if let (None, Some(change)) = (&plan.keyring, &plan.participant) {
+        return match Participants::of(state, &plan.domain) {
+            Ok(participants) => check_participants(plan, change, &participants),
+            Err(error) => vec![Finding { step: None, fault: Fault::Inventory(error) }],
+        };
+    }
     match Inventory::of(state, &plan.domain) {
         Ok(inventory) => check_from(plan, &inventory),
         Err(error) => vec![Finding { step: None, fault: Fault::Inventory(error) }],
@@ -356,8 +405,12 @@ pub fn check(plan: &Plan, state: &NetworkState) -> Vec<Finding> {
 /// Checks a plan against an inventory.
 pub fn check_from(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
     let mut report = Report::default();
+    let (Some(plan), None) = (KeyringPlan::of(plan), &plan.participant) else {
+        report.plan(Fault::OtherGround);
+        return report.findings;
+    };
     ground::check(plan, inventory, &mut report);
-    if !order::check(plan, inventory, &mut report) {
+    if !order::check(&plan, inventory.nodes.iter().map(|node| &node.node), &mut report) {
         // References that lead nowhere make everything below meaningless.
         return report.findings;
     }
@@ -365,7 +418,7 @@ pub fn check_from(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
         service::check(plan, change, inventory, &mut report);
         return report.findings;
     }
-    service::check_stray(plan, &mut report);
+    service::check_stray(&plan, &mut report);
     if plan.has_waves() {
         let survey = survey::Survey::of(plan, inventory, &mut report);
         forward::check(&survey, &mut report);
@@ -373,6 +426,17 @@ pub fn check_from(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
     } else {
         line::check(plan, inventory, &mut report);
     }
+    report.findings
+}
+
+/// Checks a plan that moves participants against what their nodes found out.
+pub fn check_participants(
+    plan: &Plan,
+    change: &ParticipantChange,
+    participants: &Participants,
+) -> Vec<Finding> {
+    let mut report = Report::default();
+    participant::check(plan, change, participants, &mut report);
     report.findings
 }
 

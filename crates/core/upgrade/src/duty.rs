@@ -121,7 +121,9 @@ pub fn supposed(situation: &Situation<'_>, observed: &Observation) -> BTreeSet<M
         return if forgotten { installed() } else { BTreeSet::new() };
     };
     let plan = plan.plan();
-    let known = [Some(&plan.from), Some(&plan.to), plan.via.as_ref()];
+    // A plan without a keyring starts and stops no keeper.
+    let Some(kept) = &plan.keyring else { return installed() };
+    let known = [Some(&kept.from), Some(&kept.to), kept.via.as_ref()];
     let known: BTreeSet<_> = known.into_iter().flatten().map(|it| it.measurement).collect();
     if observed.installed.is_none_or(|installed| !known.contains(&installed)) {
         return installed();

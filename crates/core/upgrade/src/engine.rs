@@ -2,6 +2,7 @@
 //!
 //! The engine makes no choices that the plan did not make, and never asks which strategy it runs.
 
+mod participant;
 pub(crate) mod service;
 
 use heirloom_custody::invariant::Survivors;
@@ -175,8 +176,9 @@ pub fn is_done(
         | Action::Commit
         | Action::Open(_)
         | Action::Watch(_) => service::is_done(situation, plan, step, observed),
-        // The registry takes no plan with such a step yet.
-        Action::Participant(_) => false,
+        Action::Participant(action) => {
+            participant::is_done(situation, plan, step, *action, observed)
+        }
     }
 }
 

@@ -11,13 +11,14 @@ use heirloom_attest::result::AnchorClass;
 use heirloom_model::counter::Epoch;
 use heirloom_model::digest::ReleaseDigest;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Plan, Step, StepId};
 use heirloom_registry::network::NetworkState;
 
 use crate::calendar::{Entry, calendar_from};
 use crate::inventory::{Inventory, InventoryError};
 
 mod ledger;
+pub mod participant;
 pub mod service;
 pub mod text;
 mod words;
@@ -140,17 +141,23 @@ impl fmt::Display for Copies {
     }
 }
 
-/// Explains a plan against the log.
+/// Explains a plan about a keyring against the log. What moves participants is told by
+/// [`participant`].
 pub fn explain(
     plan: &Plan,
     state: &NetworkState,
     epoch_seconds: Option<u64>,
 ) -> Result<Explanation, InventoryError> {
-    Ok(explain_from(plan, &Inventory::of(state, &plan.domain)?, epoch_seconds))
+    let kept = KeyringPlan::of(plan).ok_or(InventoryError::NoKeyring)?;
+    Ok(explain_from(kept, &Inventory::of(state, &plan.domain)?, epoch_seconds))
 }
 
 /// Explains a plan against an inventory.
-pub fn explain_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u64>) -> Explanation {
+pub fn explain_from(
+    plan: KeyringPlan<'_>,
+    inventory: &Inventory,
+    epoch_seconds: Option<u64>,
+) -> Explanation {
     let mut ledger = Ledger::new(plan, inventory);
     let steps = plan.steps.iter().map(|step| row(plan, step, &mut ledger)).collect();
     let back = plan.rollback.iter().map(|back| BackRow {
@@ -173,7 +180,7 @@ pub fn explain_from(plan: &Plan, inventory: &Inventory, epoch_seconds: Option<u6
     }
 }
 
-fn row(plan: &Plan, step: &Step, ledger: &mut Ledger<'_>) -> Row {
+fn row(plan: KeyringPlan<'_>, step: &Step, ledger: &mut Ledger<'_>) -> Row {
     let before = ledger.copies;
     ledger.apply(plan, step);
     Row {
@@ -187,7 +194,7 @@ fn row(plan: &Plan, step: &Step, ledger: &mut Ledger<'_>) -> Row {
     }
 }
 
-fn summary(plan: &Plan, inventory: &Inventory) -> Vec<String> {
+fn summary(plan: KeyringPlan<'_>, inventory: &Inventory) -> Vec<String> {
     let first = plan.steps.iter().find_map(|step| {
         step.gates.iter().find_map(|gate| match gate {
             Gate::Epoch(epoch) => Some(*epoch),
@@ -195,10 +202,13 @@ fn summary(plan: &Plan, inventory: &Inventory) -> Vec<String> {
         })
     });
     let mut told = vec![subject(plan, inventory)];
-    if plan.from != plan.to {
-        told.push(format!("from {} to {}", plan.from.measurement, plan.to.measurement));
+    if plan.keyring.from != plan.keyring.to {
+        told.push(format!(
+            "from {} to {}",
+            plan.keyring.from.measurement, plan.keyring.to.measurement
+        ));
     }
-    told.extend(plan.via.map(|via| {
+    told.extend(plan.keyring.via.map(|via| {
         let name = release_name(&via.release, inventory);
         format!("by way of {name}, {}: it carries the keyring and never serves", via.measurement)
     }));
@@ -210,7 +220,7 @@ fn summary(plan: &Plan, inventory: &Inventory) -> Vec<String> {
     told.push(format!(
         "the keyring up to generation {} (checksum {}) must survive: {} failure domains keep \
          a proven holder {where_kept}",
-        plan.generation, plan.checksum, plan.holders_min
+        plan.keyring.generation, plan.keyring.checksum, plan.keyring.holders_min
     ));
     if let Some(change) = &plan.service {
         told.extend(service::summary(plan, change));
@@ -232,14 +242,15 @@ fn summary(plan: &Plan, inventory: &Inventory) -> Vec<String> {
 }
 
 /// What is done to what.
-fn subject(plan: &Plan, inventory: &Inventory) -> String {
+fn subject(plan: KeyringPlan<'_>, inventory: &Inventory) -> String {
     let (domain, number) = (plan.domain, plan.number);
     if let Some(change) = &plan.service {
         return service::subject(plan, change, |digest| release_name(digest, inventory));
     }
-    let from = release_name(&plan.from.release, inventory);
-    if plan.from != plan.to {
-        let (strategy, to) = (plan.strategy.name(), release_name(&plan.to.release, inventory));
+    let from = release_name(&plan.keyring.from.release, inventory);
+    if plan.keyring.from != plan.keyring.to {
+        let (strategy, to) =
+            (plan.strategy.name(), release_name(&plan.keyring.to.release, inventory));
         return format!(
             "{strategy} upgrade of domain {domain} from {from} to {to}, plan number {number}"
         );
@@ -267,7 +278,7 @@ fn release_name(digest: &ReleaseDigest, inventory: &Inventory) -> String {
 }
 
 /// When nobody answers, if an active holder hands over to the next one.
-fn silence(plan: &Plan) -> Option<String> {
+fn silence(plan: KeyringPlan<'_>) -> Option<String> {
     let suspends = |step: &&Step| matches!(step.action, Action::Suspend(_));
     let activates = |step: &&Step| matches!(step.action, Action::Activate(_));
     let suspend = plan.steps.iter().find(suspends)?.id;
@@ -278,7 +289,7 @@ fn silence(plan: &Plan) -> Option<String> {
     ))
 }
 
-fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
+fn warnings(plan: KeyringPlan<'_>, inventory: &Inventory) -> Vec<String> {
     let mut told = Vec::new();
     for (anchor, class) in &inventory.anchors {
         match class {
@@ -301,7 +312,7 @@ fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
             told.push(format!("all holders share one {what}"));
         }
     }
-    if plan.holders_min < 2 {
+    if plan.keyring.holders_min < 2 {
         let place = match () {
             () if plan.service.is_some() => "in the domain",
             () if plan.has_waves() => "outside a wave",
@@ -312,7 +323,7 @@ fn warnings(plan: &Plan, inventory: &Inventory) -> Vec<String> {
     told
 }
 
-fn waves(plan: &Plan, inventory: &Inventory) -> Vec<Wave> {
+fn waves(plan: KeyringPlan<'_>, inventory: &Inventory) -> Vec<Wave> {
     let mut members: BTreeMap<u32, Vec<NodeId>> = BTreeMap::new();
     for step in &plan.steps {
         if step.wave != 0 && matches!(step.action, Action::Stop(_)) {
@@ -341,7 +352,7 @@ fn waves(plan: &Plan, inventory: &Inventory) -> Vec<Wave> {
 }
 
 /// How independent the nodes are that hold before or after.
-fn diversity(plan: &Plan, inventory: &Inventory) -> Diversity {
+fn diversity(plan: KeyringPlan<'_>, inventory: &Inventory) -> Diversity {
     let nodes: Vec<_> = plan.nodes.iter().filter_map(|node| inventory.node(node)).collect();
     let platforms = plan.nodes.iter().filter_map(|node| inventory.registered.get(node));
     let platforms = platforms.flat_map(BTreeMap::values);

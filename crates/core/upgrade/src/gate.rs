@@ -11,12 +11,13 @@ use heirloom_custody::invariant::{LossRisk, NextEffect, Requirement, Shortfall, 
 use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, Serial};
 use heirloom_model::digest::{PlanDigest, TermsDigest};
 use heirloom_model::domain::PlanStep;
-use heirloom_model::identifier::{FailureDomain, NodeId};
+use heirloom_model::identifier::{FailureDomain, NodeId, OperatorId};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Gate, Plan, StepId};
+use heirloom_model::plan::{Gate, KeyringGround, Plan, StepId};
 use heirloom_model::policy::Policy;
 use heirloom_model::service::Tip;
 use heirloom_registry::domain::DomainState;
+use heirloom_registry::migration::Concord;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::PlanState;
 use heirloom_registry::standing::Agreement;
@@ -138,6 +139,29 @@ pub enum Waiting {
         /// The peer's block.
         seen: Tip,
     },
+    /// Operators have not agreed to the whole party map.
+    Consent {
+        /// Who has not.
+        missing: BTreeSet<OperatorId>,
+    },
+    /// Two nodes rewrote the same contracts differently. This never heals.
+    Discord {
+        /// One of them.
+        a: OpenStep,
+        /// The other one.
+        b: OpenStep,
+        /// In what they differ.
+        what: &'static str,
+    },
+    /// A step of the participant is under way on this node.
+    Participant {
+        /// The step.
+        step: StepId,
+        /// What keeps it, for people.
+        reason: String,
+    },
+    /// The plan is about no keyring, so nobody can prove one.
+    NoKeyring,
     /// Others append to the log all the time.
     BusyLog,
 }
@@ -210,6 +234,18 @@ impl fmt::Display for Waiting {
                 "people, urgently: the ledger has forked, a peer of the service on {node} has \
                  block {seen}"
             ),
+            Self::Consent { missing } => {
+                f.write_str("consent to the party map from ")?;
+                for (position, operator) in missing.iter().take(NAMED_MAX).enumerate() {
+                    write!(f, "{}{operator}", if position == 0 { "" } else { ", " })?;
+                }
+                if missing.len() > NAMED_MAX { f.write_str(" and more") } else { Ok(()) }
+            }
+            Self::Discord { a, b, what } => {
+                write!(f, "nothing: the participants at {a} and {b} differ in their {what}")
+            }
+            Self::Participant { step, reason } => write!(f, "step {step}: {reason}"),
+            Self::NoKeyring => f.write_str("nothing: the plan concerns no keyring"),
             Self::BusyLog => f.write_str("a quiet moment of the registry log"),
         }
     }
@@ -273,6 +309,10 @@ trait Facts {
     fn is_stated(&self, step: StepId) -> bool;
     /// How many operators rehearsed these terms.
     fn rehearsals(&self, terms: &TermsDigest) -> usize;
+    /// The operators of the plan's nodes who have not agreed to the whole party map.
+    fn disagreeing(&self) -> BTreeSet<OperatorId>;
+    /// Whether the nodes rewrote the same contracts alike.
+    fn concord(&self, first: StepId, last: StepId) -> Concord;
 }
 
 /// The log, seen from one plan.
@@ -361,6 +401,14 @@ impl Facts for Log<'_> {
     fn rehearsals(&self, terms: &TermsDigest) -> usize {
         self.state.rehearsals(terms)
     }
+
+    fn disagreeing(&self) -> BTreeSet<OperatorId> {
+        self.state.disagreeing(self.plan)
+    }
+
+    fn concord(&self, first: StepId, last: StepId) -> Concord {
+        self.plan.concord(first, last)
+    }
 }
 
 fn holds_in(gate: &Gate, plan: &Plan, log: &impl Facts) -> Result<(), Waiting> {
@@ -384,8 +432,8 @@ fn holds_in(gate: &Gate, plan: &Plan, log: &impl Facts) -> Result<(), Waiting> {
         Gate::AllDone { first, last } => all_done_in(plan, *first, *last, log),
         Gate::Agreed { first, last } => agreed_in(plan, *first, *last, log),
         Gate::Rehearsed { need } => rehearsed_in(plan, *need, log),
-        // The registry takes no plan with such a gate yet.
-        Gate::Consented { .. } | Gate::Concordant { .. } => Err(Waiting::Proposal),
+        Gate::Consented { .. } => consented_in(log),
+        Gate::Concordant { first, last } => concordant_in(plan, *first, *last, log),
     }
 }
 
@@ -421,6 +469,27 @@ fn agreed_in(plan: &Plan, first: StepId, last: StepId, log: &impl Facts) -> Resu
             open.truncate(NAMED_MAX);
             Err(Waiting::Standings { open, more })
         }
+    }
+}
+
+fn consented_in(log: &impl Facts) -> Result<(), Waiting> {
+    let missing = log.disagreeing();
+    if missing.is_empty() { Ok(()) } else { Err(Waiting::Consent { missing }) }
+}
+
+fn concordant_in(
+    plan: &Plan,
+    first: StepId,
+    last: StepId,
+    log: &impl Facts,
+) -> Result<(), Waiting> {
+    match log.concord(first, last) {
+        Concord::Concordant(_) => Ok(()),
+        Concord::Discordant { a, b, what } => {
+            let (a, b) = (open_step(plan, a)?, open_step(plan, b)?);
+            Err(Waiting::Discord { a, b, what })
+        }
+        Concord::Open(step) => Err(step_of(plan, step)),
     }
 }
 
@@ -469,13 +538,14 @@ fn proven_apart_in(
             })
         })
         .collect();
-    let requirement = requirement(plan, policy, need);
+    let kept = plan.keyring.as_ref().ok_or(Waiting::NoKeyring)?;
+    let requirement = requirement(kept, policy, need);
     match no_loss(&requirement, &copies, &log.proofs(since), &NextEffect::None) {
         Ok(_) => Ok(()),
         Err(LossRisk::TooFew(Shortfall { needed, found, missing, .. })) => {
             let missing =
                 missing.into_iter().map(|each| (each.node, each.why.to_string())).collect();
-            let generation = plan.generation;
+            let generation = kept.generation;
             Err(Waiting::Proofs { since, generation, found, need: needed, missing })
         }
         Err(risk @ LossRisk::Contradiction { .. }) => Err(Waiting::Custody(risk)),
@@ -485,7 +555,8 @@ fn proven_apart_in(
 fn proven_in(plan: &Plan, asked: &Asked<'_>, log: &impl Facts) -> Result<(), Waiting> {
     let Asked { step, targets, need, code } = *asked;
     let policy = log.policy().ok_or(Waiting::PolicyInForce)?;
-    let requirement = requirement(plan, policy, need);
+    let kept = plan.keyring.as_ref().ok_or(Waiting::NoKeyring)?;
+    let requirement = requirement(kept, policy, need);
     let mut proofs = log.proofs(step);
     proofs.retain(|proof| code.is_none_or(|code| proof.measurement == code));
     let proven: BTreeSet<&NodeId> = proofs
@@ -506,12 +577,12 @@ fn proven_in(plan: &Plan, asked: &Asked<'_>, log: &impl Facts) -> Result<(), Wai
         said.map_or_else(|| "no proof".to_owned(), |why| why.to_string())
     };
     let missing = missing.into_iter().map(|node| (node.clone(), why(node))).collect();
-    Err(Waiting::Proofs { since: step, generation: plan.generation, found, need, missing })
+    Err(Waiting::Proofs { since: step, generation: kept.generation, found, need, missing })
 }
 
 /// The challenges are already those of one step, so every answer to them is fresh.
-fn requirement<'a>(plan: &Plan, policy: &'a Policy, need: u32) -> Requirement<'a> {
-    let keyring = Keyring { generation: plan.generation, checksum: plan.checksum };
+fn requirement<'a>(kept: &KeyringGround, policy: &'a Policy, need: u32) -> Requirement<'a> {
+    let keyring = Keyring { generation: kept.generation, checksum: kept.checksum };
     Requirement { policy, keyring, need, fresh_from: LogIndex(0) }
 }
 

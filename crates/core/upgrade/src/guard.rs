@@ -23,9 +23,9 @@ pub(crate) fn serves(status: &KeeperStatus) -> bool {
 
 /// Whether the instance says that it holds at least the plan's keyring.
 pub(crate) fn holds(status: &KeeperStatus, plan: &Plan) -> bool {
-    status.holding.is_some_and(|holding| {
-        holding.generation > plan.generation
-            || (holding.generation == plan.generation && holding.checksum == plan.checksum)
+    status.holding.zip(plan.keyring.as_ref()).is_some_and(|(holding, kept)| {
+        holding.generation > kept.generation
+            || (holding.generation == kept.generation && holding.checksum == kept.checksum)
     })
 }
 
@@ -69,6 +69,10 @@ pub(crate) fn survivors(
     step: &Step,
 ) -> Result<Option<Survivors>, Waiting> {
     let contents = plan.plan();
+    if step.action.concerns_participant() {
+        return Ok(None);
+    }
+    let Some(kept) = &contents.keyring else { return Err(Waiting::NoKeyring) };
     let Some(domain) = state.domain(&contents.domain) else { return Err(Waiting::PolicyInForce) };
     let Some(policy) = domain.policy() else { return Err(Waiting::PolicyInForce) };
     let taken;
@@ -115,8 +119,8 @@ pub(crate) fn survivors(
     let copies = facts::copies(nodes, &changing(plan, domain));
     let requirement = Requirement {
         policy,
-        keyring: Keyring { generation: contents.generation, checksum: contents.checksum },
-        need: contents.holders_min,
+        keyring: Keyring { generation: kept.generation, checksum: kept.checksum },
+        need: kept.holders_min,
         fresh_from: plan.proposed_at(),
     };
     no_loss(&requirement, &copies, &facts::proofs(domain), &next)
@@ -162,6 +166,8 @@ fn cleared(step: &Step) -> Option<Measurement> {
 fn proven(plan: &PlanState, domain: &DomainState) -> BTreeMap<Seat, StepId> {
     let contents = plan.plan();
     let mut latest: BTreeMap<Seat, StepId> = BTreeMap::new();
+    // Without a keyring nobody has proven one.
+    let Some(kept) = &contents.keyring else { return latest };
     for asked in domain.challenges() {
         let Some(by) = asked.challenge().step.filter(|by| by.plan == *plan.digest()) else {
             continue;
@@ -175,7 +181,7 @@ fn proven(plan: &PlanState, domain: &DomainState) -> BTreeMap<Seat, StepId> {
         let good = asked
             .proofs()
             .iter()
-            .filter(|(_, proven)| proven.flaw(contents.generation, &contents.checksum).is_none());
+            .filter(|(_, proven)| proven.flaw(kept.generation, &kept.checksum).is_none());
         for (node, proven) in good {
             let seat = Seat::new(node, &proven.result().measurement());
             let newest = latest.entry(seat).or_insert(step.id);

@@ -3,6 +3,8 @@
 //!
 //! Nothing is decided here. Planner and checker share this and no judgement.
 
+pub mod participants;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_attest::result::AnchorClass;
@@ -91,6 +93,12 @@ pub enum InventoryError {
     /// The network has no time.
     #[error("the network has no time: no epoch has started")]
     NoTime,
+    /// The plan is about no keyring, so nothing can be said about one.
+    #[error("the plan concerns no keyring")]
+    NoKeyring,
+    /// The plan moves no participant.
+    #[error("the plan moves no participant")]
+    NoParticipant,
 }
 
 impl Inventory {

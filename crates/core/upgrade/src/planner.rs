@@ -18,6 +18,9 @@
 //! one step for each node, and each block waits for the whole one before it. Nothing on its way
 //! back waits for another node. Keepers stay as they are, and prove twice.
 //!
+//! **Participants.** A migration concerns nodes without keepers, so it has a request and a report of
+//! its own: [`migration`]. Its steps stand in blocks too.
+//!
 //! **The way back.** Rollback steps of one node stand in the order in which they run. Each
 //! undoes a forward step of the same node. Where keepers change, those that undo later steps come
 //! first, so what has to run after an abort is always the tail of the node's list.
@@ -35,6 +38,7 @@ use heirloom_registry::network::NetworkState;
 use self::service::ServiceError;
 use crate::inventory::{Inventory, InventoryError};
 
+pub mod migration;
 pub mod service;
 
 mod draft;

@@ -3,6 +3,7 @@
 //! Each method says what it means after a crash. A call that timed out is *unknown*: the engine
 //! observes before it decides.
 
+pub mod keeperless;
 pub mod participant;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,6 +16,7 @@ use heirloom_model::measurement::{Measurement, MrEnclave};
 use heirloom_model::policy::{
     ApplicationRule, HolderRole, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
 };
+use heirloom_model::plan::KeyringPlan;
 use heirloom_upgrade::calendar::{Expiring, Verdict, calendar_from};
 use heirloom_upgrade::checker::Severity;
 use heirloom_upgrade::explain::text::{Detail, render};
@@ -27,7 +28,7 @@ use heirloom_upgrade::planner::{WaveSize, plan_from};
 fn every_step_says_which_copies_exist() {
     let fleet = apart(4, 2);
     let (plan, _) = plan_from(&request(WaveSize::Half), &fleet).unwrap();
-    let told = explain_from(&plan, &fleet, Some(600));
+    let told = explain_from(KeyringPlan::of(&plan).unwrap(), &fleet, Some(600));
     assert_eq!(told.steps.len(), plan.steps.len());
     let all_old = Copies { old: 4, failure_domains: 4, ..Copies::default() };
     assert_eq!(told.steps[0].before, all_old);
@@ -56,7 +57,7 @@ fn the_text_says_the_important_things_aloud() {
     let machine = PlatformId::new([1; 32]);
     let seen = fleet.registered.values_mut().flat_map(std::collections::BTreeMap::values_mut);
     seen.for_each(|seen| seen.platform = machine);
-    let told = explain_from(&plan, &fleet, None);
+    let told = explain_from(KeyringPlan::of(&plan).unwrap(), &fleet, None);
     let write = |detail| render(&told, detail, |time| format!("second {time}"));
     let (text, everything) = (write(Detail::Outline), write(Detail::Everything));
     assert!(text.lines().count() * 2 < everything.lines().count(), "the outline is short");
@@ -93,7 +94,7 @@ fn the_calendar_finds_what_ends_before_the_plan() {
     let mut fleet = apart(4, 2);
     let (plan, _) = plan_from(&request(WaveSize::Half), &fleet).unwrap();
     let verdict = |fleet: &heirloom_upgrade::inventory::Inventory, what: &Expiring, seconds| {
-        let entries = calendar_from(&plan, fleet, seconds);
+        let entries = calendar_from(KeyringPlan::of(&plan).unwrap(), fleet, seconds);
         entries.iter().find(|entry| entry.what == *what).unwrap().verdict
     };
     let rule = Expiring::Policy(Serial(4));
@@ -114,7 +115,7 @@ fn the_calendar_finds_what_ends_before_the_plan() {
     let attestation = Expiring::Attestation(fleet.nodes[0].node.clone());
     assert_eq!(verdict(&fleet, &attestation, Some(600)), Verdict::Outlives);
     assert_eq!(verdict(&fleet, &attestation, Some(6_000)), Verdict::TooEarly);
-    let entries = calendar_from(&plan, &fleet, Some(600));
+    let entries = calendar_from(KeyringPlan::of(&plan).unwrap(), &fleet, Some(600));
     assert!(entries.is_sorted_by_key(|entry| entry.verdict), "the most urgent come first");
 }
 
@@ -274,7 +275,7 @@ fn each_mistake_about_upgraders_is_found_by_its_code() {
 fn every_copy_of_a_handover_is_told() {
     let fleet = carried(1, Sharing::Exclusive, 1);
     let (plan, _) = plan_from(&handover(None), &fleet).unwrap();
-    let told = explain_from(&plan, &fleet, Some(600));
+    let told = explain_from(KeyringPlan::of(&plan).unwrap(), &fleet, Some(600));
     let one = Copies { failure_domains: 1, ..Copies::default() };
     let after = |step: usize| told.steps[step].after;
     assert_eq!(told.steps[0].before, Copies { old: 1, ..one });
@@ -316,14 +317,14 @@ fn every_copy_of_a_handover_is_told() {
 fn a_move_and_a_reseal_are_told_as_what_they_are() {
     let fleet = carried(2, Sharing::Exclusive, 1);
     let (plan, _) = plan_from(&relocation(), &fleet).unwrap();
-    let told = explain_from(&plan, &fleet, None);
+    let told = explain_from(KeyringPlan::of(&plan).unwrap(), &fleet, None);
     assert!(told.summary[0].starts_with("move of domain"), "{:?}", told.summary);
     let one = Copies { failure_domains: 1, ..Copies::default() };
     assert_eq!(told.steps[0].before, Copies { old: 1, ..one });
     assert_eq!(told.steps[2].after, Copies { old: 1, new: 1, failure_domains: 2, ..one });
     assert_eq!(told.steps.last().unwrap().after, Copies { new: 1, sealed: 1, ..one });
     let (plan, _) = plan_from(&resealing(), &fleet).unwrap();
-    let told = explain_from(&plan, &fleet, None);
+    let told = explain_from(KeyringPlan::of(&plan).unwrap(), &fleet, None);
     assert!(told.summary[0].contains("again on node-00000"), "{:?}", told.summary);
     assert_eq!(told.steps.last().unwrap().after, Copies { old: 1, sealed: 1, ..one });
     assert_eq!(told.diversity.nodes, 1, "the other node has nothing to do with it");
@@ -334,19 +335,19 @@ fn the_calendar_of_a_handover_has_the_upgraders_release() {
     let mut fleet = carried(1, Sharing::Exclusive, 1);
     let (plan, _) = plan_from(&handover(None), &fleet).unwrap();
     let release = |name: &str, fleet: &heirloom_upgrade::inventory::Inventory| {
-        let entries = calendar_from(&plan, fleet, Some(600));
+        let entries = calendar_from(KeyringPlan::of(&plan).unwrap(), fleet, Some(600));
         let named = |entry: &&heirloom_upgrade::calendar::Entry| matches!(&entry.what, Expiring::Release(found, _) if found.as_str() == name);
         entries.iter().find(named).map(|entry| entry.verdict)
     };
     for name in ["keeper-1.0.0", "upgrader-1.0.0", "keeper-2.0.0"] {
         assert_eq!(release(name, &fleet), Some(Verdict::Outlives), "{name}");
     }
-    let carrier = plan.via.unwrap().release;
+    let carrier = plan.keyring.as_ref().unwrap().via.unwrap().release;
     fleet.releases.get_mut(&carrier).unwrap().not_after = Time(7_599);
     assert_eq!(release("upgrader-1.0.0", &fleet), Some(Verdict::TooEarly));
     // A reseal names one release, once.
     let (plan, _) = plan_from(&resealing(), &fleet).unwrap();
-    let entries = calendar_from(&plan, &fleet, None);
+    let entries = calendar_from(KeyringPlan::of(&plan).unwrap(), &fleet, None);
     let releases = entries.iter().filter(|entry| matches!(entry.what, Expiring::Release(..)));
     assert_eq!(releases.count(), 1);
 }
@@ -355,7 +356,7 @@ fn the_calendar_of_a_handover_has_the_upgraders_release() {
 fn a_flag_day_says_what_is_closed_when_and_what_an_abort_does() {
     let fleet = common::served(3, 2);
     let (plan, _) = plan_from(&common::flag_day(common::wish()), &fleet).unwrap();
-    let told = explain_from(&plan, &fleet, Some(600));
+    let told = explain_from(KeyringPlan::of(&plan).unwrap(), &fleet, Some(600));
     let table: Vec<String> =
         told.phases.iter().map(|phase| format!("{} {}", phase.what, phase.after)).collect();
     assert_eq!(
@@ -417,7 +418,7 @@ fn a_restart_says_that_it_is_no_flag_day() {
     let fleet = common::served(3, 2);
     let wish = common::restart(&common::ledger_same());
     let (plan, _) = plan_from(&common::flag_day(wish), &fleet).unwrap();
-    let told = explain_from(&plan, &fleet, Some(600));
+    let told = explain_from(KeyringPlan::of(&plan).unwrap(), &fleet, Some(600));
     assert!(told.phases.iter().all(|phase| phase.after.open >= 2));
     let text = render(&told, Detail::Outline, |time| format!("second {time}"));
     for expected in [
@@ -430,7 +431,7 @@ fn a_restart_says_that_it_is_no_flag_day() {
     }
     let unrehearsed = heirloom_upgrade::planner::FlagDayRequest { rehearsals: 0, ..common::wish() };
     let (plan, _) = plan_from(&common::flag_day(unrehearsed), &fleet).unwrap();
-    let told = explain_from(&plan, &fleet, None);
+    let told = explain_from(KeyringPlan::of(&plan).unwrap(), &fleet, None);
     assert!(told.warnings.iter().any(|told| told.contains("no rehearsal")));
 }
 

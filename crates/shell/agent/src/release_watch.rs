@@ -87,7 +87,8 @@ pub fn was_called_off(state: &NetworkState, node: &NodeId, to: &ReleaseDigest) -
     let Some(domain) = state.node(node).map(|known| known.domain) else { return false };
     state.plans().any(|known| {
         let plan = known.plan();
-        plan.domain == domain && plan.to.release == *to && known.aborted().is_some()
+        let led_there = plan.keyring.as_ref().is_some_and(|kept| kept.to.release == *to);
+        plan.domain == domain && led_there && known.aborted().is_some()
     })
 }
 
@@ -98,7 +99,7 @@ pub fn was_left_behind(state: &NetworkState, node: &NodeId, to: &ReleaseDigest) 
     state.plans().any(|known| {
         let plan = known.plan();
         plan.domain == domain
-            && plan.from.release == *to
+            && plan.keyring.as_ref().is_some_and(|kept| kept.from.release == *to)
             && plan.nodes.contains(node)
             && known.status() == PlanStatus::Finished
     })

@@ -385,19 +385,20 @@ fn proposal(proposal: &Proposal) -> Value {
 
 /// A plan, without its steps.
 pub(crate) fn plan(plan: &Plan) -> Value {
+    let kept = plan.keyring.as_ref();
     json!({
         "digest": text(plan.digest()),
         "network": text(plan.network),
         "domain": text(plan.domain),
         "number": plan.number.0,
         "strategy": plan.strategy.name(),
-        "from": placement(&plan.from),
-        "via": plan.via.as_ref().map(placement),
-        "to": placement(&plan.to),
-        "policy": plan.policy.0,
-        "generation": plan.generation.0,
-        "checksum": text(plan.checksum),
-        "holders_min": plan.holders_min,
+        "from": kept.map(|kept| placement(&kept.from)),
+        "via": kept.and_then(|kept| kept.via.as_ref()).map(placement),
+        "to": kept.map(|kept| placement(&kept.to)),
+        "policy": kept.map(|kept| kept.policy.0),
+        "generation": kept.map(|kept| kept.generation.0),
+        "checksum": kept.map(|kept| text(kept.checksum)),
+        "holders_min": kept.map(|kept| kept.holders_min),
         "nodes": texts(&plan.nodes),
         "steps": plan.steps.len(),
         "rollback_steps": plan.rollback.len(),

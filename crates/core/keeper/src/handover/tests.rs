@@ -1,3 +1,4 @@
+use heirloom_model::plan::KeyringGround;
 //! What [`authorise`] looks at although the rules of the log let no plan come so far. Everything
 //! else is tested where a log allows it and then does not.
 
@@ -46,31 +47,25 @@ impl Ground {
         let policy = ceremony.policy_of(Serial(1), &codes, &[(old, carrier), (carrier, new)]);
         let plan = Plan {
             network: ceremony.network,
+            keyring: Some(KeyringGround { from, to, via: Some(via), policy: policy.serial, generation: GENERATION, checksum: CHECKSUM, holders_min: 1, }),
             domain: ceremony.domain,
             number: PlanNumber(1),
             strategy: Strategy::Handover,
-            from,
-            to,
-            policy: policy.serial,
-            generation: GENERATION,
-            checksum: CHECKSUM,
-            holders_min: 1,
             nodes: Vec::new(),
             steps: Vec::new(),
             rollback: Vec::new(),
             point_of_no_return: StepId(0),
             not_after: Epoch(9),
             nonce: Nonce::new([3; 32]),
-            via: Some(via),
             service: None,
             participant: None,
-        };
+};
         Self { state, policy, plan, via }
     }
 
     /// How the hop from the upgrader to the new keeper is judged, under a policy that was changed.
     fn judge(&self, change: impl FnOnce(&mut Policy)) -> Result<(), NotAuthorised> {
-        self.judge_to(&self.plan.to, change)
+        self.judge_to(&self.plan.keyring.as_ref().unwrap().to, change)
     }
 
     fn judge_to(
@@ -87,7 +82,7 @@ impl Ground {
 #[test]
 fn a_hop_needs_an_edge_and_both_sides_in_their_roles() {
     let ground = Ground::new();
-    let (from, to) = (ground.via.measurement, ground.plan.to.measurement);
+    let (from, to) = (ground.via.measurement, ground.plan.keyring.as_ref().unwrap().to.measurement);
     assert_eq!(ground.judge(|_| {}), Ok(()));
     let unnamed = ground.judge(|policy| {
         policy.holders.iter_mut().for_each(|rule| rule.gives_to.retain(|named| *named != to));
@@ -114,8 +109,9 @@ fn a_hop_needs_an_edge_and_both_sides_in_their_roles() {
 #[test]
 fn a_hop_needs_a_release_that_launches_to_the_code() {
     let ground = Ground::new();
-    let measurement = ground.plan.to.measurement;
-    for release in [ReleaseDigest::new([9; 32]), ground.plan.from.release] {
+    let measurement = ground.plan.keyring.as_ref().unwrap().to.measurement;
+    for release in [ReleaseDigest::new([9; 32]), ground.plan.keyring.as_ref().unwrap().from.release]
+    {
         let unknown = ground.judge_to(&Placement { release, measurement }, |_| {});
         assert_eq!(unknown, Err(NotAuthorised::UnknownRelease { release, measurement }));
     }

@@ -53,18 +53,20 @@ impl Keeper {
     /// have come to where the upgrader is not needed any more.
     fn expect_survivor(&self, plan: &PlanState, step: PlanStep) -> Result<Survivor, NotAuthorised> {
         let (status, content) = (plan.status(), plan.plan());
+        let no_keyring = NotAuthorised::NoKeyring { plan: step.plan };
+        let kept = content.keyring.as_ref().ok_or(no_keyring)?;
         match (status, content.is_rollback(step.step)) {
             (PlanStatus::PastNoReturn | PlanStatus::Finished, false) => {}
             (PlanStatus::RollingBack | PlanStatus::RolledBack, true) => {
                 // What gave the keyring away should still be there. Whether it is, only a proof
                 // shows that was asked for after the abort: until then the plan changed things.
-                let measurement = content.from.measurement;
+                let measurement = kept.from.measurement;
                 let since = plan.aborted().ok_or(NotAuthorised::NotProven { measurement })?;
                 return Ok(Survivor { measurement, since });
             }
             _ => return Err(NotAuthorised::Status { status }),
         }
-        let measurement = content.to.measurement;
+        let measurement = kept.to.measurement;
         let not_proven = NotAuthorised::NotProven { measurement };
         let since = plan.done_at(content.point_of_no_return).ok_or(not_proven)?;
         let policy = self.network.policy(&self.config.domain).ok_or(NotAuthorised::NoPolicy)?;
@@ -82,6 +84,7 @@ impl Keeper {
         let not_proven = NotAuthorised::NotProven { measurement: survivor.measurement };
         let Some(domain) = self.domain_state() else { return Err(not_proven) };
         let content = plan.plan();
+        let Some(kept) = &content.keyring else { return Err(not_proven) };
         let back = content.rollback.iter().map(|back| &back.step);
         let asking = content.steps.iter().chain(back).filter(|step| {
             let Action::Verify { code, .. } = &step.action else { return false };
@@ -94,7 +97,7 @@ impl Keeper {
         let good = own.any(|proven| {
             proven.result().measurement() == survivor.measurement
                 && proven.result().platform() == self.identity.platform
-                && proven.flaw(content.generation, &content.checksum).is_none()
+                && proven.flaw(kept.generation, &kept.checksum).is_none()
         });
         if good { Ok(()) } else { Err(not_proven) }
     }
@@ -133,9 +136,9 @@ impl Keeper {
     /// In how many distinct failure domains these nodes have answered a step's challenge.
     fn proven_failure_domains(&self, plan: &PlanState, holders: &[NodeId], since: StepId) -> usize {
         let Some(domain) = self.domain_state() else { return 0 };
-        let content = plan.plan();
+        let Some(kept) = &plan.plan().keyring else { return 0 };
         let asked = PlanStep { plan: *plan.digest(), step: since };
-        let proven = domain.proven_since(asked, content.generation, &content.checksum);
+        let proven = domain.proven_since(asked, kept.generation, &kept.checksum);
         let nodes = holders.iter().filter(|holder| proven.contains(holder));
         let domains = nodes.filter_map(|node| self.network.node(node));
         domains.map(|node| &node.failure_domain).collect::<BTreeSet<_>>().len()

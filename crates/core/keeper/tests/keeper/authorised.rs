@@ -52,10 +52,22 @@ fn a_permission_says_everything_that_the_plan_says() {
     let host = |node: &Node| play.world.state.node(&node.name).unwrap().host.clone();
     assert_eq!((allowed.network, allowed.domain), (play.plan.network, play.plan.domain));
     assert_eq!((allowed.plan, allowed.step), (play.plan.digest(), StepId(TO_VIA)));
-    assert_eq!((allowed.from, allowed.to), (play.plan.from, play.plan.via.unwrap()));
+    assert_eq!(
+        (allowed.from, allowed.to),
+        (
+            play.plan.keyring.as_ref().unwrap().from,
+            play.plan.keyring.as_ref().unwrap().via.unwrap()
+        )
+    );
     assert_eq!((&allowed.from_node, &allowed.to_node), (&play.old.name, &play.via.name));
     assert_eq!((&allowed.from_host, &allowed.to_host), (&host(&play.old), &host(&play.via)));
-    assert_eq!((allowed.generation, allowed.checksum), (play.plan.generation, play.plan.checksum));
+    assert_eq!(
+        (allowed.generation, allowed.checksum),
+        (
+            play.plan.keyring.as_ref().unwrap().generation,
+            play.plan.keyring.as_ref().unwrap().checksum
+        )
+    );
     assert_eq!((allowed.not_after, allowed.nonce), (play.plan.not_after, play.plan.nonce));
     assert!(allowed.is_local());
 }

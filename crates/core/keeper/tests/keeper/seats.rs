@@ -9,7 +9,7 @@ use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest, sha256};
 use heirloom_model::domain::{ActivationCause, HoldingOrigin, PlanStep, PossessionProof};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::handover::{HandoverChallenge, HandoverRequest};
-use heirloom_model::plan::{Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
+use heirloom_model::plan::{KeyringGround, Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
 use heirloom_model::policy::{Policy, Sharing};
 use heirloom_model::protocol::{PeerRefusal, PeerRequest, PeerResponse, ServingState};
 use heirloom_model::secret::Secret;
@@ -291,11 +291,11 @@ impl Play {
             domain: self.plan.domain,
             node: node.parse().unwrap(),
             challenge: nonce,
-            generation: self.plan.generation,
-            checksum: self.plan.checksum,
+            generation: self.plan.keyring.as_ref().unwrap().generation,
+            checksum: self.plan.keyring.as_ref().unwrap().checksum,
             origin: HoldingOrigin::Recovered,
             as_of: self.world.state.position(),
-            policy: self.plan.policy,
+            policy: self.plan.keyring.as_ref().unwrap().policy,
             measurement: code.measurement,
         };
         let mut envelope = Envelope::signed(&proof, [&key]);
@@ -425,23 +425,17 @@ pub(crate) fn plan(world: &World, node: &Node) -> Plan {
     let policy = world.state.policy(&world.ceremony.domain).unwrap();
     Plan {
         network: world.ceremony.network,
+        keyring: Some(KeyringGround { from, to, via: Some(via), policy: policy.serial, generation: committed.generation, checksum: committed.checksum, holders_min: policy.holders_min, }),
         domain: world.ceremony.domain,
         number: PlanNumber(1),
         strategy: Strategy::Handover,
-        from,
-        to,
-        policy: policy.serial,
-        generation: committed.generation,
-        checksum: committed.checksum,
-        holders_min: policy.holders_min,
         nodes: vec![node.name.clone()],
         steps,
         rollback,
         point_of_no_return: StepId(ACTIVATE),
         not_after: Epoch(50),
         nonce: Nonce::new([0x70; 32]),
-        via: Some(via),
         service: None,
         participant: None,
-    }
+}
 }

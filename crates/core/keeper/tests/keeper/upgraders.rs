@@ -69,7 +69,7 @@ fn an_upgrader_is_replaced_by_another_release_between_two_handovers() {
 
     let mut back = Play::begin(world, active, |next| {
         (next.number, next.nonce) = (PlanNumber(2), Nonce::new([0x71; 32]));
-        assert_ne!(next.via, plan.via);
+        assert_ne!(next.via, plan.keyring.as_ref().unwrap().via);
     });
     back.world.feed(&mut retired);
     expect_refused_as_receiver(&mut back, &mut retired);

@@ -8,7 +8,7 @@ use heirloom_model::domain::{
     Activation, ActivationCause, GenerationReceipt, PlanStep, PossessionProof, Registration,
     Suspension,
 };
-use heirloom_model::identifier::DomainId;
+use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::plan::{Abort, Action, Plan, StepResult};
 use heirloom_model::policy::Policy;
@@ -25,6 +25,7 @@ use crate::domain::{
     CHALLENGES_KEPT_MAX, Challenged, Committed, DomainState, OpenOrder, POLICIES_KEPT_MAX, Proven,
     Receipt, Registered,
 };
+use crate::migration::{AgreementSeen, ParticipantStandingSeen, SurveySeen};
 use crate::network::{NetworkState, Rehearsals};
 use crate::plan::{AbortCause, PlanState, PlanStatus};
 use crate::standing::{StandingSeen, content};
@@ -36,6 +37,12 @@ impl NetworkState {
         match change {
             Change::Root(root) => self.commit_root(root, at),
             Change::Fleet(fleet) => {
+                // What a node found out counts while the node is where it was.
+                let stays = |id: &NodeId, seen: &mut SurveySeen| {
+                    let mut nodes = fleet.nodes.iter();
+                    nodes.any(|node| node.node == *id && node.domain == seen.survey.domain)
+                };
+                self.surveys.retain(stays);
                 self.fleet = Some(fleet);
                 self.forget_registrations();
             }
@@ -96,6 +103,23 @@ impl NetworkState {
             }
             Change::Revocation(revocation, operator) => {
                 self.commit_revocation(&revocation.plan, operator, at);
+            }
+            Change::Survey(survey) => {
+                let seen = SurveySeen { survey: *survey, at, epoch: self.epoch };
+                self.surveys.insert(seen.survey.node.clone(), seen);
+            }
+            Change::ParticipantStanding(standing) => {
+                let PlanStep { plan, step } = standing.step;
+                if let Some(plan) = self.plans.get_mut(&plan) {
+                    let standing = *standing;
+                    plan.facts.insert(step, ParticipantStandingSeen { standing, at });
+                }
+            }
+            Change::Agreement(agreement, key) => {
+                if let Some(plan) = self.plans.get_mut(&agreement.plan) {
+                    let operator = agreement.operator.clone();
+                    plan.agreements.insert(operator, AgreementSeen { agreement, key, at });
+                }
             }
         }
     }
@@ -253,6 +277,8 @@ impl NetworkState {
             epochs: BTreeMap::new(),
             witnessed: BTreeMap::new(),
             standings: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            agreements: BTreeMap::new(),
             revoked: BTreeMap::new(),
             unsettled,
             aborted: None,

@@ -6,7 +6,9 @@ use heirloom_model::domain::PlanStep;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::NOTE_CHARACTERS_MAX;
-use heirloom_model::plan::{Abort, Action, Approval, Gate, Placement, Step, StepId, StepResult};
+use heirloom_model::plan::{
+    Abort, Action, Approval, Gate, KeyringPlan, Placement, Step, StepId, StepResult,
+};
 use heirloom_model::policy::Policy;
 use heirloom_model::root::Role;
 
@@ -14,7 +16,8 @@ use super::custody::{verify_agent, with_policy};
 use super::fleet::node_in;
 use super::proposal::{check_ground, check_no_rotation};
 use super::service::{check_lasts, check_not_revoked, check_result, service_of};
-use super::{Change, epoch_not_passed, same_network};
+use super::{Change, epoch_not_passed, participant, same_network};
+use crate::migration::Concord;
 use crate::network::NetworkState;
 use crate::plan::{PlanState, PlanStatus};
 use crate::refusal::{Fault, Refusal};
@@ -61,9 +64,12 @@ pub(crate) fn examine_approval(
     check_lasts(plan, approval.not_after)?;
     check_not_revoked(plan, approval.signers(), approval.not_after)?;
     if plan.approved_at().is_none() {
-        let domain = with_policy(state, &plan.plan().domain)?;
-        check_ground(domain, plan.plan())?;
-        check_no_rotation(state, domain)?;
+        // Where participants move, what they are is looked at once more by their own steps.
+        if let Some(kept) = KeyringPlan::of(plan.plan()) {
+            let domain = with_policy(state, &kept.domain)?;
+            check_ground(domain, kept)?;
+            check_no_rotation(state, domain)?;
+        }
     }
     Ok(Change::Approval(approval))
 }
@@ -92,8 +98,8 @@ pub(crate) fn examine_abort(state: &NetworkState, envelope: &Envelope) -> Result
     if possible { Ok(Change::Abort(abort)) } else { Err(Refusal::PlanStatus { status }) }
 }
 
-/// The agent of a node that cannot carry out its part calls off the change of a service. Nodes of
-/// a service change together, so one that cannot stops all of them.
+/// The agent of a node that cannot carry out its part calls off the change of a service, or the
+/// move of participants. Such nodes change together, so one that cannot stops all of them.
 fn verify_abort_of(
     state: &NetworkState,
     envelope: &Envelope,
@@ -103,7 +109,9 @@ fn verify_abort_of(
     let plan = current_plan(state, plan)?;
     let agent = node_in(state, node, &plan.plan().domain)?.agent;
     let (abort, _) = verify_agent::<Abort>(envelope, agent)?;
-    service_of(plan)?;
+    if plan.plan().participant.is_none() {
+        service_of(plan)?;
+    }
     if plan.plan().nodes.binary_search(node).is_err() {
         return Err(Refusal::PlanMismatch { what: "nodes" });
     }
@@ -173,8 +181,8 @@ pub(crate) fn examine_result(state: &NetworkState, envelope: &Envelope) -> Resul
         | Action::Exercise(_)
         | Action::Commit
         | Action::Open(_)
-        | Action::Watch(_)
-        | Action::Participant(_) => check_result(plan, step)?,
+        | Action::Watch(_) => check_result(plan, step)?,
+        Action::Participant(action) => participant::check_result(state, plan, step, *action)?,
     }
     Ok(Change::StepResult(result))
 }
@@ -193,7 +201,7 @@ pub(crate) fn check_open(
     if let Some((since, epochs)) = plan.waiting_for(step, state.epoch) {
         return Err(Refusal::NotWaited { step: id, since, epochs });
     }
-    let Some(change) = &plan.plan().service else { return Ok(()) };
+    let changes_together = plan.plan().service.is_some() || plan.plan().participant.is_some();
     for gate in &step.gates {
         match gate {
             Gate::Agreed { first, last } => match plan.agreement(*first, *last) {
@@ -203,29 +211,43 @@ pub(crate) fn check_open(
                     return Err(Refusal::Disagreed { step: id, a, b, what });
                 }
             },
-            Gate::Rehearsed { need } => {
-                let found = state.rehearsals(&change.terms.digest());
-                let found = u32::try_from(found).unwrap_or(u32::MAX);
-                if found < *need {
-                    return Err(Refusal::NotRehearsed { step: id, found, needed: *need });
-                }
-            }
-            // Clients of a service are told when the window opens.
-            Gate::Epoch(opens) if state.epoch < *opens => {
+            Gate::Rehearsed { need } => check_rehearsed(state, plan, (id, *need))?,
+            // Clients of a service or of a participant are told when the window opens.
+            Gate::Epoch(opens) if changes_together && state.epoch < *opens => {
                 return Err(Refusal::WindowClosed { step: id, opens: *opens, epoch: state.epoch });
             }
+            Gate::Consented { .. } => {
+                if let Some(operator) = state.disagreeing(plan).into_iter().next() {
+                    return Err(Refusal::NotConsented { step: id, operator });
+                }
+            }
+            Gate::Concordant { first, last } => match plan.concord(*first, *last) {
+                Concord::Concordant(_) => {}
+                Concord::Open(before) => return Err(Refusal::TooEarly { step: id, before }),
+                Concord::Discordant { a, b, what } => {
+                    return Err(Refusal::Disagreed { step: id, a, b, what });
+                }
+            },
             Gate::Epoch(_)
             | Gate::Done(_)
             | Gate::Proven { .. }
             | Gate::Registered { .. }
             | Gate::PolicyPublished(_)
             | Gate::Waited { .. }
-            | Gate::AllDone { .. }
-            | Gate::Consented { .. }
-            | Gate::Concordant { .. } => {}
+            | Gate::AllDone { .. } => {}
         }
     }
     Ok(())
+}
+
+fn check_rehearsed(
+    state: &NetworkState,
+    plan: &PlanState,
+    (step, needed): (StepId, u32),
+) -> Result<(), Refusal> {
+    let terms = &service_of(plan)?.terms;
+    let found = u32::try_from(state.rehearsals(&terms.digest())).unwrap_or(u32::MAX);
+    if found < needed { Err(Refusal::NotRehearsed { step, found, needed }) } else { Ok(()) }
 }
 
 /// The holder itself said that it serves no more. Who became active since does not matter.
@@ -259,9 +281,11 @@ fn check_verification(
 ) -> Result<(), Refusal> {
     let contents = plan.plan();
     let asked = PlanStep { plan: *plan.digest(), step };
+    // Without a keyring nobody proves anything.
     let proven = state
         .domain(&contents.domain)
-        .map(|domain| domain.proven_since(asked, contents.generation, &contents.checksum))
+        .zip(contents.keyring.as_ref())
+        .map(|(domain, kept)| domain.proven_since(asked, kept.generation, &kept.checksum))
         .unwrap_or_default();
     let found = targets.iter().filter(|target| proven.contains(target)).count();
     let found = u32::try_from(found).unwrap_or(u32::MAX);

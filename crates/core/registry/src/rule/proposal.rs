@@ -3,7 +3,7 @@
 use heirloom_model::envelope::Envelope;
 use heirloom_model::limit::{NODES_MAX, STEPS_MAX};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Gate, Placement, Plan, Proposal, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Placement, Plan, Proposal, Step, StepId};
 use heirloom_model::policy::{HolderRole, Policy, Sharing, UpdateMode};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_model::root::Role;
@@ -11,7 +11,10 @@ use heirloom_model::wire;
 
 use super::custody::with_policy;
 use super::fleet::node_in;
-use super::{Change, Proposer, epoch_not_passed, is_next, not_expired, same_network, service_plan};
+use super::{
+    Change, Proposer, epoch_not_passed, is_next, not_expired, participant_plan, same_network,
+    service_plan,
+};
 use crate::domain::DomainState;
 use crate::network::NetworkState;
 use crate::plan::Consent;
@@ -25,29 +28,51 @@ pub(crate) fn examine(state: &NetworkState, envelope: &Envelope) -> Result<Chang
     let plan: Plan = wire::decode(&proposal.plan).map_err(Refusal::Malformed)?;
     same_network(state, plan.network)?;
     epoch_not_passed(state, "plan", plan.not_after)?;
+    if let Some(holding) = state.holding_plan(&plan.domain) {
+        return Err(Refusal::PlanUnderWay { plan: *holding.digest() });
+    }
+    let last = state.domain(&plan.domain).map_or(0, |domain| domain.plan_number.0);
+    match (KeyringPlan::of(&plan), &plan.participant) {
+        (Some(kept), None) => check_kept(state, kept, proposer, last)?,
+        (None, Some(change)) => {
+            is_next("plan", Some(last), 1, plan.number.0)?;
+            check_shape(state, &plan)?;
+            participant_plan::check(state, &plan, change, proposer.consent)?;
+        }
+        // A plan is about keys that must survive, or about keys that cannot move.
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(Refusal::PlanMismatch { what: "keyring" });
+        }
+    }
+    Ok(Change::Proposal(Box::new(plan), proposer))
+}
+
+/// A plan that concerns a keyring.
+fn check_kept(
+    state: &NetworkState,
+    plan: KeyringPlan<'_>,
+    proposer: Proposer,
+    last: u64,
+) -> Result<(), Refusal> {
     let domain = with_policy(state, &plan.domain)?;
     let policy = domain.policy().ok_or(Refusal::NoPolicy { domain: plan.domain })?;
     match proposer.consent {
         Consent::Operators => {}
         Consent::Policy => check_own_node(state, policy, &plan, proposer)?,
     }
-    if let Some(holding) = state.holding_plan(&plan.domain) {
-        return Err(Refusal::PlanUnderWay { plan: *holding.digest() });
-    }
-    is_next("plan", Some(domain.plan_number.0), 1, plan.number.0)?;
-    check_ground(domain, &plan)?;
+    is_next("plan", Some(last), 1, plan.number.0)?;
+    check_ground(domain, plan)?;
     check_shape(state, &plan)?;
-    check_placements(state, policy, &plan)?;
-    service_plan::check(state, policy, &plan)?;
-    check_actions(state, policy, &plan)?;
+    check_placements(state, policy, plan)?;
+    service_plan::check(state, policy, plan)?;
+    check_actions(state, policy, plan)?;
     check_successor(domain, policy, &plan)?;
-    check_edges(policy, &plan)?;
+    check_edges(policy, plan)?;
     match proposer.consent {
-        Consent::Operators => {}
+        Consent::Operators => Ok(()),
         // It is approved with this entry, so what approvals would wait for must hold now.
-        Consent::Policy => check_no_rotation(state, domain)?,
+        Consent::Policy => check_no_rotation(state, domain),
     }
-    Ok(Change::Proposal(Box::new(plan), proposer))
 }
 
 /// Verifies the one signature on a proposal: of an operator, or of some agent, of whom it remains
@@ -101,20 +126,20 @@ fn check_own_node(
 }
 
 /// The plan was made for the domain as it is: its policy, its keyring.
-pub(crate) fn check_ground(domain: &DomainState, plan: &Plan) -> Result<(), Refusal> {
+pub(crate) fn check_ground(domain: &DomainState, plan: KeyringPlan<'_>) -> Result<(), Refusal> {
     let mismatch = |what| Err(Refusal::PlanMismatch { what });
     let Some(policy) = domain.policy() else { return mismatch("policy") };
-    if policy.serial != plan.policy {
+    if policy.serial != plan.keyring.policy {
         return mismatch("policy");
     }
     let Some(committed) = &domain.committed else { return mismatch("generation") };
-    if committed.generation != plan.generation {
+    if committed.generation != plan.keyring.generation {
         return mismatch("generation");
     }
-    if committed.checksum != plan.checksum {
+    if committed.checksum != plan.keyring.checksum {
         return mismatch("checksum");
     }
-    if plan.holders_min < policy.holders_min {
+    if plan.keyring.holders_min < policy.holders_min {
         return mismatch("holders_min");
     }
     Ok(())
@@ -178,8 +203,12 @@ pub(crate) fn all_steps(plan: &Plan) -> impl Iterator<Item = &Step> {
 }
 
 /// Steps are about the code that the plan names, each in the role that it has there.
-fn check_actions(state: &NetworkState, policy: &Policy, plan: &Plan) -> Result<(), Refusal> {
-    for step in all_steps(plan) {
+fn check_actions(
+    state: &NetworkState,
+    policy: &Policy,
+    plan: KeyringPlan<'_>,
+) -> Result<(), Refusal> {
+    for step in all_steps(&plan) {
         let named = is_about(plan, &step.action);
         require(named, "plan.steps.action", Fault::Dangling)?;
         match &step.action {
@@ -213,12 +242,12 @@ fn check_successor(domain: &DomainState, policy: &Policy, plan: &Plan) -> Result
 }
 
 /// Whether an action is about code that the plan names, in a role that the action can have.
-fn is_about(plan: &Plan, action: &Action) -> bool {
-    let keeper = |code: &Placement| *code == plan.from || *code == plan.to;
-    let upgrader = |code: &Placement| plan.via.as_ref() == Some(code);
+fn is_about(plan: KeyringPlan<'_>, action: &Action) -> bool {
+    let keeper = |code: &Placement| *code == plan.keyring.from || *code == plan.keyring.to;
+    let upgrader = |code: &Placement| plan.keyring.via.as_ref() == Some(code);
     let any = |code: &Placement| keeper(code) || upgrader(code);
     let measured = |code: &Measurement| {
-        [Some(&plan.from), Some(&plan.to), plan.via.as_ref()]
+        [Some(&plan.keyring.from), Some(&plan.keyring.to), plan.keyring.via.as_ref()]
             .into_iter()
             .flatten()
             .any(|named| named.measurement == *code)
@@ -261,17 +290,21 @@ fn is_about(plan: &Plan, action: &Action) -> bool {
 
 /// The releases exist, launch to what the plan says, and the policy gives their code the role that
 /// it has in the plan. What is started anew has not expired, and no plan makes anything older.
-fn check_placements(state: &NetworkState, policy: &Policy, plan: &Plan) -> Result<(), Refusal> {
+fn check_placements(
+    state: &NetworkState,
+    policy: &Policy,
+    plan: KeyringPlan<'_>,
+) -> Result<(), Refusal> {
     let mismatch = |what| Err(Refusal::PlanMismatch { what });
     let keeper = (ReleaseKind::Keeper, HolderRole::Keeper);
     let upgrader = (ReleaseKind::Upgrader, HolderRole::Upgrader);
-    let from = known_release(state, policy, &plan.from, keeper)?;
-    let to = known_release(state, policy, &plan.to, keeper)?;
+    let from = known_release(state, policy, &plan.keyring.from, keeper)?;
+    let to = known_release(state, policy, &plan.keyring.to, keeper)?;
     // Where a service changes, no keeper is started anew.
     if plan.service.is_none() {
         not_expired(state, "release", to.not_after)?;
     }
-    if let Some(via) = &plan.via {
+    if let Some(via) = &plan.keyring.via {
         let via = known_release(state, policy, via, upgrader)?;
         not_expired(state, "release", via.not_after)?;
     }
@@ -279,7 +312,7 @@ fn check_placements(state: &NetworkState, policy: &Policy, plan: &Plan) -> Resul
         return mismatch("security version");
     }
     let installs = |step: &Step| matches!(step.action, Action::Install { .. });
-    if plan.from == plan.to && all_steps(plan).any(installs) {
+    if plan.keyring.from == plan.keyring.to && all_steps(&plan).any(installs) {
         return mismatch("edge");
     }
     Ok(())
@@ -307,11 +340,11 @@ fn known_release<'a>(
 
 /// The policy names every edge along which the keyring goes: each hop of a handover, which goes
 /// one way, and for replication the edge and the way back.
-fn check_edges(policy: &Policy, plan: &Plan) -> Result<(), Refusal> {
+fn check_edges(policy: &Policy, plan: KeyringPlan<'_>) -> Result<(), Refusal> {
     let unnamed = Refusal::PlanMismatch { what: "edge" };
     let mut hands_over = false;
     let mut replicates = false;
-    for step in all_steps(plan) {
+    for step in all_steps(&plan) {
         match &step.action {
             Action::HandOver { from, to, .. } => {
                 hands_over = true;
@@ -326,6 +359,6 @@ fn check_edges(policy: &Policy, plan: &Plan) -> Result<(), Refusal> {
     if hands_over && !replicates {
         return Ok(());
     }
-    let (from, to) = (&plan.from.measurement, &plan.to.measurement);
+    let (from, to) = (&plan.keyring.from.measurement, &plan.keyring.to.measurement);
     if policy.names_edge(from, to) && policy.names_edge(to, from) { Ok(()) } else { Err(unnamed) }
 }

@@ -3,7 +3,7 @@
 use heirloom_model::counter::Epoch;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::limit::{REHEARSALS_MAX, SERVICE_KEYS_MAX, SERVICE_PEERS_MAX};
-use heirloom_model::plan::{Action, Gate, Placement, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, ParticipantAction, Placement, Plan, Step, StepId};
 use heirloom_model::root::Role;
 use heirloom_model::service::{
     Admission, KeyTerm, Rehearsal, Revocation, SchemaVersion, ServiceChange, Standing, Tip, Writing,
@@ -407,7 +407,16 @@ fn has_come(state: &NetworkState, step: &Step) -> bool {
 fn is_quiet(action: &Action) -> bool {
     matches!(
         action,
-        Action::Equip(_) | Action::Muster(_) | Action::Prepare(_) | Action::Verify { .. }
+        Action::Equip(_)
+            | Action::Muster(_)
+            | Action::Prepare(_)
+            | Action::Verify { .. }
+            | Action::Participant(
+                ParticipantAction::Survey
+                    | ParticipantAction::Enroll
+                    | ParticipantAction::Allocate
+                    | ParticipantAction::Supply
+            )
     )
 }
 
@@ -430,9 +439,9 @@ pub(crate) fn check_result(plan: &PlanState, step: &Step) -> Result<(), Refusal>
 /// Consent to the change of a service lasts as long as its window. If it ended before, nodes
 /// that are closed could go neither on nor back until the deadline.
 pub(crate) fn check_lasts(plan: &PlanState, not_after: Epoch) -> Result<(), Refusal> {
-    match &plan.plan().service {
-        Some(change) if not_after < change.abort_after => {
-            Err(Refusal::ApprovalTooShort { needed: change.abort_after, found: not_after })
+    match plan.abort_after() {
+        Some(needed) if not_after < needed => {
+            Err(Refusal::ApprovalTooShort { needed, found: not_after })
         }
         Some(_) | None => Ok(()),
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use heirloom_model::limit::{MIGRATIONS_MAX, SERVICE_KEYS_MAX, SERVICE_PEERS_MAX, TESTS_MAX};
-use heirloom_model::plan::{Action, Gate, Placement, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Placement, Plan, Step, StepId};
 use heirloom_model::policy::{KeyScope, Policy};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_model::service::{KeyCustody, ProgramTerm, ServiceChange, Terms};
@@ -20,15 +20,19 @@ const ACTION: &str = "plan.steps.action";
 const GATES: &str = "plan.steps.gates";
 
 /// Everything that a plan says about a service; nothing, if it changes none.
-pub(crate) fn check(state: &NetworkState, policy: &Policy, plan: &Plan) -> Result<(), Refusal> {
-    let Some(change) = &plan.service else { return check_without(plan) };
+pub(crate) fn check(
+    state: &NetworkState,
+    policy: &Policy,
+    plan: KeyringPlan<'_>,
+) -> Result<(), Refusal> {
+    let Some(change) = &plan.service else { return check_without(&plan) };
     let mismatch = |what| Err(Refusal::PlanMismatch { what });
-    if plan.from != plan.to || plan.via.is_some() {
+    if plan.keyring.from != plan.keyring.to || plan.keyring.via.is_some() {
         return mismatch("keeper");
     }
     check_terms(&change.terms)?;
     check_same_code(change)?;
-    check_epochs(state, plan, change)?;
+    check_epochs(state, &plan, change)?;
     let from = known_release(state, &change.from, &change.terms.from)?;
     let to = known_release(state, &change.to, &change.terms.to)?;
     not_expired(state, "release", to.not_after)?;
@@ -38,9 +42,9 @@ pub(crate) fn check(state: &NetworkState, policy: &Policy, plan: &Plan) -> Resul
     for code in [&change.from, &change.to] {
         check_rule(policy, change, code)?;
     }
-    check_steps(plan, change)?;
-    check_ranges(plan)?;
-    if change.changes_code() { check_commit(plan, change) } else { check_single_commit(plan) }
+    check_steps(&plan, change)?;
+    check_ranges(&plan)?;
+    if change.changes_code() { check_commit(&plan, change) } else { check_single_commit(&plan) }
 }
 
 /// A plan without a service has none of its steps, and waits for nothing that services say.
@@ -228,7 +232,7 @@ fn check_commit(plan: &Plan, change: &ServiceChange) -> Result<(), Refusal> {
 }
 
 /// Whether a step waits for one of these.
-fn waits_for(step: &Step, behind: &BTreeSet<StepId>) -> bool {
+pub(crate) fn waits_for(step: &Step, behind: &BTreeSet<StepId>) -> bool {
     step.gates.iter().any(|gate| match gate {
         Gate::Done(before) => behind.contains(before),
         Gate::AllDone { first, last } => {

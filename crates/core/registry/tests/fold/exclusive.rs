@@ -7,7 +7,7 @@ use heirloom_model::domain::{
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
+use heirloom_model::plan::{KeyringGround, Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
 use heirloom_model::policy::{HolderRole, HolderRule, Policy, Sharing};
 use heirloom_model::release::ReleaseKind;
 use heirloom_model::root::Role;
@@ -129,12 +129,11 @@ impl World {
         let mut forget = step(FORGET, Action::Forget(via), &[7]);
         forget.gates.push(Gate::Waited { since: StepId(ACTIVATE), epochs: 2 });
         let back = |step| RollbackStep { step, undoes: StepId(SUSPEND) };
+        let base = self.plan();
         Plan {
             number: PlanNumber(1),
+            keyring: Some(KeyringGround { from, to, via: Some(via), ..base.keyring.clone().unwrap() }),
             strategy: Strategy::Handover,
-            from,
-            to,
-            via: Some(via),
             service: None,
             nodes: vec![name("n1")],
             steps: vec![
@@ -155,7 +154,7 @@ impl World {
             point_of_no_return: StepId(ACTIVATE),
             not_after: Epoch(100),
             nonce: Nonce::new([1; 32]),
-            ..self.plan()
+            ..base
         }
     }
 

@@ -163,10 +163,16 @@ fn an_upgrader_forgets_only_after_the_epochs_of_the_plan() {
 fn a_handover_is_made_of_known_code_in_known_roles() {
     let mut world = World::served();
     let rows: &[Row<Plan>] = &[
-        ("no upgrader", "shape", |it| it.via = None),
-        ("a keeper as upgrader", "plan-mismatch", |it| it.via = Some(it.to)),
-        ("an upgrader as the new code", "plan-mismatch", |it| it.to = it.via.unwrap()),
-        ("an upgrader as the old code", "plan-mismatch", |it| it.from = it.via.unwrap()),
+        ("no upgrader", "shape", |it| it.keyring.as_mut().unwrap().via = None),
+        ("a keeper as upgrader", "plan-mismatch", |it| {
+            it.keyring.as_mut().unwrap().via = Some(it.to)
+        }),
+        ("an upgrader as the new code", "plan-mismatch", |it| {
+            it.keyring.as_mut().unwrap().to = it.via.unwrap()
+        }),
+        ("an upgrader as the old code", "plan-mismatch", |it| {
+            it.keyring.as_mut().unwrap().from = it.via.unwrap()
+        }),
         ("an unknown upgrader", "unknown-release", |it| {
             it.via.as_mut().unwrap().release = ReleaseDigest::new([1; 32]);
         }),
@@ -252,7 +258,7 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
 fn without_any_hop_the_policy_must_name_both_ways() {
     let mut world = World::served();
     let mut plan = world.handover();
-    let to = plan.to;
+    let to = plan.keyring.as_ref().unwrap().to;
     for step in [1, 3] {
         plan.steps[step].action = Action::Prepare(to);
     }
@@ -317,10 +323,10 @@ fn an_upgrader_is_a_release_of_its_kind_that_has_not_expired() {
 /// The handover by way of another release of the upgrader.
 fn with_via(world: &World, release: ReleaseDigest) -> Plan {
     let mut plan = world.handover();
-    let old = plan.via.unwrap();
+    let old = plan.keyring.as_ref().unwrap().via.unwrap();
     let mut via = old;
     via.release = release;
-    plan.via = Some(via);
+    plan.keyring.as_mut().unwrap().via = Some(via);
     for step in &mut plan.steps {
         match &mut step.action {
             Action::HandOver { from, to, .. } => {
@@ -345,9 +351,9 @@ fn no_plan_leads_to_an_older_security_version() {
         release.security_version = SecurityVersion(version);
         world.accept(&signed(&release, Role::Release));
         let mut plan = world.plan();
-        let mut to = plan.to;
+        let mut to = plan.keyring.as_ref().unwrap().to;
         to.release = release.digest();
-        plan.to = to;
+        plan.keyring.as_mut().unwrap().to = to;
         plan.steps[0].action = Action::Prepare(to);
         plan.steps[3].action = Action::Start(to);
         plan.rollback[1].step.action = Action::Stop(to);
@@ -360,9 +366,10 @@ fn no_plan_leads_to_an_older_security_version() {
 fn a_plan_that_keeps_its_code_installs_nothing() {
     let mut world = World::served();
     let mut plan = world.handover();
-    (plan.to, plan.via, plan.rollback) = (plan.from, None, Vec::new());
+    (plan.keyring.as_ref().unwrap().to, plan.keyring.as_ref().unwrap().via, plan.rollback) =
+        (plan.keyring.as_ref().unwrap().from, None, Vec::new());
     plan.steps.truncate(3);
-    let from = plan.from;
+    let from = plan.keyring.as_ref().unwrap().from;
     plan.steps[0].action = Action::Preserve(OLD);
     plan.steps[1].action = Action::Reseal(from);
     plan.steps[2].action = Action::Restart(from);
@@ -376,9 +383,9 @@ fn a_plan_that_keeps_its_code_installs_nothing() {
 fn a_replicated_domain_suspends_and_activates_nobody() {
     let mut world = World::with_genesis();
     for (action, expected) in [
-        (Action::Suspend(world.plan().from), "not-exclusive"),
-        (Action::Activate(world.plan().from), "not-exclusive"),
-        (Action::Drain(world.plan().from), "accepted"),
+        (Action::Suspend(world.plan().keyring.as_ref().unwrap().from), "not-exclusive"),
+        (Action::Activate(world.plan().keyring.as_ref().unwrap().from), "not-exclusive"),
+        (Action::Drain(world.plan().keyring.as_ref().unwrap().from), "accepted"),
     ] {
         let mut plan = world.plan();
         plan.steps[2].action = action.clone();
@@ -422,7 +429,7 @@ fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
             let (from, to) = (it.from, it.via.unwrap());
             it.steps[1].action = Action::HandOver { from_node: name("n2"), from, to };
         }),
-        ("another policy", "plan-mismatch", |it| it.policy = Serial(9)),
+        ("another policy", "plan-mismatch", |it| it.keyring.as_mut().unwrap().policy = Serial(9)),
         ("a hop that no rule names", "plan-mismatch", |it| {
             let from_node: NodeId = name("n1");
             it.steps[1].action = Action::HandOver { from_node, from: it.from, to: it.to };

@@ -42,10 +42,16 @@ fn a_plan_is_made_for_the_domain_as_it_is() {
         ("a number left out", "not-next", |it| it.number = PlanNumber(2)),
         ("number zero", "not-next", |it| it.number = PlanNumber(0)),
         ("too late", "epoch-passed", |it| it.not_after = Epoch(0)),
-        ("another policy", "plan-mismatch", |it| it.policy = Serial(2)),
-        ("another generation", "plan-mismatch", |it| it.generation = Generation(1)),
-        ("another checksum", "plan-mismatch", |it| it.checksum = Checksum::new([1; 32])),
-        ("fewer holders than the policy", "plan-mismatch", |it| it.holders_min = 0),
+        ("another policy", "plan-mismatch", |it| it.keyring.as_mut().unwrap().policy = Serial(2)),
+        ("another generation", "plan-mismatch", |it| {
+            it.keyring.as_mut().unwrap().generation = Generation(1)
+        }),
+        ("another checksum", "plan-mismatch", |it| {
+            it.keyring.as_mut().unwrap().checksum = Checksum::new([1; 32])
+        }),
+        ("fewer holders than the policy", "plan-mismatch", |it| {
+            it.keyring.as_mut().unwrap().holders_min = 0
+        }),
         ("no nodes", "shape", |it| it.nodes.clear()),
         ("nodes out of order", "shape", |it| it.nodes.reverse()),
         ("a node of another domain", "other-domain", |it| it.nodes.push(name("n4"))),
@@ -63,8 +69,12 @@ fn a_plan_is_made_for_the_domain_as_it_is() {
         ("a way back out of place", "shape", |it| it.rollback[0].step.id = StepId(0)),
         ("a way back for nothing", "shape", |it| it.rollback[0].undoes = StepId(5)),
         ("a point of no return on the way back", "shape", |it| it.point_of_no_return = StepId(5)),
-        ("an unknown release", "unknown-release", |it| it.to.release = ReleaseDigest::new([1; 32])),
-        ("a release of other code", "plan-mismatch", |it| it.to.measurement = STRANGE),
+        ("an unknown release", "unknown-release", |it| {
+            it.keyring.as_mut().unwrap().to.release = ReleaseDigest::new([1; 32])
+        }),
+        ("a release of other code", "plan-mismatch", |it| {
+            it.keyring.as_mut().unwrap().to.measurement = STRANGE
+        }),
     ];
     let plan = world.plan();
     assert_eq!(world.code(&world.proposal(&plan)), "accepted");

@@ -5,7 +5,7 @@ use heirloom_model::domain::LogPosition;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::{Measurement, MrEnclave};
-use heirloom_model::plan::{
+use heirloom_model::plan::{KeyringGround, 
     Abort, Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy,
 };
 use heirloom_model::policy::{ApplicationRule, KeyScope, Policy};
@@ -163,9 +163,10 @@ impl FlagDay {
         let change = service::change(&from, &to, OPENS, ABORT_AFTER);
         let (from, to) = (change.from, change.to);
         let base = world.plan();
+        let kept = base.keyring.clone().unwrap();
         let plan = Plan {
             strategy: Strategy::FlagDay,
-            to: base.from,
+            keyring: Some(KeyringGround { to: kept.from, ..kept }),
             steps: forward(from, to),
             rollback: back(from, to),
             point_of_no_return: StepId(COMMIT),

@@ -81,8 +81,10 @@ fn releases_are_those_of_the_terms_and_of_the_policy() {
         ("an application that the policy does not name", "plan-mismatch", |it| {
             change(it).application = name("other");
         }),
-        ("other keepers", "plan-mismatch", |it| it.to = change(it).to),
-        ("something that carries the keyring", "plan-mismatch", |it| it.via = Some(it.from)),
+        ("other keepers", "plan-mismatch", |it| it.keyring.as_mut().unwrap().to = change(it).to),
+        ("something that carries the keyring", "plan-mismatch", |it| {
+            it.keyring.as_mut().unwrap().via = Some(it.from)
+        }),
     ]);
 }
 
@@ -137,7 +139,7 @@ fn the_policy_lets_both_versions_ask_for_every_long_lived_key() {
         policy.serial = policy.serial.next().unwrap();
         policy.applications[rule].keys = keys;
         day.world.accept(&signed(&policy, Role::Policy));
-        day.plan.policy = policy.serial;
+        day.plan.keyring.as_mut().unwrap().policy = policy.serial;
         let proposal = day.world.proposal(&day.plan);
         assert_eq!(day.world.code(&proposal), expected);
     }
@@ -302,7 +304,7 @@ fn no_policy_consents_to_a_flag_day_in_advance() {
     policy.serial = policy.serial.next().unwrap();
     policy.update = UpdateMode::Auto;
     day.world.accept(&signed(&policy, Role::Policy));
-    day.plan.policy = policy.serial;
+    day.plan.keyring.as_mut().unwrap().policy = policy.serial;
     day.plan.nodes = vec![name("n1")];
     let mut proposal = day.world.proposal(&day.plan);
     proposal.signatures.clear();

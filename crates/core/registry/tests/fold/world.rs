@@ -18,7 +18,7 @@ use heirloom_model::fleet::{Fleet, Node};
 use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
-use heirloom_model::plan::{
+use heirloom_model::plan::{KeyringGround, 
     Action, Approval, Gate, Placement, Plan, Proposal, RollbackStep, Step, StepId, StepOutcome,
     StepResult, Strategy,
 };
@@ -412,15 +412,10 @@ impl World {
         let targets: Vec<NodeId> = vec![name("n1"), name("n2")];
         Plan {
             network: self.network,
+            keyring: Some(KeyringGround { from, to, via: None, policy: Serial(1), generation: Generation(0), checksum: CHECKSUM, holders_min: 1, }),
             domain: DOMAIN,
             number: PlanNumber(1),
             strategy: Strategy::Rolling,
-            from,
-            to,
-            policy: Serial(1),
-            generation: Generation(0),
-            checksum: CHECKSUM,
-            holders_min: 1,
             nodes: vec![name("n1"), name("n2"), name("n3")],
             steps: vec![
                 step(0, "n1", Action::Prepare(to), &[]),
@@ -436,10 +431,9 @@ impl World {
             point_of_no_return: StepId(4),
             not_after: Epoch(100),
             nonce: Nonce::new([1; 32]),
-            via: None,
             service: None,
             participant: None,
-        }
+}
     }
 
     pub(crate) fn proposal(&self, plan: &Plan) -> Envelope {

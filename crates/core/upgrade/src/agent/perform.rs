@@ -82,9 +82,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             | Action::Commit
             | Action::Open(_)
             | Action::Watch(_)) => return self.perform_service(step, &action),
-            Action::Participant(_) => {
-                Err(DriverError::Missing { what: "a participant on this node".to_owned() })
-            }
+            Action::Participant(action) => return self.perform_participant(step, action),
         })
     }
 
@@ -119,6 +117,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         random: &mut dyn FnMut() -> Nonce,
     ) -> Option<Challenge> {
         let plan = self.current(&asked_by.plan)?.plan();
+        let kept = plan.keyring.as_ref()?;
         let domain = self.state.domain(&plan.domain)?;
         let latest = domain.challenges_of(asked_by).max_by_key(|asked| asked.at());
         if let Some(latest) = latest {
@@ -127,7 +126,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
                     Some(code) => domain.registration_with(node, code),
                     None => domain.registration(node),
                 };
-                proven.flaw(plan.generation, &plan.checksum).is_some()
+                proven.flaw(kept.generation, &kept.checksum).is_some()
                     && registered.is_some_and(|registered| registered.at() > proven.at())
             });
             let issued = domain.challenges_of(asked_by).count();

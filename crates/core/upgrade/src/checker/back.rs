@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Plan, RollbackStep, Step};
+use heirloom_model::plan::{Action, KeyringPlan, RollbackStep, Step};
 
 use super::forward::{best_gate, check_sources, is_of, judge_proofs};
 use super::host::Host;
@@ -36,7 +36,8 @@ fn check_steps(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report
         }
         before = Some(step);
     }
-    let returned = |last: &&RollbackStep| proves_itself(&last.step, &survey.plan.from.measurement);
+    let returned =
+        |last: &&RollbackStep| proves_itself(&last.step, &survey.plan.keyring.from.measurement);
     if !surveyed.back.last().is_some_and(returned) {
         report.plan(Fault::BackNotVerified { node: surveyed.node.node.clone() });
     }
@@ -49,15 +50,17 @@ fn proves_itself(step: &Step, old: &Measurement) -> bool {
 }
 
 /// Steps of the way back put the plan's old release in place of its new one.
-fn names_the_way_back(plan: &Plan, action: &Action) -> bool {
+fn names_the_way_back(plan: KeyringPlan<'_>, action: &Action) -> bool {
     match action {
-        Action::Stop(placement) => *placement == plan.to,
-        Action::Quarantine(measurement) => *measurement == plan.to.measurement,
-        Action::Install { expect, install } => *expect == plan.to && *install == plan.from,
-        Action::Restore(measurement) => *measurement == plan.from.measurement,
+        Action::Stop(placement) => *placement == plan.keyring.to,
+        Action::Quarantine(measurement) => *measurement == plan.keyring.to.measurement,
+        Action::Install { expect, install } => {
+            *expect == plan.keyring.to && *install == plan.keyring.from
+        }
+        Action::Restore(measurement) => *measurement == plan.keyring.from.measurement,
         Action::Start(placement)
         | Action::Restart(placement)
-        | Action::Replicate { to: placement, .. } => *placement == plan.from,
+        | Action::Replicate { to: placement, .. } => *placement == plan.keyring.from,
         // Whoever proves on the way back does so with one of the two releases.
         Action::Verify { code, .. } => code.is_none_or(|code| is_of(plan, &code)),
         Action::Prepare(_)
@@ -132,9 +135,9 @@ fn check_circle(
 }
 
 /// Cuts the node off before, in and after every one of its forward steps.
-fn check_aborts(plan: &Plan, surveyed: &Surveyed<'_>, report: &mut Report) {
+fn check_aborts(plan: KeyringPlan<'_>, surveyed: &Surveyed<'_>, report: &mut Report) {
     let node = &surveyed.node.node;
-    let mut reached = Host::holding(plan.from.measurement);
+    let mut reached = Host::holding(plan.keyring.from.measurement);
     for step in &surveyed.forward {
         let mut taken_effect = reached.clone();
         if taken_effect.run(&step.action).is_err() {
@@ -154,7 +157,7 @@ fn check_aborts(plan: &Plan, surveyed: &Surveyed<'_>, report: &mut Report) {
                     return report.step(back.step.id, fault);
                 }
             }
-            if !host.proves(plan.from.measurement) {
+            if !host.proves(plan.keyring.from.measurement) {
                 return report.step(step.id, Fault::NoWayBack { node: node.clone() });
             }
         }

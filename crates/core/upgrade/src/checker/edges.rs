@@ -1,7 +1,7 @@
 //! Along which edges a plan lets the keyring go, and whether policy and releases agree.
 
 use heirloom_custody::invariant::{Party, no_leak};
-use heirloom_model::plan::{Action, Placement, Plan, Step};
+use heirloom_model::plan::{Action, KeyringPlan, Placement, Step};
 use heirloom_model::policy::HolderRole;
 use heirloom_model::release::{Release, ReleaseKind};
 
@@ -9,24 +9,25 @@ use super::{Fault, Report};
 use crate::inventory::Inventory;
 
 /// Checks the three placements, and every hop between them.
-pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) {
-    let keepers = [plan.from, plan.to].map(|at| (at, ReleaseKind::Keeper, HolderRole::Keeper));
-    let carrier = plan.via.map(|at| (at, ReleaseKind::Upgrader, HolderRole::Upgrader));
+pub(super) fn check(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
+    let keepers = [plan.keyring.from, plan.keyring.to]
+        .map(|at| (at, ReleaseKind::Keeper, HolderRole::Keeper));
+    let carrier = plan.keyring.via.map(|at| (at, ReleaseKind::Upgrader, HolderRole::Upgrader));
     for (at, kind, role) in keepers.into_iter().chain(carrier) {
         check_placement(&at, kind, role, inventory, report);
     }
-    for at in [Some(plan.to), plan.via].into_iter().flatten() {
+    for at in [Some(plan.keyring.to), plan.keyring.via].into_iter().flatten() {
         if let Some(release) = inventory.releases.get(&at.release)
             && inventory.now > release.not_after
         {
             report.plan(Fault::ReleaseExpired { not_after: release.not_after });
         }
     }
-    if plan.via.is_some_and(|via| [plan.from, plan.to].contains(&via)) {
+    if plan.keyring.via.is_some_and(|via| [plan.keyring.from, plan.keyring.to].contains(&via)) {
         report.plan(Fault::NothingChanges);
     }
     let version = |at: &Placement| Some(inventory.releases.get(&at.release)?.security_version);
-    if let (Some(from), Some(to)) = (version(&plan.from), version(&plan.to))
+    if let (Some(from), Some(to)) = (version(&plan.keyring.from), version(&plan.keyring.to))
         && to < from
     {
         report.plan(Fault::SecurityVersionLower { from, to });

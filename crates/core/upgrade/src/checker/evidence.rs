@@ -116,14 +116,14 @@ fn judge_gate(
     if let Some(node) = holders.iter().find(|node| !targets.contains(node)) {
         return Err(Fault::WitnessNotAsked { node: node.clone(), since });
     }
-    let needed = line.plan.holders_min.max(line.inventory.policy.holders_min).max(1);
+    let needed = line.plan.keyring.holders_min.max(line.inventory.policy.holders_min).max(1);
     let found = (*need).min(*asked_need);
     if found < needed {
         return Err(Fault::HoldersMinTooLow { needed, found });
     }
     let mut seats = Vec::new();
     for node in holders {
-        let code = code.unwrap_or(line.plan.from.measurement);
+        let code = code.unwrap_or(line.plan.keyring.from.measurement);
         let seat = Seat { node: node.clone(), measurement: code };
         if line.before.changes(node) && !standing.answered(since, &seat) {
             return Err(Fault::ProofNotFresh { since });
@@ -158,16 +158,16 @@ fn lose(
         node: seat.node.clone(),
         platform: inventory.platform(&seat.node),
         measurement: seat.measurement,
-        generation: plan.generation,
-        checksum: plan.checksum,
+        generation: plan.keyring.generation,
+        checksum: plan.keyring.checksum,
         origin: HoldingOrigin::Recovered,
         asked_at: LogIndex(0),
     };
     let proofs: Vec<Proof> = seats.iter().map(proof).collect();
     let requirement = Requirement {
         policy: &inventory.policy,
-        keyring: Keyring { generation: plan.generation, checksum: plan.checksum },
-        need: plan.holders_min,
+        keyring: Keyring { generation: plan.keyring.generation, checksum: plan.keyring.checksum },
+        need: plan.keyring.holders_min,
         fresh_from: LogIndex(0),
     };
     let away = BTreeSet::from([goes.clone()]);

@@ -8,7 +8,7 @@ use heirloom_model::counter::{LogIndex, Serial};
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::{FailureDomain, NodeId};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Step, StepId};
 
 use super::host::Host;
 use super::survey::{Survey, Surveyed, waits_for};
@@ -27,7 +27,7 @@ pub(super) fn check(survey: &Survey<'_>, report: &mut Report) {
 fn check_node(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report) {
     let plan = survey.plan;
     let name = &surveyed.node.node;
-    let mut host = Host::holding(plan.from.measurement);
+    let mut host = Host::holding(plan.keyring.from.measurement);
     let mut before: Option<&Step> = None;
     for step in &surveyed.forward {
         check_order(survey, surveyed, step, before, report);
@@ -36,7 +36,7 @@ fn check_node(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report)
         }
         match &step.action {
             Action::Stop(_) => {
-                if !host.is_prepared_for(plan.to.measurement) {
+                if !host.is_prepared_for(plan.keyring.to.measurement) {
                     report.step(step.id, Fault::NotPrepared { node: name.clone() });
                 }
                 check_stop(survey, surveyed, step, report);
@@ -54,7 +54,7 @@ fn check_node(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report)
     }
     let proves =
         matches!(surveyed.forward.last(), Some(Step { action: Action::Verify { .. }, .. }));
-    if surveyed.wave == 0 || !proves || !host.proves(plan.to.measurement) {
+    if surveyed.wave == 0 || !proves || !host.proves(plan.keyring.to.measurement) {
         report.plan(Fault::NotUpgraded { node: name.clone() });
     }
 }
@@ -95,16 +95,18 @@ fn check_begin(survey: &Survey<'_>, wave: u32, step: &Step, report: &mut Report)
 }
 
 /// Forward steps put the plan's new release in place of its old one, and nothing else.
-fn names_the_plan(plan: &Plan, action: &Action) -> bool {
+fn names_the_plan(plan: KeyringPlan<'_>, action: &Action) -> bool {
     match action {
         Action::Prepare(placement)
         | Action::Start(placement)
         | Action::Restart(placement)
-        | Action::Replicate { to: placement, .. } => *placement == plan.to,
-        Action::Stop(placement) | Action::Drain(placement) => *placement == plan.from,
-        Action::Quarantine(measurement) => *measurement == plan.from.measurement,
-        Action::Install { expect, install } => *expect == plan.from && *install == plan.to,
-        Action::Verify { code, .. } => code.is_none_or(|code| code == plan.to.measurement),
+        | Action::Replicate { to: placement, .. } => *placement == plan.keyring.to,
+        Action::Stop(placement) | Action::Drain(placement) => *placement == plan.keyring.from,
+        Action::Quarantine(measurement) => *measurement == plan.keyring.from.measurement,
+        Action::Install { expect, install } => {
+            *expect == plan.keyring.from && *install == plan.keyring.to
+        }
+        Action::Verify { code, .. } => code.is_none_or(|code| code == plan.keyring.to.measurement),
         Action::Withdraw(_) => true,
         Action::Restore(_)
         | Action::HandOver { .. }
@@ -133,12 +135,12 @@ fn names_the_plan(plan: &Plan, action: &Action) -> bool {
 }
 
 /// Whether this code is one of the two that a plan in waves runs.
-pub(super) fn is_of(plan: &Plan, code: &Measurement) -> bool {
-    [plan.from.measurement, plan.to.measurement].contains(code)
+pub(super) fn is_of(plan: KeyringPlan<'_>, code: &Measurement) -> bool {
+    [plan.keyring.from.measurement, plan.keyring.to.measurement].contains(code)
 }
 
 /// A plan in waves asks nobody else than the code of its two releases.
-fn check_questions(plan: &Plan, report: &mut Report) {
+fn check_questions(plan: KeyringPlan<'_>, report: &mut Report) {
     for step in &plan.steps {
         if let Action::Verify { code: Some(code), .. } = &step.action
             && !is_of(plan, code)
@@ -146,7 +148,7 @@ fn check_questions(plan: &Plan, report: &mut Report) {
             report.step(step.id, Fault::ForeignPlacement);
         }
     }
-    if plan.via.is_some() {
+    if plan.keyring.via.is_some() {
         report.plan(Fault::ForeignPlacement);
     }
 }
@@ -156,7 +158,7 @@ fn check_stop(survey: &Survey<'_>, surveyed: &Surveyed<'_>, stop: &Step, report:
     check_begin(survey, wave, stop, report);
     let tried = |gate: &Gate| {
         matches!(gate, Gate::Registered { node, measurement }
-            if node == name && *measurement == survey.plan.to.measurement)
+            if node == name && *measurement == survey.plan.keyring.to.measurement)
     };
     if !stop.gates.iter().any(tried) {
         report.step(stop.id, Fault::NoTrial { node: name.clone() });
@@ -213,7 +215,7 @@ pub(super) fn judge_proofs(
     if let Some(node) = holders.iter().find(|node| !targets.contains(node)) {
         return Err(Fault::WitnessNotAsked { node: node.clone(), since });
     }
-    let needed = survey.plan.holders_min.max(survey.inventory.policy.holders_min);
+    let needed = survey.plan.keyring.holders_min.max(survey.inventory.policy.holders_min);
     let found = (*need).min(*asked_need);
     if found < needed {
         return Err(Fault::HoldersMinTooLow { needed, found });
@@ -245,7 +247,7 @@ fn lose(
         .collect();
     let runs = |node: &NodeId| -> Measurement {
         let changed = survey.wave_of(node) < wave;
-        if changed { plan.to.measurement } else { plan.from.measurement }
+        if changed { plan.keyring.to.measurement } else { plan.keyring.from.measurement }
     };
     let proofs: Vec<Proof> = holders
         .iter()
@@ -253,22 +255,24 @@ fn lose(
             node: node.clone(),
             platform: survey.inventory.platform(node),
             measurement: runs(node),
-            generation: plan.generation,
-            checksum: plan.checksum,
+            generation: plan.keyring.generation,
+            checksum: plan.keyring.checksum,
             origin: HoldingOrigin::Recovered,
             asked_at: LogIndex(0),
         })
         .collect();
     let requirement = Requirement {
         policy: &survey.inventory.policy,
-        keyring: Keyring { generation: plan.generation, checksum: plan.checksum },
-        need: plan.holders_min,
+        keyring: Keyring { generation: plan.keyring.generation, checksum: plan.keyring.checksum },
+        need: plan.keyring.holders_min,
         fresh_from: LogIndex(0),
     };
     // Every seat of a node that is down with its wave is gone.
     let away: BTreeSet<Seat> = away
         .iter()
-        .flat_map(|node| [plan.from, plan.to].map(|at| Seat::new(node, &at.measurement)))
+        .flat_map(|node| {
+            [plan.keyring.from, plan.keyring.to].map(|at| Seat::new(node, &at.measurement))
+        })
         .collect();
     let survivors = no_loss(&requirement, &copies, &proofs, &NextEffect::TakeAway(&away))?;
     Ok(survivors.failure_domains())

@@ -2,14 +2,14 @@
 
 use heirloom_custody::invariant::{Party, no_leak};
 use heirloom_model::limit::{NODES_MAX, STEPS_MAX};
-use heirloom_model::plan::{Placement, Plan};
+use heirloom_model::plan::{KeyringPlan, Placement};
 use heirloom_model::policy::Sharing;
 use heirloom_model::release::{Release, ReleaseKind};
 
 use super::{Fault, Report};
 use crate::inventory::Inventory;
 
-pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+pub(super) fn check(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
     check_identity(plan, inventory, report);
     check_keyring(plan, inventory, report);
     if plan.service.is_some() {
@@ -34,7 +34,7 @@ pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) {
     }
 }
 
-fn check_identity(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+fn check_identity(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
     if plan.network != inventory.network {
         report.plan(Fault::OtherNetwork);
     }
@@ -50,8 +50,8 @@ fn check_identity(plan: &Plan, inventory: &Inventory, report: &mut Report) {
     if let Some(holding) = inventory.holding_plan.filter(|_| !is_proposed) {
         report.plan(Fault::PlanActive { plan: holding });
     }
-    if plan.policy != inventory.policy.serial {
-        let (in_force, found) = (inventory.policy.serial, plan.policy);
+    if plan.keyring.policy != inventory.policy.serial {
+        let (in_force, found) = (inventory.policy.serial, plan.keyring.policy);
         report.plan(Fault::OtherPolicy { in_force, found });
     }
     if inventory.epoch > plan.not_after {
@@ -69,19 +69,19 @@ fn check_overlap(inventory: &Inventory, report: &mut Report) {
     }
 }
 
-fn check_keyring(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+fn check_keyring(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
     let committed = inventory.keyring.map(|keyring| (keyring.generation, keyring.checksum));
-    if committed != Some((plan.generation, plan.checksum)) {
+    if committed != Some((plan.keyring.generation, plan.keyring.checksum)) {
         report.plan(Fault::OtherKeyring);
     }
     let needed = inventory.policy.holders_min.max(1);
-    if plan.holders_min < needed {
-        report.plan(Fault::HoldersMinTooLow { needed, found: plan.holders_min });
+    if plan.keyring.holders_min < needed {
+        report.plan(Fault::HoldersMinTooLow { needed, found: plan.keyring.holders_min });
     }
 }
 
 /// The plan names the domain's nodes, all of them, once each, in order.
-fn check_nodes(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+fn check_nodes(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
     let mut known = inventory.nodes.iter().map(|node| &node.node);
     let mut named = plan.nodes.iter();
     loop {
@@ -96,22 +96,23 @@ fn check_nodes(plan: &Plan, inventory: &Inventory, report: &mut Report) {
 }
 
 /// Keepers stay as they are, and are what the log knows.
-fn check_kept(plan: &Plan, inventory: &Inventory, report: &mut Report) {
-    if plan.from != plan.to || plan.via.is_some() {
+fn check_kept(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
+    if plan.keyring.from != plan.keyring.to || plan.keyring.via.is_some() {
         report.plan(Fault::KeeperChanges);
     }
-    if release(&plan.from, inventory).is_none() {
-        let Placement { release, measurement } = plan.from;
+    if release(&plan.keyring.from, inventory).is_none() {
+        let Placement { release, measurement } = plan.keyring.from;
         report.plan(Fault::WrongRelease { release, measurement });
     }
 }
 
-fn check_releases(plan: &Plan, inventory: &Inventory, report: &mut Report) {
-    if plan.from.measurement == plan.to.measurement {
+fn check_releases(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
+    if plan.keyring.from.measurement == plan.keyring.to.measurement {
         report.plan(Fault::NothingChanges);
     }
-    let releases = [&plan.from, &plan.to].map(|placement| release(placement, inventory));
-    for (placement, found) in [&plan.from, &plan.to].into_iter().zip(&releases) {
+    let releases =
+        [&plan.keyring.from, &plan.keyring.to].map(|placement| release(placement, inventory));
+    for (placement, found) in [&plan.keyring.from, &plan.keyring.to].into_iter().zip(&releases) {
         if found.is_none() {
             let Placement { release, measurement } = *placement;
             report.plan(Fault::WrongRelease { release, measurement });
@@ -129,7 +130,7 @@ fn check_releases(plan: &Plan, inventory: &Inventory, report: &mut Report) {
         measurement: placement.measurement,
         security_version: release.security_version,
     };
-    let (old, new) = (party(&plan.from, old), party(&plan.to, new));
+    let (old, new) = (party(&plan.keyring.from, old), party(&plan.keyring.to, new));
     // Old gives to new in the first wave, new to new later; old and new to old on the way back.
     for (giver, receiver) in [(&old, &new), (&new, &new), (&old, &old), (&new, &old)] {
         if let Err(risk) = no_leak(&inventory.policy, inventory.now, giver, receiver) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heirloom_custody::holding::Seat;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Gate, Placement, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Placement, Step, StepId};
 use heirloom_model::policy::Sharing;
 
 use super::evidence::{Standing, judge};
@@ -19,7 +19,7 @@ use crate::inventory::Inventory;
 
 /// What the checks look up.
 pub(super) struct Line<'a> {
-    pub(super) plan: &'a Plan,
+    pub(super) plan: KeyringPlan<'a>,
     pub(super) inventory: &'a Inventory,
     /// The seat that holds before the plan.
     pub(super) old: Seat,
@@ -29,7 +29,7 @@ pub(super) struct Line<'a> {
     pub(super) before: World,
 }
 
-pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+pub(super) fn check(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
     check_one_line(plan, report);
     check_nodes(plan, inventory, report);
     check_placements(plan, report);
@@ -43,25 +43,27 @@ pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) {
 }
 
 impl<'a> Line<'a> {
-    fn of(plan: &'a Plan, inventory: &'a Inventory, report: &mut Report) -> Option<Self> {
+    fn of(plan: KeyringPlan<'a>, inventory: &'a Inventory, report: &mut Report) -> Option<Self> {
         let given = plan.steps.iter().find_map(|step| match &step.action {
-            Action::HandOver { from_node, from, .. } if *from == plan.from => Some(from_node),
+            Action::HandOver { from_node, from, .. } if *from == plan.keyring.from => {
+                Some(from_node)
+            }
             _ => None,
         });
         let received = plan.steps.iter().rev().find_map(|step| match &step.action {
-            Action::HandOver { to, .. } if *to == plan.to => Some(&step.node),
+            Action::HandOver { to, .. } if *to == plan.keyring.to => Some(&step.node),
             _ => None,
         });
         let sealed = plan.steps.iter().find_map(|step| match &step.action {
-            Action::Reseal(placement) if *placement == plan.from => Some(&step.node),
+            Action::Reseal(placement) if *placement == plan.keyring.from => Some(&step.node),
             _ => None,
         });
         let (Some(first), Some(last)) = (given.or(sealed), received.or(sealed)) else {
             report.plan(Fault::NothingChanges);
             return None;
         };
-        let old = Seat::new(first, &plan.from.measurement);
-        let heir = Seat::new(last, &plan.to.measurement);
+        let old = Seat::new(first, &plan.keyring.from.measurement);
+        let heir = Seat::new(last, &plan.keyring.to.measurement);
         if old == heir && sealed.is_none() {
             report.plan(Fault::NothingChanges);
             return None;
@@ -80,14 +82,15 @@ impl<'a> Line<'a> {
         let back = plan.rollback.iter().map(|back| &back.step);
         let nodes = plan.steps.iter().chain(back).map(|step| step.node.clone()).collect();
         let holding = BTreeSet::from([first.clone()]);
-        let carrier = plan.via.map(|via| via.measurement);
-        let before = World::before(plan.from.measurement, &nodes, &holding, activity, carrier);
+        let carrier = plan.keyring.via.map(|via| via.measurement);
+        let before =
+            World::before(plan.keyring.from.measurement, &nodes, &holding, activity, carrier);
         Some(Self { plan, inventory, old, heir, before })
     }
 }
 
 /// Every step waits for the one before it, forward and back, and there are no waves.
-fn check_one_line(plan: &Plan, report: &mut Report) {
+fn check_one_line(plan: KeyringPlan<'_>, report: &mut Report) {
     let back: Vec<&Step> = plan.rollback.iter().map(|back| &back.step).collect();
     let forward: Vec<&Step> = plan.steps.iter().collect();
     for pair in forward.windows(2).chain(back.windows(2)) {
@@ -104,7 +107,7 @@ fn check_one_line(plan: &Plan, report: &mut Report) {
 
 /// The plan lists its nodes in order, known ones, and everybody who acts or proves is one of
 /// them: copies are counted over them.
-fn check_nodes(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+fn check_nodes(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
     let wrong = |node: &NodeId| Fault::WrongNodes { node: node.clone() };
     for pair in plan.nodes.windows(2) {
         if let [left, right] = pair
@@ -135,8 +138,9 @@ fn check_nodes(plan: &Plan, inventory: &Inventory, report: &mut Report) {
 }
 
 /// Steps name the plan's placements and no others.
-fn check_placements(plan: &Plan, report: &mut Report) {
-    let known: Vec<Placement> = [plan.from, plan.to].into_iter().chain(plan.via).collect();
+fn check_placements(plan: KeyringPlan<'_>, report: &mut Report) {
+    let known: Vec<Placement> =
+        [plan.keyring.from, plan.keyring.to].into_iter().chain(plan.keyring.via).collect();
     let back = plan.rollback.iter().map(|back| &back.step);
     for step in plan.steps.iter().chain(back) {
         let (placements, code): (Vec<Placement>, Option<Measurement>) = match &step.action {
@@ -179,7 +183,7 @@ fn check_placements(plan: &Plan, report: &mut Report) {
             report.step(step.id, Fault::ForeignPlacement);
         }
         // The upgrader is never what a node starts by itself.
-        let carrier = |at: &Placement| Some(*at) == plan.via;
+        let carrier = |at: &Placement| Some(*at) == plan.keyring.via;
         let kept = matches!(step.action, Action::Install { .. }) && placements.iter().any(carrier);
         if kept {
             report.step(step.id, Fault::ForeignPlacement);
@@ -188,7 +192,7 @@ fn check_placements(plan: &Plan, report: &mut Report) {
 }
 
 /// Rights may be withdrawn, once and last.
-fn check_withdrawal(plan: &Plan, inventory: &Inventory, report: &mut Report) {
+fn check_withdrawal(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
     for step in &plan.steps {
         let Action::Withdraw(serial) = step.action else { continue };
         if plan.steps.last().is_none_or(|last| last.id != step.id) {

@@ -6,12 +6,15 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
 
 use super::{Fault, Report};
-use crate::inventory::Inventory;
 
 /// Returns whether the plan can be walked at all.
-pub(super) fn check(plan: &Plan, inventory: &Inventory, report: &mut Report) -> bool {
+pub(super) fn check<'n>(
+    plan: &Plan,
+    nodes: impl Iterator<Item = &'n NodeId>,
+    report: &mut Report,
+) -> bool {
     let before = report.findings.len();
-    let members: BTreeSet<&NodeId> = inventory.nodes.iter().map(|node| &node.node).collect();
+    let members: BTreeSet<&NodeId> = nodes.collect();
     let forward = plan.steps.iter();
     let steps = forward.chain(plan.rollback.iter().map(|back| &back.step));
     for (place, step) in (0_u32..).zip(steps) {

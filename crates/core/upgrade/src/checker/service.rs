@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::SERVICE_PEERS_MAX;
-use heirloom_model::plan::{Action, Gate, Plan, RollbackStep, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Plan, RollbackStep, Step, StepId};
 use heirloom_model::service::ServiceChange;
 
 use self::reach::Reach;
@@ -18,7 +18,7 @@ use crate::inventory::Inventory;
 mod custody;
 mod day;
 mod footing;
-mod reach;
+pub(super) mod reach;
 mod site;
 mod turn;
 
@@ -28,7 +28,7 @@ const SERVICE_STEPS_MAX: usize = 20 * (SERVICE_PEERS_MAX + 1);
 
 /// What the checks look up.
 struct View<'a> {
-    plan: &'a Plan,
+    plan: KeyringPlan<'a>,
     change: &'a ServiceChange,
     inventory: &'a Inventory,
     reach: Reach,
@@ -44,7 +44,7 @@ struct Own<'a> {
 }
 
 pub(super) fn check(
-    plan: &Plan,
+    plan: KeyringPlan<'_>,
     change: &ServiceChange,
     inventory: &Inventory,
     report: &mut Report,
@@ -78,7 +78,15 @@ pub(super) fn check(
 pub(super) fn check_stray(plan: &Plan, report: &mut Report) {
     let back = plan.rollback.iter().map(|back| &back.step);
     for step in plan.steps.iter().chain(back) {
-        let stray = |gate: &Gate| matches!(gate, Gate::Agreed { .. } | Gate::Rehearsed { .. });
+        let stray = |gate: &Gate| {
+            matches!(
+                gate,
+                Gate::Agreed { .. }
+                    | Gate::Rehearsed { .. }
+                    | Gate::Consented { .. }
+                    | Gate::Concordant { .. }
+            )
+        };
         if step.action.concerns_service() || step.gates.iter().any(stray) {
             report.step(step.id, Fault::NoService);
         }
@@ -86,7 +94,7 @@ pub(super) fn check_stray(plan: &Plan, report: &mut Report) {
 }
 
 /// Steps name the two releases of the service, each where it belongs, and leave keepers alone.
-fn check_placements(plan: &Plan, change: &ServiceChange, report: &mut Report) {
+fn check_placements(plan: KeyringPlan<'_>, change: &ServiceChange, report: &mut Report) {
     let ServiceChange { from, to, .. } = change;
     let back = plan.rollback.iter().map(|back| (&back.step, true));
     for (step, is_back) in plan.steps.iter().map(|step| (step, false)).chain(back) {
@@ -103,7 +111,7 @@ fn check_placements(plan: &Plan, change: &ServiceChange, report: &mut Report) {
             Action::Snapshot | Action::Migrate | Action::Commit | Action::Withdraw(_) => !is_back,
             Action::Revert => is_back,
             Action::Verify { code, .. } => {
-                !is_back && code.is_none_or(|code| code == plan.from.measurement)
+                !is_back && code.is_none_or(|code| code == plan.keyring.from.measurement)
             }
             Action::Prepare(_)
             | Action::Drain(_)
@@ -132,19 +140,19 @@ fn check_placements(plan: &Plan, change: &ServiceChange, report: &mut Report) {
 }
 
 impl<'a> View<'a> {
-    fn of(plan: &'a Plan, change: &'a ServiceChange, inventory: &'a Inventory) -> Self {
+    fn of(plan: KeyringPlan<'a>, change: &'a ServiceChange, inventory: &'a Inventory) -> Self {
         let mut nodes: BTreeMap<&NodeId, Own<'_>> =
-            plan.nodes.iter().map(|node| (node, Own::default())).collect();
+            plan.plan().nodes.iter().map(|node| (node, Own::default())).collect();
         let whole = |step: &Step| matches!(step.action, Action::Commit);
-        for step in &plan.steps {
+        for step in &plan.plan().steps {
             if step.action.concerns_service() && !whole(step) {
                 nodes.entry(&step.node).or_default().forward.push(step);
             }
         }
-        for back in &plan.rollback {
+        for back in &plan.plan().rollback {
             nodes.entry(&back.step.node).or_default().back.push(back);
         }
-        Self { plan, change, inventory, reach: Reach::of(plan), nodes }
+        Self { plan, change, inventory, reach: Reach::of(&plan), nodes }
     }
 
     /// The steps of one node follow each other, whatever order agents prefer.
@@ -187,7 +195,7 @@ impl<'a> View<'a> {
 
     /// The gates of a step, and of everything that certainly came before it.
     fn gates_up_to(&self, step: &'a Step) -> impl Iterator<Item = &'a Gate> {
-        let earlier = self.reach.before(step.id).filter_map(|id| self.plan.step(id));
+        let earlier = self.reach.before(step.id).filter_map(|id| self.plan.plan().step(id));
         earlier.chain([step]).flat_map(|step| &step.gates)
     }
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{NodeId, OperatorId};
-use heirloom_model::plan::{Action, Gate, Plan, RollbackStep, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, RollbackStep, Step, StepId};
 
 use super::{Fault, Report};
 use crate::inventory::Inventory;
 
 /// What the checks of single nodes look up.
 pub(super) struct Survey<'a> {
-    pub(super) plan: &'a Plan,
+    pub(super) plan: KeyringPlan<'a>,
     pub(super) inventory: &'a Inventory,
     pub(super) nodes: Vec<Surveyed<'a>>,
     index: BTreeMap<&'a NodeId, usize>,
@@ -53,7 +53,7 @@ struct Reached {
 type First<'a> = (StepId, &'a NodeId);
 
 impl<'a> Survey<'a> {
-    pub(super) fn of(plan: &'a Plan, inventory: &'a Inventory, report: &mut Report) -> Self {
+    pub(super) fn of(plan: KeyringPlan<'a>, inventory: &'a Inventory, report: &mut Report) -> Self {
         let mut nodes: Vec<Surveyed<'a>> = inventory
             .nodes
             .iter()
@@ -61,7 +61,7 @@ impl<'a> Survey<'a> {
             .collect();
         let index: BTreeMap<&NodeId, usize> =
             inventory.nodes.iter().enumerate().map(|(at, node)| (&node.node, at)).collect();
-        for step in &plan.steps {
+        for step in &plan.plan().steps {
             let Some(found) = index.get(&step.node).and_then(|at| nodes.get_mut(*at)) else {
                 continue;
             };
@@ -79,7 +79,7 @@ impl<'a> Survey<'a> {
                 found.wave = step.wave;
             }
         }
-        for back in &plan.rollback {
+        for back in &plan.plan().rollback {
             if let Some(found) = index.get(&back.step.node).and_then(|at| nodes.get_mut(*at)) {
                 found.back.push(back);
             }
@@ -150,7 +150,7 @@ impl<'a> Survey<'a> {
             .collect();
         let mut firsts: BTreeMap<u32, Vec<First<'a>>> = BTreeMap::new();
         let mut twice: BTreeSet<u32> = BTreeSet::new();
-        for step in &self.plan.steps {
+        for step in &self.plan.plan().steps {
             let before_it = self.before(step, &prepares, &lasts);
             let mut reached = before_it;
             reached.ready |= reached.prepared && self.asks_everybody(step);

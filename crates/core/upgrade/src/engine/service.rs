@@ -85,10 +85,11 @@ impl Shows<'_> {
     }
 }
 
-/// Whether the agent of a node may call this plan off now: a service changes, and nobody has
-/// committed to it yet.
+/// Whether the agent of a node may call this plan off now: a service changes or participants move,
+/// and nobody has committed to it yet.
 pub(crate) fn may_call_off(plan: &PlanState) -> bool {
-    plan.plan().service.is_some()
+    let changes_together = plan.plan().service.is_some() || plan.plan().participant.is_some();
+    changes_together
         && match plan.status() {
             PlanStatus::Approved | PlanStatus::ApprovalLapsed => true,
             PlanStatus::Proposed
@@ -109,6 +110,7 @@ pub(crate) fn must_succeed(plan: &Plan, step: &Step) -> bool {
     match &step.action {
         // Nothing is closed yet: operators have until the deadline to help.
         Action::Equip(_) | Action::Muster(_) => false,
+        Action::Participant(action) => super::participant::is_noticed(*action),
         action => action.concerns_service(),
     }
 }
@@ -133,6 +135,10 @@ pub(super) fn disagreed(plan: &PlanState, step: &Step, waiting: &[Waiting]) -> O
     waiting.iter().find_map(|waiting| match waiting {
         Waiting::Disagreement { a, b, what } => {
             let reason = format!("the services at {a} and {b} differ in their {what}");
+            Some(Directive::CallOff { step: step.id, cause: Cause::Disagreed, reason })
+        }
+        Waiting::Discord { a, b, what } => {
+            let reason = format!("the participants at {a} and {b} differ in their {what}");
             Some(Directive::CallOff { step: step.id, cause: Cause::Disagreed, reason })
         }
         _ => None,

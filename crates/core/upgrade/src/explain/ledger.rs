@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Plan, Step};
+use heirloom_model::plan::{Action, KeyringPlan, Step};
 
 use super::Copies;
 use crate::inventory::Inventory;
@@ -43,9 +43,9 @@ enum Owner {
 }
 
 impl<'i> Ledger<'i> {
-    pub(super) fn new(plan: &Plan, inventory: &'i Inventory) -> Self {
+    pub(super) fn new(plan: KeyringPlan<'_>, inventory: &'i Inventory) -> Self {
         let moved = plan.steps.iter().filter_map(|step| match &step.action {
-            Action::HandOver { to, .. } if *to == plan.from => inventory.node(&step.node),
+            Action::HandOver { to, .. } if *to == plan.keyring.from => inventory.node(&step.node),
             _ => None,
         });
         let mut ledger = Self {
@@ -57,13 +57,13 @@ impl<'i> Ledger<'i> {
         };
         for node in plan.nodes.iter().filter_map(|name| inventory.node(name)) {
             if !ledger.targets.contains(&node.node) {
-                ledger.enter(plan, &node.node, plan.from.measurement, State::Running);
+                ledger.enter(plan, &node.node, plan.keyring.from.measurement, State::Running);
             }
         }
         ledger
     }
 
-    pub(super) fn apply(&mut self, plan: &Plan, step: &Step) {
+    pub(super) fn apply(&mut self, plan: KeyringPlan<'_>, step: &Step) {
         let Some(node) = self.inventory.node(&step.node) else { return };
         let node = &node.node;
         let (code, becomes): (Measurement, fn(State) -> State) = match &step.action {
@@ -117,16 +117,17 @@ impl<'i> Ledger<'i> {
         self.enter(plan, node, code, becomes(state));
     }
 
-    fn owner(&self, plan: &Plan, node: &NodeId, code: Measurement) -> Owner {
-        if plan.via.is_some_and(|via| via.measurement == code) {
+    fn owner(&self, plan: KeyringPlan<'_>, node: &NodeId, code: Measurement) -> Owner {
+        if plan.keyring.via.is_some_and(|via| via.measurement == code) {
             return Owner::Carrier;
         }
-        let changes = plan.from.measurement != plan.to.measurement;
-        let is_new = code == plan.to.measurement && (changes || self.targets.contains(node));
+        let changes = plan.keyring.from.measurement != plan.keyring.to.measurement;
+        let is_new =
+            code == plan.keyring.to.measurement && (changes || self.targets.contains(node));
         if is_new { Owner::New } else { Owner::Old }
     }
 
-    fn enter(&mut self, plan: &Plan, node: &'i NodeId, code: Measurement, after: State) {
+    fn enter(&mut self, plan: KeyringPlan<'_>, node: &'i NodeId, code: Measurement, after: State) {
         let before = self.seats.insert((node, code), after).unwrap_or_default();
         let owner = self.owner(plan, node, code);
         let domain = self.inventory.node(node).map_or("", |found| found.failure_domain.as_str());

@@ -6,7 +6,7 @@ use std::fmt;
 use heirloom_model::digest::ReleaseDigest;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Step, StepId};
 use heirloom_model::service::{KeyCustody, ServiceChange, Writing};
 
 use super::words::names;
@@ -60,7 +60,7 @@ struct Site {
 }
 
 /// The phases of a plan that changes a service; none for other plans.
-pub(super) fn phases(plan: &Plan) -> Vec<Phase> {
+pub(super) fn phases(plan: KeyringPlan<'_>) -> Vec<Phase> {
     let Some(change) = &plan.service else { return Vec::new() };
     let before = Site {
         open: true,
@@ -166,7 +166,7 @@ fn failure(change: &ServiceChange, action: &Action) -> &'static str {
 
 /// What the plan is about.
 pub(super) fn subject(
-    plan: &Plan,
+    plan: KeyringPlan<'_>,
     change: &ServiceChange,
     name: impl Fn(&ReleaseDigest) -> String,
 ) -> String {
@@ -180,7 +180,7 @@ pub(super) fn subject(
 }
 
 /// What operators agree to, in sentences.
-pub(super) fn summary(plan: &Plan, change: &ServiceChange) -> Vec<String> {
+pub(super) fn summary(plan: KeyringPlan<'_>, change: &ServiceChange) -> Vec<String> {
     let ServiceChange { terms, opens, abort_after, .. } = change;
     let mut told = vec![
         format!("service from {} to {}", change.from.measurement, change.to.measurement),
@@ -242,7 +242,7 @@ fn listed<T: fmt::Display>(names: &[T]) -> String {
 }
 
 /// What must be said aloud.
-pub(super) fn warnings(plan: &Plan) -> Vec<String> {
+pub(super) fn warnings(plan: KeyringPlan<'_>) -> Vec<String> {
     let Some(change) = &plan.service else { return Vec::new() };
     let rehearses =
         |step: &Step| step.gates.iter().any(|gate| matches!(gate, Gate::Rehearsed { need: 1.. }));
@@ -257,7 +257,7 @@ pub(super) fn warnings(plan: &Plan) -> Vec<String> {
 }
 
 /// The words for what runs as a service, by its code.
-fn code(plan: &Plan, measurement: &Measurement) -> &'static str {
+fn code(plan: KeyringPlan<'_>, measurement: &Measurement) -> &'static str {
     match &plan.service {
         Some(change) if !change.changes_code() => "service",
         Some(change) if *measurement == change.to.measurement => "new service",
@@ -267,7 +267,7 @@ fn code(plan: &Plan, measurement: &Measurement) -> &'static str {
 }
 
 /// What a step does to the service of its node.
-pub(super) fn action(plan: &Plan, action: &Action) -> String {
+pub(super) fn action(plan: KeyringPlan<'_>, action: &Action) -> String {
     let service = |at: &heirloom_model::plan::Placement| code(plan, &at.measurement);
     match action {
         Action::Equip(at) => {

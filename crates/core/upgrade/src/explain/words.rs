@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Step, StepId};
 
 use super::service;
 
@@ -32,19 +32,19 @@ enum Side {
     Kept,
 }
 
-fn side(plan: &Plan, measurement: &Measurement) -> Side {
-    if plan.via.is_some_and(|via| via.measurement == *measurement) {
+fn side(plan: KeyringPlan<'_>, measurement: &Measurement) -> Side {
+    if plan.keyring.via.is_some_and(|via| via.measurement == *measurement) {
         Side::Carrier
-    } else if plan.from.measurement == plan.to.measurement {
+    } else if plan.keyring.from.measurement == plan.keyring.to.measurement {
         Side::Kept
-    } else if *measurement == plan.to.measurement {
+    } else if *measurement == plan.keyring.to.measurement {
         Side::New
     } else {
         Side::Old
     }
 }
 
-fn release(plan: &Plan, measurement: &Measurement) -> &'static str {
+fn release(plan: KeyringPlan<'_>, measurement: &Measurement) -> &'static str {
     match side(plan, measurement) {
         Side::Old => "old release",
         Side::New => "new release",
@@ -53,7 +53,7 @@ fn release(plan: &Plan, measurement: &Measurement) -> &'static str {
     }
 }
 
-fn instance(plan: &Plan, measurement: &Measurement) -> &'static str {
+fn instance(plan: KeyringPlan<'_>, measurement: &Measurement) -> &'static str {
     match side(plan, measurement) {
         Side::Old => "old keeper",
         Side::New => "new keeper",
@@ -62,7 +62,7 @@ fn instance(plan: &Plan, measurement: &Measurement) -> &'static str {
     }
 }
 
-fn sealed(plan: &Plan, measurement: &Measurement) -> &'static str {
+fn sealed(plan: KeyringPlan<'_>, measurement: &Measurement) -> &'static str {
     match side(plan, measurement) {
         Side::Old => "old sealed state",
         Side::New => "new sealed state",
@@ -71,7 +71,7 @@ fn sealed(plan: &Plan, measurement: &Measurement) -> &'static str {
     }
 }
 
-pub(super) fn action(plan: &Plan, action: &Action) -> String {
+pub(super) fn action(plan: KeyringPlan<'_>, action: &Action) -> String {
     let instance = |at: &heirloom_model::plan::Placement| instance(plan, &at.measurement);
     match action {
         Action::Prepare(at) => {
@@ -136,14 +136,14 @@ pub(super) fn action(plan: &Plan, action: &Action) -> String {
         | Action::Commit
         | Action::Open(_)
         | Action::Watch(_) => service::action(plan, action),
-        Action::Participant(action) => format!("participant: {}", action.name()),
+        Action::Participant(action) => super::participant::action(*action).to_owned(),
     }
 }
 
 /// `Done` gates that one row lists.
 const DONE_NAMED_MAX: usize = 4;
 
-pub(super) fn gates(plan: &Plan, step: &Step) -> Vec<String> {
+pub(super) fn gates(plan: KeyringPlan<'_>, step: &Step) -> Vec<String> {
     let mut told = Vec::new();
     let mut done: Vec<StepId> = Vec::new();
     for gate in &step.gates {

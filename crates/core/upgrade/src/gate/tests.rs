@@ -8,7 +8,7 @@ use heirloom_model::digest::{
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::MrEnclave;
-use heirloom_model::plan::{Action, Placement, Step, Strategy};
+use heirloom_model::plan::{KeyringGround, Action, Placement, Step, Strategy};
 use heirloom_model::policy::{
     AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Sharing, UpdateMode,
 };
@@ -32,6 +32,8 @@ struct Fake {
     published: BTreeSet<Serial>,
     stated: BTreeMap<StepId, Tip>,
     rehearsed: BTreeMap<TermsDigest, usize>,
+    disagreeing: BTreeSet<OperatorId>,
+    concord: Option<Concord>,
 }
 
 impl Facts for Fake {
@@ -90,6 +92,14 @@ impl Facts for Fake {
 
     fn is_stated(&self, step: StepId) -> bool {
         self.stated.contains_key(&step)
+    }
+
+    fn disagreeing(&self) -> BTreeSet<OperatorId> {
+        self.disagreeing.clone()
+    }
+
+    fn concord(&self, first: StepId, _: StepId) -> Concord {
+        self.concord.clone().unwrap_or(Concord::Open(first))
     }
 
     fn rehearsals(&self, terms: &TermsDigest) -> usize {
@@ -151,6 +161,8 @@ fn fake() -> Fake {
         published: BTreeSet::new(),
         stated: BTreeMap::new(),
         rehearsed: BTreeMap::new(),
+        disagreeing: BTreeSet::new(),
+        concord: None,
     }
 }
 
@@ -159,15 +171,10 @@ fn plan() -> Plan {
         Placement { release: ReleaseDigest::of(b"release".as_slice()), measurement: CODE };
     Plan {
         network: NetworkId::new([9; 32]),
+        keyring: Some(KeyringGround { from: placement, to: placement, via: None, policy: Serial(4), generation: Generation(3), checksum: Checksum::new([7; 32]), holders_min: 1, }),
         domain: DomainId::new([8; 32]),
         number: PlanNumber(1),
         strategy: Strategy::Rolling,
-        from: placement,
-        to: placement,
-        policy: Serial(4),
-        generation: Generation(3),
-        checksum: Checksum::new([7; 32]),
-        holders_min: 1,
         nodes: vec![node("node-1")],
         steps: vec![Step {
             id: ASKED,
@@ -180,10 +187,9 @@ fn plan() -> Plan {
         point_of_no_return: ASKED,
         not_after: Epoch(9),
         nonce: Nonce::new([0; 32]),
-        via: None,
         service: None,
         participant: None,
-    }
+}
 }
 
 fn asked(targets: &[NodeId], need: u32) -> Asked<'_> {
@@ -318,7 +324,7 @@ fn wide(nodes: u32, action: &Action) -> Plan {
 }
 
 fn frozen(plan: &Plan) -> Action {
-    Action::Freeze(plan.from)
+    Action::Freeze(plan.keyring.as_ref().unwrap().from)
 }
 
 #[test]
@@ -381,7 +387,7 @@ fn a_gate_of_rehearsals_counts_those_of_exactly_these_terms() {
         errors_max: 0,
         clients_min: 0,
     };
-    let (from, to) = (plan().from, plan().to);
+    let (from, to) = (plan().keyring.as_ref().unwrap().from, plan().keyring.as_ref().unwrap().to);
     let change = ServiceChange {
         application: "ledger".parse().unwrap(),
         from,

@@ -3,7 +3,9 @@
 use heirloom_attest::result::AnchorClass;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::{PLAN_BYTES_MAX, STEPS_MAX};
-use heirloom_model::plan::{Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
+use heirloom_model::plan::{
+    Action, Gate, KeyringGround, Placement, Plan, RollbackStep, Step, StepId, Strategy,
+};
 use heirloom_model::service::ServiceChange;
 use heirloom_model::wire;
 
@@ -78,6 +80,11 @@ impl Draft {
         id(self.steps.len().saturating_sub(1))
     }
 
+    /// The steps, for a plan that is about no keyring.
+    pub(super) fn into_steps(self) -> (Vec<Step>, Vec<RollbackStep>) {
+        (self.steps, self.back)
+    }
+
     /// The plan, and the size of its encoding.
     pub(super) fn finish(
         self,
@@ -92,24 +99,27 @@ impl Draft {
             }
         }
         let Frame { strategy, via, nodes, point_of_no_return, service } = frame;
+        let keyring = KeyringGround {
+            from: ground.from,
+            to: ground.to,
+            via,
+            policy: inventory.policy.serial,
+            generation: ground.keyring.generation,
+            checksum: ground.keyring.checksum,
+            holders_min: ground.need,
+        };
         let plan = Plan {
             network: inventory.network,
             domain: inventory.domain,
             number: ground.number,
             strategy,
-            from: ground.from,
-            to: ground.to,
-            policy: inventory.policy.serial,
-            generation: ground.keyring.generation,
-            checksum: ground.keyring.checksum,
-            holders_min: ground.need,
+            keyring: Some(keyring),
             nodes,
             point_of_no_return,
             steps: self.steps,
             rollback: self.back,
             not_after: request.not_after,
             nonce: request.nonce,
-            via,
             service,
             participant: None,
         };
@@ -127,9 +137,9 @@ fn id(index: usize) -> StepId {
 }
 
 /// What an operator should know whatever the strategy.
-pub(super) fn notes(plan: &Plan, inventory: &Inventory) -> Vec<Note> {
+pub(super) fn notes(need: u32, inventory: &Inventory) -> Vec<Note> {
     let mut notes = Vec::new();
-    if plan.holders_min < 2 {
+    if need < 2 {
         notes.push(Note::NoMargin);
     }
     if inventory.anchors.values().any(|class| *class == AnchorClass::Development) {

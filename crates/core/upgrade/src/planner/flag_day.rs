@@ -203,11 +203,11 @@ pub(super) fn finish(
         service: Some(footing.change.clone()),
     };
     let (plan, bytes) = draft.finish(request, &footing.ground, frame, inventory)?;
-    let notes = notes(&plan, wish, footing, &stages, inventory);
+    let notes = notes(wish, footing, &stages, inventory);
     let (first, second) = footing.verifiers;
     let report = PlanReport {
         waves,
-        need: plan.holders_min,
+        need: footing.ground.need,
         verifiers: vec![(first.node.clone(), second.node.clone())],
         steps: plan.steps.len(),
         rollback_steps: plan.rollback.len(),
@@ -228,7 +228,6 @@ pub(super) fn finish(
 }
 
 fn notes(
-    plan: &Plan,
     wish: &FlagDayRequest,
     footing: &Footing<'_>,
     stages: &[Vec<NodeId>],
@@ -253,6 +252,6 @@ fn notes(
     if footing.nodes.len() == 1 {
         notes.push(Note::OneNode);
     }
-    notes.extend(draft::notes(plan, inventory));
+    notes.extend(draft::notes(footing.ground.need, inventory));
     notes
 }

@@ -402,14 +402,14 @@ impl<'i> Line<'i> {
         let (plan, bytes) = draft.finish(request, &ground, frame, inventory)?;
         let report = PlanReport {
             waves: Vec::new(),
-            need: plan.holders_min,
+            need: ground.need,
             verifiers: Vec::new(),
             steps: plan.steps.len(),
             rollback_steps: plan.rollback.len(),
             point_of_no_return,
             downtime,
             bytes,
-            notes: notes(&plan, inventory),
+            notes: notes(&plan, ground.need, inventory),
             service: None,
         };
         Ok((plan, report))
@@ -420,8 +420,8 @@ fn question(node: &NodeId, code: Measurement) -> Action {
     Action::Verify { targets: vec![node.clone()], need: 1, code: Some(code) }
 }
 
-fn notes(plan: &Plan, inventory: &Inventory) -> Vec<Note> {
-    let mut notes = draft::notes(plan, inventory);
+fn notes(plan: &Plan, need: u32, inventory: &Inventory) -> Vec<Note> {
+    let mut notes = draft::notes(need, inventory);
     let hosts = plan.nodes.iter().filter_map(|node| inventory.node(node)).map(|node| &node.host);
     let mut hosts: Vec<_> = hosts.collect();
     hosts.dedup();

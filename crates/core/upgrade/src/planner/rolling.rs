@@ -46,7 +46,7 @@ pub(super) fn plan(
     let frame =
         Frame { strategy: Strategy::Rolling, via: None, nodes, point_of_no_return, service: None };
     let (plan, bytes) = draft.finish(request, &ground, frame, inventory)?;
-    let report = report(&plan, bytes, &layout, inventory, &pairs);
+    let report = report((&plan, bytes, need), &layout, inventory, &pairs);
     Ok((plan, report))
 }
 
@@ -252,8 +252,7 @@ fn number(wave: usize) -> u32 {
 }
 
 fn report(
-    plan: &Plan,
-    bytes: usize,
+    (plan, bytes, need): (&Plan, usize, u32),
     layout: &Layout<'_>,
     inventory: &Inventory,
     pairs: &[(usize, usize)],
@@ -261,20 +260,20 @@ fn report(
     let name = |position: usize| layout.node(position).node.clone();
     PlanReport {
         waves: layout.waves.iter().map(|range| layout.names(range.clone())).collect(),
-        need: plan.holders_min,
+        need,
         verifiers: pairs.iter().map(|(first, second)| (name(*first), name(*second))).collect(),
         steps: plan.steps.len(),
         rollback_steps: plan.rollback.len(),
         point_of_no_return: plan.point_of_no_return,
         downtime: Downtime::None,
         bytes,
-        notes: notes(plan, layout, inventory, pairs),
+        notes: notes(need, layout, inventory, pairs),
         service: None,
     }
 }
 
 fn notes(
-    plan: &Plan,
+    need: u32,
     layout: &Layout<'_>,
     inventory: &Inventory,
     pairs: &[(usize, usize)],
@@ -291,6 +290,6 @@ fn notes(
         let (first, second) = (layout.node(*first).node.clone(), layout.node(*second).node.clone());
         notes.push(Note::OneOperator { first, second });
     }
-    notes.extend(draft::notes(plan, inventory));
+    notes.extend(draft::notes(need, inventory));
     notes
 }

@@ -18,7 +18,11 @@ use crate::{finish, measurements, planned, run, step};
 
 /// Each in the order of [`measurements`].
 fn placements(plan: &Plan) -> [Placement; 3] {
-    [plan.from, plan.via.unwrap(), plan.to]
+    [
+        plan.keyring.as_ref().unwrap().from,
+        plan.keyring.as_ref().unwrap().via.unwrap(),
+        plan.keyring.as_ref().unwrap().to,
+    ]
 }
 
 fn judge(world: &World, plan: &Plan, step: &Step, observed: &Observation) -> bool {
@@ -122,8 +126,8 @@ fn a_keyring_has_arrived_only_with_the_checksum_of_the_plan() {
         with(&seen, via.measurement, |it| change(it.holding.as_mut().unwrap()))
     };
     let received = holding(|it| it.origin = HoldingOrigin::Received);
-    let other = holding(|it| it.checksum = Checksum::new([0; 32]));
-    let newer = holding(|it| it.generation = Generation(1));
+    let other = holding(|it| it.keyring.as_mut().unwrap().checksum = Checksum::new([0; 32]));
+    let newer = holding(|it| it.keyring.as_mut().unwrap().generation = Generation(1));
     let nothing = with(&seen, via.measurement, |it| it.holding = None);
     for (observed, holds, recovered) in [
         (&seen, true, true),
@@ -220,5 +224,5 @@ fn what_leaves_no_mark_is_carried_out_by_whoever_finds_it_begun() {
     assert!(!leaves_a_mark(&plan, &step(Action::Restart(from))));
     assert!(leaves_a_mark(&plan, &step(Action::Restart(via))));
     assert!(leaves_a_mark(&plan, &step(Action::Reseal(from))));
-    assert_eq!(plan.checksum, CHECKSUM);
+    assert_eq!(plan.keyring.as_ref().unwrap().checksum, CHECKSUM);
 }

@@ -7,7 +7,7 @@ use heirloom_model::domain::{GenerationReceipt, LogPosition};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::log::LogEntry;
-use heirloom_model::plan::{Action, Placement, Plan, Step, StepId, Strategy};
+use heirloom_model::plan::{KeyringGround, Action, Placement, Plan, Step, StepId, Strategy};
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;
 use heirloom_model::wire;
@@ -129,25 +129,19 @@ impl World {
         };
         let plan = Plan {
             network: self.ceremony.network,
+            keyring: Some(KeyringGround { from, to, via: None, policy: Serial(1), generation: Generation(0), checksum: CHECKSUM, holders_min: 1, }),
             domain: self.ceremony.domain,
             number: PlanNumber(self.domain().plan_number().0 + 1),
             strategy: Strategy::Rolling,
-            from,
-            to,
-            policy: Serial(1),
-            generation: Generation(0),
-            checksum: CHECKSUM,
-            holders_min: 1,
             nodes: vec![node],
             steps: vec![prepare],
             rollback: Vec::new(),
             point_of_no_return: StepId(0),
             not_after: Epoch(9),
             nonce: Nonce::new([5; 32]),
-            via: None,
             service: None,
             participant: None,
-        };
+};
         self.append(&self.ceremony.proposal(&plan));
         plan
     }

@@ -83,20 +83,23 @@ pub(crate) fn proposal(plan: &Plan, key: &SigningKey) -> Envelope {
 pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
     let waves: Vec<Vec<String>> =
         report.waves.iter().map(|wave| wave.iter().map(ToString::to_string).collect()).collect();
-    let (from, to) = match &plan.service {
-        Some(change) => (change.from.measurement, change.to.measurement),
-        None => (plan.from.measurement, plan.to.measurement),
+    let kept = plan.keyring.as_ref();
+    let (from, to) = match (&plan.service, kept) {
+        (Some(change), _) => (Some(change.from.measurement), Some(change.to.measurement)),
+        (None, kept) => (
+            kept.map(|kept| kept.from.measurement),
+            kept.map(|kept| kept.to.measurement),
+        ),
     };
+    let via = kept.and_then(|kept| kept.via).map(|via| via.measurement);
     let mut rows = vec![
         ("plan", plan.digest().to_string()),
         ("strategy", plan.strategy.name().to_owned()),
-        ("from", from.to_string()),
     ];
-    if let Some(via) = &plan.via {
-        rows.push(("via", via.measurement.to_string()));
+    for (what, code) in [("from", from), ("via", via), ("to", to)] {
+        rows.extend(code.map(|code| (what, code.to_string())));
     }
     rows.extend([
-        ("to", to.to_string()),
         ("steps", format!("{}, and {} on the way back", report.steps, report.rollback_steps)),
         ("no return", format!("from step {}", plan.point_of_no_return)),
         ("downtime", report.downtime.to_string()),
@@ -115,9 +118,9 @@ pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
         "plan": plan.digest().to_string(),
         "domain": plan.domain.to_string(),
         "strategy": plan.strategy.name(),
-        "from": from.to_string(),
-        "via": plan.via.map(|via| via.measurement.to_string()),
-        "to": to.to_string(),
+        "from": from.map(|code| code.to_string()),
+        "via": via.map(|code| code.to_string()),
+        "to": to.map(|code| code.to_string()),
         "nodes": plan.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "waves": waves,
         "holders_min": report.need,

@@ -3,7 +3,7 @@
 use heirloom_model::plan::Plan;
 use heirloom_upgrade::calendar::End;
 use heirloom_upgrade::explain::text::{Detail, render};
-use heirloom_upgrade::explain::{Copies, Explanation, explain};
+use heirloom_upgrade::explain::{Copies, Explanation, explain, participant};
 use serde_json::{Value, json};
 
 use crate::code::Code;
@@ -33,10 +33,21 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
     let ledger = args.log.open(Access::Read)?;
     let plan = plan::find(&args.plan, &ledger.state)?;
-    let told = explain(&plan, &ledger.state, args.epoch_seconds).map_err(|error| {
+    let unexplained = |error| {
         Diagnostic::new(Code::LogNothing, "the plan cannot be explained by this log")
             .because(&error)
-    })?;
+    };
+    if plan.participant.is_some() {
+        let told = participant::explain(&plan, &ledger.state).map_err(unexplained)?;
+        let json = json!({
+            "plan": crate::view::plan(&plan),
+            "summary": told.summary,
+            "warnings": told.warnings,
+            "lost": told.lost,
+        });
+        return Ok(Report::new("plan", json, format!("plan {}\n{told}", plan.digest())));
+    }
+    let told = explain(&plan, &ledger.state, args.epoch_seconds).map_err(unexplained)?;
     let mut text = String::new();
     output::line(&mut text, format_args!("plan {}\n", plan.digest()));
     let detail = if args.steps { Detail::Everything } else { Detail::Outline };
@@ -62,13 +73,20 @@ pub(crate) fn sentence(plan: &Plan) -> String {
             change.terms.digest()
         );
     }
-    format!(
-        "a {} upgrade of {} nodes from {} to {}",
-        plan.strategy.name(),
-        plan.nodes.len(),
-        plan.from.measurement,
-        plan.to.measurement
-    )
+    match &plan.keyring {
+        Some(kept) => format!(
+            "a {} upgrade of {} nodes from {} to {}",
+            plan.strategy.name(),
+            plan.nodes.len(),
+            kept.from.measurement,
+            kept.to.measurement
+        ),
+        None => format!(
+            "a {} of {} participants to other key stores",
+            plan.strategy.name(),
+            plan.nodes.len()
+        ),
+    }
 }
 
 fn json(plan: &Plan, told: &Explanation) -> Value {

@@ -97,7 +97,8 @@ pub(crate) fn part(plan: &Plan, node: &NodeId, code: &Measurement) -> Option<&'s
         };
     }
     // Without a handover the new code takes the place of the old one on every node.
-    match (*code == plan.from.measurement, *code == plan.to.measurement) {
+    let kept = plan.keyring.as_ref()?;
+    match (*code == kept.from.measurement, *code == kept.to.measurement) {
         (true, false) => Some("old"),
         (false, true) => Some("new"),
         (true, true) | (false, false) => None,

@@ -6,7 +6,7 @@ use heirloom_model::counter::{Epoch, Generation, PlanNumber, Serial};
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::{ActivationCause, HoldingOrigin, PlanStep};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
+use heirloom_model::plan::{KeyringGround, Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
 use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
 use heirloom_testkit::ceremony::{Code, FORGET_AFTER_EPOCHS};
@@ -224,25 +224,19 @@ fn plan(world: &World) -> Plan {
     let committed = domain.committed().unwrap();
     Plan {
         network: world.ceremony.network,
+        keyring: Some(KeyringGround { from: old, to: new, via: Some(via), policy: Serial(1), generation: committed.generation, checksum: committed.checksum, holders_min: 1, }),
         domain: world.ceremony.domain,
         number: PlanNumber(1),
         strategy: Strategy::Handover,
-        from: old,
-        to: new,
-        policy: Serial(1),
-        generation: committed.generation,
-        checksum: committed.checksum,
-        holders_min: 1,
         nodes: vec![node.clone()],
         steps,
         rollback,
         point_of_no_return: StepId(ACTIVATE),
         not_after: Epoch(world.state.epoch().0 + 50),
         nonce: Nonce::new([3; 32]),
-        via: Some(via),
         service: None,
         participant: None,
-    }
+}
 }
 
 /// The whole way, as an agent would take it.

@@ -48,7 +48,7 @@ fn judge(
     if let Some(node) = holders.iter().find(|node| !targets.contains(node)) {
         return Err(Fault::WitnessNotAsked { node: node.clone(), since });
     }
-    let needed = view.plan.holders_min.max(view.inventory.policy.holders_min).max(1);
+    let needed = view.plan.keyring.holders_min.max(view.inventory.policy.holders_min).max(1);
     let found = need.min(*asked_need);
     if found < needed {
         return Err(Fault::HoldersMinTooLow { needed, found });
@@ -77,17 +77,17 @@ fn remaining(view: &View<'_>, holders: &[NodeId]) -> Result<u32, Fault> {
         .map(|node| Proof {
             node: node.node.clone(),
             platform: inventory.platform(&node.node),
-            measurement: plan.from.measurement,
-            generation: plan.generation,
-            checksum: plan.checksum,
+            measurement: plan.keyring.from.measurement,
+            generation: plan.keyring.generation,
+            checksum: plan.keyring.checksum,
             origin: HoldingOrigin::Recovered,
             asked_at: LogIndex(0),
         })
         .collect();
     let requirement = Requirement {
         policy: &inventory.policy,
-        keyring: Keyring { generation: plan.generation, checksum: plan.checksum },
-        need: plan.holders_min,
+        keyring: Keyring { generation: plan.keyring.generation, checksum: plan.keyring.checksum },
+        need: plan.keyring.holders_min,
         fresh_from: LogIndex(0),
     };
     let survivors = no_loss(&requirement, &copies, &proofs, &NextEffect::None);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use heirloom_model::limit::{MIGRATIONS_MAX, SERVICE_KEYS_MAX, SERVICE_PEERS_MAX, TESTS_MAX};
-use heirloom_model::plan::{Placement, Plan};
+use heirloom_model::plan::{KeyringPlan, Placement};
 use heirloom_model::policy::KeyScope;
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_model::service::{KeyCustody, ProgramTerm, ServiceChange, Terms};
@@ -12,7 +12,7 @@ use super::super::{Fault, Report};
 use crate::inventory::Inventory;
 
 pub(super) fn check(
-    plan: &Plan,
+    plan: KeyringPlan<'_>,
     change: &ServiceChange,
     inventory: &Inventory,
     report: &mut Report,

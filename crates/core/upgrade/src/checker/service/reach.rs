@@ -9,7 +9,7 @@ const WORD: usize = 64;
 
 /// For each step, the steps that have a result whenever it starts. On the way back a step also
 /// counts if it is not needed.
-pub(super) struct Reach {
+pub(in crate::checker) struct Reach {
     before: Vec<Set>,
 }
 
@@ -19,7 +19,7 @@ struct Set(Vec<u64>);
 
 impl Reach {
     /// Gates look back, so one pass is enough.
-    pub(super) fn of(plan: &Plan) -> Self {
+    pub(in crate::checker) fn of(plan: &Plan) -> Self {
         let mut reach = Self { before: Vec::new() };
         // Each block waits for whole ranges, every step of it for the same ones.
         let mut ranges: BTreeMap<(StepId, StepId, Certainty), Set> = BTreeMap::new();
@@ -37,7 +37,7 @@ impl Reach {
     }
 
     /// Whether `earlier` has a result whenever `step` starts.
-    pub(super) fn is_after(&self, step: StepId, earlier: StepId) -> bool {
+    pub(in crate::checker) fn is_after(&self, step: StepId, earlier: StepId) -> bool {
         index(step).and_then(|at| self.before.get(at)).is_some_and(|set| set.contains(earlier))
     }
 
