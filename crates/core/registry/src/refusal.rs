@@ -317,7 +317,7 @@ refusals! {
     "not-stated" "no statement of the service shows that step {step} is done"
     NotStated { step: StepId = "The step.", };
     /// Services that must agree before the step stated different things.
-    "disagreed" "the services differ in {what} at steps {a} and {b}, and step {step} needs agreement"
+    "disagreed" "steps {a} and {b} state different {what}, and step {step} needs agreement"
     Disagreed {
         step: StepId = "The step.",
         a: StepId = "What one stated.",

@@ -14,7 +14,7 @@ use heirloom_model::domain::{HoldingOrigin, PlanStep, PossessionProof};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::SERVICE_PEERS_MAX;
 use heirloom_model::log::LogEntry;
-use heirloom_model::plan::{KeyringGround, Action, Gate, Plan, Step, StepId, Strategy};
+use heirloom_model::plan::{Action, Gate, KeyringGround, Plan, Step, StepId, Strategy};
 use heirloom_model::service::{Admission, Writing};
 use heirloom_model::wire;
 use heirloom_registry::network::{Applied, NetworkState};
@@ -56,7 +56,15 @@ fn all_done() -> (NetworkState, Plan) {
     let names: Vec<NodeId> = nodes.iter().map(|node| node.node.clone()).collect();
     let plan = Plan {
         network: world.ceremony.network,
-        keyring: Some(KeyringGround { from: placement, to: placement, via: None, policy: policy.serial, generation: committed.generation, checksum: committed.checksum, holders_min: 2, }),
+        keyring: Some(KeyringGround {
+            from: placement,
+            to: placement,
+            via: None,
+            policy: policy.serial,
+            generation: committed.generation,
+            checksum: committed.checksum,
+            holders_min: 2,
+        }),
         domain: world.ceremony.domain,
         number: PlanNumber(1),
         strategy: Strategy::Rolling,
@@ -68,7 +76,7 @@ fn all_done() -> (NetworkState, Plan) {
         nonce: Nonce::new([6; 32]),
         service: None,
         participant: None,
-};
+    };
     apply(&mut state, &wire::encode(&world.ceremony.proposal(&plan)));
     approve(&mut state, &world, &plan);
     for step in &plan.steps {

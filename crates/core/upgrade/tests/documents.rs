@@ -13,10 +13,10 @@ use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{AnchorId, PlanDigest};
 use heirloom_model::identifier::{FailureDomain, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave};
+use heirloom_model::plan::KeyringPlan;
 use heirloom_model::policy::{
     ApplicationRule, HolderRole, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
 };
-use heirloom_model::plan::KeyringPlan;
 use heirloom_upgrade::calendar::{Expiring, Verdict, calendar_from};
 use heirloom_upgrade::checker::Severity;
 use heirloom_upgrade::explain::text::{Detail, render};

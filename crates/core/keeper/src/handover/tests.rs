@@ -1,4 +1,3 @@
-use heirloom_model::plan::KeyringGround;
 //! What [`authorise`] looks at although the rules of the log let no plan come so far. Everything
 //! else is tested where a log allows it and then does not.
 
@@ -6,6 +5,7 @@ use heirloom_model::counter::{LogIndex, PlanNumber, Serial};
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::log::LogEntry;
+use heirloom_model::plan::KeyringGround;
 use heirloom_model::plan::Strategy;
 use heirloom_model::wire;
 use heirloom_registry::network::Applied;
@@ -47,7 +47,15 @@ impl Ground {
         let policy = ceremony.policy_of(Serial(1), &codes, &[(old, carrier), (carrier, new)]);
         let plan = Plan {
             network: ceremony.network,
-            keyring: Some(KeyringGround { from, to, via: Some(via), policy: policy.serial, generation: GENERATION, checksum: CHECKSUM, holders_min: 1, }),
+            keyring: Some(KeyringGround {
+                from,
+                to,
+                via: Some(via),
+                policy: policy.serial,
+                generation: GENERATION,
+                checksum: CHECKSUM,
+                holders_min: 1,
+            }),
             domain: ceremony.domain,
             number: PlanNumber(1),
             strategy: Strategy::Handover,
@@ -59,7 +67,7 @@ impl Ground {
             nonce: Nonce::new([3; 32]),
             service: None,
             participant: None,
-};
+        };
         Self { state, policy, plan, via }
     }
 

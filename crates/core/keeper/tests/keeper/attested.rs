@@ -159,18 +159,14 @@ fn an_answer_for_another_permission_is_refused() {
         ("step", &|it| it.step = StepId(TO_NEW)),
         ("from_node", &|it| it.from_node = "node-2".parse().unwrap()),
         ("from_host", &|it| it.from_host = "host-2".parse().unwrap()),
-        ("from.release", &|it| {
-            it.keyring.as_mut().unwrap().from.release = ReleaseDigest::new([9; 32])
-        }),
-        ("from.measurement", &|it| {
-            it.keyring.as_mut().unwrap().from.measurement = it.to.measurement
-        }),
+        ("from.release", &|it| it.from.release = ReleaseDigest::new([9; 32])),
+        ("from.measurement", &|it| it.from.measurement = it.to.measurement),
         ("to_node", &|it| it.to_node = "node-2".parse().unwrap()),
         ("to_host", &|it| it.to_host = "host-2".parse().unwrap()),
-        ("to.release", &|it| it.keyring.as_mut().unwrap().to.release = ReleaseDigest::new([9; 32])),
-        ("to.measurement", &|it| it.keyring.as_mut().unwrap().to.measurement = it.from.measurement),
-        ("generation", &|it| it.keyring.as_mut().unwrap().generation = Generation(1)),
-        ("checksum", &|it| it.keyring.as_mut().unwrap().checksum = Checksum::new([9; 32])),
+        ("to.release", &|it| it.to.release = ReleaseDigest::new([9; 32])),
+        ("to.measurement", &|it| it.to.measurement = it.from.measurement),
+        ("generation", &|it| it.generation = Generation(1)),
+        ("checksum", &|it| it.checksum = Checksum::new([9; 32])),
         ("not_after", &|it| it.not_after = Epoch(51)),
         ("nonce", &|it| it.nonce = Nonce::new([9; 32])),
     ];

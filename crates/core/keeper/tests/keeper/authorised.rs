@@ -218,8 +218,11 @@ fn no_hop_leads_from_a_keeper_to_an_older_one() {
     let old = world.first_active();
     let mut made = plan(&world, &old);
     made.steps[1].gates.clear();
-    made.steps[1].action =
-        Action::HandOver { from_node: old.name.clone(), from: made.to, to: made.from };
+    made.steps[1].action = Action::HandOver {
+        from_node: old.name.clone(),
+        from: made.keyring.as_ref().unwrap().to,
+        to: made.keyring.as_ref().unwrap().from,
+    };
     let step = PlanStep { plan: world.propose(&made), step: StepId(TO_VIA) };
     let (from, to) = (world.new.security_version, world.old.security_version);
     assert_eq!(refused(&world, step), NotAuthorised::Downgrade { from, to });
@@ -241,8 +244,11 @@ fn a_release_that_expired_receives_nothing() {
     let old = world.first_active();
     let mut made = plan(&world, &old);
     made.steps[1].gates.clear();
-    made.steps[1].action =
-        Action::HandOver { from_node: old.name.clone(), from: made.from, to: made.to };
+    made.steps[1].action = Action::HandOver {
+        from_node: old.name.clone(),
+        from: made.keyring.as_ref().unwrap().from,
+        to: made.keyring.as_ref().unwrap().to,
+    };
     let step = PlanStep { plan: world.propose(&made), step: StepId(TO_VIA) };
     world.epoch();
     assert!(authorise(&world.state, step).is_ok());
@@ -317,7 +323,8 @@ fn move_to_another_host() -> (World, PlanStep, Node, Node) {
     let mut two = world.node(2, &world.old);
     world.register(&mut two);
     let mut made = plan(&world, &old);
-    (made.to, made.via) = (made.from, None);
+    let kept = made.keyring.as_mut().unwrap();
+    (kept.to, kept.via) = (kept.from, None);
     made.nodes.push(two.name.clone());
     made.rollback.clear();
     made.steps.truncate(2);
@@ -325,7 +332,11 @@ fn move_to_another_host() -> (World, PlanStep, Node, Node) {
     let hand = &mut made.steps[1];
     hand.node = two.name.clone();
     hand.gates = Vec::<Gate>::new();
-    hand.action = Action::HandOver { from_node: old.name.clone(), from: made.from, to: made.from };
+    hand.action = Action::HandOver {
+        from_node: old.name.clone(),
+        from: made.keyring.as_ref().unwrap().from,
+        to: made.keyring.as_ref().unwrap().from,
+    };
     let step = PlanStep { plan: world.propose(&made), step: StepId(TO_VIA) };
     world.feed(&mut old);
     world.feed(&mut two);

@@ -9,7 +9,9 @@ use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest, sha256};
 use heirloom_model::domain::{ActivationCause, HoldingOrigin, PlanStep, PossessionProof};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::handover::{HandoverChallenge, HandoverRequest};
-use heirloom_model::plan::{KeyringGround, Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
+use heirloom_model::plan::{
+    Action, Gate, KeyringGround, Placement, Plan, RollbackStep, Step, StepId, Strategy,
+};
 use heirloom_model::policy::{Policy, Sharing};
 use heirloom_model::protocol::{PeerRefusal, PeerRequest, PeerResponse, ServingState};
 use heirloom_model::secret::Secret;
@@ -425,7 +427,15 @@ pub(crate) fn plan(world: &World, node: &Node) -> Plan {
     let policy = world.state.policy(&world.ceremony.domain).unwrap();
     Plan {
         network: world.ceremony.network,
-        keyring: Some(KeyringGround { from, to, via: Some(via), policy: policy.serial, generation: committed.generation, checksum: committed.checksum, holders_min: policy.holders_min, }),
+        keyring: Some(KeyringGround {
+            from,
+            to,
+            via: Some(via),
+            policy: policy.serial,
+            generation: committed.generation,
+            checksum: committed.checksum,
+            holders_min: policy.holders_min,
+        }),
         domain: world.ceremony.domain,
         number: PlanNumber(1),
         strategy: Strategy::Handover,
@@ -437,5 +447,5 @@ pub(crate) fn plan(world: &World, node: &Node) -> Plan {
         nonce: Nonce::new([0x70; 32]),
         service: None,
         participant: None,
-}
+    }
 }

@@ -7,7 +7,9 @@ use heirloom_model::domain::{
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{KeyringGround, Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
+use heirloom_model::plan::{
+    Action, Gate, KeyringGround, Placement, Plan, RollbackStep, Step, StepId, Strategy,
+};
 use heirloom_model::policy::{HolderRole, HolderRule, Policy, Sharing};
 use heirloom_model::release::ReleaseKind;
 use heirloom_model::root::Role;
@@ -132,7 +134,12 @@ impl World {
         let base = self.plan();
         Plan {
             number: PlanNumber(1),
-            keyring: Some(KeyringGround { from, to, via: Some(via), ..base.keyring.clone().unwrap() }),
+            keyring: Some(KeyringGround {
+                from,
+                to,
+                via: Some(via),
+                ..base.keyring.clone().unwrap()
+            }),
             strategy: Strategy::Handover,
             service: None,
             nodes: vec![name("n1")],

@@ -5,8 +5,8 @@ use heirloom_model::domain::LogPosition;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::{Measurement, MrEnclave};
-use heirloom_model::plan::{KeyringGround, 
-    Abort, Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy,
+use heirloom_model::plan::{
+    Abort, Action, Gate, KeyringGround, Placement, Plan, RollbackStep, Step, StepId, Strategy,
 };
 use heirloom_model::policy::{ApplicationRule, KeyScope, Policy};
 use heirloom_model::release::{Release, ReleaseKind};

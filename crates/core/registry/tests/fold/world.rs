@@ -18,9 +18,9 @@ use heirloom_model::fleet::{Fleet, Node};
 use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
-use heirloom_model::plan::{KeyringGround, 
-    Action, Approval, Gate, Placement, Plan, Proposal, RollbackStep, Step, StepId, StepOutcome,
-    StepResult, Strategy,
+use heirloom_model::plan::{
+    Action, Approval, Gate, KeyringGround, Placement, Plan, Proposal, RollbackStep, Step, StepId,
+    StepOutcome, StepResult, Strategy,
 };
 use heirloom_model::policy::{
     AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Policy, Sharing, TcbLevel, UpdateMode,
@@ -412,7 +412,15 @@ impl World {
         let targets: Vec<NodeId> = vec![name("n1"), name("n2")];
         Plan {
             network: self.network,
-            keyring: Some(KeyringGround { from, to, via: None, policy: Serial(1), generation: Generation(0), checksum: CHECKSUM, holders_min: 1, }),
+            keyring: Some(KeyringGround {
+                from,
+                to,
+                via: None,
+                policy: Serial(1),
+                generation: Generation(0),
+                checksum: CHECKSUM,
+                holders_min: 1,
+            }),
             domain: DOMAIN,
             number: PlanNumber(1),
             strategy: Strategy::Rolling,
@@ -433,7 +441,7 @@ impl World {
             nonce: Nonce::new([1; 32]),
             service: None,
             participant: None,
-}
+        }
     }
 
     pub(crate) fn proposal(&self, plan: &Plan) -> Envelope {

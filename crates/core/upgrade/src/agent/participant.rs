@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use heirloom_model::digest::PlanDigest;
 use heirloom_model::domain::PlanStep;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::participant::{
     Exported, LedgerOffset, ParticipantFacts, ParticipantMove, ParticipantStanding,
-    ParticipantSurvey, PartyMove, Rewritten,
+    ParticipantSurvey, PartyMove, Rewritten, SurveyFindings,
 };
 use heirloom_model::plan::ParticipantAction;
 use heirloom_model::statement::Statement;
@@ -44,6 +45,10 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             Ok(found) => found,
             Err(source) => return Ok(Tick::Refused(Trouble::Survey(source))),
         };
+        self.say_survey(found)
+    }
+
+    fn say_survey(&mut self, found: SurveyFindings) -> Result<Tick, AgentError> {
         let Some(node) = self.state.node(&self.node) else {
             let source = missing("this node in the fleet");
             return Ok(Tick::Refused(Trouble::Survey(source)));
@@ -69,9 +74,14 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
     }
 
     /// What an unfinished plan says about this node.
-    fn moved(&self, plan: &heirloom_model::digest::PlanDigest) -> Option<ParticipantMove> {
+    fn moved(&self, plan: &PlanDigest) -> Option<ParticipantMove> {
         let current = self.current(plan).filter(|current| !current.is_over())?;
         current.plan().participant.as_ref()?.move_of(&self.node).cloned()
+    }
+
+    /// Whether a plan is about participants.
+    pub(super) fn moves_participant(&self, plan: &PlanDigest) -> bool {
+        self.current(plan).is_some_and(|current| current.plan().participant.is_some())
     }
 
     /// Carries out a step of the participant, and puts into the log what it found out.
@@ -94,25 +104,21 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         }
     }
 
-    /// Says in the log what is there now, and compares it with the plan.
+    /// Compares what is there now with the plan, and says it in the log.
     fn look_again(&mut self, part: &Part) -> Result<Result<(), DriverError>, AgentError> {
-        match self.survey()? {
-            Tick::Refused(Trouble::Survey(source)) => return Ok(Err(source)),
-            tick => {
-                if let Err(error) = refused(tick) {
-                    return Ok(Err(error));
-                }
-            }
-        }
-        let seen = self.state.survey(&self.node).map(|seen| seen.survey().found.clone());
-        let differs = seen.and_then(|found| part.moved.difference(&found));
-        Ok(match differs {
-            None => Ok(()),
-            Some(what) => Err(DriverError::Unexpected {
+        let Some(driver) = self.driver.participant() else { return Ok(Err(no_participant())) };
+        let found = match driver.survey() {
+            Ok(found) => found,
+            Err(source) => return Ok(Err(source)),
+        };
+        // What differs is told to people and not to the log, which would fill with it.
+        if let Some(what) = part.moved.difference(&found) {
+            return Ok(Err(DriverError::Unexpected {
                 expected: format!("the {what} of the plan"),
-                found: format!("other {what}; plan anew with a new survey"),
-            }),
-        })
+                found: format!("other {what}: survey and plan anew"),
+            }));
+        }
+        self.say_survey(found).map(refused)
     }
 
     fn part_of_participant(&self, step: PlanStep) -> Option<Part> {

@@ -67,6 +67,8 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             Action::Preserve(measurement) => driver.preserve(&measurement),
             Action::Reseal(placement) => driver.reseal(&placement.measurement),
             Action::Withdraw(_) => Ok(()),
+            // A commit is nothing but its result; the rest of it is about the service.
+            Action::Commit if self.moves_participant(&digest) => Ok(()),
             action @ (Action::Equip(_)
             | Action::Muster(_)
             | Action::Fence(_)

@@ -8,7 +8,7 @@ use heirloom_model::digest::{
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::MrEnclave;
-use heirloom_model::plan::{KeyringGround, Action, Placement, Step, Strategy};
+use heirloom_model::plan::{Action, KeyringGround, Placement, Step, Strategy};
 use heirloom_model::policy::{
     AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Sharing, UpdateMode,
 };
@@ -171,7 +171,15 @@ fn plan() -> Plan {
         Placement { release: ReleaseDigest::of(b"release".as_slice()), measurement: CODE };
     Plan {
         network: NetworkId::new([9; 32]),
-        keyring: Some(KeyringGround { from: placement, to: placement, via: None, policy: Serial(4), generation: Generation(3), checksum: Checksum::new([7; 32]), holders_min: 1, }),
+        keyring: Some(KeyringGround {
+            from: placement,
+            to: placement,
+            via: None,
+            policy: Serial(4),
+            generation: Generation(3),
+            checksum: Checksum::new([7; 32]),
+            holders_min: 1,
+        }),
         domain: DomainId::new([8; 32]),
         number: PlanNumber(1),
         strategy: Strategy::Rolling,
@@ -189,7 +197,7 @@ fn plan() -> Plan {
         nonce: Nonce::new([0; 32]),
         service: None,
         participant: None,
-}
+    }
 }
 
 fn asked(targets: &[NodeId], need: u32) -> Asked<'_> {

@@ -126,8 +126,8 @@ fn a_keyring_has_arrived_only_with_the_checksum_of_the_plan() {
         with(&seen, via.measurement, |it| change(it.holding.as_mut().unwrap()))
     };
     let received = holding(|it| it.origin = HoldingOrigin::Received);
-    let other = holding(|it| it.keyring.as_mut().unwrap().checksum = Checksum::new([0; 32]));
-    let newer = holding(|it| it.keyring.as_mut().unwrap().generation = Generation(1));
+    let other = holding(|it| it.checksum = Checksum::new([0; 32]));
+    let newer = holding(|it| it.generation = Generation(1));
     let nothing = with(&seen, via.measurement, |it| it.holding = None);
     for (observed, holds, recovered) in [
         (&seen, true, true),

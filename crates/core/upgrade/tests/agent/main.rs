@@ -527,11 +527,12 @@ fn a_plan_keeps_a_new_one_out_until_its_last_epoch_has_passed_and_no_longer() {
 
 /// Asks the planner for what this plan does.
 fn plan_again(world: &World, next: &Plan) -> Result<(Plan, PlanReport), PlanError> {
-    let via = next.via.expect("a handover has an upgrader").release;
+    let kept = next.keyring.as_ref().expect("a handover is about a keyring");
+    let via = kept.via.expect("a handover has an upgrader").release;
     let request = PlanRequest {
         domain: next.domain,
-        from: next.from.release,
-        to: next.to.release,
+        from: kept.from.release,
+        to: kept.to.release,
         not_after: next.not_after,
         nonce: next.nonce,
         arrangement: Arrangement::Handover { node: world.node.clone(), via, withdraw: None },

@@ -7,7 +7,7 @@ use heirloom_model::domain::{GenerationReceipt, LogPosition};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::log::LogEntry;
-use heirloom_model::plan::{KeyringGround, Action, Placement, Plan, Step, StepId, Strategy};
+use heirloom_model::plan::{Action, KeyringGround, Placement, Plan, Step, StepId, Strategy};
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;
 use heirloom_model::wire;
@@ -129,7 +129,15 @@ impl World {
         };
         let plan = Plan {
             network: self.ceremony.network,
-            keyring: Some(KeyringGround { from, to, via: None, policy: Serial(1), generation: Generation(0), checksum: CHECKSUM, holders_min: 1, }),
+            keyring: Some(KeyringGround {
+                from,
+                to,
+                via: None,
+                policy: Serial(1),
+                generation: Generation(0),
+                checksum: CHECKSUM,
+                holders_min: 1,
+            }),
             domain: self.ceremony.domain,
             number: PlanNumber(self.domain().plan_number().0 + 1),
             strategy: Strategy::Rolling,
@@ -141,7 +149,7 @@ impl World {
             nonce: Nonce::new([5; 32]),
             service: None,
             participant: None,
-};
+        };
         self.append(&self.ceremony.proposal(&plan));
         plan
     }

@@ -86,16 +86,13 @@ pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
     let kept = plan.keyring.as_ref();
     let (from, to) = match (&plan.service, kept) {
         (Some(change), _) => (Some(change.from.measurement), Some(change.to.measurement)),
-        (None, kept) => (
-            kept.map(|kept| kept.from.measurement),
-            kept.map(|kept| kept.to.measurement),
-        ),
+        (None, kept) => {
+            (kept.map(|kept| kept.from.measurement), kept.map(|kept| kept.to.measurement))
+        }
     };
     let via = kept.and_then(|kept| kept.via).map(|via| via.measurement);
-    let mut rows = vec![
-        ("plan", plan.digest().to_string()),
-        ("strategy", plan.strategy.name().to_owned()),
-    ];
+    let mut rows =
+        vec![("plan", plan.digest().to_string()), ("strategy", plan.strategy.name().to_owned())];
     for (what, code) in [("from", from), ("via", via), ("to", to)] {
         rows.extend(code.map(|code| (what, code.to_string())));
     }

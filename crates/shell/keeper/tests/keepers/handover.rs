@@ -6,7 +6,9 @@ use heirloom_model::counter::{Epoch, Generation, PlanNumber, Serial};
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::{ActivationCause, HoldingOrigin, PlanStep};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{KeyringGround, Action, Gate, Placement, Plan, RollbackStep, Step, StepId, Strategy};
+use heirloom_model::plan::{
+    Action, Gate, KeyringGround, Placement, Plan, RollbackStep, Step, StepId, Strategy,
+};
 use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
 use heirloom_testkit::ceremony::{Code, FORGET_AFTER_EPOCHS};
@@ -224,7 +226,15 @@ fn plan(world: &World) -> Plan {
     let committed = domain.committed().unwrap();
     Plan {
         network: world.ceremony.network,
-        keyring: Some(KeyringGround { from: old, to: new, via: Some(via), policy: Serial(1), generation: committed.generation, checksum: committed.checksum, holders_min: 1, }),
+        keyring: Some(KeyringGround {
+            from: old,
+            to: new,
+            via: Some(via),
+            policy: Serial(1),
+            generation: committed.generation,
+            checksum: committed.checksum,
+            holders_min: 1,
+        }),
         domain: world.ceremony.domain,
         number: PlanNumber(1),
         strategy: Strategy::Handover,
@@ -236,7 +246,7 @@ fn plan(world: &World) -> Plan {
         nonce: Nonce::new([3; 32]),
         service: None,
         participant: None,
-}
+    }
 }
 
 /// The whole way, as an agent would take it.
