@@ -28,6 +28,9 @@ mod typegraph;
 pub mod types;
 pub mod zip;
 
+#[cfg(test)]
+mod tests;
+
 use crate::types::{DataType, PackageId, PackageName, Type, TypeName};
 use archive::{Archive, ArchiveError, LfVersion};
 use manifest::{Manifest, ManifestError};

@@ -53,3 +53,27 @@ pub enum Value {
         value: Box<Value>,
     },
 }
+
+impl Value {
+    /// What it is, in words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "a boolean",
+            Self::ContractId(_) => "a contract id",
+            Self::Date(_) => "a date",
+            Self::Enum(_) => "an enumeration",
+            Self::GenMap(_) => "a map",
+            Self::Int64(_) => "an integer",
+            Self::List(_) => "a list",
+            Self::Numeric(_) => "a decimal number",
+            Self::Optional(_) => "an optional",
+            Self::Party(_) => "a party",
+            Self::Record(_) => "a record",
+            Self::Text(_) => "a text",
+            Self::TextMap(_) => "a text map",
+            Self::Timestamp(_) => "a time",
+            Self::Unit => "the unit",
+            Self::Variant { .. } => "a variant",
+        }
+    }
+}

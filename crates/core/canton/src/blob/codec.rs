@@ -139,7 +139,7 @@ pub(super) fn encode(contract: &FatContract) -> Vec<u8> {
 }
 
 /// Reads an `Identifier` whose names are lists of segments.
-fn read_template(bytes: &[u8]) -> Result<TypeId, BlobError> {
+pub(crate) fn read_template(bytes: &[u8]) -> Result<TypeId, BlobError> {
     let (mut package, mut module, mut entity) = ("", Vec::new(), Vec::new());
     for field in Reader::new(bytes) {
         let field = field?;
