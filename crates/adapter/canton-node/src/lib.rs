@@ -3,5 +3,11 @@
 //! Read in this order:
 //!
 //! * [`wire`]: the messages and services, generated from `proto/`. Clients and servers.
+//! * [`error`]: what a failed call means.
+//! * [`node`]: one participant, with a method for each call.
 
 pub mod wire;
+
+pub mod error;
+
+pub mod node;
