@@ -1,3 +1,8 @@
 //! What moves a ledger participant to new keys: party maps, rewriting, custodians, preflight.
 
+pub mod contract_map;
 pub mod custodian;
+pub mod map;
+pub mod report;
+pub mod rewrite;
+pub mod shared;

@@ -1,0 +1,85 @@
+//! Real contracts, moved to other parties: the bytes that another implementation of the same rules
+//! computed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use heirloom_canton::authenticate::authenticate;
+use heirloom_canton::blob::FatContract;
+use heirloom_canton::contract_id::ContractId;
+use heirloom_canton::dar;
+use heirloom_canton::dar::types::Packages;
+use heirloom_participant::map::PartyMap;
+use heirloom_participant::rewrite::{Reference, rewrite};
+
+fn vectors() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap();
+    let vectors = root.parent().unwrap().join("shared/vectors/canton");
+    if vectors.is_dir() {
+        return Some(vectors);
+    }
+    println!("skipped: no vectors at {}", vectors.display());
+    None
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The types of every package that is there.
+fn types(vectors: &Path) -> Packages {
+    let mut types = Packages::new();
+    for name in ["splice-amulet-0.1.17.dar"] {
+        types.add(&dar::read(&std::fs::read(vectors.join("dars").join(name)).unwrap()).unwrap());
+    }
+    types
+}
+
+fn blob(entry: &serde_json::Value, name: &str) -> Vec<u8> {
+    BASE64_STANDARD.decode(entry[name].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn real_contracts_move_to_the_bytes_that_were_computed_before() {
+    let Some(vectors) = vectors() else { return };
+    let types = types(&vectors);
+    let contracts = json(&vectors.join("contracts.json"));
+    let sources: BTreeMap<&str, Vec<u8>> = contracts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| (c["contract_id"].as_str().unwrap(), blob(c, "created_event_blob_base64")))
+        .collect();
+    let rewrites = json(&vectors.join("rewrites_computed.json"));
+    let mut moved = 0;
+    for expected in rewrites["rewrites"].as_array().unwrap() {
+        let name = expected["name"].as_str().unwrap();
+        let pairs = expected["party_map"].as_object().unwrap();
+        let pairs = pairs.iter().map(|(old, new)| {
+            (old.parse().unwrap(), new.as_str().unwrap().parse().unwrap())
+        });
+        let map = PartyMap::from_moves(pairs).unwrap();
+        let source = &sources[expected["old_contract_id"].as_str().unwrap()];
+        let contract = FatContract::decode(source).unwrap();
+        let authentic = match authenticate(&contract, &types) {
+            Ok(authentic) => authentic,
+            Err(error) => {
+                println!("no types for {name}: {error}");
+                continue;
+            }
+        };
+        let outside = |_: &ContractId| Reference::Outside;
+        let rewritten = rewrite(&authentic, &map, &outside, &types).unwrap();
+        let id = rewritten.contract.contract_id.to_string();
+        assert_eq!(id, expected["new_contract_id"].as_str().unwrap(), "{name}");
+        let bytes = rewritten.contract.encode();
+        assert_eq!(bytes, blob(expected, "new_created_event_blob_base64"), "{name}");
+        let authentic = authenticate(&rewritten.contract, &types).unwrap();
+        let back = rewrite(&authentic, &map.invert(), &outside, &types).unwrap();
+        assert_eq!(back.contract.encode(), *source, "{name}");
+        moved += 1;
+    }
+    assert!(moved >= 6, "only {moved} contracts have types");
+}
