@@ -170,6 +170,14 @@ pub enum CustodianError {
         /// What was asked.
         operation: Operation,
     },
+    /// No key of this usage can be of this scheme.
+    #[error("a key for {usage} cannot be of scheme {scheme}")]
+    WrongScheme {
+        /// What it is for.
+        usage: KeyUsage,
+        /// What was asked.
+        scheme: KeyScheme,
+    },
     /// The algorithm belongs to another scheme.
     #[error("a key of scheme {scheme} does not do {algorithm}")]
     WrongAlgorithm {
@@ -253,6 +261,7 @@ impl CustodianError {
             | Self::Different { .. }
             | Self::Foreign { .. }
             | Self::WrongUsage { .. }
+            | Self::WrongScheme { .. }
             | Self::WrongAlgorithm { .. }
             | Self::TooLong { .. } => FailureKind::Refused,
             Self::Unsupported { .. } => FailureKind::Unsupported,
