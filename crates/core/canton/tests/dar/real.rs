@@ -124,7 +124,7 @@ fn applied_types_of_other_packages_are_gathered() {
     let rules = dar.main().data_type(&name("Splice.AmuletRules:AmuletRules")).unwrap();
     let DataBody::Record(fields) = &rules.body else { panic!("a record") };
     let labels: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!(labels, ["dso", "configSchedule", "isDevNet"]);
+    assert_eq!(labels, ["dso", "configSchedule", "isDevNet", "contractStateSchemaVersion"]);
     let Type::Con { id, args } = &fields[1].ty else { panic!("a declared type") };
     assert_eq!(id.name, name("Splice.Schedule:Schedule"));
     assert_eq!(args.len(), 2);

@@ -129,12 +129,6 @@ impl Parts {
         Ok(resolved.types.into_iter().map(|(name, ty)| (name, ty.body)).collect())
     }
 
-    fn refusal(change: impl FnOnce(&mut Self)) -> PackageError {
-        let mut parts = Self::good();
-        change(&mut parts);
-        parts.read().unwrap_err()
-    }
-
     /// The type of the only field of the record after a change.
     fn field_type(change: impl FnOnce(&mut Self)) -> Result<Type, PackageError> {
         let mut parts = Self::good();
@@ -144,6 +138,13 @@ impl Parts {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Why the package is refused after a change.
+fn refused(change: impl FnOnce(&mut Parts)) -> PackageError {
+    let mut parts = Parts::good();
+    change(&mut parts);
+    parts.read().unwrap_err()
 }
 
 fn name(text: &str) -> TypeName {
@@ -171,7 +172,6 @@ fn the_good_package_is_good() {
 #[test]
 fn tables_and_metadata_are_checked() {
     let index = |table, index| PackageError::Index { table, index };
-    let refused = Parts::refusal;
     assert_eq!(refused(|p| p.module[0] = varint(1, 4)), index("dotted names", 4));
     assert_eq!(refused(|p| p.dotted[3] = bytes(1, &[8])), index("strings", 8));
     assert_eq!(refused(|p| p.module[2] = record(1, &[field(2, 2)], &[])), index("types", 2));
@@ -194,7 +194,6 @@ fn tables_and_metadata_are_checked() {
 
 #[test]
 fn fields_that_nobody_knows_are_refused() {
-    let refused = Parts::refusal;
     assert_eq!(refused(|p| p.more = varint(10, 1)), unknown("Package", 10));
     assert_eq!(refused(|p| p.module.push(varint(9, 1))), unknown("Module", 9));
     let data = refused(|p| p.module[2] = record(1, &[], &varint(9, 1)));
@@ -207,7 +206,6 @@ fn fields_that_nobody_knows_are_refused() {
 
 #[test]
 fn declarations_are_checked() {
-    let refused = Parts::refusal;
     let module = "Main".parse().unwrap();
     assert_eq!(refused(|p| p.module[1] = Vec::new()), PackageError::Flags { module });
     for flag in 1..=3 {
@@ -238,7 +236,6 @@ fn declarations_are_checked() {
 
 #[test]
 fn a_template_is_a_serializable_record() {
-    let refused = Parts::refusal;
     let expected = |name: &str| PackageError::TemplateWithoutRecord { template: self::name(name) };
     assert_eq!(refused(|p| p.module[3] = template(2)), expected("Main:U"));
     let hidden = bytes(4, &[varint(2, 1), bytes(5, b"")].concat());
@@ -249,7 +246,6 @@ fn a_template_is_a_serializable_record() {
 
 #[test]
 fn a_bare_constructor_has_the_type_that_it_says() {
-    let refused = Parts::refusal;
     let ill = |found, declared| PackageError::IllTyped { name: name("Main:x"), found, declared };
     let (unit, party) = (BuiltinType::Unit, BuiltinType::Party);
     assert_eq!(refused(|p| p.module[4] = value(3, 1, 1)), ill("False", unit));
@@ -259,7 +255,6 @@ fn a_bare_constructor_has_the_type_that_it_says() {
 
 #[test]
 fn types_are_checked() {
-    let refused = Parts::refusal;
     let wrong = |what| PackageError::Type { what };
     let unknown = wrong("a built-in type has an unknown number");
     assert_eq!(refused(|p| p.types[0] = builtin(12, &[])), unknown);
@@ -293,9 +288,9 @@ fn types_do_not_nest_deeper_than_the_limit() {
     let limit = LF_TYPE_NESTING_MAX;
     let ty = Parts::field_type(|p| p.types[0] = nested(limit - 1)).unwrap();
     assert!(matches!(ty, Type::Builtin { builtin: BuiltinType::List, .. }));
-    assert_eq!(Parts::refusal(|p| p.types[0] = nested(limit)), PackageError::TooDeep { limit });
+    assert_eq!(refused(|p| p.types[0] = nested(limit)), PackageError::TooDeep { limit });
     // The same through the table, where no entry is deep.
-    let error = Parts::refusal(|p| {
+    let error = refused(|p| {
         let first = u64::try_from(p.types.len()).unwrap() - 1;
         for entry in 0..u64::try_from(limit).unwrap() {
             p.types.push(builtin(10, &[interned(first + entry)]));
@@ -308,7 +303,7 @@ fn types_do_not_nest_deeper_than_the_limit() {
 
 #[test]
 fn a_table_that_stands_for_too_much_is_refused() {
-    let error = Parts::refusal(|p| {
+    let error = refused(|p| {
         // Each entry is twice the one before: two to the power of thirty in thirty lines.
         for entry in 1..=30 {
             p.types.push(builtin(11, &[interned(entry), interned(entry)]));
@@ -339,13 +334,13 @@ fn synonyms_stand_for_what_they_say() {
     let ty = Parts::field_type(|p| synonym(p, 0, builtin(10, &[]), &[interned(0)])).unwrap();
     assert_eq!(ty, list(plain(BuiltinType::Party)));
     let unknown = |error| matches!(error, PackageError::UnknownSynonym { .. });
-    assert!(unknown(Parts::refusal(|p| synonym(p, 1, body(), &[]))));
-    assert!(unknown(Parts::refusal(|p| {
+    assert!(unknown(refused(|p| synonym(p, 1, body(), &[]))));
+    assert!(unknown(refused(|p| {
         synonym(p, 1, body(), &[interned(0)]);
         p.module.remove(5);
     })));
     // A synonym of itself.
-    let error = Parts::refusal(|p| synonym(p, 0, own(7, 2, &[]), &[]));
+    let error = refused(|p| synonym(p, 0, own(7, 2, &[]), &[]));
     assert_eq!(error, PackageError::TooDeep { limit: LF_TYPE_NESTING_MAX });
 }
 
