@@ -144,7 +144,9 @@ pub enum SnapshotError {
         source: OldAuthenticateError,
     },
     /// An entry of the older export of 3.3 and 3.4, which later versions do not import.
-    #[error("{place} was exported through the older endpoint: export again through the current one")]
+    #[error(
+        "{place} was exported through the older endpoint: export again through the current one"
+    )]
     OlderExport {
         /// Which.
         place: Place,
@@ -249,9 +251,10 @@ pub(crate) fn io_error(operation: &'static str, path: &Path, error: &io::Error) 
             SnapshotError::Full { operation, path }
         }
         kind => {
-            let source = error
-                .raw_os_error()
-                .map_or_else(|| io::Error::new(kind, error.to_string()), io::Error::from_raw_os_error);
+            let source = error.raw_os_error().map_or_else(
+                || io::Error::new(kind, error.to_string()),
+                io::Error::from_raw_os_error,
+            );
             SnapshotError::Failed { operation, path, source }
         }
     }

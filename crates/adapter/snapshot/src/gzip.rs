@@ -39,11 +39,7 @@ impl Source {
     pub(crate) fn open(path: &Path) -> Result<Self, SnapshotError> {
         let file = File::open(path).map_err(|error| io_error("open", path, &error))?;
         let file = BufReader::with_capacity(FILE_BUFFER_BYTES, file);
-        Ok(Self {
-            decoder: MultiGzDecoder::new(file),
-            hasher: SnapshotHasher::default(),
-            read: 0,
-        })
+        Ok(Self { decoder: MultiGzDecoder::new(file), hasher: SnapshotHasher::default(), read: 0 })
     }
 
     /// The digest of everything that was read.

@@ -161,14 +161,16 @@ fn round<C: Contracts>(
         Ok((!batch.is_empty()).then_some(batch))
     };
     let work = |batch: Vec<(u64, Vec<u8>)>| {
-        let attempt = |(offset, contract): (u64, Vec<u8>)| match contracts.rename(&contract, table)? {
-            Attempt::Waits(_) => Ok((offset, None)),
-            Attempt::Renamed(tail) => {
-                let id = contracts.id(&contract)?;
-                let (slot, _) = table.find(id.as_bytes())?.expect("what is spilled is in the table");
-                Ok((offset, Some((slot, tail))))
-            }
-        };
+        let attempt =
+            |(offset, contract): (u64, Vec<u8>)| match contracts.rename(&contract, table)? {
+                Attempt::Waits(_) => Ok((offset, None)),
+                Attempt::Renamed(tail) => {
+                    let id = contracts.id(&contract)?;
+                    let (slot, _) =
+                        table.find(id.as_bytes())?.expect("what is spilled is in the table");
+                    Ok((offset, Some((slot, tail))))
+                }
+            };
         batch.into_iter().map(attempt).collect::<Result<Vec<_>, SnapshotError>>()
     };
     let mut waiting = Spill::new(scratch)?;

@@ -14,7 +14,7 @@ use crate::error::SnapshotError;
 const WAITING_MAX: usize = 1;
 
 /// How many workers this machine has use for.
-pub fn all_cores() -> NonZeroUsize {
+pub(crate) fn all_cores() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 

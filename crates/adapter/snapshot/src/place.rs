@@ -38,11 +38,6 @@ impl Unfinished {
         Ok(Self { place: place.to_owned(), temporary, file })
     }
 
-    /// Where it is going to be.
-    pub(crate) fn place(&self) -> &Path {
-        &self.place
-    }
-
     /// Writes everything to the disk; it still has its temporary name.
     pub(crate) fn flush(mut self) -> Result<Whole, SnapshotError> {
         let mut file = self.file.take().expect("a file is flushed once");
@@ -81,8 +76,7 @@ impl Whole {
     /// Gives it its name, durably. What had that name before is replaced.
     pub(crate) fn take_place(self) -> Result<(), SnapshotError> {
         let place = &self.0.place;
-        fs::rename(&self.0.temporary, place)
-            .map_err(|error| io_error("replace", place, &error))?;
+        fs::rename(&self.0.temporary, place).map_err(|error| io_error("replace", place, &error))?;
         let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
         Ok(sync_directory(parent.unwrap_or(Path::new(".")))?)
     }

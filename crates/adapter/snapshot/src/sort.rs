@@ -160,9 +160,7 @@ impl Run {
             Err(error) => return Err(SnapshotError::scratch("read", &error)),
         }
         record.resize(usize::from(u16::from_be_bytes(length)), 0);
-        self.file
-            .read_exact(record)
-            .map_err(|error| SnapshotError::scratch("read", &error))?;
+        self.file.read_exact(record).map_err(|error| SnapshotError::scratch("read", &error))?;
         Ok(true)
     }
 }

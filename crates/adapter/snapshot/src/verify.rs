@@ -120,16 +120,21 @@ pub(crate) fn verify_pass(
     let mut references = Sorter::new(run.scratch, run.sort_bytes);
     let mut contents = Contents::default();
     let check = |batch: Batch| check_batch(&batch, types, absent);
-    pipeline::run(workers, || frames.batch(), check, |checked: Checked| {
-        for id in &checked.ids {
-            ids.push(id.as_bytes())?;
-        }
-        for id in &checked.references {
-            references.push(id.as_bytes())?;
-        }
-        contents.add(&checked)?;
-        run.advanced(pass, contents.contracts, checked.end)
-    })?;
+    pipeline::run(
+        workers,
+        || frames.batch(),
+        check,
+        |checked: Checked| {
+            for id in &checked.ids {
+                ids.push(id.as_bytes())?;
+            }
+            for id in &checked.references {
+                references.push(id.as_bytes())?;
+            }
+            contents.add(&checked)?;
+            run.advanced(pass, contents.contracts, checked.end)
+        },
+    )?;
     let (digest, bytes) = frames.finish();
     let joined = join(ids.finish()?, references.finish()?, run.scratch)?;
     contents.referenced = joined.inside;
@@ -209,7 +214,11 @@ fn check_batch(
                 match contract.recompute() {
                     Ok(computed) if computed == id => {}
                     Ok(computed) => {
-                        return Err(SnapshotError::OldNotAuthentic { place: frame.place, id, computed });
+                        return Err(SnapshotError::OldNotAuthentic {
+                            place: frame.place,
+                            id,
+                            computed,
+                        });
                     }
                     Err(OldAuthenticateError::NotAuthenticated { .. }) => {
                         checked.contents.unauthenticated += 1;

@@ -192,7 +192,9 @@ mod tests {
         (text + &end, digest)
     }
 
-    fn read(text: &str) -> Result<(Vec<(ContractId, ContractId)>, ContractMapDigest), ContractMapError> {
+    fn read(
+        text: &str,
+    ) -> Result<(Vec<(ContractId, ContractId)>, ContractMapDigest), ContractMapError> {
         let mut reader = ContractMapReader::new(text.as_bytes())?;
         let mut found = Vec::new();
         while let Some(pair) = reader.read()? {
@@ -220,7 +222,9 @@ mod tests {
             (good.replace("end 3\n", "end 3"), |e| matches!(e, ContractMapError::End { .. })),
             (good.replace("end 3\n", ""), |e| matches!(e, ContractMapError::End { .. })),
             (format!("{good}\n"), |e| matches!(e, ContractMapError::End { .. })),
-            (good.replace(&format!("{old} "), &format!("{old}\t")), |e| matches!(e, ContractMapError::Line { .. })),
+            (good.replace(&format!("{old} "), &format!("{old}\t")), |e| {
+                matches!(e, ContractMapError::Line { .. })
+            }),
             (good.replace(&new, &old.replace("02", "05")), |e| {
                 matches!(e, ContractMapError::Unrelated { .. })
             }),

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use heirloom_canton::name::Party;
-use heirloom_model::party::{Namespace, ParsePartyError, ParticipantId, PartyId};
 use heirloom_model::digest::PartyMapDigest;
 use heirloom_model::participant::{PartyMove, map_digest};
+use heirloom_model::party::{Namespace, ParsePartyError, ParticipantId, PartyId};
 
 /// Parties of one map. The largest participants host some hundred thousand.
 pub const PARTIES_MAX: usize = 1_000_000;
@@ -26,7 +26,9 @@ const END: &str = "end ";
 pub enum MapError {
     /// A party is not in the participant's namespace: it holds its keys itself or belongs to
     /// somebody else, so a new name would be a new party without its consent.
-    #[error("{party} is not in the namespace of {source_participant}: who holds its keys must agree")]
+    #[error(
+        "{party} is not in the namespace of {source_participant}: who holds its keys must agree"
+    )]
     External {
         /// The party.
         party: PartyId,

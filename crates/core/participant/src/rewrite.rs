@@ -93,8 +93,7 @@ pub fn rewrite(
             Some(KeyWithMaintainers { key, maintainers, hash: old_key.hash })
         }
     };
-    let mut new =
-        FatContract { create_arg, signatories, observers, key, ..old.clone() };
+    let mut new = FatContract { create_arg, signatories, observers, key, ..old.clone() };
     let notes = replacing.finish()?;
     let key_hash = recompute_key_hash(&new, types).map_err(RewriteError::Key)?;
     if let Some(key) = new.key.as_mut().filter(|key| key.hash.is_some()) {

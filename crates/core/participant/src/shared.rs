@@ -47,11 +47,8 @@ impl Hosting {
         own: &NodeId,
         stakeholders: impl IntoIterator<Item = &'p Party>,
     ) -> BTreeSet<&NodeId> {
-        let mut nodes: BTreeSet<&NodeId> = stakeholders
-            .into_iter()
-            .filter_map(|party| self.nodes.get(party))
-            .flatten()
-            .collect();
+        let mut nodes: BTreeSet<&NodeId> =
+            stakeholders.into_iter().filter_map(|party| self.nodes.get(party)).flatten().collect();
         if nodes.remove(own) { nodes } else { BTreeSet::new() }
     }
 }
