@@ -40,7 +40,10 @@ fn iou() -> DarBuilder {
         .enumeration(name("Main.Types:Colour"), &["Red", "Green"])
         .variant(
             name("Main.Types:Shape"),
-            vec![field("Circle", plain(BuiltinType::Int64)), field("Point", plain(BuiltinType::Unit))],
+            vec![
+                field("Circle", plain(BuiltinType::Int64)),
+                field("Point", plain(BuiltinType::Unit)),
+            ],
         )
         .template(name("Main:Iou"), iou_fields(), &["issuer"], &["owner"])
         .template(
@@ -140,10 +143,8 @@ fn types_of_other_packages_keep_their_ids() {
 fn each_mistake_of_a_builder_has_its_name() {
     let party = || vec![field("issuer", plain(BuiltinType::Party))];
     let template = || name("Main:T");
-    let no_party = |field: &str| BuildError::NoPartyField {
-        template: template(),
-        field: field.to_owned(),
-    };
+    let no_party =
+        |field: &str| BuildError::NoPartyField { template: template(), field: field.to_owned() };
     let cases = [
         (
             builder().template(template(), party(), &[], &[]),

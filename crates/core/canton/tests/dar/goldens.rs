@@ -228,7 +228,8 @@ fn described(kind: &str, json: &serde_json::Value) -> (Type, Value) {
         }
         "record" => {
             let fields = json["fields"].as_array().unwrap().iter();
-            let value = |field: &serde_json::Value| described(field[1].as_str().unwrap(), &field[2]);
+            let value =
+                |field: &serde_json::Value| described(field[1].as_str().unwrap(), &field[2]);
             let values = fields.map(|field| value(field).1).collect();
             (own(name(json["type"].as_str().unwrap())), Value::Record(values))
         }
@@ -260,10 +261,7 @@ fn the_hash_of_a_record_with_every_type_is_the_ledgers() {
     }
     let built = DarBuilder::new("package-name-0".parse().unwrap(), "1.0.0".parse().unwrap())
         .record(name("Module:Record"), vec![field("field1", TEXT()), field("field2", TEXT())])
-        .variant(
-            name("Module:Variant"),
-            vec![field("VariantCons", plain(BuiltinType::Int64))],
-        )
+        .variant(name("Module:Variant"), vec![field("VariantCons", plain(BuiltinType::Int64))])
         .record(name("Module:ComplexRecord"), fields)
         .build()
         .unwrap();

@@ -99,10 +99,7 @@ fn a_package_that_is_ill_typed_is_refused_by_the_name_of_the_value() {
         panic!("the package should be refused")
     };
     let name = name("Mod:x");
-    assert_eq!(
-        source,
-        PackageError::IllTyped { name, found: "()", declared: BuiltinType::Bool }
-    );
+    assert_eq!(source, PackageError::IllTyped { name, found: "()", declared: BuiltinType::Bool });
 }
 
 #[test]

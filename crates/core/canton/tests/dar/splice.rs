@@ -24,8 +24,7 @@ impl TypeStore for OtherVersion<'_> {
 }
 
 fn contracts() -> Option<Vec<(serde_json::Value, FatContract)>> {
-    let json: Vec<serde_json::Value> =
-        serde_json::from_slice(&vector("contracts.json")?).unwrap();
+    let json: Vec<serde_json::Value> = serde_json::from_slice(&vector("contracts.json")?).unwrap();
     let decoded = json.into_iter().map(|case| {
         let blob = case["created_event_blob_base64"].as_str().unwrap();
         let blob = base64::engine::general_purpose::STANDARD.decode(blob).unwrap();
@@ -36,8 +35,7 @@ fn contracts() -> Option<Vec<(serde_json::Value, FatContract)>> {
 
 #[test]
 fn contracts_of_splice_are_authentic_over_the_types_of_their_packages() {
-    let (Some(bytes), Some(contracts)) =
-        (vector("dars/splice-amulet-0.1.17.dar"), contracts())
+    let (Some(bytes), Some(contracts)) = (vector("dars/splice-amulet-0.1.17.dar"), contracts())
     else {
         return;
     };
