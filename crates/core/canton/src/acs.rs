@@ -135,7 +135,11 @@ impl<R: Read> FrameReader<R> {
         for index in 0..LENGTH_BYTES_MAX {
             let Some(byte) = self.byte()? else {
                 let offset = self.offset;
-                return if index == 0 { Ok(None) } else { Err(AcsError::Truncated { entry, offset }) };
+                return if index == 0 {
+                    Ok(None)
+                } else {
+                    Err(AcsError::Truncated { entry, offset })
+                };
             };
             length |= u64::from(byte & 0x7f) << (7 * index);
             if byte & 0x80 == 0 {

@@ -110,7 +110,7 @@ impl OldContract {
         for field in Reader::new(bytes) {
             let field = field?;
             match field.number() {
-                1 => parts.version = field.text()?.to_owned(),
+                1 => field.text()?.clone_into(&mut parts.version),
                 2 => payload = field.bytes()?,
                 _ => return Err(field.unknown("Versioned").into()),
             }
@@ -179,15 +179,12 @@ impl OldContract {
         write_parties(&self.signatories, preimage);
         write_parties(&self.observers, preimage);
         let mut maintainers = Preimage::default();
-        match &self.key {
-            Some(key) => {
-                preimage.byte(1).raw(old_key_hash(&self.template, key).as_bytes());
-                maintainers.byte(1).texts(key.maintainers.iter());
-            }
-            None => {
-                preimage.byte(0);
-                maintainers.byte(0);
-            }
+        if let Some(key) = &self.key {
+            preimage.byte(1).raw(old_key_hash(&self.template, key).as_bytes());
+            maintainers.byte(1).texts(key.maintainers.iter());
+        } else {
+            preimage.byte(0);
+            maintainers.byte(0);
         }
         preimage.bytes(maintainers.as_bytes());
     }
@@ -196,17 +193,14 @@ impl OldContract {
 /// Keys of contracts: with the package's name since Daml-LF 1.17, with its id before.
 fn old_key_hash(template: &TypeId, key: &OldKey) -> KeyHash {
     let mut preimage = Preimage::default();
-    match &key.package_name {
-        Some(name) => {
-            preimage.raw(&[1, 2]).text(&format!("#{name}"));
-            write_name(&template.name, &mut preimage);
-            write_upgrade_friendly(&key.key, &mut preimage);
-        }
-        None => {
-            preimage.raw(&[0, 2]).text(template.package.as_str());
-            write_name(&template.name, &mut preimage);
-            write_legacy(&key.key, &mut preimage);
-        }
+    if let Some(name) = &key.package_name {
+        preimage.raw(&[1, 2]).text(&format!("#{name}"));
+        write_name(&template.name, &mut preimage);
+        write_upgrade_friendly(&key.key, &mut preimage);
+    } else {
+        preimage.raw(&[0, 2]).text(template.package.as_str());
+        write_name(&template.name, &mut preimage);
+        write_legacy(&key.key, &mut preimage);
     }
     KeyHash::from_bytes(preimage.sha256())
 }

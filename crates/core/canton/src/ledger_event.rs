@@ -176,10 +176,7 @@ pub fn disagreements(
     for field in Reader::new(event) {
         let field = field?;
         let (agrees, what) = match field.number() {
-            3 => (
-                field.text()? == contract.contract_id.to_string(),
-                Disagreement::ContractId,
-            ),
+            3 => (field.text()? == contract.contract_id.to_string(), Disagreement::ContractId),
             4 => (
                 read_identifier(field.bytes()?)? == contract.template.to_string(),
                 Disagreement::Template,
@@ -245,9 +242,10 @@ pub fn write(contract: &FatContract, witnesses: &[Party]) -> Vec<u8> {
     if let Some(key) = &contract.key {
         event.message(5, |w| write_value(&key.key, w));
     }
-    event.message(6, |w| match &contract.create_arg {
-        Value::Record(fields) => value::write_fields(fields, w),
-        _ => {}
+    event.message(6, |w| {
+        if let Value::Record(fields) = &contract.create_arg {
+            value::write_fields(fields, w);
+        }
     });
     event.bytes(7, &contract.encode());
     witnesses.iter().for_each(|party| _ = event.text(9, party.as_str()));

@@ -210,5 +210,9 @@ fn text(field: &Field<'_>) -> Result<String, ValueError> {
 
 fn constructor(name: &str) -> Result<String, ValueError> {
     let found = || name.chars().take(80).collect();
-    if is_identifier(name) { Ok(name.to_owned()) } else { Err(ValueError::Constructor { found: found() }) }
+    if is_identifier(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(ValueError::Constructor { found: found() })
+    }
 }

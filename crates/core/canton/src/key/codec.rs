@@ -6,7 +6,7 @@ use crate::key::{
     EncryptionPublicKey, EncryptionScheme, KeyError, KeyFormat, PublicKey, Signature,
     SignatureFormat, SigningAlgorithm, SigningKeyUsage, SigningPublicKey, SigningScheme,
 };
-use crate::proto::{Field, ProtoError, Reader, Wire, Writer, push, read_varint};
+use crate::proto::{Field, ProtoError, Reader, Wire, Writer, push, read_varint, write_varint};
 
 /// RFC 3279 §2.3.1: rsaEncryption, as X.509 has it.
 const RSA_OID: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -150,9 +150,8 @@ impl Signature {
 /// Reads numbers of a repeated field, packed or not.
 pub(crate) fn read_numbers(field: &Field<'_>, numbers: &mut Vec<u32>) -> Result<(), ProtoError> {
     let (what, limit) = ("numbers of a list", TOPOLOGY_ELEMENTS_MAX);
-    let mut packed = match field.wire() {
-        Wire::Bytes(packed) => packed,
-        _ => return push(numbers, field.uint32()?, what, limit),
+    let Wire::Bytes(mut packed) = field.wire() else {
+        return push(numbers, field.uint32()?, what, limit);
     };
     while !packed.is_empty() {
         let number = read_varint(&mut packed)?;
@@ -164,14 +163,10 @@ pub(crate) fn read_numbers(field: &Field<'_>, numbers: &mut Vec<u32>) -> Result<
 }
 
 /// Writes them packed.
-pub(crate) fn write_numbers(
-    field: u32,
-    numbers: impl Iterator<Item = u32>,
-    writer: &mut Writer,
-) {
+pub(crate) fn write_numbers(field: u32, numbers: impl Iterator<Item = u32>, writer: &mut Writer) {
     let mut packed = Vec::new();
     for number in numbers {
-        crate::proto::write_varint(&mut packed, u64::from(number));
+        write_varint(&mut packed, u64::from(number));
     }
     writer.bytes_if_set(field, &packed);
 }

@@ -162,10 +162,8 @@ fn read(bytes: &[u8], depth: usize) -> Result<Option<Value>, EventError> {
         7 => field.text()?.parse().ok().map(Value::Party),
         8 => Some(Value::Text(field.text()?.to_owned())),
         9 => field.text()?.parse().ok().map(Value::ContractId),
-        10 => match read_all(field.bytes()?, 1, depth)? {
-            Some(mut values) => Some(Value::Optional(values.pop().map(Box::new))),
-            None => None,
-        },
+        10 => read_all(field.bytes()?, 1, depth)?
+            .map(|mut values| Value::Optional(values.pop().map(Box::new))),
         11 => read_all(field.bytes()?, 1, depth)?.map(Value::List),
         14 => read_record(field.bytes()?, depth)?.map(Value::Record),
         15 => {
@@ -247,7 +245,9 @@ pub(super) fn write_value(value: &Value, w: &mut Writer) {
         }
         Value::List(values) => {
             w.message(11, |w| {
-                values.iter().for_each(|value| _ = w.message(1, |w| write_value(value, w)));
+                for value in values {
+                    w.message(1, |w| write_value(value, w));
+                }
             });
         }
         Value::TextMap(entries) => {
@@ -263,8 +263,7 @@ pub(super) fn write_value(value: &Value, w: &mut Writer) {
             w.message(13, |w| {
                 for (key, value) in entries {
                     w.message(1, |w| {
-                        w.message(1, |w| write_value(key, w))
-                            .message(2, |w| write_value(value, w));
+                        w.message(1, |w| write_value(key, w)).message(2, |w| write_value(value, w));
                     });
                 }
             });
@@ -285,4 +284,3 @@ pub(super) fn write_fields(fields: &[Value], w: &mut Writer) {
         w.message(2, |w| _ = w.message(2, |w| write_value(field, w)));
     }
 }
-

@@ -183,7 +183,8 @@ fn read_delegation(bytes: &[u8]) -> Result<NamespaceDelegation, TopologyError> {
             _ => return Err(field.unknown("NamespaceDelegation").into()),
         }
     }
-    let old = if is_root { Restriction::AllMappings } else { Restriction::AllButNamespaceDelegations };
+    let old =
+        if is_root { Restriction::AllMappings } else { Restriction::AllButNamespaceDelegations };
     let missing = ProtoError::Missing { message: "NamespaceDelegation", field: "target_key" };
     Ok(NamespaceDelegation {
         namespace: namespace.parse()?,
@@ -312,8 +313,7 @@ fn write_vetted(vetted: &VettedPackages, w: &mut Writer) {
 }
 
 fn read_party(bytes: &[u8]) -> Result<PartyToParticipant, TopologyError> {
-    let (mut party, mut threshold, mut participants, mut signing_keys) =
-        ("", 0, Vec::new(), None);
+    let (mut party, mut threshold, mut participants, mut signing_keys) = ("", 0, Vec::new(), None);
     for field in Reader::new(bytes) {
         let field = field?;
         match field.number() {

@@ -172,7 +172,8 @@ impl Authority {
         let adds = transaction.operation() == Operation::AddReplace;
         match transaction.mapping() {
             Mapping::NamespaceDelegation(delegation) => {
-                let of_namespace = self.delegations.entry(delegation.namespace.clone()).or_default();
+                let of_namespace =
+                    self.delegations.entry(delegation.namespace.clone()).or_default();
                 let key = delegation.target.fingerprint().clone();
                 if adds {
                     of_namespace.insert(key, delegation.restriction.clone());
@@ -205,9 +206,10 @@ impl Authority {
             return true;
         }
         let delegations = self.delegations.get(namespace);
-        let delegated = delegations.into_iter().flatten().any(|(key, restriction)| {
-            signers.contains(key) && restriction.allows(kind)
-        });
+        let delegated = delegations
+            .into_iter()
+            .flatten()
+            .any(|(key, restriction)| signers.contains(key) && restriction.allows(kind));
         let group = self.groups.get(namespace).or(match proposed {
             Some(Mapping::DecentralizedNamespace(group)) if group.namespace == *namespace => {
                 Some(group)
@@ -282,19 +284,18 @@ fn required(
         Mapping::NamespaceDelegation(m) => _ = namespace(m.namespace.clone()),
         Mapping::SynchronizerTrustCertificate(m) => _ = namespace(m.participant.namespace()),
         Mapping::VettedPackages(m) => _ = namespace(m.participant.namespace()),
-        Mapping::DecentralizedNamespace(m) => match previous {
-            Some(Mapping::DecentralizedNamespace(old)) => {
+        Mapping::DecentralizedNamespace(m) => {
+            if let Some(Mapping::DecentralizedNamespace(old)) = previous {
                 namespace(m.namespace.clone());
                 m.owners.difference(&old.owners).for_each(|owner| _ = namespace(owner.clone()));
-            }
-            _ => {
+            } else {
                 let (stated, computed) = (m.namespace.clone(), decentralized_namespace(&m.owners));
                 if stated != computed {
                     return Err(RequirementError::Decentralized { stated, computed });
                 }
                 m.owners.iter().for_each(|owner| _ = namespace(owner.clone()));
             }
-        },
+        }
         Mapping::PartyToParticipant(m) => {
             namespace(m.party.namespace());
             let old: BTreeSet<_> = match previous {

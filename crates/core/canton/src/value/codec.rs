@@ -124,7 +124,11 @@ impl Decoder {
         })
     }
 
-    fn optional(&mut self, field: &Field<'_>, depth: usize) -> Result<Option<Box<Value>>, ValueError> {
+    fn optional(
+        &mut self,
+        field: &Field<'_>,
+        depth: usize,
+    ) -> Result<Option<Box<Value>>, ValueError> {
         let mut inner = None;
         for member in Reader::new(field.bytes()?) {
             let member = member?;
@@ -248,8 +252,8 @@ impl Decoder {
             if entries.last().is_some_and(|(last, _)| *last >= key) {
                 return Err(ValueError::Unsorted);
             }
-            let value = value
-                .ok_or(ProtoError::Missing { message: "TextMap.Entry", field: "value" })?;
+            let value =
+                value.ok_or(ProtoError::Missing { message: "TextMap.Entry", field: "value" })?;
             entries.push((key, value));
         }
         Ok(entries)

@@ -28,10 +28,9 @@ pub fn compare(left: &Value, right: &Value) -> Option<Ordering> {
             (Some(_), None) => Some(Ordering::Greater),
             (Some(l), Some(r)) => compare(l, r),
         },
-        (List(l), List(r)) => compare_lists(l, r),
-        // A field that is absent is a `None`, and the last one that is present is a `Some`: the
+        // Of records, a field that is absent is a `None`, and the last one that is present is a `Some`: the
         // longer record is the greater one.
-        (Record(l), Record(r)) => compare_lists(l, r),
+        (List(l), List(r)) | (Record(l), Record(r)) => compare_lists(l, r),
         (Variant { constructor: l, value: lv }, Variant { constructor: r, value: rv }) => {
             if l == r { compare(lv, rv) } else { None }
         }
