@@ -9,6 +9,8 @@
 
 pub mod value;
 
+use std::collections::BTreeSet;
+
 use crate::blob::FatContract;
 use crate::ledger_event::value::{rewrite_record, rewrite_value, write_value};
 use crate::name::{NotAParty, Party};
@@ -166,30 +168,34 @@ fn rewrite_view(view: &[u8], mapping: &dyn Mapping) -> Result<Vec<u8>, EventErro
     Ok(writer.finish())
 }
 
-/// What the readable event says otherwise than its contract. Fields that it lacks say nothing.
+/// What the readable event says otherwise than its contract. A field that it lacks says nothing,
+/// but a list that it lacks is empty.
 pub fn disagreements(
     event: &[u8],
     contract: &FatContract,
 ) -> Result<Vec<Disagreement>, EventError> {
-    let mut found = std::collections::BTreeSet::new();
-    let (seconds, nanos) = contract.created_at.seconds_and_nanos();
+    let mut found = BTreeSet::new();
+    let lists = [
+        (10, &contract.signatories, Disagreement::Signatories),
+        (11, &contract.observers, Disagreement::Observers),
+    ];
+    for (number, parties, what) in lists {
+        if !parties.iter().eq(&sorted(read_parties(event, number, None)?)) {
+            found.insert(what);
+        }
+    }
     for field in Reader::new(event) {
         let field = field?;
         let (agrees, what) = match field.number() {
             3 => (field.text()? == contract.contract_id.to_string(), Disagreement::ContractId),
-            4 => (
-                read_identifier(field.bytes()?)? == contract.template.to_string(),
-                Disagreement::Template,
-            ),
-            10 => (
-                contract.signatories.iter().eq(&sorted(read_parties(event, 10, None)?)),
-                Disagreement::Signatories,
-            ),
-            11 => (
-                contract.observers.iter().eq(&sorted(read_parties(event, 11, None)?)),
-                Disagreement::Observers,
-            ),
-            12 => (read_time(field.bytes()?)? == (seconds, nanos), Disagreement::CreatedAt),
+            4 => {
+                let template = read_identifier(field.bytes()?)?;
+                (template == contract.template.to_string(), Disagreement::Template)
+            }
+            12 => {
+                let time = read_time(field.bytes()?)?;
+                (time == contract.created_at.seconds_and_nanos(), Disagreement::CreatedAt)
+            }
             13 => (field.text()? == contract.package_name.as_str(), Disagreement::PackageName),
             _ => continue,
         };

@@ -88,9 +88,8 @@ pub fn archive(major: u8, minor: &str, package: &[u8]) -> Vec<u8> {
     let mut payload = Writer::default();
     payload.text(3, minor).bytes(if major == 1 { 2 } else { 4 }, package);
     let payload = payload.finish();
-    let hash: String = sha256(&payload).iter().map(|byte| format!("{byte:02x}")).collect();
     let mut archive = Writer::default();
-    archive.bytes(3, &payload).text(4, &hash);
+    archive.bytes(3, &payload).text(4, &hex::encode(sha256(&payload)));
     archive.finish()
 }
 

@@ -25,7 +25,7 @@ fn parts() -> (String, String, Vec<u8>) {
     let file = good();
     let entries = zip::entries(&file).unwrap();
     let manifest = entries[manifest::PATH].unpack().unwrap();
-    let (path, entry) = entries.iter().find(|(path, _)| path.ends_with(".dalf")).unwrap();
+    let (path, entry) = entries.iter().find(|(path, _)| *path != manifest::PATH).unwrap();
     (String::from_utf8(manifest).unwrap(), path.clone(), entry.unpack().unwrap())
 }
 

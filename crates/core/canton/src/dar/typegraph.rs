@@ -3,7 +3,8 @@
 use heirloom_model::limit::LF_TYPE_NESTING_MAX;
 
 use super::layout::Builtin;
-use super::package::{DottedRef, PackageError, StringRef, Tables, once};
+use super::package::PackageError;
+use super::tables::{DottedRef, StringRef, Tables, once};
 use crate::proto::{Field, ProtoError, Reader};
 use crate::types::{BuiltinType, PackageId, TypeId, TypeName};
 

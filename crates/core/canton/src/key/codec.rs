@@ -2,6 +2,7 @@
 
 use heirloom_model::limit::TOPOLOGY_ELEMENTS_MAX;
 
+use crate::fingerprint::Fingerprint;
 use crate::key::{
     EncryptionPublicKey, EncryptionScheme, KeyError, KeyFormat, PublicKey, Signature,
     SignatureFormat, SigningAlgorithm, SigningKeyUsage, SigningPublicKey, SigningScheme,
@@ -15,10 +16,12 @@ impl SigningPublicKey {
     /// Reads a key.
     pub fn decode(bytes: &[u8]) -> Result<Self, KeyError> {
         let (mut format, mut key, mut old, mut new): (u32, &[u8], u32, u32) = (0, &[], 0, 0);
-        let mut usages = Vec::new();
+        let (mut stated, mut usages) = ("", Vec::new());
         for field in Reader::new(bytes) {
             let field = field?;
             match field.number() {
+                // Keys of old ledgers say their name.
+                1 => stated = field.text()?,
                 2 => format = field.uint32()?,
                 3 => key = field.bytes()?,
                 4 => old = field.uint32()?,
@@ -34,7 +37,9 @@ impl SigningPublicKey {
         };
         let usages = usages.into_iter().map(SigningKeyUsage::from_number);
         let usages = usages.collect::<Result<Vec<_>, _>>()?;
-        Self::new(scheme, KeyFormat::from_number(format)?, key, &usages)
+        let key = Self::new(scheme, KeyFormat::from_number(format)?, key, &usages)?;
+        check_name(stated, key.fingerprint())?;
+        Ok(key)
     }
 
     /// As new ledgers write it.
@@ -51,9 +56,11 @@ impl EncryptionPublicKey {
     /// Reads a key. One of an old ledger has a number of an older list; its X.509 form says more.
     pub fn decode(bytes: &[u8]) -> Result<Self, KeyError> {
         let (mut format, mut key, mut scheme): (u32, &[u8], u32) = (0, &[], 0);
+        let mut stated = "";
         for field in Reader::new(bytes) {
             let field = field?;
             match field.number() {
+                1 => stated = field.text()?,
                 2 => format = field.uint32()?,
                 3 => key = field.bytes()?,
                 4 => _ = field.uint32()?,
@@ -67,7 +74,10 @@ impl EncryptionPublicKey {
             0 => EncryptionScheme::P256,
             number => EncryptionScheme::from_number(number)?,
         };
-        Ok(Self { scheme, format: KeyFormat::from_number(format)?, bytes: key.to_vec() })
+        let format = KeyFormat::from_number(format)?;
+        let key = Self { scheme, format, bytes: key.to_vec() };
+        check_name(stated, &key.fingerprint())?;
+        Ok(key)
     }
 
     /// As new ledgers write it.
@@ -145,6 +155,14 @@ impl Signature {
         }
         writer.finish()
     }
+}
+
+fn check_name(stated: &str, computed: &Fingerprint) -> Result<(), KeyError> {
+    if stated.is_empty() || stated == computed.as_str() {
+        return Ok(());
+    }
+    let stated = stated.chars().take(80).collect();
+    Err(KeyError::OtherName { stated, computed: computed.clone() })
 }
 
 /// Reads numbers of a repeated field, packed or not.

@@ -184,7 +184,9 @@ impl Authority {
             Mapping::DecentralizedNamespace(group) if adds => {
                 self.groups.insert(group.namespace.clone(), group.clone());
             }
-            Mapping::DecentralizedNamespace(group) => _ = self.groups.remove(&group.namespace),
+            Mapping::DecentralizedNamespace(group) => {
+                self.groups.remove(&group.namespace);
+            }
             Mapping::Other { .. }
             | Mapping::OwnerToKey(_)
             | Mapping::PartyToParticipant(_)

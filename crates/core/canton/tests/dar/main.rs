@@ -1,6 +1,7 @@
 //! Files of packages: real ones, written ones, and the hashes of values over their types.
 
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod built;
 mod goldens;

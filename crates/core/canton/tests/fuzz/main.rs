@@ -3,9 +3,10 @@
 //! Every run makes the same mutations: a failure names its vector and its round.
 
 #![expect(clippy::print_stderr, reason = "a skipped corpus says so")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 #[path = "../../fuzz/src/lib.rs"]
-#[allow(clippy::unwrap_used, unreachable_pub, dead_code, reason = "shared with the fuzz targets")]
+#[expect(unreachable_pub, reason = "the fuzz targets use it as a library")]
 mod targets;
 
 use std::io::Read as _;
@@ -21,10 +22,10 @@ type Target = fn(&[u8]);
 
 /// Mutations of each vector. They run in the development profile on every change; nights are for
 /// cargo-fuzz.
-const ROUNDS: u32 = 400;
+const ROUNDS: u32 = 10_000;
 /// Vectors larger than this are mutated less often.
 const LARGE_BYTES: usize = 64 * 1024;
-const ROUNDS_LARGE: u32 = 12;
+const ROUNDS_LARGE: u32 = 200;
 
 fn vector(relative: &str) -> Option<Vec<u8>> {
     let Some(path) = heirloom_testkit::vectors::find(&format!("canton/{relative}")) else {
@@ -68,7 +69,7 @@ impl Random {
                 0 if !bytes.is_empty() => bytes[at] ^= 1 << self.below(8),
                 1 if !bytes.is_empty() => bytes[at] = self.byte(),
                 2 if !bytes.is_empty() => {
-                    bytes[at] = *[0, 1, 0x7f, 0x80, 0xff].get(self.below(5)).unwrap()
+                    bytes[at] = [0, 1, 0x7f, 0x80, 0xff][self.below(5)];
                 }
                 3 => bytes.truncate(at),
                 4 => bytes.insert(at, self.byte()),
@@ -128,7 +129,7 @@ fn packages() -> Vec<Vec<u8>> {
     let built = built().archive;
     // Archive: tag and length of the payload; payload: the minor version, tag and length of the
     // package. All lengths of a small package have two bytes.
-    let package = built.get(3 + 3 + 3..built.len() - 66).unwrap();
+    let package = &built[3 + 3 + 3..built.len() - 66];
     targets_of(package, &[0, 1, 2, 3, 4, 5, 6, 7])
 }
 
