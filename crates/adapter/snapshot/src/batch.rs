@@ -65,7 +65,7 @@ impl Frames {
     /// The digest and the number of bytes of everything that was read.
     pub(crate) fn finish(self) -> (SnapshotDigest, u64) {
         let source = self.reader.into_inner().into_inner();
-        (source.digest(), source.bytes())
+        (source.digest(), source.content_bytes())
     }
 
     fn error(&self, place: Place, error: AcsError) -> SnapshotError {

@@ -48,7 +48,7 @@ impl Source {
     }
 
     /// How many bytes came out.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn content_bytes(&self) -> u64 {
         self.read
     }
 }
@@ -174,9 +174,9 @@ mod tests {
             let mut buffer = [0; 64];
             loop {
                 match source.read(&mut buffer) {
-                    Ok(0) => return Ok(source.bytes()),
+                    Ok(0) => return Ok(source.content_bytes()),
                     Ok(_) => {}
-                    Err(error) => return Err(read_error(&path, source.bytes(), &error)),
+                    Err(error) => return Err(read_error(&path, source.content_bytes(), &error)),
                 }
             }
         };

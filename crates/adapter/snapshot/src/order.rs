@@ -260,3 +260,77 @@ fn cycle<C: Contracts>(
     circle.reverse();
     Ok(SnapshotError::Cycle { contracts: circle })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A contract is its number, and the numbers of those that it refers to.
+    struct Numbers;
+
+    fn numbered(number: u8) -> ContractId {
+        format!("00{}", format!("{number:02x}").repeat(32)).parse().unwrap()
+    }
+
+    impl Contracts for Numbers {
+        fn id(&self, spilled: &[u8]) -> Result<ContractId, SnapshotError> {
+            Ok(numbered(spilled[0]))
+        }
+
+        fn rename(&self, spilled: &[u8], table: &Table) -> Result<Attempt, SnapshotError> {
+            let mut sum = spilled[0];
+            for parent in &spilled[1..] {
+                let id = numbered(*parent);
+                match table.find(id.as_bytes())? {
+                    Some((_, State::Resolved { tail })) => sum = sum.wrapping_add(tail[0]),
+                    _ => return Ok(Attempt::Waits(id)),
+                }
+            }
+            Ok(Attempt::Renamed([sum; TAIL_BYTES]))
+        }
+    }
+
+    fn resolved(contracts: &[&[u8]]) -> Result<Vec<u8>, SnapshotError> {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(directory.path());
+        let table = Table::new(&scratch, 16).unwrap();
+        let mut file = Spill::new(&scratch).unwrap();
+        let mut offsets = Spill::new(&scratch).unwrap();
+        for contract in contracts {
+            let id = numbered(contract[0]);
+            table.insert(id.as_bytes()).unwrap();
+            let (slot, _) = table.find(id.as_bytes()).unwrap().unwrap();
+            let offset = spill(&mut file, contract).unwrap();
+            offsets.append(&offset.to_be_bytes()).unwrap();
+            table.set(slot, State::Spilled { offset }).unwrap();
+        }
+        let mut spilled =
+            Spilled { file: file.finish().unwrap(), offsets: offsets.finish().unwrap() };
+        let workers = NonZeroUsize::new(2).unwrap();
+        resolve(&Numbers, &mut spilled, &table, &scratch, workers, &mut |_| Ok(()))?;
+        let state = |contract: &&[u8]| match table.find(numbered(contract[0]).as_bytes()) {
+            Ok(Some((_, State::Resolved { tail }))) => tail[0],
+            other => panic!("{other:?}"),
+        };
+        Ok(contracts.iter().map(state).collect())
+    }
+
+    #[test]
+    fn contracts_are_renamed_after_those_that_they_refer_to() {
+        assert_eq!(resolved(&[&[1, 2], &[2, 3], &[3, 4], &[4]]).unwrap(), [10, 9, 7, 4]);
+        assert_eq!(resolved(&[&[1, 2, 3], &[2, 4], &[3, 4], &[4]]).unwrap(), [14, 6, 7, 4]);
+        assert_eq!(resolved(&[&[4], &[3, 4]]).unwrap(), [4, 7]);
+    }
+
+    #[test]
+    fn a_circle_is_refused_and_its_contracts_are_named() {
+        let cycle = |contracts: &[&[u8]]| match resolved(contracts).unwrap_err() {
+            SnapshotError::Cycle { contracts } => contracts,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(cycle(&[&[1, 1]]), [numbered(1)]);
+        // The first one only leads to the circle.
+        let found = cycle(&[&[9, 1], &[1, 2], &[2, 3], &[3, 1], &[7]]);
+        assert_eq!(found, [numbered(1), numbered(2), numbered(3)]);
+    }
+}
