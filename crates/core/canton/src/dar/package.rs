@@ -219,10 +219,9 @@ struct Sections<'a> {
 impl RawPackage {
     pub(super) fn parse(archive: &Archive<'_>) -> Result<Self, PackageError> {
         let version = archive.version;
-        let layout = if version.major() == 1 { &LF1 } else { &LF2 };
-        let sections = sections(archive.package, layout)?;
+        let sections = sections(archive.package, version)?;
         let mut tables = Tables {
-            layout,
+            layout: layout(version),
             version,
             own: archive.id.clone(),
             strings: sections.strings,
@@ -535,7 +534,8 @@ impl RawPackage {
     }
 }
 
-fn sections<'a>(bytes: &'a [u8], layout: &Layout) -> Result<Sections<'a>, PackageError> {
+fn sections(bytes: &[u8], version: LfVersion) -> Result<Sections<'_>, PackageError> {
+    let strict = layout(version).strict;
     let mut sections = Sections::default();
     for field in Reader::new(bytes) {
         let field = field?;
@@ -550,15 +550,23 @@ fn sections<'a>(bytes: &'a [u8], layout: &Layout) -> Result<Sections<'a>, Packag
             3 => table(&mut sections.dotted)?,
             4 => once(&mut sections.metadata, field.bytes()?, "metadata")?,
             5 => table(&mut sections.types)?,
+            6..=9 if strict && !version.is_flat() => {
+                let what = "tables of kinds, expressions and imports";
+                return Err(PackageError::NotInVersion { what, version });
+            }
             // Kinds, which no value has, and a sentence why there are no imports.
-            6 | 8 if layout.strict => {}
-            7 if layout.strict => table(&mut sections.expressions)?,
-            9 if layout.strict => once(&mut sections.imports, field.bytes()?, "imports")?,
-            _ if layout.strict => return Err(field.unknown("Package").into()),
+            6 | 8 if strict => {}
+            7 if strict => table(&mut sections.expressions)?,
+            9 if strict => once(&mut sections.imports, field.bytes()?, "imports")?,
+            _ if strict => return Err(field.unknown("Package").into()),
             _ => {}
         }
     }
     Ok(sections)
+}
+
+fn layout(version: LfVersion) -> &'static Layout {
+    if version.major() == 1 { &LF1 } else { &LF2 }
 }
 
 fn imports(bytes: &[u8]) -> Result<Vec<PackageId>, PackageError> {

@@ -1,6 +1,7 @@
 //! Each refusal by one changed byte or field.
 
 mod packages;
+mod versions;
 mod zips;
 
 use super::archive::{self, ArchiveError, LfVersion};

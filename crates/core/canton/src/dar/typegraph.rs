@@ -216,6 +216,11 @@ impl Graph {
         bytes: &[u8],
         depth: usize,
     ) -> Result<Node, PackageError> {
+        let version = tables.version;
+        if !version.is_flat() {
+            let what = "types that are applied one argument at a time";
+            return Err(PackageError::NotInVersion { what, version });
+        }
         let (mut left, mut right) = (None, None);
         for field in Reader::new(bytes) {
             let field = field?;

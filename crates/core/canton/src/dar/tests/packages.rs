@@ -200,6 +200,13 @@ fn fields_that_nobody_knows_are_refused() {
     assert_eq!(data, unknown("DefDataType", 9));
     assert_eq!(refused(|p| p.module[3] = bytes(6, &varint(5, 1))), unknown("DefTemplate", 5));
     assert_eq!(refused(|p| p.types[0] = varint(10, 1)), unknown("Type", 10));
+    for number in 6..=9 {
+        let error = refused(|p| p.more = bytes(number, b""));
+        assert!(matches!(error, PackageError::NotInVersion { .. }), "{error:?}");
+    }
+    let applied = bytes(9, &[bytes(1, &interned(0)), bytes(2, &interned(0))].concat());
+    let error = refused(|p| p.types[1] = applied);
+    assert!(matches!(error, PackageError::NotInVersion { .. }), "{error:?}");
     let label = [field(2, 0), bytes(1, &varint(1, 0))];
     assert_eq!(refused(|p| p.module[2] = record(1, &label, &[])), unknown("FieldWithType", 1));
 }
