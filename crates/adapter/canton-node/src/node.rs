@@ -17,7 +17,7 @@ pub mod config;
 
 pub use call::Port;
 pub use contracts::{ActiveContract, ContractsError, ExportRequest, ImportRequest, Visit};
-pub use keys::{KeyEntry, KeyMaterial, Usage};
+pub use keys::{KeyEntry, KeyMaterial};
 pub use packages::DarEntry;
 pub use parties::PartyEntry;
 pub use status::{Shape, Standing, SynchronizerState, Waiting};

@@ -13,7 +13,7 @@ use crate::error::{Effect, NodeError, Refusal};
 use crate::node::{Node, Side};
 
 /// The largest answer that is taken in one message: a package file.
-pub const MESSAGE_BYTES_MAX: usize = 128 * 1024 * 1024;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Attempts of a call that changes nothing. A participant that restarts is back within seconds.
 const READ_ATTEMPTS_MAX: u32 = 3;
 /// Between them.

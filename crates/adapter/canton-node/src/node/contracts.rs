@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use heirloom_canton::contract_id::ContractId;
@@ -32,7 +33,9 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// Messages of an import that wait to be sent.
 const CHUNKS_WAITING: usize = 4;
 /// The largest snapshot: a hundred million contracts of some kilobytes, compressed.
-pub const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024 * 1024;
+pub(crate) const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024 * 1024;
+/// Contracts are confidential.
+const FILE_MODE: u32 = 0o600;
 /// Contracts in one request to purge.
 const PURGE_BATCH: usize = 1_000;
 /// Contracts of one participant.
@@ -69,6 +72,8 @@ pub struct ActiveContract {
     pub id: ContractId,
     /// Where it is.
     pub synchronizer: SynchronizerId,
+    /// How often it moved from one synchronizer to another.
+    pub reassigned: u64,
     /// Who signed it.
     pub signatories: BTreeSet<String>,
     /// Who else sees it.
@@ -151,7 +156,8 @@ impl Node {
         let call = "ImportAcs";
         let shape = self.shape()?;
         let line = self.line(Port::Admin, call)?;
-        let mut file = File::open(&wanted.file).map_err(|e| ContractsError::of(&wanted.file, &e))?;
+        let mut file =
+            File::open(&wanted.file).map_err(|e| ContractsError::of(&wanted.file, &e))?;
         let (sender, receiver) = tokio::sync::mpsc::channel(CHUNKS_WAITING);
         let time = self.shared.deadlines.import;
         let mut client = ParticipantRepairServiceClient::new(line);
@@ -231,8 +237,7 @@ impl Node {
         let time = self.shared.deadlines.stream;
         let silent = || NodeError::silent(self.name(), call, Effect::Reads, time);
         self.wait(async {
-            let mut client =
-                SlimClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut client = SlimClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let opened = timeout(time, client.get_active_contracts(request)).await;
             let opened = opened.map_err(|_| silent())?;
             let mut stream = opened.map_err(|status| self.failed(call, &status))?.into_inner();
@@ -272,6 +277,7 @@ impl Node {
         Ok(ActiveContract {
             id: self.parse(call, &event.contract_id)?,
             synchronizer: self.parse(call, &found.synchronizer_id)?,
+            reassigned: found.reassignment_counter,
             signatories: event.signatories.into_iter().collect(),
             observers: event.observers.into_iter().collect(),
             blob: event.created_event_blob,
@@ -343,8 +349,7 @@ fn import_message(
         contract_import_mode: says_how.then_some(mode),
         excluded_stakeholder_ids: Vec::new(),
         representative_package_id_override: None,
-        synchronizer_id: (shape >= Shape::V35 && is_first)
-            .then(|| wanted.synchronizer.to_string()),
+        synchronizer_id: (shape >= Shape::V35 && is_first).then(|| wanted.synchronizer.to_string()),
     }
 }
 
@@ -427,7 +432,9 @@ impl Part {
         name.push(".part");
         let path = target.with_file_name(name);
         // What an earlier attempt left is no snapshot and belongs to nobody.
-        let file = File::create(&path).map_err(|error| ContractsError::of(&path, &error))?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        let file = options.open(&path).map_err(|error| ContractsError::of(&path, &error))?;
         Ok(Self { path, file, bytes: 0 })
     }
 

@@ -7,6 +7,7 @@ use heirloom_canton::key::{
     EncryptionPublicKey, EncryptionScheme, KeyFormat, PublicKey, SigningKeyUsage, SigningPublicKey,
     SigningScheme,
 };
+use heirloom_participant::custodian::key::KeyUsage;
 
 use crate::error::NodeError;
 use crate::node::call::ask;
@@ -18,33 +19,13 @@ use crate::wire::vault::vault_service_client::VaultServiceClient;
 /// Keys of one participant: four, and four more a rotation.
 const KEYS_MAX: usize = 4_096;
 
-/// What a key of a participant is for. Fixed when it is registered, and one each: a key with the
-/// wrong usage is dead.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Usage {
-    /// Signs topology: it is the identity.
-    Namespace,
-    /// Proves to sequencers who asks.
-    SequencerAuthentication,
-    /// Signs submissions and confirmations.
-    Protocol,
-    /// Opens what others encrypted.
-    Encryption,
-}
-
-impl Usage {
-    /// Every usage, in the order in which keys are made.
-    pub const ALL: [Self; 4] =
-        [Self::Namespace, Self::SequencerAuthentication, Self::Protocol, Self::Encryption];
-
-    /// The usages that a server is told. None for encryption, which is another call.
-    fn signs(self) -> Option<SigningKeyUsage> {
-        match self {
-            Self::Namespace => Some(SigningKeyUsage::Namespace),
-            Self::SequencerAuthentication => Some(SigningKeyUsage::SequencerAuthentication),
-            Self::Protocol => Some(SigningKeyUsage::Protocol),
-            Self::Encryption => None,
-        }
+/// The usage that a server is told. None for encryption, which is another call.
+fn signs(usage: KeyUsage) -> Option<SigningKeyUsage> {
+    match usage {
+        KeyUsage::Namespace => Some(SigningKeyUsage::Namespace),
+        KeyUsage::SequencerAuthentication => Some(SigningKeyUsage::SequencerAuthentication),
+        KeyUsage::Protocol => Some(SigningKeyUsage::Protocol),
+        KeyUsage::Encryption => None,
     }
 }
 
@@ -77,8 +58,8 @@ pub struct KeyEntry {
 
 impl KeyEntry {
     /// Whether the key is for exactly this. Servers add the proof of ownership by themselves.
-    pub fn is_for(&self, usage: Usage) -> bool {
-        match (&self.material.key, usage.signs()) {
+    pub fn is_for(&self, usage: KeyUsage) -> bool {
+        match (&self.material.key, signs(usage)) {
             (PublicKey::Encryption(_), None) => true,
             (PublicKey::Signing(key), Some(usage)) => {
                 let said: BTreeSet<_> = key.usages().iter().copied().collect();
@@ -119,17 +100,17 @@ impl Node {
         &self,
         custodian_id: &str,
         name: &str,
-        usage: Usage,
+        usage: KeyUsage,
     ) -> Result<KeyMaterial, NodeError> {
         let (kms_key_id, name) = (custodian_id.to_owned(), name.to_owned());
-        let Some(signs) = usage.signs() else {
+        let Some(signing_usage) = signs(usage) else {
             let call = "RegisterKmsEncryptionKey";
             let request = vault::RegisterKmsEncryptionKeyRequest { kms_key_id, name };
             let request = ask!(VaultServiceClient<_>, register_kms_encryption_key, request);
             return self.encryption(call, self.change(Port::Admin, call, request)?.public_key);
         };
         let call = "RegisterKmsSigningKey";
-        let usage_v30 = vec![wire_usage(signs)];
+        let usage_v30 = vec![wire_usage(signing_usage)];
         let request = vault::RegisterKmsSigningKeyRequest { kms_key_id, name, usage_v30 };
         let request = ask!(VaultServiceClient<_>, register_kms_signing_key, request);
         self.signing(call, self.change(Port::Admin, call, request)?.v30)
@@ -139,12 +120,12 @@ impl Node {
     pub fn generate_key(
         &self,
         name: &str,
-        usage: Usage,
+        usage: KeyUsage,
         signing: SigningScheme,
         encryption: EncryptionScheme,
     ) -> Result<KeyMaterial, NodeError> {
         let name = name.to_owned();
-        let Some(signs) = usage.signs() else {
+        let Some(signing_usage) = signs(usage) else {
             let call = "GenerateEncryptionKey";
             let key_spec = encryption.number().cast_signed();
             let request = vault::GenerateEncryptionKeyRequest { key_spec, name };
@@ -152,7 +133,8 @@ impl Node {
             return self.encryption(call, self.change(Port::Admin, call, request)?.public_key);
         };
         let call = "GenerateSigningKey";
-        let (key_spec, usage_v30) = (signing.number().cast_signed(), vec![wire_usage(signs)]);
+        let (key_spec, usage_v30) =
+            (signing.number().cast_signed(), vec![wire_usage(signing_usage)]);
         let request = vault::GenerateSigningKeyRequest { key_spec, name, usage_v30 };
         let request = ask!(VaultServiceClient<_>, generate_signing_key, request);
         self.signing(call, self.change(Port::Admin, call, request)?.v30)

@@ -9,9 +9,9 @@ use crate::node::call::ask;
 use crate::node::{Node, Port, Shape};
 use crate::wire::ledger_admin::party_management_service_client::PartyManagementServiceClient;
 use crate::wire::ledger_admin::{AllocatePartyRequest, ListKnownPartiesRequest, ObjectMeta};
+use crate::wire::participant::PingRequest;
 use crate::wire::participant::ping_response::Response;
 use crate::wire::participant::ping_service_client::PingServiceClient;
-use crate::wire::participant::PingRequest;
 
 /// Parties that one participant knows: its own, and those in its contracts.
 const PARTIES_MAX: usize = 1_000_000;

@@ -100,25 +100,27 @@ impl Node {
         );
         let found = self.read(Port::Admin, call, request)?.results;
         self.bounded(call, found.len(), SYNCHRONIZERS_MAX)?;
-        let read = |one: crate::wire::participant::list_registered_synchronizers_response::Result| {
-            let config = SynchronizerConnectionConfig::decode(&*one.config)
-                .map_err(|error| self.corrupt(call, error.to_string()))?;
-            let said = one.physical_synchronizer_id.filter(|text| !text.is_empty());
-            let in_config =
-                Some(config.physical_synchronizer_id).filter(|text| !text.is_empty());
-            let physical = said.or(in_config);
-            let named = physical.as_deref().map(|text| logical(self, call, text)).transpose()?;
-            let (synchronizer, protocol) = named.map_or((None, None), |(id, v)| (Some(id), v));
-            Ok(Registration {
-                alias: config.synchronizer_alias,
-                synchronizer,
-                protocol,
-                is_manual: config.manual_connect,
-                is_connected: one.connected,
-                physical,
-                config: one.config,
-            })
-        };
+        let read =
+            |one: crate::wire::participant::list_registered_synchronizers_response::Result| {
+                let config = SynchronizerConnectionConfig::decode(&*one.config)
+                    .map_err(|error| self.corrupt(call, error.to_string()))?;
+                let said = one.physical_synchronizer_id.filter(|text| !text.is_empty());
+                let in_config =
+                    Some(config.physical_synchronizer_id).filter(|text| !text.is_empty());
+                let physical = said.or(in_config);
+                let named =
+                    physical.as_deref().map(|text| logical(self, call, text)).transpose()?;
+                let (synchronizer, protocol) = named.map_or((None, None), |(id, v)| (Some(id), v));
+                Ok(Registration {
+                    alias: config.synchronizer_alias,
+                    synchronizer,
+                    protocol,
+                    is_manual: config.manual_connect,
+                    is_connected: one.connected,
+                    physical,
+                    config: one.config,
+                })
+            };
         found.into_iter().map(read).collect()
     }
 
@@ -183,8 +185,7 @@ impl Node {
             new_config: config,
             sequencer_connection_validation: validation,
         };
-        let request =
-            ask!(SynchronizerConnectivityServiceClient<_>, modify_synchronizer, request);
+        let request = ask!(SynchronizerConnectivityServiceClient<_>, modify_synchronizer, request);
         self.change(Port::Admin, call, request).map(|_| ())
     }
 
@@ -222,8 +223,7 @@ impl Node {
             config,
             sequencer_connection_validation: SequencerConnectionValidation::Active.into(),
         };
-        let request =
-            ask!(SynchronizerConnectivityServiceClient<_>, connect_synchronizer, request);
+        let request = ask!(SynchronizerConnectivityServiceClient<_>, connect_synchronizer, request);
         let answer = self.change(Port::Admin, call, request)?;
         self.connected(call, &other.alias, answer.connected_successfully)
     }

@@ -85,8 +85,7 @@ impl Node {
             filter_namespace: namespace.to_string(),
             filter_target_key_fingerprint: String::new(),
         };
-        let request =
-            ask!(TopologyManagerReadServiceClient<_>, list_namespace_delegation, request);
+        let request = ask!(TopologyManagerReadServiceClient<_>, list_namespace_delegation, request);
         let found = self.read(Port::Admin, call, request)?.results;
         self.bounded(call, found.len(), MAPPINGS_MAX)?;
         let mut keys = BTreeSet::new();
@@ -130,17 +129,35 @@ impl Node {
         keys.collect::<Result<_, NodeError>>().map(Some)
     }
 
-    /// Who hosts parties: of one participant, or everybody.
-    pub fn hostings(
+    /// Every party that a participant hosts.
+    pub fn hosted_by(
         &self,
         place: &Place,
-        participant: Option<&ParticipantId>,
+        participant: &ParticipantId,
+    ) -> Result<Vec<Hosting>, NodeError> {
+        let found = self.hostings(place, "", participant.as_str())?;
+        // Filters of the server are prefixes.
+        let is = |one: &Hosting| one.participants.contains(participant);
+        Ok(found.into_iter().filter(is).collect())
+    }
+
+    /// Who hosts a party; none if nobody does.
+    pub fn hosts_of(&self, place: &Place, party: &PartyId) -> Result<Option<Hosting>, NodeError> {
+        let found = self.hostings(place, party.as_str(), "")?;
+        Ok(found.into_iter().find(|one| one.party == *party))
+    }
+
+    fn hostings(
+        &self,
+        place: &Place,
+        party: &str,
+        participant: &str,
     ) -> Result<Vec<Hosting>, NodeError> {
         let call = "ListPartyToParticipant";
         let request = ListPartyToParticipantRequest {
             base_query: head(place),
-            filter_party: String::new(),
-            filter_participant: participant.map(ToString::to_string).unwrap_or_default(),
+            filter_party: party.to_owned(),
+            filter_participant: participant.to_owned(),
         };
         let request = ask!(TopologyManagerReadServiceClient<_>, list_party_to_participant, request);
         let found = self.read(Port::Admin, call, request)?.results;
@@ -152,9 +169,6 @@ impl Node {
             let participants = participants
                 .map(|host| self.parse(call, &host.participant_uid))
                 .collect::<Result<BTreeSet<ParticipantId>, _>>()?;
-            if participant.is_some_and(|wanted| !participants.contains(wanted)) {
-                continue;
-            }
             let party = self.parse(call, &item.party)?;
             let has_own_keys = item.party_signing_keys.is_some_and(|keys| !keys.keys.is_empty());
             hostings.push(Hosting { party, participants, has_own_keys });

@@ -10,8 +10,8 @@ use crate::node::{Node, Port};
 use crate::wire::ledger_admin::right::Kind;
 use crate::wire::ledger_admin::user_management_service_client::UserManagementServiceClient;
 use crate::wire::ledger_admin::{
-    CreateUserRequest, GrantUserRightsRequest, ListUserRightsRequest, ListUsersRequest,
-    ObjectMeta, Right, User, right,
+    CreateUserRequest, GrantUserRightsRequest, ListUserRightsRequest, ListUsersRequest, ObjectMeta,
+    Right, User, right,
 };
 
 /// Users of one participant.
