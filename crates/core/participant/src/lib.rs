@@ -3,6 +3,8 @@
 pub mod contract_map;
 pub mod custodian;
 pub mod map;
+pub mod preflight;
 pub mod report;
 pub mod rewrite;
 pub mod shared;
+pub mod ways;
