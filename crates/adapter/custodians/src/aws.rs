@@ -5,9 +5,8 @@
 //! of a second key. Two creators at once: the alias is unique, and whose alias it is has the key.
 
 mod api;
+mod ask;
 mod bridge;
-mod fault;
-mod wrap;
 
 use std::path::PathBuf;
 use std::sync::Arc;

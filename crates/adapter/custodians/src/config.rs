@@ -12,8 +12,10 @@ use heirloom_participant::custodian::{Custodian, CustodianError};
 use serde::Deserialize;
 
 use crate::aws::{self, AwsConfig};
+use crate::gcp::{self, Access, GcpConfig, Protection};
 use crate::pkcs11::{self, TokenConfig};
 use crate::software::{Folder, Unlock};
+use crate::vault::{self, VaultConfig};
 
 /// The longest configuration: a dozen lines.
 const CONFIG_BYTES_MAX: u64 = 16 * 1024;
@@ -51,6 +53,36 @@ pub enum Config {
         credentials_file: Option<PathBuf>,
         /// A profile of that file, or of the standard one.
         profile: Option<String>,
+    },
+    /// Google Cloud KMS. Exactly one of `token_file` and `metadata`.
+    Gcp {
+        /// The project.
+        project: String,
+        /// The location of the key ring.
+        location: String,
+        /// The key ring.
+        key_ring: String,
+        /// `hsm` or `software`.
+        protection: Protection,
+        /// A file with an access token, which somebody keeps fresh.
+        token_file: Option<PathBuf>,
+        /// `true`: the metadata server of this machine gives the token.
+        metadata: Option<bool>,
+        /// Another address than the service's own.
+        endpoint: Option<String>,
+        /// A file with the certificates that vouch for it, instead of the system's.
+        ca_file: Option<PathBuf>,
+    },
+    /// The Transit engine of Vault or OpenBao.
+    Vault {
+        /// The address.
+        address: String,
+        /// The path of the engine.
+        mount: String,
+        /// A file with a token.
+        token_file: PathBuf,
+        /// A file with the certificates that vouch for the server, instead of the system's.
+        ca_file: Option<PathBuf>,
     },
 }
 
@@ -130,7 +162,38 @@ impl Config {
                     profile: profile.clone(),
                 })?)
             }
+            Self::Gcp { .. } => Ok(gcp::open(&self.gcp()?)?),
+            Self::Vault { address, mount, token_file, ca_file } => Ok(vault::open(&VaultConfig {
+                address: address.clone(),
+                mount: mount.clone(),
+                token_file: token_file.clone(),
+                ca_file: ca_file.clone(),
+            })?),
         }
+    }
+
+    fn gcp(&self) -> Result<GcpConfig, ConfigError> {
+        let wrong = || one_of(Provider::Gcp, "token_file, metadata = true");
+        let Self::Gcp { project, location, key_ring, protection, .. } = self else {
+            return Err(wrong());
+        };
+        let Self::Gcp { token_file, metadata, endpoint, ca_file, .. } = self else {
+            return Err(wrong());
+        };
+        let access = match (token_file, metadata) {
+            (Some(file), None) => Access::File(file.clone()),
+            (None, Some(true)) => Access::Metadata,
+            _ => return Err(wrong()),
+        };
+        Ok(GcpConfig {
+            project: project.clone(),
+            location: location.clone(),
+            key_ring: key_ring.clone(),
+            protection: *protection,
+            access,
+            endpoint: endpoint.clone(),
+            ca_file: ca_file.clone(),
+        })
     }
 
     fn relative_to(mut self, folder: &Path) -> Self {
@@ -141,6 +204,12 @@ impl Config {
                 password_file.iter_mut().chain(key_file).for_each(join);
             }
             Self::Aws { credentials_file, .. } => credentials_file.iter_mut().for_each(join),
+            Self::Gcp { token_file, ca_file, .. } => {
+                token_file.iter_mut().chain(ca_file).for_each(join);
+            }
+            Self::Vault { token_file, ca_file, .. } => {
+                std::iter::once(token_file).chain(ca_file).for_each(join);
+            }
             Self::Pkcs11 { module, pin_file, .. } => [module, pin_file].into_iter().for_each(join),
         }
         self

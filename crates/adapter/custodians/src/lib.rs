@@ -8,11 +8,17 @@
 
 pub mod aws;
 pub mod config;
+pub mod gcp;
 pub mod pkcs11;
 pub mod software;
+pub mod vault;
 
 mod ecdsa;
+mod fault;
 mod guard;
 mod half;
+mod http;
 mod oaep;
+mod pem;
 mod secret_file;
+mod wrap;

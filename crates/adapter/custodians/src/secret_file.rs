@@ -46,15 +46,20 @@ pub(crate) fn read_text(path: &Path) -> Result<SecretText, CustodianError> {
     if !is_text {
         return Err(refused(path, "it is not UTF-8".to_owned()));
     }
-    Ok(SecretText(secret))
+    Ok(SecretText::new(secret))
 }
 
 /// Secret text. Wiped when dropped.
 pub(crate) struct SecretText(SecretBytes);
 
 impl SecretText {
+    /// Takes over bytes that are UTF-8.
+    pub(crate) fn new(text: SecretBytes) -> Self {
+        Self(text)
+    }
+
     pub(crate) fn expose<R>(&self, use_text: impl FnOnce(&str) -> R) -> R {
-        self.0.expose(|bytes| use_text(std::str::from_utf8(bytes).expect("checked when read")))
+        self.0.expose(|bytes| use_text(std::str::from_utf8(bytes).expect("it is UTF-8")))
     }
 }
 

@@ -11,8 +11,8 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{
-    EncryptionAlgorithmSpec, ExpirationModelType, KeyMetadata, KeySpec, KeyUsageType, MessageType,
-    OriginType, SigningAlgorithmSpec, Tag, WrappingKeySpec,
+    AlgorithmSpec, EncryptionAlgorithmSpec, ExpirationModelType, KeyMetadata, KeySpec,
+    KeyUsageType, MessageType, OriginType, SigningAlgorithmSpec, Tag, WrappingKeySpec,
 };
 use heirloom_model::secret::SecretBytes;
 use heirloom_participant::custodian::key::{
@@ -21,8 +21,10 @@ use heirloom_participant::custodian::key::{
 use heirloom_participant::custodian::probe::Abilities;
 use heirloom_participant::custodian::{CustodianError, KEYS_MAX, spki};
 
-use crate::aws::fault::{Fault, Repeat, ask};
-use crate::aws::{AwsConfig, wrap};
+use crate::aws::AwsConfig;
+use crate::aws::ask::ask;
+use crate::fault::{Fault, Repeat};
+use crate::wrap;
 
 /// The tag with the label.
 const LABEL_TAG: &str = "HeirloomLabel";
@@ -280,7 +282,7 @@ impl Api {
             self.client
                 .get_parameters_for_import()
                 .key_id(key.id.as_str())
-                .wrapping_algorithm(wrap::algorithm(request.scheme))
+                .wrapping_algorithm(wrapping_of(request.scheme))
                 .wrapping_key_spec(WrappingKeySpec::Rsa4096)
                 .send()
         })
@@ -290,7 +292,13 @@ impl Api {
         else {
             return Err(self.strange(&what));
         };
-        let wrapped = wrap::wrap(request.scheme, import_key.as_ref(), material);
+        let wrapped = wrap::import_key(import_key.as_ref()).and_then(|key| {
+            if wrapping_of(request.scheme) == AlgorithmSpec::RsaesOaepSha256 {
+                wrap::by_oaep(&key, material)
+            } else {
+                wrap::by_aes(&key, material)
+            }
+        });
         let wrapped = Blob::new(wrapped.ok_or_else(|| self.strange(&what))?);
         // The same material again is accepted, other material never.
         ask(Repeat::Always, || {
@@ -456,6 +464,15 @@ fn spec_of(scheme: KeyScheme) -> Option<(KeySpec, KeyUsageType)> {
         KeyScheme::Secp256k1 => Some((KeySpec::EccSecgP256K1, sign)),
         KeyScheme::Rsa2048 => Some((KeySpec::Rsa2048, KeyUsageType::EncryptDecrypt)),
         KeyScheme::MlDsa65 | KeyScheme::EciesP256 => None,
+    }
+}
+
+/// RSA keys are longer than what OAEP takes.
+fn wrapping_of(scheme: KeyScheme) -> AlgorithmSpec {
+    if scheme == KeyScheme::Rsa2048 {
+        AlgorithmSpec::RsaAesKeyWrapSha256
+    } else {
+        AlgorithmSpec::RsaesOaepSha256
     }
 }
 

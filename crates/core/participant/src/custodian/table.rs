@@ -254,10 +254,11 @@ pub const ROWS: &[Row] = &[
     tried(Product::Moto, &[P256, P384, Secp256k1, Rsa2048], &[Import], Says::No, "the request fails inside", MOTO),
     tried(Product::Moto, &[Ed25519, MlDsa65], &[Create, Import, Sign], Says::No, "", MOTO),
     // GCP.
-    read(Product::Gcp, &[Ed25519, P256, P384], &[Create, Import, Sign], Says::Yes, "", GCP_DOC),
-    read(Product::Gcp, &[Secp256k1], &[Create, Import, Sign], Says::Yes, "with protection level HSM only", GCP_DOC),
+    read(Product::Gcp, &[Ed25519, P256, P384], &[Create, Sign], Says::Yes, "", GCP_DOC),
+    read(Product::Gcp, &[Secp256k1], &[Create, Sign], Says::Yes, "with protection level HSM only", GCP_DOC),
+    read(Product::Gcp, &[Ed25519, P256, P384, Secp256k1, Rsa2048], &[Import], Says::Depends, "through its import jobs, by its own tools: the custodian here does not import into it", GCP_DOC),
     read(Product::Gcp, &[MlDsa65], &[Create, Sign], Says::Yes, "no custodian here makes such keys", GCP_DOC),
-    read(Product::Gcp, &[Rsa2048], &[Create, Import, Decrypt], Says::Yes, "", GCP_DOC),
+    read(Product::Gcp, &[Rsa2048], &[Create, Decrypt], Says::Yes, "", GCP_DOC),
     read(Product::Gcp, &[EciesP256], &[Create, Import, Decrypt], Says::No, "the KMS has no ECIES", GCP_DOC),
     read(Product::Gcp, &[Ed25519, P256, P384, Secp256k1, MlDsa65, Rsa2048], &[Export], Says::No, "no key ever leaves", GCP_DOC),
     // Vault and OpenBao.
