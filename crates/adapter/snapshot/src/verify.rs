@@ -258,7 +258,7 @@ fn check_third(
     })?;
     if let Some(map) = absent {
         let notes = text_notes(contract, map);
-        check_absent(frame, contract, map, &notes)?;
+        check_absent(frame, third, map, &notes)?;
         let moved = notes.iter().filter(|note| note.mention == Mention::Moved).count();
         checked.contents.texts_moved += u64::try_from(moved).unwrap_or(u64::MAX);
     }

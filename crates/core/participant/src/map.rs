@@ -206,6 +206,7 @@ impl PartyMap {
     }
 
     /// The way back.
+    #[must_use]
     pub fn invert(&self) -> Self {
         let backwards = self.moves.iter().map(|(old, new)| (new.clone(), old.clone()));
         Self::from_moves(backwards).expect("a map that is one to one has an inverse")

@@ -200,7 +200,7 @@ mod tests {
             let outside = vec![OutsideNote { contract: id(1), reference: id(2) }];
             let staying = BTreeMap::from([("a::1".parse().unwrap(), 2)]);
             let texts = vec![text(Mention::Other)];
-            report.add(true, Notes { outside, staying, texts, ..Notes::default() });
+            report.add(true, Notes { staying, texts, outside, ..Notes::default() });
         }
         report.add(false, Notes { texts: vec![text(Mention::Moved)], ..Notes::default() });
         assert_eq!(report.contracts, as_count(LISTED_MAX) + 6);

@@ -27,8 +27,13 @@ fn vectors() -> Option<PathBuf> {
     None
 }
 
+#[expect(clippy::disallowed_methods, reason = "tests read vectors from files")]
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
 fn json(path: &Path) -> serde_json::Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    serde_json::from_slice(&read(path)).unwrap()
 }
 
 /// Packages of any version: ids of contracts depend on the names in a package, not on its own id.
@@ -50,7 +55,7 @@ impl TypeStore for AnyVersion {
 /// The types of every package that is there.
 fn types(vectors: &Path) -> AnyVersion {
     let mut packages = Packages::new();
-    let dar = std::fs::read(vectors.join("dars/splice-amulet-0.1.17.dar")).unwrap();
+    let dar = read(&vectors.join("dars/splice-amulet-0.1.17.dar"));
     packages.add(&dar::read(&dar).unwrap());
     let ty = Type::Builtin { builtin: BuiltinType::Party, args: Vec::new() };
     let field = Field { name: "sigNetwork".to_owned(), ty };

@@ -217,6 +217,17 @@ fn another_synchronizer_is_put_in_place() {
     assert_eq!(found, [format!("target::{NEW}")]);
 }
 
+#[test]
+fn a_synchronizer_in_a_namespace_that_parties_leave_keeps_its_name() {
+    let world = World::new();
+    let contract = world.contract(&Spec::new(0));
+    let event = heirloom_canton::ledger_event::write(&contract, &[]);
+    let synchronizer = format!("sync::{OLD}").parse().unwrap();
+    let entry = heirloom_canton::acs::ActiveContract::new(&event, &synchronizer, 0).unwrap();
+    let files = Files::new(&compress(&[entry.encode().to_vec()]));
+    whole(&files, &world, &change(), 1).unwrap();
+}
+
 /// The snapshot of one node: its contracts among all.
 fn part(contracts: &[FatContract], hosted: &str) -> Vec<u8> {
     let mine = |contract: &&FatContract| {

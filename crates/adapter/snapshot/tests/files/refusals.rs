@@ -220,3 +220,37 @@ fn a_run_that_is_stopped_in_any_pass_leaves_no_output() {
         files.has_no_output();
     }
 }
+
+/// An event of the readable half with a field that nobody knows, which is carried.
+fn with_unknown_field(event: &[u8], text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len()).unwrap();
+    // Field 99, length-delimited.
+    [event, &[0x9a, 0x06, length], text.as_bytes()].concat()
+}
+
+#[test]
+fn an_old_name_that_was_carried_unread_is_found_in_what_was_written() {
+    let world = World::new();
+    let contract = world.contract(&Spec::new(0));
+    let event = heirloom_canton::ledger_event::write(&contract, &[]);
+    let entry_with = |text: &str| {
+        let event = with_unknown_field(&event, text);
+        let synchronizer = world::synchronizer();
+        let entry = heirloom_canton::acs::ActiveContract::new(&event, &synchronizer, 0).unwrap();
+        entry.encode().to_vec()
+    };
+    let files = Files::new(&compress(&[entry_with("carried")]));
+    whole(&files, &world, &change(), 1).unwrap();
+    let files = Files::new(&compress(&[entry_with(&format!("x::{OLD}"))]));
+    let error = whole(&files, &world, &change(), 1).unwrap_err();
+    assert!(matches!(error, SnapshotError::OldNamespace { .. }), "{error:?}");
+}
+
+#[test]
+fn two_synchronizers_that_would_become_one_are_refused() {
+    let target: heirloom_canton::name::SynchronizerId = format!("t::{NEW}").parse().unwrap();
+    let from = |name: &str| format!("{name}::{OTHER}").parse().unwrap();
+    let routes = BTreeMap::from([(from("a"), target.clone()), (from("b"), target)]);
+    let error = Change::new(map_of(&moves()), routes).unwrap_err();
+    assert!(matches!(error, SnapshotError::Synchronizers { .. }), "{error:?}");
+}
