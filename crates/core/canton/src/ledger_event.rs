@@ -254,9 +254,15 @@ pub fn write(contract: &FatContract, witnesses: &[Party]) -> Vec<u8> {
         }
     });
     event.bytes(7, &contract.encode());
-    witnesses.iter().for_each(|party| _ = event.text(9, party.as_str()));
-    contract.signatories.iter().for_each(|party| _ = event.text(10, party.as_str()));
-    contract.observers.iter().for_each(|party| _ = event.text(11, party.as_str()));
+    for party in witnesses {
+        event.text(9, party.as_str());
+    }
+    for party in &contract.signatories {
+        event.text(10, party.as_str());
+    }
+    for party in &contract.observers {
+        event.text(11, party.as_str());
+    }
     event.message(12, |w| {
         w.varint_if_set(1, seconds.cast_unsigned());
         w.varint_if_set(2, i64::from(nanos).cast_unsigned());

@@ -8,6 +8,7 @@ mod contracts;
 mod goldens;
 mod instance1;
 mod properties;
+mod strict;
 mod topology;
 mod verify;
 

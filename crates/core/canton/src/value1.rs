@@ -9,7 +9,7 @@ use crate::contract_id::ContractId;
 use crate::proto::{Field, ProtoError, Reader};
 use crate::types::is_identifier;
 use crate::value::Value;
-use crate::value::codec::ValueError;
+use crate::value::codec::{ValueError, date, timestamp};
 
 /// Reads a value of Daml-LF 1.
 pub fn decode(bytes: &[u8]) -> Result<Value, ValueError> {
@@ -42,7 +42,7 @@ struct Named<'a> {
 
 impl Decoder {
     fn value(&mut self, bytes: &[u8], depth: usize) -> Result<Value, ValueError> {
-        if depth >= VALUE_NESTING_MAX {
+        if depth > VALUE_NESTING_MAX {
             return Err(ValueError::TooDeep { limit: VALUE_NESTING_MAX });
         }
         self.nodes += 1;
@@ -72,11 +72,11 @@ impl Decoder {
             5 => Value::Int64(field.sint64()?),
             6 => Value::Numeric(field.text()?.parse()?),
             8 => Value::Text(text(field)?),
-            9 => Value::Timestamp(field.sfixed64()?),
+            9 => Value::Timestamp(timestamp(field.sfixed64()?)?),
             10 => Value::Party(field.text()?.parse()?),
             11 => Value::Bool(field.boolean()?),
             12 => field.bytes().map(|_| Value::Unit)?,
-            13 => Value::Date(field.int32()?),
+            13 => Value::Date(date(field.int32()?)?),
             14 => {
                 let named = self.named(field, "Optional", (0, 1), depth)?;
                 Value::Optional(named.value.map(Box::new))

@@ -12,6 +12,8 @@ use crate::tests::contracts::{Table, rewritten, vectors};
 use crate::tests::{AnyVersion, vector};
 use crate::value::Value;
 
+type Change = fn(&mut FatContract);
+
 fn snapshot() -> Option<Vec<u8>> {
     let compressed = vector("acs/constructed-3x-acs.gz")?;
     let mut bytes = Vec::new();
@@ -142,7 +144,6 @@ fn an_event_that_says_something_else_than_its_contract_is_found_out() {
         let contract = vector.contract;
         let event = ledger_event::write(&contract, &[]);
         assert_eq!(ledger_event::disagreements(&event, &contract), Ok(Vec::new()));
-        type Change = fn(&mut FatContract);
         let changes: [(Disagreement, Change); 4] = [
             (Disagreement::Signatories, |c| _ = c.signatories.insert("M".parse().unwrap())),
             (Disagreement::Observers, |c| _ = c.observers.insert("M".parse().unwrap())),

@@ -81,8 +81,6 @@ fn every_intermediate_value_of_real_ids_is_reproduced() {
 #[test]
 fn a_contract_with_one_other_field_is_not_authentic() {
     type Change = fn(&mut FatContract);
-    let other = || "Mallory::1220ff".parse::<Party>().unwrap();
-    let _ = other;
     let changes: [(&str, Change); 7] = [
         ("salt", |c| {
             let mut salt = *c.salt.as_bytes();

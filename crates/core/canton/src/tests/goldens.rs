@@ -1,7 +1,8 @@
 //! Hashes of values that the ledger's own tests pin.
 
-use crate::contract_hash::typed::typed_normal_form;
-use crate::contract_hash::typed::write_typed;
+use std::collections::BTreeMap;
+
+use crate::contract_hash::typed::{typed_normal_form, write_typed};
 use crate::hash::Preimage;
 use crate::key_hash::typed_key_hash;
 use crate::tests::{json, text, vector};
@@ -10,8 +11,6 @@ use crate::types::{
     TypeStore,
 };
 use crate::value::Value;
-
-use std::collections::BTreeMap;
 
 /// Declarations by name, in one package.
 #[derive(Default)]
@@ -63,40 +62,8 @@ fn of_line(line: &str, bools: &[bool]) -> Option<(Type, Value)> {
             };
             parsed(BuiltinType::Numeric, Value::Numeric(number.parse().unwrap()))
         }
-        "SDate" => {
-            let days = match inside {
-                "1970-01-01" => 0,
-                "1969-07-21" => -164,
-                "2019-12-16" => 18_246,
-                _ => return None,
-            };
-            parsed(BuiltinType::Date, Value::Date(days))
-        }
-        "STimestamp" => {
-            let micros = match inside {
-                "1970-01-01T00:00:00Z" => 0,
-                "1969-07-21T02:56:15Z" => -14_159_025_000_000,
-                "2019-12-16T11:17:54.940779Z" => 1_576_495_074_940_779,
-                _ => return None,
-            };
-            parsed(BuiltinType::Timestamp, Value::Timestamp(micros))
-        }
-        "SOptional" => {
-            let depth = line.matches("Some(").count() - line.matches("Some(SBool").count();
-            let last = bools.first().map(|b| (bool_type.clone(), bool_value(*b)));
-            let none = (bool_type.clone(), Value::Optional(None));
-            let (mut ty, mut value) = match last {
-                Some((ty, value)) => {
-                    (builtin(BuiltinType::Optional, &[ty]), Value::Optional(Some(Box::new(value))))
-                }
-                None => (builtin(BuiltinType::Optional, &[none.0]), none.1),
-            };
-            for _ in 0..depth {
-                ty = builtin(BuiltinType::Optional, &[ty]);
-                value = Value::Optional(Some(Box::new(value)));
-            }
-            Some((ty, value))
-        }
+        "SDate" | "STimestamp" => time_of_line(inside),
+        "SOptional" => Some(optional_of_line(line, bools)),
         "SList" => {
             let values = bools.iter().copied().map(bool_value).collect();
             Some((builtin(BuiltinType::List, &[bool_type]), Value::List(values)))
@@ -118,6 +85,34 @@ fn of_line(line: &str, bools: &[bool]) -> Option<(Type, Value)> {
         }
         _ => None,
     }
+}
+
+/// The dates and times that the ledger's tests use.
+fn time_of_line(text: &str) -> Option<(Type, Value)> {
+    let date = |days| Some((builtin(BuiltinType::Date, &[]), Value::Date(days)));
+    let time = |micros| Some((builtin(BuiltinType::Timestamp, &[]), Value::Timestamp(micros)));
+    match text {
+        "1970-01-01" => date(0),
+        "1969-07-21" => date(-164),
+        "2019-12-16" => date(18_246),
+        "1970-01-01T00:00:00Z" => time(0),
+        "1969-07-21T02:56:15Z" => time(-14_159_025_000_000),
+        "2019-12-16T11:17:54.940779Z" => time(1_576_495_074_940_779),
+        _ => None,
+    }
+}
+
+fn optional_of_line(line: &str, bools: &[bool]) -> (Type, Value) {
+    let bool_type = builtin(BuiltinType::Bool, &[]);
+    let depth = line.matches("Some(").count() - line.matches("Some(SBool").count();
+    let inner = bools.first().map(|value| Box::new(bool_value(*value)));
+    let mut ty = builtin(BuiltinType::Optional, &[bool_type]);
+    let mut value = Value::Optional(inner);
+    for _ in 0..depth {
+        ty = builtin(BuiltinType::Optional, &[ty]);
+        value = Value::Optional(Some(Box::new(value)));
+    }
+    (ty, value)
 }
 
 fn map_of_line(line: &str, bools: &[bool]) -> (Type, Value) {

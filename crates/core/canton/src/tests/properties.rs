@@ -17,9 +17,9 @@ use crate::tests::contracts::{Table, vectors};
 use crate::topology::SignedTransaction;
 use crate::topology::snapshot::{read_list, read_stream};
 use crate::unicum::Salt;
-use crate::value::Value;
 use crate::value::numeric::Numeric;
 use crate::value::walk::{Mapping, find_party};
+use crate::value::{DATE_DAYS, TIMESTAMP_MICROS, Value};
 
 fn party() -> impl Strategy<Value = Party> {
     "[A-Za-z0-9_-]{1,8}::1220[0-9a-f]{4}".prop_map(|text| text.parse().unwrap())
@@ -37,8 +37,8 @@ fn leaf() -> impl Strategy<Value = Value> {
         Just(Value::Unit),
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::Int64),
-        any::<i32>().prop_map(Value::Date),
-        any::<i64>().prop_map(Value::Timestamp),
+        DATE_DAYS.prop_map(Value::Date),
+        TIMESTAMP_MICROS.prop_map(Value::Timestamp),
         (any::<i64>(), 0_u8..38).prop_map(|(unscaled, scale)| {
             Value::Numeric(Numeric::new(i128::from(unscaled), scale).unwrap())
         }),
@@ -72,8 +72,8 @@ pub(super) fn value() -> impl Strategy<Value = Value> {
 fn contract() -> impl Strategy<Value = FatContract> {
     let parties = || btree_set(party(), 1..4);
     let key = proptest::option::of((value(), any::<[u8; 32]>()));
-    (contract_id(), value(), parties(), parties(), any::<i64>(), any::<[u8; 32]>(), key).prop_map(
-        |(contract_id, create_arg, signatories, observers, micros, salt, key)| {
+    (contract_id(), value(), parties(), parties(), TIMESTAMP_MICROS, any::<[u8; 32]>(), key)
+        .prop_map(|(contract_id, create_arg, signatories, observers, micros, salt, key)| {
             let observers = observers.difference(&signatories).cloned().collect();
             let maintainers: BTreeSet<Party> = signatories.iter().take(1).cloned().collect();
             let with_key = |(key, hash)| KeyWithMaintainers {
@@ -93,12 +93,11 @@ fn contract() -> impl Strategy<Value = FatContract> {
                 create_arg,
                 signatories,
                 observers,
-                created_at: CreatedAt::from_micros(micros.max(i64::MIN + 1)).unwrap(),
+                created_at: CreatedAt::from_micros(micros).unwrap(),
                 salt: Salt::from_bytes(salt),
                 key: key.map(with_key),
             }
-        },
-    )
+        })
 }
 
 /// Everything that reads bytes from outside. None of it may panic.
@@ -224,4 +223,30 @@ fn texts_that_hold_parties_are_found_and_left_alone() {
     assert_eq!(value.rewritten(&table).unwrap(), value);
     let found: Vec<_> = value.texts_like_parties().iter().map(|t| t.path.to_string()).collect();
     assert_eq!(found, ["field 0", "field 1, key of entry 0"]);
+}
+
+#[test]
+fn values_have_as_many_levels_as_the_ledger_takes() {
+    let nested = |levels: usize| {
+        (0..levels).fold(Value::Unit, |value, _| Value::Optional(Some(Box::new(value))))
+    };
+    let limit = heirloom_model::limit::VALUE_NESTING_MAX;
+    assert!(Value::decode(&nested(limit).encode()).is_ok());
+    assert!(Value::decode(&nested(limit + 1).encode()).is_err());
+}
+
+#[test]
+fn times_of_other_years_are_refused() {
+    let last = *TIMESTAMP_MICROS.end();
+    for (value, taken) in [
+        (Value::Timestamp(last), true),
+        (Value::Timestamp(last + 1), false),
+        (Value::Timestamp(TIMESTAMP_MICROS.start() - 1), false),
+        (Value::Date(*DATE_DAYS.end()), true),
+        (Value::Date(DATE_DAYS.end() + 1), false),
+        (Value::Date(DATE_DAYS.start() - 1), false),
+    ] {
+        assert_eq!(Value::decode(&value.encode()).is_ok(), taken, "{value:?}");
+    }
+    assert_eq!(CreatedAt::from_micros(i64::MIN), None);
 }

@@ -95,10 +95,9 @@ fn every_scheme_verifies_and_each_change_is_refused() {
         assert!(matches!(other, SignatureError::OtherKey { .. }));
         let algorithm = refused(&|s| {
             let is_ed25519 = s.algorithm == Some(SigningAlgorithm::Ed25519);
-            s.algorithm = Some(match is_ed25519 {
-                true => SigningAlgorithm::EcdsaSha256,
-                false => SigningAlgorithm::Ed25519,
-            });
+            let other =
+                if is_ed25519 { SigningAlgorithm::EcdsaSha256 } else { SigningAlgorithm::Ed25519 };
+            s.algorithm = Some(other);
         });
         assert!(matches!(algorithm, SignatureError::Algorithm { .. }));
         let format = refused(&|s| {
@@ -223,4 +222,59 @@ fn one_signature_over_several_transactions_holds_for_each_of_them() {
     assert!(authority.verify(&first).is_err());
     second.multi_signatures[0].hashes.remove(1);
     assert!(authority.verify(&second).is_err());
+}
+
+type Case<'a> = (&'a PartyToParticipant, &'a PartyToParticipant, Vec<&'a TestKey>, bool);
+
+/// A change of a hosting needs exactly those whom it concerns.
+#[test]
+fn each_change_of_a_hosting_needs_those_whom_it_concerns() {
+    let [party, host, other] = [(); 3].map(|()| TestKey::ed25519());
+    let hosting = |of: &TestKey| HostingParticipant {
+        participant: format!("node::{}", of.namespace()).parse().unwrap(),
+        permission: Permission::Confirmation,
+        onboarding: false,
+    };
+    let mapping = PartyToParticipant {
+        party: format!("alice::{}", party.namespace()).parse().unwrap(),
+        threshold: 1,
+        participants: vec![hosting(&host)],
+        signing_keys: None,
+    };
+    let changed = |change: &dyn Fn(&mut PartyToParticipant)| {
+        let mut changed = mapping.clone();
+        change(&mut changed);
+        changed
+    };
+    let more = changed(&|m| m.participants.push(hosting(&other)));
+    let upgraded = changed(&|m| m.participants[0].permission = Permission::Submission);
+    let downgraded = changed(&|m| m.participants[0].permission = Permission::Observation);
+    let onboarding = changed(&|m| m.participants[0].onboarding = true);
+    let threshold = changed(&|m| m.threshold = 2);
+    let cases: Vec<Case<'_>> = vec![
+        (&mapping, &more, vec![&party, &other], true),
+        (&mapping, &more, vec![&party], false),
+        (&mapping, &more, vec![&other], false),
+        (&more, &mapping, vec![&other], true),
+        (&more, &mapping, vec![&party], true),
+        (&more, &mapping, vec![&host], false),
+        (&mapping, &upgraded, vec![&party, &host], true),
+        (&mapping, &upgraded, vec![&party], false),
+        (&mapping, &downgraded, vec![&host], true),
+        (&mapping, &threshold, vec![&party], true),
+        (&mapping, &threshold, vec![&host], false),
+        (&onboarding, &mapping, vec![&host], true),
+        (&onboarding, &mapping, vec![&party], false),
+    ];
+    let mut authority = Authority::default();
+    for key in [&party, &host, &other] {
+        authority.know(key.public.clone());
+    }
+    for (index, (old, new, signers, complete)) in cases.into_iter().enumerate() {
+        let one = signed(Mapping::PartyToParticipant(new.clone()), &signers);
+        let verified = authority.verify(&one).unwrap();
+        let previous = Mapping::PartyToParticipant(old.clone());
+        let missing = authority.missing(&verified, Some(&previous)).unwrap();
+        assert_eq!(missing.is_empty(), complete, "case {index}: {missing:?}");
+    }
 }

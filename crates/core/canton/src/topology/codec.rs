@@ -183,14 +183,15 @@ fn read_delegation(bytes: &[u8]) -> Result<NamespaceDelegation, TopologyError> {
             _ => return Err(field.unknown("NamespaceDelegation").into()),
         }
     }
-    let old =
-        if is_root { Restriction::AllMappings } else { Restriction::AllButNamespaceDelegations };
+    let restriction = match (is_root, restriction) {
+        (true, Some(_)) => return Err(TopologyError::RestrictedRoot),
+        (true, None) => Restriction::AllMappings,
+        (false, None) => Restriction::AllButNamespaceDelegations,
+        (false, Some(restriction)) => restriction,
+    };
     let missing = ProtoError::Missing { message: "NamespaceDelegation", field: "target_key" };
-    Ok(NamespaceDelegation {
-        namespace: namespace.parse()?,
-        target: target.ok_or(missing)?,
-        restriction: restriction.unwrap_or(old),
-    })
+    let target = target.ok_or(missing)?;
+    Ok(NamespaceDelegation { namespace: namespace.parse()?, target, restriction })
 }
 
 fn read_specific(bytes: &[u8]) -> Result<Restriction, TopologyError> {

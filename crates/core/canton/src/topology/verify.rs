@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::fingerprint::{Fingerprint, decentralized_namespace};
+use crate::fingerprint::Fingerprint;
 use crate::hash::{Multihash, Preimage, Purpose, canton_hash};
 use crate::key::verify::SignatureError;
 use crate::key::{PublicKey, Signature, SigningPublicKey};
 use crate::name::{Namespace, ParsePartyError};
 use crate::topology::mapping::{DecentralizedNamespace, Mapping, Restriction};
+use crate::topology::required::required;
 use crate::topology::{Operation, SignedTransaction};
 
 /// Why a transaction is not believed.
@@ -66,6 +67,8 @@ impl<'a> VerifiedTransaction<'a> {
 /// Who must sign.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Requirement {
+    /// One of these namespaces: a host may leave by itself.
+    AnyOf(BTreeSet<Namespace>),
     /// This key itself: its owner proves that it has it.
     Key(Fingerprint),
     /// This namespace.
@@ -152,13 +155,15 @@ impl Authority {
         previous: Option<&Mapping>,
     ) -> Result<BTreeSet<Requirement>, RequirementError> {
         let transaction = &verified.signed.transaction;
-        let (mapping, kind) = (transaction.mapping(), transaction.mapping().field());
+        let (mapping, kind) = (transaction.mapping(), transaction.mapping().code());
         let required = required(mapping, transaction.operation(), previous)?;
+        let speaks = |namespace: &Namespace| {
+            self.speaks_for(namespace, &verified.signers, kind, Some(mapping))
+        };
         let fulfilled = |requirement: &Requirement| match requirement {
+            Requirement::AnyOf(namespaces) => namespaces.iter().any(speaks),
             Requirement::Key(key) => verified.signers.contains(key),
-            Requirement::Namespace(namespace) => {
-                self.speaks_for(namespace, &verified.signers, kind, Some(mapping))
-            }
+            Requirement::Namespace(namespace) => speaks(namespace),
         };
         Ok(required.into_iter().filter(|requirement| !fulfilled(requirement)).collect())
     }
@@ -252,7 +257,7 @@ pub fn combined_hash(hashes: &[Multihash]) -> Multihash {
     canton_hash(Purpose::MultiTopologyTransaction, preimage.as_bytes())
 }
 
-fn introduced_keys(mapping: &Mapping) -> Vec<&SigningPublicKey> {
+pub(super) fn introduced_keys(mapping: &Mapping) -> Vec<&SigningPublicKey> {
     match mapping {
         Mapping::NamespaceDelegation(delegation) => vec![&delegation.target],
         Mapping::OwnerToKey(owner) => owner
@@ -271,62 +276,4 @@ fn introduced_keys(mapping: &Mapping) -> Vec<&SigningPublicKey> {
         | Mapping::SynchronizerTrustCertificate(_)
         | Mapping::VettedPackages(_) => Vec::new(),
     }
-}
-
-/// Canton, `TopologyMapping.scala`, `requiredAuth`.
-fn required(
-    mapping: &Mapping,
-    operation: Operation,
-    previous: Option<&Mapping>,
-) -> Result<BTreeSet<Requirement>, RequirementError> {
-    let mut required = BTreeSet::new();
-    let mut namespace = |namespace: Namespace| required.insert(Requirement::Namespace(namespace));
-    let adds = operation == Operation::AddReplace;
-    match mapping {
-        Mapping::NamespaceDelegation(m) => _ = namespace(m.namespace.clone()),
-        Mapping::SynchronizerTrustCertificate(m) => _ = namespace(m.participant.namespace()),
-        Mapping::VettedPackages(m) => _ = namespace(m.participant.namespace()),
-        Mapping::DecentralizedNamespace(m) => {
-            if let Some(Mapping::DecentralizedNamespace(old)) = previous {
-                namespace(m.namespace.clone());
-                m.owners.difference(&old.owners).for_each(|owner| _ = namespace(owner.clone()));
-            } else {
-                let (stated, computed) = (m.namespace.clone(), decentralized_namespace(&m.owners));
-                if stated != computed {
-                    return Err(RequirementError::Decentralized { stated, computed });
-                }
-                m.owners.iter().for_each(|owner| _ = namespace(owner.clone()));
-            }
-        }
-        Mapping::PartyToParticipant(m) => {
-            namespace(m.party.namespace());
-            let old: BTreeSet<_> = match previous {
-                Some(Mapping::PartyToParticipant(old)) => {
-                    old.participants.iter().map(|host| &host.participant).collect()
-                }
-                _ => BTreeSet::new(),
-            };
-            for host in m.participants.iter().filter(|_| adds) {
-                if !old.contains(&host.participant) {
-                    namespace(host.participant.namespace());
-                }
-            }
-        }
-        Mapping::OwnerToKey(m) => {
-            // The kind of the member stands in front of its name.
-            let name = m.member.split_once("::").map_or(m.member.as_str(), |(_, name)| name);
-            namespace(name.parse::<crate::name::PartyId>()?.namespace());
-            let old: BTreeSet<Fingerprint> = match previous {
-                Some(old) => introduced_keys(old).iter().map(|k| k.fingerprint().clone()).collect(),
-                None => BTreeSet::new(),
-            };
-            for key in introduced_keys(mapping).into_iter().filter(|_| adds) {
-                if !old.contains(key.fingerprint()) {
-                    required.insert(Requirement::Key(key.fingerprint().clone()));
-                }
-            }
-        }
-        Mapping::Other { field, .. } => return Err(RequirementError::Unread { field: *field }),
-    }
-    Ok(required)
 }
