@@ -11,9 +11,10 @@ mod bridge;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use heirloom_model::participant::CustodianKind;
 use heirloom_model::secret::SecretBytes;
 use heirloom_participant::custodian::key::{
-    Description, KeyHandle, KeyId, KeyRequest, KeyState, Label, Provider, PublicKeyDer,
+    Description, KeyHandle, KeyId, KeyRequest, KeyState, Label, PublicKeyDer,
 };
 use heirloom_participant::custodian::probe::Abilities;
 use heirloom_participant::custodian::{Custodian, CustodianError};
@@ -68,7 +69,7 @@ impl AwsStore {
 
 impl Store for AwsStore {
     fn describe(&self) -> Description {
-        Description { provider: Provider::Aws, place: self.api.place.clone() }
+        Description { kind: CustodianKind::Aws, place: self.api.place.clone() }
     }
 
     fn abilities(&self) -> Result<Abilities, CustodianError> {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use heirloom_participant::custodian::key::Provider;
+use heirloom_model::participant::CustodianKind;
 use heirloom_participant::custodian::{Custodian, CustodianError};
 use serde::Deserialize;
 
@@ -106,10 +106,10 @@ pub enum ConfigError {
         why: String,
     },
     /// Two settings exclude each other, or one of two is missing.
-    #[error("a custodian of kind {provider} needs exactly one of: {settings}")]
+    #[error("a custodian of kind {kind} needs exactly one of: {settings}")]
     OneOf {
         /// The kind.
-        provider: Provider,
+        kind: CustodianKind,
         /// Their names.
         settings: &'static str,
     },
@@ -145,7 +145,7 @@ impl Config {
                 let unlock = match (password_file, key_file) {
                     (Some(file), None) => Unlock::Password(file.clone()),
                     (None, Some(file)) => Unlock::KeyFile(file.clone()),
-                    _ => return Err(one_of(Provider::Software, "password_file, key_file")),
+                    _ => return Err(one_of(CustodianKind::Software, "password_file, key_file")),
                 };
                 Ok(Folder::open(folder, &unlock)?.into_custodian())
             }
@@ -173,7 +173,7 @@ impl Config {
     }
 
     fn gcp(&self) -> Result<GcpConfig, ConfigError> {
-        let wrong = || one_of(Provider::Gcp, "token_file, metadata = true");
+        let wrong = || one_of(CustodianKind::Gcp, "token_file, metadata = true");
         let Self::Gcp { project, location, key_ring, protection, .. } = self else {
             return Err(wrong());
         };
@@ -216,6 +216,6 @@ impl Config {
     }
 }
 
-fn one_of(provider: Provider, settings: &'static str) -> ConfigError {
-    ConfigError::OneOf { provider, settings }
+fn one_of(kind: CustodianKind, settings: &'static str) -> ConfigError {
+    ConfigError::OneOf { kind, settings }
 }

@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use heirloom_model::participant::CustodianKind;
 use heirloom_model::secret::SecretBytes;
 use heirloom_participant::custodian::key::{
     Description, KeyHandle, KeyId, KeyRequest, KeyScheme, KeyState, KeyUsage, Label, Operation,
-    Provider, PublicKeyDer,
+    PublicKeyDer,
 };
 use heirloom_participant::custodian::probe::Abilities;
 use heirloom_participant::custodian::{Custodian, CustodianError, KEYS_MAX, spki};
@@ -198,7 +199,7 @@ impl GcpStore {
 
 impl Store for GcpStore {
     fn describe(&self) -> Description {
-        Description { provider: Provider::Gcp, place: self.place.clone() }
+        Description { kind: CustodianKind::Gcp, place: self.place.clone() }
     }
 
     fn abilities(&self) -> Result<Abilities, CustodianError> {

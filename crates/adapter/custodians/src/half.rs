@@ -69,7 +69,7 @@ impl PrivateHalf {
         Ok(half)
     }
 
-    /// The DER of the PKCS#8 PrivateKeyInfo, without the public half where the version allows it.
+    /// The DER of the PKCS#8 `PrivateKeyInfo`, without the public half where the version allows it.
     pub(crate) fn pkcs8(&self) -> Result<SecretBytes, CustodianError> {
         let failed = |_: Unspecified| broken("it cannot be encoded");
         let bytes = match &self.inner {

@@ -1,8 +1,8 @@
 //! Keys in a token behind a PKCS#11 module.
 //!
-//! Every private key is made sensitive and not extractable, and its usage stands in its CKA_ID, so
-//! that it is known after a restart. The token hashes nothing: ECDSA is CKM_ECDSA over a digest of
-//! ours, because not every token has the variants that hash.
+//! Every private key is made sensitive and not extractable, and its usage stands in its `CKA_ID`,
+//! so that it is known after a restart. The token hashes nothing: ECDSA is `CKM_ECDSA` over a
+//! digest of ours, because not every token has the variants that hash.
 
 mod object;
 mod rsa;
@@ -18,10 +18,10 @@ use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
+use heirloom_model::participant::CustodianKind;
 use heirloom_model::secret::SecretBytes;
 use heirloom_participant::custodian::key::{
-    Description, KeyHandle, KeyId, KeyRequest, KeyScheme, KeyState, Label, Operation, Provider,
-    PublicKeyDer,
+    Description, KeyHandle, KeyId, KeyRequest, KeyScheme, KeyState, Label, Operation, PublicKeyDer,
 };
 use heirloom_participant::custodian::probe::Abilities;
 use heirloom_participant::custodian::{Custodian, CustodianError, FailureKind};
@@ -127,7 +127,7 @@ impl TokenStore {
 
 impl Store for TokenStore {
     fn describe(&self) -> Description {
-        Description { provider: Provider::Pkcs11, place: self.token.place() }
+        Description { kind: CustodianKind::Pkcs11, place: self.token.place() }
     }
 
     fn abilities(&self) -> Result<Abilities, CustodianError> {

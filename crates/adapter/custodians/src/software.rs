@@ -15,10 +15,10 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use heirloom_model::participant::CustodianKind;
 use heirloom_model::secret::SecretBytes;
 use heirloom_participant::custodian::key::{
-    Description, KeyHandle, KeyId, KeyRequest, KeyScheme, KeyState, Label, Operation, Provider,
-    PublicKeyDer,
+    Description, KeyHandle, KeyId, KeyRequest, KeyScheme, KeyState, Label, Operation, PublicKeyDer,
 };
 use heirloom_participant::custodian::probe::Abilities;
 use heirloom_participant::custodian::{Custodian, CustodianError, KEYS_MAX};
@@ -92,7 +92,7 @@ impl Folder {
         Box::new(Guarded::new(self))
     }
 
-    /// A private key as PKCS#8 EncryptedPrivateKeyInfo under another password: PBES2 with
+    /// A private key as PKCS#8 `EncryptedPrivateKeyInfo` under another password: PBES2 with
     /// PBKDF2-HMAC-SHA256 and AES-256-CBC, which `openssl pkcs8` reads. For bringing the same key
     /// into another custodian. The key stays here too.
     pub fn export(
@@ -194,7 +194,7 @@ impl Folder {
     }
 }
 
-/// A private key that only its password opens: the DER of a PKCS#8 EncryptedPrivateKeyInfo.
+/// A private key that only its password opens: the DER of a PKCS#8 `EncryptedPrivateKeyInfo`.
 pub struct EncryptedKey(Vec<u8>);
 
 impl EncryptedKey {
@@ -206,7 +206,7 @@ impl EncryptedKey {
 
 impl Store for Folder {
     fn describe(&self) -> Description {
-        Description { provider: Provider::Software, place: self.place() }
+        Description { kind: CustodianKind::Software, place: self.place() }
     }
 
     fn abilities(&self) -> Result<Abilities, CustodianError> {

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use heirloom_model::participant::CustodianKind;
 use heirloom_model::secret::SecretBytes;
 use heirloom_participant::custodian::key::{
     Description, KeyHandle, KeyId, KeyRequest, KeyScheme, KeyState, KeyUsage, Label, Operation,
-    Provider, PublicKeyDer,
+    PublicKeyDer,
 };
 use heirloom_participant::custodian::probe::Abilities;
 use heirloom_participant::custodian::{Custodian, CustodianError, KEYS_MAX, spki};
@@ -167,7 +168,7 @@ struct Held {
 
 impl Store for VaultStore {
     fn describe(&self) -> Description {
-        Description { provider: Provider::Vault, place: self.place.clone() }
+        Description { kind: CustodianKind::Vault, place: self.place.clone() }
     }
 
     fn abilities(&self) -> Result<Abilities, CustodianError> {

@@ -16,7 +16,7 @@ pub(crate) fn by_oaep(key: &OaepPublicEncryptingKey, material: &SecretBytes) -> 
 }
 
 /// Material of any length: under a fresh AES key, which goes in front under OAEP. AWS calls this
-/// RSA_AES_KEY_WRAP_SHA_256, Vault its import format, PKCS#11 CKM_RSA_AES_KEY_WRAP.
+/// `RSA_AES_KEY_WRAP_SHA_256`, Vault its import format, PKCS#11 `CKM_RSA_AES_KEY_WRAP`.
 pub(crate) fn by_aes(key: &OaepPublicEncryptingKey, material: &SecretBytes) -> Option<Vec<u8>> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).ok()?;

@@ -11,10 +11,11 @@ use std::str::FromStr;
 
 use heirloom_canton::contract_id::ContractIdVersion;
 use heirloom_canton::types::PackageId;
+use heirloom_model::participant::CustodianKind;
 use heirloom_model::participant::{PartyKind, RemarkWeight, SynchronizerRoute};
 use heirloom_model::party::{ParticipantId, PartyId, SynchronizerId};
 
-use crate::custodian::key::{KeyScheme, KeyUsage, Provider};
+use crate::custodian::key::{KeyScheme, KeyUsage};
 
 /// Everything that the rules look at.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,7 +25,7 @@ pub struct Ground {
     /// The participant that they move to.
     pub target: Side,
     /// What keeps the target's keys.
-    pub custodian: Provider,
+    pub custodian: CustodianKind,
     /// The keys that the target has there, or is to get.
     pub wanted: Vec<(KeyUsage, KeyScheme)>,
     /// Everybody whom the source hosts.

@@ -5,10 +5,11 @@
 
 use std::fmt;
 
+use heirloom_model::participant::CustodianKind;
 use heirloom_model::participant::{PartyKind, RemarkWeight};
 
 use crate::custodian::assess::{self, Outcome};
-use crate::custodian::key::{KeyScheme, KeyUsage, Provider};
+use crate::custodian::key::{KeyScheme, KeyUsage};
 use crate::preflight::rules::all_in_custodian;
 use crate::preflight::{Ground, findings};
 
@@ -238,8 +239,8 @@ fn delegation(ground: &Ground) -> Vec<String> {
 fn envelope(ground: &Ground) -> Vec<String> {
     let mut obstacles = Vec::new();
     match ground.custodian {
-        Provider::Aws | Provider::Gcp => {}
-        kind @ (Provider::Software | Provider::Pkcs11 | Provider::Vault) => {
+        CustodianKind::Aws | CustodianKind::Gcp => {}
+        kind @ (CustodianKind::Software | CustodianKind::Pkcs11 | CustodianKind::Vault) => {
             obstacles.push(format!("Canton wraps with AWS KMS, GCP KMS or a driver, not {kind}"));
         }
     }

@@ -15,7 +15,7 @@ use crate::half::PrivateHalf;
 use crate::pkcs11::rsa;
 use crate::pkcs11::session::{Failure, Token};
 
-/// Every CKA_ID of ours begins so, and the word of the usage follows.
+/// Every `CKA_ID` of ours begins so, and the word of the usage follows.
 const OURS: &str = "heirloom:";
 /// 65537.
 const EXPONENT: [u8; 3] = [1, 0, 1];

@@ -9,7 +9,7 @@ const OCTETS: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
 
 /// RFC 5208 §5 around RFC 8017 A.1.2: version, algorithm and the key as octets, in which stand
-/// version, n, e, d, p, q, dP, dQ and qInv.
+/// version, n, e, d, p, q, `dP`, `dQ` and `qInv`.
 pub(super) fn attributes(pkcs8: &SecretBytes) -> Result<[Attribute; 8], CustodianError> {
     pkcs8.expose(read).ok_or_else(|| CustodianError::Corrupt {
         what: "a private key".to_owned(),

@@ -1,6 +1,8 @@
 //! What follows from the table for a key of a participant: possible or not, why, and what to do.
 
-use crate::custodian::key::{KeyScheme, KeyUsage, Operation, Provider};
+use heirloom_model::participant::CustodianKind;
+
+use crate::custodian::key::{KeyScheme, KeyUsage, Operation};
 use crate::custodian::table::{self, Check, Product, Row, Says};
 
 /// What became of a question, from best to worst.
@@ -37,16 +39,16 @@ pub struct Verdict {
 }
 
 /// Whether a new key can be made in this kind of custodian and used by a Canton node there.
-pub fn assess(provider: Provider, usage: KeyUsage, scheme: KeyScheme) -> Verdict {
-    verdict(provider, usage, scheme, Operation::Create)
+pub fn assess(kind: CustodianKind, usage: KeyUsage, scheme: KeyScheme) -> Verdict {
+    verdict(kind, usage, scheme, Operation::Create)
 }
 
 /// Whether an existing key can be brought into this kind of custodian and used there.
-pub fn assess_import(provider: Provider, usage: KeyUsage, scheme: KeyScheme) -> Verdict {
-    verdict(provider, usage, scheme, Operation::Import)
+pub fn assess_import(kind: CustodianKind, usage: KeyUsage, scheme: KeyScheme) -> Verdict {
+    verdict(kind, usage, scheme, Operation::Import)
 }
 
-fn verdict(provider: Provider, usage: KeyUsage, scheme: KeyScheme, entry: Operation) -> Verdict {
+fn verdict(kind: CustodianKind, usage: KeyUsage, scheme: KeyScheme, entry: Operation) -> Verdict {
     let operation = scheme.operation();
     let mut reasons = Vec::new();
     if usage.operation() != operation {
@@ -57,7 +59,7 @@ fn verdict(provider: Provider, usage: KeyUsage, scheme: KeyScheme, entry: Operat
                 .to_owned(),
         });
     }
-    let (product, canton) = (Product::of(provider), Product::in_canton(provider));
+    let (product, canton) = (Product::of(kind), Product::in_canton(kind));
     for (product, operation) in [(product, entry), (product, operation), (canton, operation)] {
         reasons.push(reason(product, scheme, operation));
     }
@@ -70,7 +72,7 @@ fn verdict(provider: Provider, usage: KeyUsage, scheme: KeyScheme, entry: Operat
     }
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.outcome));
     let outcome = reasons.first().map_or(Outcome::Uncertain, |reason| reason.outcome);
-    let fix = if outcome == Outcome::Possible { None } else { fix(provider, usage, scheme) };
+    let fix = if outcome == Outcome::Possible { None } else { fix(kind, usage, scheme) };
     Verdict { outcome, reasons, fix }
 }
 
@@ -113,30 +115,32 @@ fn source(row: &Row) -> String {
     }
 }
 
-fn fix(provider: Provider, usage: KeyUsage, scheme: KeyScheme) -> Option<&'static str> {
+fn fix(kind: CustodianKind, usage: KeyUsage, scheme: KeyScheme) -> Option<&'static str> {
     if usage.operation() != scheme.operation() {
         return Some(match usage.operation() {
             Operation::Decrypt => "use rsa2048 for encryption",
             _ => "use p256, which every product has, for signing",
         });
     }
-    match (scheme, provider) {
+    match (scheme, kind) {
         (KeyScheme::EciesP256, _) => Some(
             "rotate the node's encryption key to rsa2048, announce it, and set \
              rsa-oaep-sha-256 as its default, before anything is moved",
         ),
-        (KeyScheme::Ed25519, Provider::Aws) => Some(
+        (KeyScheme::Ed25519, CustodianKind::Aws) => Some(
             "make new p256 keys and move the parties to the new namespace, or choose GCP or a \
              driver, which hold Ed25519",
         ),
-        (KeyScheme::Ed25519, Provider::Gcp) => Some(
+        (KeyScheme::Ed25519, CustodianKind::Gcp) => Some(
             "try one signature by a node with such a key before anything is moved, or use p256",
         ),
         (KeyScheme::Secp256k1 | KeyScheme::MlDsa65, _) => Some("use p256, which every product has"),
-        (_, Provider::Pkcs11) => {
+        (_, CustodianKind::Pkcs11) => {
             Some("ask the token with `heirloom custodian check`; the node needs a driver for it")
         }
-        (_, Provider::Vault) => Some("the node needs a driver for Vault, which lists the scheme"),
+        (_, CustodianKind::Vault) => {
+            Some("the node needs a driver for Vault, which lists the scheme")
+        }
         _ => None,
     }
 }
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_default_key_of_a_node_does_not_go_to_aws_and_the_contradiction_is_named() {
-        let verdict = assess_import(Provider::Aws, KeyUsage::Namespace, KeyScheme::Ed25519);
+        let verdict = assess_import(CustodianKind::Aws, KeyUsage::Namespace, KeyScheme::Ed25519);
         assert_eq!(verdict.outcome, Outcome::Impossible);
         let first = &verdict.reasons[0];
         assert!(first.source.contains("AwsKms.scala"), "{first:?}");
@@ -157,9 +161,9 @@ mod tests {
 
     #[test]
     fn the_default_key_of_a_kms_node_goes_to_every_cloud() {
-        for provider in [Provider::Software, Provider::Aws, Provider::Gcp] {
+        for kind in [CustodianKind::Software, CustodianKind::Aws, CustodianKind::Gcp] {
             for usage in [KeyUsage::Namespace, KeyUsage::Protocol] {
-                let verdict = assess(provider, usage, KeyScheme::P256);
+                let verdict = assess(kind, usage, KeyScheme::P256);
                 assert_eq!(verdict.outcome, Outcome::Possible, "{verdict:?}");
                 assert_eq!(verdict.fix, None);
             }
@@ -168,29 +172,29 @@ mod tests {
 
     #[test]
     fn ecies_goes_nowhere_and_the_fix_is_rotation() {
-        for provider in Provider::ALL.iter().copied() {
-            let verdict = assess_import(provider, KeyUsage::Encryption, KeyScheme::EciesP256);
-            assert_eq!(verdict.outcome, Outcome::Impossible, "{provider}");
-            assert!(verdict.fix.is_some_and(|fix| fix.contains("rotate")), "{provider}");
+        for kind in CustodianKind::ALL.iter().copied() {
+            let verdict = assess_import(kind, KeyUsage::Encryption, KeyScheme::EciesP256);
+            assert_eq!(verdict.outcome, Outcome::Impossible, "{kind}");
+            assert!(verdict.fix.is_some_and(|fix| fix.contains("rotate")), "{kind}");
         }
     }
 
     #[test]
     fn what_depends_or_is_contradicted_is_uncertain() {
-        let token = assess(Provider::Pkcs11, KeyUsage::Namespace, KeyScheme::Ed25519);
+        let token = assess(CustodianKind::Pkcs11, KeyUsage::Namespace, KeyScheme::Ed25519);
         assert_eq!(token.outcome, Outcome::Uncertain);
-        let cloud = assess(Provider::Gcp, KeyUsage::Namespace, KeyScheme::Ed25519);
+        let cloud = assess(CustodianKind::Gcp, KeyUsage::Namespace, KeyScheme::Ed25519);
         assert_eq!(cloud.outcome, Outcome::Uncertain);
-        let vault = assess(Provider::Vault, KeyUsage::Namespace, KeyScheme::Secp256k1);
+        let vault = assess(CustodianKind::Vault, KeyUsage::Namespace, KeyScheme::Secp256k1);
         assert_eq!(vault.outcome, Outcome::Impossible);
     }
 
     #[test]
     fn a_key_in_the_wrong_usage_is_impossible_everywhere() {
-        for provider in Provider::ALL.iter().copied() {
+        for kind in CustodianKind::ALL.iter().copied() {
             for scheme in KeyScheme::ALL.iter().copied() {
                 for usage in KeyUsage::ALL.iter().copied() {
-                    let verdict = assess(provider, usage, scheme);
+                    let verdict = assess(kind, usage, scheme);
                     let fits = usage.operation() == scheme.operation();
                     assert!(fits || verdict.outcome == Outcome::Impossible);
                     assert!(verdict.reasons.is_sorted_by(|a, b| a.outcome >= b.outcome));

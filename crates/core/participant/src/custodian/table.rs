@@ -7,7 +7,9 @@
 
 use std::fmt;
 
-use crate::custodian::key::{KeyScheme, Operation, Provider};
+use heirloom_model::participant::CustodianKind;
+
+use crate::custodian::key::{KeyScheme, Operation};
 
 use KeyScheme::{EciesP256, Ed25519, MlDsa65, P256, P384, Rsa2048, Secp256k1};
 use Operation::{Create, Decrypt, Export, Import, Sign};
@@ -27,7 +29,7 @@ pub enum Product {
     Software,
     /// Any PKCS#11 token.
     Pkcs11,
-    /// SoftHSM 2.
+    /// `SoftHSM` 2.
     SoftHsm2,
     /// AWS KMS.
     Aws,
@@ -67,24 +69,24 @@ impl Product {
     }
 
     /// What a kind of custodian is a connection to.
-    pub fn of(provider: Provider) -> Self {
-        match provider {
-            Provider::Software => Self::Software,
-            Provider::Pkcs11 => Self::Pkcs11,
-            Provider::Aws => Self::Aws,
-            Provider::Gcp => Self::Gcp,
-            Provider::Vault => Self::Vault,
+    pub fn of(kind: CustodianKind) -> Self {
+        match kind {
+            CustodianKind::Software => Self::Software,
+            CustodianKind::Pkcs11 => Self::Pkcs11,
+            CustodianKind::Aws => Self::Aws,
+            CustodianKind::Gcp => Self::Gcp,
+            CustodianKind::Vault => Self::Vault,
         }
     }
 
     /// How a Canton node uses the keys of a kind of custodian. Tokens and Vault need a driver: a
     /// JVM library, which is not part of this project.
-    pub fn in_canton(provider: Provider) -> Self {
-        match provider {
-            Provider::Software => Self::CantonJce,
-            Provider::Aws => Self::CantonAws,
-            Provider::Gcp => Self::CantonGcp,
-            Provider::Pkcs11 | Provider::Vault => Self::CantonDriver,
+    pub fn in_canton(kind: CustodianKind) -> Self {
+        match kind {
+            CustodianKind::Software => Self::CantonJce,
+            CustodianKind::Aws => Self::CantonAws,
+            CustodianKind::Gcp => Self::CantonGcp,
+            CustodianKind::Pkcs11 | CustodianKind::Vault => Self::CantonDriver,
         }
     }
 }
@@ -301,10 +303,10 @@ mod tests {
 
     #[test]
     fn every_kind_of_custodian_is_covered_for_every_scheme_in_the_suite() {
-        for provider in Provider::ALL.iter().copied() {
+        for kind in CustodianKind::ALL.iter().copied() {
             for scheme in KeyScheme::ALL.iter().copied() {
                 for operation in [Create, scheme.operation()] {
-                    for product in [Product::of(provider), Product::in_canton(provider)] {
+                    for product in [Product::of(kind), Product::in_canton(kind)] {
                         let found = row(product, scheme, operation);
                         assert!(found.is_some(), "{product}, {scheme}, {operation}");
                     }

@@ -45,7 +45,7 @@ pub(crate) fn ground() -> Ground {
     Ground {
         source: side("old::1220bb"),
         target: side("new::1220cc"),
-        custodian: Provider::Aws,
+        custodian: CustodianKind::Aws,
         wanted: vec![
             (KeyUsage::Namespace, KeyScheme::P256),
             (KeyUsage::SequencerAuthentication, KeyScheme::P256),
@@ -111,7 +111,7 @@ fn each_rule_finds_what_one_change_makes_wrong() {
         (Code::SchemeNotSupported, |it| {
             it.wanted[0].1 = KeyScheme::Ed25519;
         }),
-        (Code::SchemeUncertain, |it| it.custodian = Provider::Vault),
+        (Code::SchemeUncertain, |it| it.custodian = CustodianKind::Vault),
         (Code::PackageMissing, |it| {
             it.contracts.packages.insert(package("b"));
         }),

@@ -42,7 +42,7 @@ fn each_obstacle_is_named() {
             it.source.keys[0].scheme = KeyScheme::Ed25519;
         }),
         (Way::Delegation, "not registered", |it| it.target.synchronizers.clear()),
-        (Way::Envelope, "not pkcs11", |it| it.custodian = Provider::Pkcs11),
+        (Way::Envelope, "not pkcs11", |it| it.custodian = CustodianKind::Pkcs11),
         (Way::Rewrite, "P-602", |it| it.unfinished_reassignments = Some(2)),
     ];
     for (way, word, change) in cases {
@@ -59,7 +59,7 @@ fn nothing_is_recommended_where_everything_is_blocked() {
     ground.hosted.clear();
     ground.source.version.major = 2;
     ground.source.keys.iter_mut().for_each(|key| key.in_custodian = true);
-    ground.custodian = Provider::Pkcs11;
+    ground.custodian = CustodianKind::Pkcs11;
     let found = assess(&ground);
     assert_eq!(recommend(&ground, &found).way, None);
 }

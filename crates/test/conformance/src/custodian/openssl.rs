@@ -78,7 +78,7 @@ pub(super) fn encrypt(public: &[u8], message: &[u8]) -> Vec<u8> {
     run(command.arg("-in").arg(files.put("message", message)))
 }
 
-/// A key pair: the private half as PKCS#8, the public one as SubjectPublicKeyInfo.
+/// A key pair: the private half as PKCS#8, the public one as `SubjectPublicKeyInfo`.
 pub(super) fn generate(scheme: KeyScheme) -> (PrivateKey, Vec<u8>) {
     let files = Files::new();
     let path = files.path("private");
