@@ -8,7 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use heirloom_conformance::custodian::{self, Bench, Means};
 use heirloom_custodians::aws::{AwsConfig, open};
-use heirloom_participant::custodian::key::{KeyHandle, KeyRequest, KeyScheme, KeyUsage};
+use heirloom_participant::custodian::check::check;
+use heirloom_participant::custodian::key::{KeyHandle, KeyRequest, KeyScheme, KeyUsage, Operation};
+use heirloom_participant::custodian::probe::{Difference, Trial};
+use heirloom_participant::custodian::table::Product;
 use heirloom_participant::custodian::{Custodian, FailureKind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -134,6 +137,7 @@ fn the_kms_passes_the_suite() {
     a_key_without_alias_is_found(&bench);
     an_import_that_was_interrupted_goes_on(&bench);
     what_localstack_lacks_is_unsupported(&bench);
+    the_table_says_what_it_does(&bench);
 }
 
 fn tags(label: &str) -> Value {
@@ -187,4 +191,19 @@ fn what_localstack_lacks_is_unsupported(bench: &KmsBench) {
     };
     let error = bench.open().create(&request).unwrap_err();
     assert_eq!(error.kind(), FailureKind::Unsupported, "{error}");
+}
+
+fn the_table_says_what_it_does(bench: &KmsBench) {
+    let custodian = bench.open();
+    let asked = check(custodian.as_ref(), &Trial::AskOnly, Some(Product::LocalStack)).unwrap();
+    assert_eq!((asked.probe.made, asked.differences), (vec![], vec![]));
+    let trial = Trial::MakeKeys { prefix: "trial".parse().unwrap() };
+    let tried = check(custodian.as_ref(), &trial, Some(Product::LocalStack)).unwrap();
+    assert_eq!(tried.probe.made.len(), bench.schemes().len());
+    assert_eq!(tried.differences, []);
+    assert!(tried.probe.failed.is_empty(), "{:?}", tried.probe.failed);
+    // Against the rows of AWS itself the imitation shows.
+    let aws = check(custodian.as_ref(), &trial, Some(Product::Aws)).unwrap();
+    let (scheme, operation) = (KeyScheme::Ed25519, Operation::Create);
+    assert!(aws.differences.contains(&Difference::CannotAfterAll { scheme, operation }));
 }

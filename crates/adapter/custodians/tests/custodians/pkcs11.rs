@@ -15,7 +15,10 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use heirloom_conformance::custodian::{self, Bench, Means, request, try_use};
 use heirloom_custodians::pkcs11::{TokenConfig, open};
-use heirloom_participant::custodian::key::{KeyHandle, KeyScheme, KeyState, Operation};
+use heirloom_participant::custodian::check::check;
+use heirloom_participant::custodian::key::{KeyHandle, KeyRequest, KeyScheme, KeyState, Operation};
+use heirloom_participant::custodian::probe::Trial;
+use heirloom_participant::custodian::table::Product;
 use heirloom_participant::custodian::{Custodian, CustodianError, FailureKind};
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -135,6 +138,9 @@ fn the_token_passes_the_suite() {
         assert!(abilities.can.contains(&(scheme, Operation::Create)), "{scheme}: {abilities:?}");
         assert!(abilities.can.contains(&(scheme, scheme.operation())), "{scheme}");
     }
+    let checked = check(bench.open().as_ref(), &Trial::AskOnly, Some(Product::SoftHsm2)).unwrap();
+    assert_eq!(checked.differences, [], "the table says what SoftHSM2 does");
+    assert!(checked.keys.iter().all(|key| key.fingerprint.is_ok()));
     assert_eq!(bench.session().find_objects(&[]).unwrap().len(), before);
 }
 
@@ -208,7 +214,7 @@ fn a_wrong_pin_is_refused_and_another_token_is_unreachable() {
     assert_eq!(kind(&bench.config()), None);
 }
 
-fn request_of(key: &KeyHandle) -> heirloom_participant::custodian::key::KeyRequest {
+fn request_of(key: &KeyHandle) -> KeyRequest {
     let KeyHandle { label, usage, scheme, .. } = key.clone();
-    heirloom_participant::custodian::key::KeyRequest { label, usage, scheme }
+    KeyRequest { label, usage, scheme }
 }

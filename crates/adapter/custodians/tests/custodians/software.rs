@@ -9,7 +9,9 @@ use heirloom_conformance::custodian::{self, Bench, Means, request, try_use};
 use heirloom_custodians::config::{Config, ConfigError};
 use heirloom_custodians::software::{Folder, Unlock};
 use heirloom_model::secret::SecretBytes;
+use heirloom_participant::custodian::check::check;
 use heirloom_participant::custodian::key::{KeyHandle, KeyScheme};
+use heirloom_participant::custodian::probe::Trial;
 use heirloom_participant::custodian::{Custodian, CustodianError, FailureKind};
 use tempfile::TempDir;
 
@@ -81,6 +83,20 @@ impl Bench for SoftwareBench {
 #[test]
 fn the_folder_passes_the_suite() {
     custodian::check(&SoftwareBench::new());
+}
+
+#[test]
+fn a_probe_leaves_nothing_unless_it_is_told_to() {
+    let bench = SoftwareBench::new();
+    let custodian = bench.open();
+    let asked = check(custodian.as_ref(), &Trial::AskOnly, None).unwrap();
+    assert_eq!((asked.keys, asked.differences), (vec![], vec![]));
+    let trial = Trial::MakeKeys { prefix: "trial".parse().unwrap() };
+    for _ in 0..2 {
+        let tried = check(custodian.as_ref(), &trial, None).unwrap();
+        assert_eq!((tried.keys.len(), tried.probe.made.len()), (5, 5));
+        assert_eq!(tried.differences, []);
+    }
 }
 
 #[test]
