@@ -232,7 +232,10 @@ impl Store for TokenStore {
                 Some(pair) if pair.public == public => template.with_id(&pair.key.id),
                 Some(pair) => return Ok(pair.key),
             };
-            session.create_object(&template.imported_private(half)?)?;
+            let mut private = template.imported_private(half)?;
+            let created = session.create_object(&private);
+            object::wipe(&mut private);
+            created?;
             object::find(session, &self.token, &request.label)?
                 .map(|pair| pair.key)
                 .ok_or_else(|| self.token.vanished(&request.label))

@@ -155,16 +155,13 @@ fn a_key_does_only_what_it_is_for(bench: &dyn Bench, scheme: KeyScheme) {
         let signed = custodian.sign(&key, algorithm, &message).map(drop);
         let decrypted = custodian.decrypt(&key, algorithm, &message).map(drop);
         let is_own = algorithm == algorithm_of(scheme);
-        match scheme.operation() {
-            Operation::Decrypt => {
-                assert!(is_wrong_usage(&signed), "{signed:?}");
-                assert_eq!(is_wrong_algorithm(&decrypted), !is_own, "{decrypted:?}");
-            }
-            _ => {
-                assert!(is_wrong_usage(&decrypted), "{decrypted:?}");
-                assert_eq!(is_wrong_algorithm(&signed), !is_own, "{signed:?}");
-            }
-        }
+        let (other, own) = if scheme.operation() == Operation::Decrypt {
+            (signed, decrypted)
+        } else {
+            (decrypted, signed)
+        };
+        assert!(is_wrong_usage(&other), "{other:?}");
+        assert_eq!(is_wrong_algorithm(&own), !is_own, "{own:?}");
     }
     // A handle that says something else than the custodian is no way around.
     for usage in KeyUsage::ALL.iter().copied().filter(|usage| *usage != key.usage) {
@@ -176,7 +173,8 @@ fn a_key_does_only_what_it_is_for(bench: &dyn Bench, scheme: KeyScheme) {
 }
 
 fn a_key_that_is_switched_off_is_refused(bench: &dyn Bench, scheme: KeyScheme) {
-    let switches: [(&str, &dyn Fn(&KeyHandle) -> Means); 2] =
+    type Switch<'b> = &'b dyn Fn(&KeyHandle) -> Means;
+    let switches: [(&str, Switch<'_>); 2] =
         [("disabled", &|key| bench.disable(key)), ("pending deletion", &|key| bench.doom(key))];
     for (word, switch) in switches {
         let custodian = bench.open();

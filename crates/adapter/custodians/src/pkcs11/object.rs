@@ -10,6 +10,7 @@ use heirloom_participant::custodian::key::{
     KeyHandle, KeyId, KeyRequest, KeyScheme, KeyUsage, Label, Operation, PublicKeyDer,
 };
 use heirloom_participant::custodian::{CustodianError, KEYS_MAX, spki};
+use zeroize::Zeroize as _;
 
 use crate::half::PrivateHalf;
 use crate::pkcs11::rsa;
@@ -229,6 +230,22 @@ impl<'r> Template<'r> {
     fn names(&self) -> [Attribute; 2] {
         let label = self.request.label.as_str().as_bytes().to_vec();
         [Attribute::Label(label), Attribute::Id(self.id.clone())]
+    }
+}
+
+/// Wipes what is secret in a template.
+pub(super) fn wipe(template: &mut [Attribute]) {
+    for attribute in template {
+        match attribute {
+            Attribute::Value(secret)
+            | Attribute::PrivateExponent(secret)
+            | Attribute::Prime1(secret)
+            | Attribute::Prime2(secret)
+            | Attribute::Exponent1(secret)
+            | Attribute::Exponent2(secret)
+            | Attribute::Coefficient(secret) => secret.zeroize(),
+            _ => {}
+        }
     }
 }
 

@@ -176,7 +176,8 @@ pub(super) fn seal(
         nonce: &nonce,
     });
     let plaintext = half.pkcs8()?;
-    let mut bytes = plaintext.expose(<[u8]>::to_vec);
+    // Room for the tag: a buffer that moves leaves a copy of the key behind.
+    let mut bytes = plaintext.expose(|bytes| with_room(bytes, AES_256_GCM.tag_len()));
     aead(unlocked)
         .seal_in_place_append_tag(
             Nonce::assume_unique_for_key(nonce),
@@ -293,6 +294,13 @@ impl Sealed {
 fn aead(unlocked: &Unlocked) -> LessSafeKey {
     let key = unlocked.encryption.expose(|key| UnboundKey::new(&AES_256_GCM, key));
     LessSafeKey::new(key.expect("the key has 32 bytes"))
+}
+
+/// A copy that can grow by so many bytes in its place.
+pub(super) fn with_room(bytes: &[u8], room: usize) -> Vec<u8> {
+    let mut copy = Vec::with_capacity(bytes.len() + room);
+    copy.extend_from_slice(bytes);
+    copy
 }
 
 fn word<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<T, String> {

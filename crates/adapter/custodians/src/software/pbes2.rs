@@ -8,8 +8,12 @@ use aws_lc_rs::{pbkdf2, rand};
 use heirloom_model::secret::{Secret, SecretBytes};
 use heirloom_participant::custodian::CustodianError;
 
+use crate::software::envelope::with_room;
+
 /// What OWASP recommends for PBKDF2-HMAC-SHA256.
 const ITERATIONS: u32 = 600_000;
+/// What padding adds at most.
+const BLOCK_BYTES: usize = 16;
 /// Shorter passwords are guessed.
 const PASSWORD_BYTES_MIN: usize = 12;
 
@@ -45,7 +49,7 @@ pub(super) fn encrypt(
     let key = Secret::new(key);
     let unbound = key.expose(|key| UnboundCipherKey::new(&AES_256, key)).map_err(|_| failed())?;
     let cipher = PaddedBlockEncryptingKey::cbc_pkcs7(unbound).map_err(|_| failed())?;
-    let mut bytes = pkcs8.expose(<[u8]>::to_vec);
+    let mut bytes = pkcs8.expose(|bytes| with_room(bytes, BLOCK_BYTES));
     let context = cipher.encrypt(&mut bytes).map_err(|_| failed())?;
     let DecryptionContext::Iv128(iv) = context else { return Err(failed()) };
     Ok(structure(&salt, &iv, &bytes))
