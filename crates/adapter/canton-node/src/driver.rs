@@ -16,7 +16,6 @@
 mod carry;
 mod enroll;
 mod fault;
-pub mod ground;
 mod quiet;
 mod rewriting;
 mod roster;
@@ -42,10 +41,10 @@ use heirloom_upgrade::port::{
 };
 
 use crate::driver::fault::{node_error, unexpected};
-use crate::driver::ground::Ground;
 use crate::driver::work::Work;
 use crate::node::config::{NodeConfig, OpenError};
 use crate::node::{Node, Standing};
+use heirloom_participant::preflight::Ground;
 
 /// What an operator says about the two participants of a node.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,6 +1,6 @@
 //! Contracts: out of the source, into the target, compared, and taken away again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -51,7 +51,7 @@ pub(crate) fn export(
             synchronizer: None,
             ledger_end: ledger_end.0,
             // Rewriting changes the names of synchronizers, where its result is verified.
-            renames: Default::default(),
+            renames: BTreeMap::new(),
         };
         driver.source.export(&wanted, &path).map_err(contracts_error)?;
         still(driver, ledger_end)?;
@@ -261,7 +261,7 @@ fn signer(
         let what = format!("key of namespace {namespace} at {}", driver.target.name());
         return Err(DriverError::Missing { what });
     };
-    let found = custodian.find(&wanted.label).map_err(custodian_error)?;
+    let found = custodian.find(&wanted.label).map_err(|error| custodian_error(&error))?;
     let missing =
         || DriverError::Missing { what: format!("key {} of the custodian", wanted.label) };
     let handle = found.ok_or_else(missing)?;
@@ -272,7 +272,9 @@ fn signer(
     })?;
     let message = format!("heirloom reconciles {target} for plan {}", task.plan);
     // It was verified with the public key before it came back.
-    custodian.sign(&handle, algorithm, message.as_bytes()).map_err(custodian_error)?;
+    custodian
+        .sign(&handle, algorithm, message.as_bytes())
+        .map_err(|error| custodian_error(&error))?;
     Ok(namespace)
 }
 

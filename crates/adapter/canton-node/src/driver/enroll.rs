@@ -70,7 +70,7 @@ fn registered(
 ) -> Result<KeyMaterial, DriverError> {
     let WantedKey { usage, scheme, label } = wanted;
     let request = KeyRequest { label: label.clone(), usage: *usage, scheme: *scheme };
-    let handle = custodian.create(&request).map_err(custodian_error)?;
+    let handle = custodian.create(&request).map_err(|error| custodian_error(&error))?;
     let expected = fingerprint(custodian, &handle)?;
     let material = match present.iter().find(|entry| entry.name == label.as_str()) {
         Some(entry) => {
@@ -98,7 +98,7 @@ pub(crate) fn fingerprint(
     custodian: &dyn Custodian,
     handle: &KeyHandle,
 ) -> Result<Fingerprint, DriverError> {
-    let public = custodian.public(handle).map_err(custodian_error)?;
+    let public = custodian.public(handle).map_err(|error| custodian_error(&error))?;
     let Some(scheme) = signing(handle.scheme) else {
         return Ok(fingerprint_of_encryption_spki(public.as_bytes()));
     };

@@ -40,8 +40,8 @@ pub(crate) fn contracts_error(error: ContractsError) -> DriverError {
     }
 }
 
-pub(crate) fn custodian_error(error: CustodianError) -> DriverError {
-    let text = with_causes(&error);
+pub(crate) fn custodian_error(error: &CustodianError) -> DriverError {
+    let text = with_causes(error);
     match error.kind() {
         FailureKind::Missing => DriverError::Missing { what: text },
         FailureKind::Corrupt => DriverError::Corrupt { what: "custodian".to_owned(), reason: text },

@@ -96,9 +96,8 @@ pub(crate) fn pass_time(driver: &Driver, target: &ParticipantId) -> Result<(), D
             continue;
         }
         match driver.target.ping(&target.admin_party(), &synchronizer) {
-            Ok(()) => {}
             // A server without this call: that topology is effective was read before.
-            Err(NodeError::Refused { cause: Refusal::Unimplemented, .. }) => {}
+            Ok(()) | Err(NodeError::Refused { cause: Refusal::Unimplemented, .. }) => {}
             Err(error) => return Err(node_error(error)),
         }
     }

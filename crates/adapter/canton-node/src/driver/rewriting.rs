@@ -23,7 +23,7 @@ use heirloom_upgrade::port::{DriverError, ParticipantTask};
 use crate::driver::Driver;
 use crate::driver::carry::{build_roster, read_snapshot};
 use crate::driver::fault::{io_error, store_error, unexpected};
-use crate::driver::work::Work;
+use crate::driver::work::{Work, keep};
 
 /// Package files of one participant.
 const FILES_MAX: usize = 10_000;
@@ -38,7 +38,7 @@ pub(crate) fn rewrite(
 ) -> Result<Rewritten, DriverError> {
     driver.expect_settings(task)?;
     let change = change(driver, task, parts)?;
-    work.keep(&work.party_map(), change.map().to_text().as_bytes())?;
+    keep(&work.party_map(), change.map().to_text().as_bytes())?;
     let types = types(work)?;
     let scratch = Scratch::new(work.folder());
     let mut run = Run::new(&types, &scratch);

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::driver::ground::{ContractsSeen, Ground, KeySeen, Side, SynchronizerSeen, findings};
 use heirloom_canton::blob::FatContract;
 use heirloom_canton::key::{EncryptionScheme, PublicKey, SigningKeyUsage, SigningScheme};
 use heirloom_model::participant::{
@@ -11,6 +10,9 @@ use heirloom_model::participant::{
 };
 use heirloom_model::party::{ParticipantId, PartyId, SynchronizerId};
 use heirloom_participant::custodian::key::{KeyScheme, KeyUsage};
+use heirloom_participant::preflight::{
+    ContractsSeen, Ground, KeySeen, Side, SynchronizerSeen, findings,
+};
 use heirloom_upgrade::port::{
     Connection, DriverError, Link, ParticipantObservation, ParticipantTask, PlanWork, Restart,
     ServerObservation,
@@ -28,20 +30,9 @@ impl Driver {
     /// What keeps the target's keys.
     pub(crate) fn custodian_kind(&self) -> CustodianKind {
         match &self.keeping {
-            Keeping::Custodian(custodian) => kind_of_custodian(custodian.describe().provider),
+            Keeping::Custodian(custodian) => custodian.describe().kind,
             Keeping::Participant => CustodianKind::Software,
         }
-    }
-}
-
-fn kind_of_custodian(provider: heirloom_participant::custodian::key::Provider) -> CustodianKind {
-    use heirloom_participant::custodian::key::Provider;
-    match provider {
-        Provider::Software => CustodianKind::Software,
-        Provider::Pkcs11 => CustodianKind::Pkcs11,
-        Provider::Aws => CustodianKind::Aws,
-        Provider::Gcp => CustodianKind::Gcp,
-        Provider::Vault => CustodianKind::Vault,
     }
 }
 
@@ -63,7 +54,7 @@ pub(crate) fn look(driver: &Driver) -> Result<(SurveyFindings, Ground), DriverEr
         foreign: foreign.clone(),
         routes: driver.settings.routes.clone(),
         unfinished_reassignments: Some(seen.unfinished),
-        contracts: seen.contracts,
+        contracts: seen.seen,
     };
     let remarks = findings(&ground)
         .into_iter()
@@ -146,7 +137,7 @@ pub(crate) fn hosted(
 
 /// What is seen of the contracts of a source.
 struct Contracts {
-    contracts: ContractsSeen,
+    seen: ContractsSeen,
     /// Stakeholders that the source does not host.
     others: BTreeSet<PartyId>,
     /// Reassignments that are under way.
@@ -161,7 +152,7 @@ fn contracts(
     ledger_end: u64,
 ) -> Result<Contracts, DriverError> {
     let mut seen = Contracts {
-        contracts: ContractsSeen::default(),
+        seen: ContractsSeen::default(),
         others: BTreeSet::new(),
         unfinished: 0,
         unread: None,
@@ -180,7 +171,7 @@ fn contracts(
                 seen.others.insert(party);
             }
         }
-        let contracts = &mut seen.contracts;
+        let contracts = &mut seen.seen;
         if let Some(version) = found.id.version() {
             let count = contracts.versions.entry(version).or_default();
             *count = count.saturating_add(1);

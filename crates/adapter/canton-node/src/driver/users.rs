@@ -7,7 +7,7 @@ use heirloom_model::party::{ParticipantId, PartyId};
 use heirloom_upgrade::port::{DriverError, ParticipantTask};
 
 use crate::driver::fault::node_error;
-use crate::driver::work::Work;
+use crate::driver::work::{Work, keep};
 use crate::driver::{Driver, supply};
 use crate::error::{NodeError, Refusal};
 use crate::node::{UserEntry, UserRight};
@@ -56,7 +56,7 @@ pub(crate) fn recreate(
         return Ok(());
     }
     // A later run may have less to say; what the first one said stays.
-    match work.keep(&work.users(), left.as_bytes()) {
+    match keep(&work.users(), left.as_bytes()) {
         Ok(()) | Err(DriverError::Refused(_)) => Ok(()),
         Err(error) => Err(error),
     }

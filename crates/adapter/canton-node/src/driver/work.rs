@@ -118,7 +118,7 @@ impl Work {
 
     /// Says that the copy of the target's store is whole.
     pub(crate) fn mark_safeguarded(&self) -> Result<(), DriverError> {
-        self.keep(&self.safeguard_mark(), MARK)
+        keep(&self.safeguard_mark(), MARK)
     }
 
     /// How the source was connected; none if that was not noted yet.
@@ -141,21 +141,21 @@ impl Work {
         let bytes = minicbor::to_vec(found).expect("encoding into memory cannot fail");
         atomic::create(&self.folder.join("connections"), &bytes).map_err(store_error)
     }
+}
 
-    /// Writes a file that is not there. One with the same content is left; one with another
-    /// content is refused.
-    pub(crate) fn keep(&self, path: &Path, bytes: &[u8]) -> Result<(), DriverError> {
-        match atomic::create(path, bytes) {
-            Ok(()) => Ok(()),
-            Err(StoreError::Exists { .. }) => {
-                let found = atomic::read(path, bytes.len()).map_err(store_error);
-                if found.is_ok_and(|found| found == bytes) {
-                    return Ok(());
-                }
-                let what = path.display();
-                Err(DriverError::Refused(format!("{what} has another content and is kept")))
+/// Writes a file that is not there. One with the same content is left; one with another
+/// content is refused.
+pub(crate) fn keep(path: &Path, bytes: &[u8]) -> Result<(), DriverError> {
+    match atomic::create(path, bytes) {
+        Ok(()) => Ok(()),
+        Err(StoreError::Exists { .. }) => {
+            let found = atomic::read(path, bytes.len()).map_err(store_error);
+            if found.is_ok_and(|found| found == bytes) {
+                return Ok(());
             }
-            Err(error) => Err(store_error(error)),
+            let what = path.display();
+            Err(DriverError::Refused(format!("{what} has another content and is kept")))
         }
+        Err(error) => Err(store_error(error)),
     }
 }

@@ -63,10 +63,10 @@ impl Default for Deadlines {
         Self {
             connect: Duration::from_secs(5),
             read: Duration::from_secs(30),
-            change: Duration::from_secs(120),
-            stream: Duration::from_secs(120),
+            change: Duration::from_mins(2),
+            stream: Duration::from_mins(2),
             // A million contracts take about an hour to check.
-            import: Duration::from_secs(24 * 3600),
+            import: Duration::from_hours(24),
         }
     }
 }

@@ -81,9 +81,10 @@ impl Node {
             party_id_hint: hint.to_owned(),
             local_metadata: Some(ObjectMeta { resource_version: String::new(), annotations }),
             identity_provider_id: String::new(),
-            synchronizer_id: match names_synchronizer {
-                true => synchronizer.to_string(),
-                false => String::new(),
+            synchronizer_id: if names_synchronizer {
+                synchronizer.to_string()
+            } else {
+                String::new()
             },
             user_id: String::new(),
         };

@@ -93,16 +93,16 @@ impl Node {
             participant_status,
             ParticipantStatusRequest {}
         );
-        let answer = self.read(Port::Admin, call, request).map_err(|error| self.too_old(error))?;
+        let answer = self.read(Port::Admin, call, request).map_err(too_old)?;
         match answer.kind {
             None => Err(self.corrupt(call, "neither a status nor the reason why there is none")),
             Some(Kind::NotInitialized(found)) => {
-                let waiting = match found.waiting_for_external_input() {
-                    WaitingForExternalInput::Id | WaitingForExternalInput::Unspecified => {
+                let waiting = match found.waiting_for_external_input.try_into() {
+                    Ok(WaitingForExternalInput::Id | WaitingForExternalInput::Unspecified) => {
                         Waiting::Id
                     }
-                    WaitingForExternalInput::NodeTopology => Waiting::Topology,
-                    WaitingForExternalInput::Initialization => Waiting::Other,
+                    Ok(WaitingForExternalInput::NodeTopology) => Waiting::Topology,
+                    Ok(WaitingForExternalInput::Initialization) | Err(_) => Waiting::Other,
                 };
                 let version = Some(found.version).filter(|version| !version.is_empty());
                 Ok(Standing::Waiting { waiting, version })
@@ -135,17 +135,6 @@ impl Node {
         })
     }
 
-    /// A server that does not know the first question is not one of 3.x.
-    fn too_old(&self, error: NodeError) -> NodeError {
-        match error {
-            NodeError::Refused { node, call, cause: cause @ Refusal::Unimplemented, why } => {
-                let why = format!("it is no participant of Canton 3.3 or later ({why})");
-                NodeError::Refused { node, call, cause, why }
-            }
-            other => other,
-        }
-    }
-
     /// Which messages it takes. Before it has a name, servers before 3.5 do not say.
     pub fn shape(&self) -> Result<Shape, NodeError> {
         let call = "ParticipantStatus";
@@ -156,8 +145,9 @@ impl Node {
             why,
         };
         let version = match self.standing()? {
-            Standing::Ready { version, .. } => version,
-            Standing::Waiting { version: Some(version), .. } => version,
+            Standing::Ready { version, .. } | Standing::Waiting { version: Some(version), .. } => {
+                version
+            }
             Standing::Waiting { version: None, .. } => {
                 return Err(refused("it has no name yet and does not say what it runs".to_owned()));
             }
@@ -188,6 +178,17 @@ impl Node {
         };
         let request = ask!(IdentityInitializationServiceClient<_>, init_id, request);
         self.change(Port::Admin, "InitId", request).map(|_| ())
+    }
+}
+
+/// A server that does not know the first question is not one of 3.x.
+fn too_old(error: NodeError) -> NodeError {
+    match error {
+        NodeError::Refused { node, call, cause: cause @ Refusal::Unimplemented, why } => {
+            let why = format!("it is no participant of Canton 3.3 or later ({why})");
+            NodeError::Refused { node, call, cause, why }
+        }
+        other => other,
     }
 }
 

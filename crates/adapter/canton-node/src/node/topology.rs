@@ -61,15 +61,15 @@ fn store(place: &Place) -> StoreId {
 }
 
 /// What holds now and is no proposal.
-fn head(place: &Place) -> Option<BaseQuery> {
-    Some(BaseQuery {
+fn head(place: &Place) -> BaseQuery {
+    BaseQuery {
         store: Some(store(place)),
         proposals: false,
         operation: TopologyChangeOp::AddReplace.into(),
         time_query: Some(TimeQuery::HeadState(())),
         filter_signed_key: String::new(),
         protocol_version: None,
-    })
+    }
 }
 
 impl Node {
@@ -81,7 +81,7 @@ impl Node {
     ) -> Result<BTreeSet<Fingerprint>, NodeError> {
         let call = "ListNamespaceDelegation";
         let request = ListNamespaceDelegationRequest {
-            base_query: head(place),
+            base_query: Some(head(place)),
             filter_namespace: namespace.to_string(),
             filter_target_key_fingerprint: String::new(),
         };
@@ -110,7 +110,7 @@ impl Node {
     ) -> Result<Option<BTreeSet<Fingerprint>>, NodeError> {
         let call = "ListOwnerToKeyMapping";
         let request = ListOwnerToKeyMappingRequest {
-            base_query: head(place),
+            base_query: Some(head(place)),
             filter_key_owner_type: "PAR".to_owned(),
             filter_key_owner_uid: participant.to_string(),
         };
@@ -155,7 +155,7 @@ impl Node {
     ) -> Result<Vec<Hosting>, NodeError> {
         let call = "ListPartyToParticipant";
         let request = ListPartyToParticipantRequest {
-            base_query: head(place),
+            base_query: Some(head(place)),
             filter_party: party.to_owned(),
             filter_participant: participant.to_owned(),
         };
@@ -184,7 +184,7 @@ impl Node {
     ) -> Result<BTreeSet<PackageId>, NodeError> {
         let call = "ListVettedPackages";
         let request = ListVettedPackagesRequest {
-            base_query: head(place),
+            base_query: Some(head(place)),
             filter_participant: participant.to_string(),
         };
         let request = ask!(TopologyManagerReadServiceClient<_>, list_vetted_packages, request);

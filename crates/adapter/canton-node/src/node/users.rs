@@ -76,6 +76,7 @@ impl UserRight {
     }
 
     /// The same right for another party.
+    #[must_use]
     pub fn moved(&self, to: &PartyId) -> Self {
         match self {
             Self::ActAs(_) => Self::ActAs(to.clone()),
