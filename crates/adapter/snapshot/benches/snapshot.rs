@@ -6,7 +6,11 @@
 //! ever had. Nothing that stays is written.
 
 #[path = "../tests/files/world.rs"]
-#[allow(dead_code, reason = "tests and this program use different parts of it")]
+#[allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "it belongs to the tests, which use other parts of it"
+)]
 mod world;
 
 use std::collections::BTreeMap;
@@ -147,7 +151,7 @@ fn hash(source: &Path) -> Result<(Duration, u64)> {
 fn decode(source: &Path) -> Result<(Duration, u64)> {
     let mut time = Duration::ZERO;
     let mut frames = FrameReader::new(BufReader::with_capacity(CHUNK_BYTES, open(source)?));
-    while let Some(frame) = frames.next() {
+    for frame in frames.by_ref() {
         let frame = frame?;
         let start = Instant::now();
         let entry = ActiveContract::decode(&frame)?;

@@ -116,7 +116,7 @@ pub enum SnapshotError {
         id: ContractId,
         /// Why.
         #[source]
-        source: AuthenticateError,
+        source: Box<AuthenticateError>,
     },
     /// A contract is there twice.
     #[error("contract {id} is in the snapshot twice")]
@@ -181,7 +181,7 @@ pub enum SnapshotError {
         id: ContractId,
         /// Why.
         #[source]
-        source: RewriteError,
+        source: Box<RewriteError>,
     },
     /// Contracts refer to each other in a circle, so that none of them has an id before another.
     #[error("contracts refer to each other in a circle: {}", circle(contracts))]

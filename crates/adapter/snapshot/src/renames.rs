@@ -196,12 +196,13 @@ pub(crate) fn rewrite_one(
     types: &dyn TypeStore,
 ) -> Result<Rewritten, SnapshotError> {
     let id = || contract.contract_id.clone();
-    let authentic = authenticate(contract, types)
-        .map_err(|source| SnapshotError::NotAuthentic { place, id: id(), source })?;
+    let authentic = authenticate(contract, types).map_err(|source| {
+        SnapshotError::NotAuthentic { place, id: id(), source: Box::new(source) }
+    })?;
     let resolve = |id: &ContractId| known.get(id).cloned().unwrap_or(Reference::Outside);
     rewrite(&authentic, map, &resolve, types).map_err(|source| SnapshotError::Rewrite {
         place,
         id: id(),
-        source,
+        source: Box::new(source),
     })
 }

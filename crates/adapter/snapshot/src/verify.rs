@@ -254,7 +254,7 @@ fn check_third(
     let Third { active, contract } = third;
     authenticate(contract, types).map_err(|source| {
         let id = contract.contract_id.clone();
-        SnapshotError::NotAuthentic { place: frame.place, id, source }
+        SnapshotError::NotAuthentic { place: frame.place, id, source: Box::new(source) }
     })?;
     if let Some(map) = absent {
         let notes = text_notes(contract, map);

@@ -93,12 +93,12 @@ fn a_party_that_the_map_is_about_to_make_is_refused_where_it_occurs() {
     let mut spec = Spec::new(1);
     spec.holders.push(format!("b-4::{NEW}"));
     let files = Files::new(&source_of(&[world.contract(&Spec::new(0)), world.contract(&spec)]));
-    match rewrite_error(&files, &world, &change()) {
-        SnapshotError::Rewrite { place, source: RewriteError::Occurs { party }, .. } => {
-            assert_eq!((place.number, party.as_str()), (2, format!("b-4::{NEW}").as_str()));
-        }
-        other => panic!("{other:?}"),
-    }
+    let SnapshotError::Rewrite { place, source, .. } = rewrite_error(&files, &world, &change())
+    else {
+        panic!("another error")
+    };
+    let RewriteError::Occurs { party } = *source else { panic!("{source:?}") };
+    assert_eq!((place.number, party.as_str()), (2, format!("b-4::{NEW}").as_str()));
     files.has_no_output();
 }
 
@@ -108,11 +108,10 @@ fn keys_of_a_map_that_become_one_are_refused() {
     let mut spec = Spec::new(1);
     spec.holders.push(format!("b-1::{NEW}"));
     let files = Files::new(&source_of(&[world.contract(&spec)]));
-    let error = rewrite_error(&files, &world, &change());
-    assert!(
-        matches!(error, SnapshotError::Rewrite { source: RewriteError::Collision { .. }, .. }),
-        "{error:?}"
-    );
+    let SnapshotError::Rewrite { source, .. } = rewrite_error(&files, &world, &change()) else {
+        panic!("another error")
+    };
+    assert!(matches!(*source, RewriteError::Collision { .. }), "{source:?}");
     files.has_no_output();
 }
 
