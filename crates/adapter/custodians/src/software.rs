@@ -9,6 +9,7 @@ mod file;
 mod pbes2;
 
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -122,21 +123,22 @@ impl Folder {
         if sealed.label != *label {
             return Err(corrupt(&path, &format!("it holds the key {}", sealed.label)));
         }
+        if !sealed.kdf.has_kind_of(self.kdf) {
+            return Err(self.refused_to_open(&path, "it is opened by the other kind of secret"));
+        }
         let mut derived = self.derived.borrow_mut();
-        let place = (sealed.kdf, sealed.salt);
-        if !derived.contains_key(&place) {
-            if !sealed.kdf.has_kind_of(self.kdf) {
-                return Err(self.refused_to_open(&path, "it is opened by the other kind of secret"));
+        let unlocked = match derived.entry((sealed.kdf, sealed.salt)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                let unlocked = envelope::derive(sealed.kdf, &sealed.salt, &self.secret)
+                    .map_err(|why| corrupt(&path, &why))?;
+                if !sealed.is_for(&unlocked) {
+                    let why = "the password or key file is another one";
+                    return Err(self.refused_to_open(&path, why));
+                }
+                free.insert(unlocked)
             }
-            let unlocked = envelope::derive(sealed.kdf, &sealed.salt, &self.secret)
-                .map_err(|why| corrupt(&path, &why))?;
-            derived.insert(place, unlocked);
-        }
-        let unlocked = derived.get(&place).expect("it was just put there");
-        if !sealed.is_for(unlocked) {
-            derived.remove(&place);
-            return Err(self.refused_to_open(&path, "the password or key file is another one"));
-        }
+        };
         sealed.open(unlocked, id_of(label)?).map(Some).map_err(|why| corrupt(&path, &why))
     }
 

@@ -326,14 +326,13 @@ fn meaning(status: u16, body: &Value, attempts: u32) -> Fault {
     let is_wordless = body["errors"].as_array().is_some_and(Vec::is_empty);
     match status {
         404 if is_wordless => Fault::NotFound,
-        404 => Fault::Unavailable(words),
         400 if words.contains("unknown key type") || words.contains("unsupported") => {
             Fault::Unsupported(words)
         }
         400 | 401 | 403 | 405 | 412 => Fault::Refused(words),
         429 => Fault::Throttled(attempts),
-        // 503 is a sealed server: its keys are there.
-        500..=599 => Fault::Unavailable(words),
+        // 404 with words is an engine that is not there, 503 a sealed server: its keys are there.
+        404 | 500..=599 => Fault::Unavailable(words),
         _ => Fault::Strange(words),
     }
 }

@@ -1,6 +1,6 @@
 //! Objects of a token: templates of new keys, and what is read from those that are there.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use aws_lc_rs::rand;
 use cryptoki::mechanism::Mechanism;
@@ -104,13 +104,13 @@ pub(super) fn open(session: &Session, token: &Token, id: &KeyId) -> Result<KeyHa
 /// Every key of ours.
 pub(super) fn all(session: &Session, token: &Token) -> Result<Vec<KeyHandle>, Failure> {
     let ours = Attribute::Token(true);
-    let mut labels = BTreeMap::new();
+    let mut labels = BTreeSet::new();
     for object in of_class(session, ObjectClass::PUBLIC_KEY, &ours)? {
         if usage_of(&identifier(session, object)?).is_none() {
             continue;
         }
         if let Some(label) = label_of(session, object)? {
-            labels.insert(label, ());
+            labels.insert(label);
         }
         if labels.len() > KEYS_MAX {
             return Err(Failure::Custodian(CustodianError::Refused {
@@ -121,7 +121,7 @@ pub(super) fn all(session: &Session, token: &Token) -> Result<Vec<KeyHandle>, Fa
         }
     }
     let mut keys = Vec::new();
-    for label in labels.keys() {
+    for label in &labels {
         keys.extend(find(session, token, label)?.map(|pair| pair.key));
     }
     Ok(keys)

@@ -1,4 +1,5 @@
-//! PKCS#8 EncryptedPrivateKeyInfo: PBES2 with PBKDF2-HMAC-SHA256 and AES-256-CBC, RFC 8018 §6.2.
+//! PKCS#8 `EncryptedPrivateKeyInfo`: PBES2 with PBKDF2-HMAC-SHA256 and AES-256-CBC, RFC 8018
+//! §6.2.
 
 use std::num::NonZeroU32;
 
