@@ -272,8 +272,10 @@ impl Lab {
         let child = self.processes().remove(name);
         if let Some(mut child) = child {
             if name.starts_with("proxy-") {
-                // Workers outlive a killed master, and keep its ports.
+                // Workers outlive a killed master, and keep its ports. A master that is not
+                // stopped first starts others in the place of those that are killed.
                 let master = child.id().to_string();
+                let _stopped = Command::new("kill").args(["-STOP", &master]).status();
                 let _workers = Command::new("pkill").args(["-KILL", "-P", &master]).status();
             }
             child.kill()?;

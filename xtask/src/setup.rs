@@ -3,6 +3,8 @@
 //! The two tables are the documentation. What is present is left alone, so that a second run
 //! does nothing.
 
+mod localstack;
+
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -64,6 +66,21 @@ const SYSTEM: &[System] = &[
         package: "haproxy",
         reason: "the other real reverse proxy, with a runtime interface",
     },
+    System {
+        program: "softhsm2-util",
+        package: "softhsm2",
+        reason: "a real PKCS#11 token in software, for the conformance suite of custodians",
+    },
+    System {
+        program: "openssl",
+        package: "openssl",
+        reason: "the judge of that suite: signatures, ciphertexts and keys from elsewhere",
+    },
+    System {
+        program: "python3",
+        package: "python3-venv",
+        reason: "runs LocalStack, an imitation of AWS KMS, in an environment of its own",
+    },
 ];
 
 /// A program that cargo installs.
@@ -84,12 +101,16 @@ const TOOLS: &[Tool] = &[Tool {
 /// Installs what is missing, or says what is.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let missing = missing_packages();
+    let has_localstack = localstack::is_present();
     let optional: Vec<&Tool> =
         TOOLS.iter().filter(|tool| !is_present(tool.program, tool.reason)).collect();
     if arguments.check {
         return say_what_is_missing(&missing, &optional);
     }
     install_packages(&missing)?;
+    if !has_localstack {
+        localstack::install()?;
+    }
     if !arguments.tools && !optional.is_empty() {
         println!("nothing required is missing; `cargo xtask setup --tools` installs the rest");
         return Ok(());
@@ -97,9 +118,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     optional.into_iter().try_for_each(install_tool)
 }
 
-/// Installs only what no test can do without.
+/// Installs only what tests use. Where LocalStack cannot be had, its tests say that they skip.
 pub(crate) fn required() -> Result<()> {
-    install_packages(&missing_packages())
+    install_packages(&missing_packages())?;
+    if !localstack::is_present()
+        && let Err(error) = localstack::install()
+    {
+        println!("LocalStack was not installed, and its tests will be skipped: {error:#}");
+    }
+    Ok(())
 }
 
 fn missing_packages() -> Vec<&'static System> {

@@ -11,8 +11,8 @@ use crate::name::{NotAParty, Party};
 use crate::proto::ProtoError;
 use crate::types::{PackageName, ParseNameError, TypeId};
 use crate::unicum::Salt;
-use crate::value::Value;
 use crate::value::codec::ValueError;
+use crate::value::{TIMESTAMP_MICROS, Value};
 
 pub mod codec;
 
@@ -35,15 +35,15 @@ impl SerializationVersion {
     }
 }
 
-/// When a contract was created: microseconds since 1970. Never "now", which the format has as the
-/// smallest number.
+/// When a contract was created: microseconds since 1970, in the years 1 to 9999. Never "now", which
+/// the format has as the smallest number.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct CreatedAt(i64);
 
 impl CreatedAt {
-    /// None if it is the number that stands for "now".
+    /// None if it is of no such year, as the number that stands for "now".
     pub fn from_micros(micros: i64) -> Option<Self> {
-        (micros != i64::MIN).then_some(Self(micros))
+        TIMESTAMP_MICROS.contains(&micros).then_some(Self(micros))
     }
 
     /// Microseconds since 1970.
@@ -176,7 +176,7 @@ pub enum BlobError {
     /// A key without maintainer.
     #[error("a key has a maintainer")]
     NoMaintainer,
-    /// It says "now" instead of a time.
+    /// It says "now" instead of a time, or a time that no ledger has.
     #[error("the contract has no time of creation")]
     CreatedNow,
     /// It would have other bytes when it is written again.

@@ -112,7 +112,8 @@ pub struct ContractId(Vec<u8>);
 impl ContractId {
     /// An id that was read.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ContractIdError> {
-        let (shortest, longest) = (1 + DISCRIMINATOR_BYTES, 1 + DISCRIMINATOR_BYTES + SUFFIX_BYTES_MAX);
+        let (shortest, longest) =
+            (1 + DISCRIMINATOR_BYTES, 1 + DISCRIMINATOR_BYTES + SUFFIX_BYTES_MAX);
         match bytes.first() {
             Some(&LF_VERSION) if (shortest..=longest).contains(&bytes.len()) => {
                 Ok(Self(bytes.to_vec()))

@@ -24,9 +24,13 @@ pub mod build;
 mod layout;
 pub mod manifest;
 pub mod package;
+mod tables;
 mod typegraph;
 pub mod types;
 pub mod zip;
+
+#[cfg(test)]
+mod tests;
 
 use crate::types::{DataType, PackageId, PackageName, Type, TypeName};
 use archive::{Archive, ArchiveError, LfVersion};
@@ -174,7 +178,7 @@ pub fn read(bytes: &[u8]) -> Result<Dar, DarError> {
         entry.unpack()?;
     }
     let main = main.expect("a manifest names a main package");
-    let packages = resolve(packages)?.into_iter().map(Arc::new).collect();
+    let packages = resolve(&packages)?.into_iter().map(Arc::new).collect();
     Ok(Dar { main, packages })
 }
 
@@ -182,7 +186,7 @@ pub fn read(bytes: &[u8]) -> Result<Dar, DarError> {
 /// packages are not known.
 pub fn read_package(bytes: &[u8]) -> Result<Package, DarError> {
     let package = read_archive("", bytes)?;
-    let mut packages = resolve(BTreeMap::from([(package.id.clone(), package)]))?;
+    let mut packages = resolve(&BTreeMap::from([(package.id.clone(), package)]))?;
     Ok(packages.pop().expect("one package was put in"))
 }
 
@@ -194,10 +198,10 @@ fn read_archive(path: &str, bytes: &[u8]) -> Result<RawPackage, DarError> {
 }
 
 /// Follows the types of all packages.
-fn resolve(all: BTreeMap<PackageId, RawPackage>) -> Result<Vec<Package>, DarError> {
+fn resolve(all: &BTreeMap<PackageId, RawPackage>) -> Result<Vec<Package>, DarError> {
     let (mut packages, mut nodes) = (Vec::new(), 0);
     for package in all.values() {
-        let resolved = types::resolve(package, &all, &mut nodes)
+        let resolved = types::resolve(package, all, &mut nodes)
             .map_err(|source| DarError::Package { package: package.id.clone(), source })?;
         packages.push(Package {
             id: package.id.clone(),

@@ -144,6 +144,14 @@ pub enum KeyError {
         /// The format.
         format: KeyFormat,
     },
+    /// A key says another name than it has.
+    #[error("the key {computed} says that it is {stated:?}")]
+    OtherName {
+        /// What it says.
+        stated: String,
+        /// Its name.
+        computed: Fingerprint,
+    },
     /// More bytes than any key has.
     #[error("a key of {bytes} bytes is larger than {limit}")]
     TooLarge {

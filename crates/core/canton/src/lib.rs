@@ -41,3 +41,6 @@ pub mod acs;
 pub mod ledger_event;
 
 pub mod dar;
+
+#[cfg(test)]
+mod tests;

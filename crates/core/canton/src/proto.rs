@@ -118,8 +118,7 @@ impl<'a> Field<'a> {
 
     /// UTF-8.
     pub fn text(&self) -> Result<&'a str, ProtoError> {
-        std::str::from_utf8(self.bytes()?)
-            .map_err(|_| ProtoError::NotUtf8 { number: self.number })
+        std::str::from_utf8(self.bytes()?).map_err(|_| ProtoError::NotUtf8 { number: self.number })
     }
 
     /// An unsigned number, or the bits of a signed one.

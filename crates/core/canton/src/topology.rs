@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod mapping;
+mod required;
 pub mod snapshot;
 pub mod verify;
 
@@ -54,6 +55,9 @@ pub enum TopologyError {
         /// How many it has.
         found: usize,
     },
+    /// A root delegation is not restricted.
+    #[error("a delegation says both that it is a root and that it is restricted")]
+    RestrictedRoot,
     /// A hash is not one.
     #[error("a hash is a multihash of SHA-256")]
     Hash,

@@ -2,13 +2,13 @@
 //!
 //! Canton, `UnicumGenerator.scala`.
 
+use std::collections::BTreeSet;
+
 use crate::blob::{CreatedAt, FatContract};
 use crate::contract_hash::ContractHash;
 use crate::hash::{Multihash, Preimage, Purpose, canton_hash};
 use crate::key_hash::KeyHash;
 use crate::name::Party;
-
-use std::collections::BTreeSet;
 
 /// Random bytes in a contract id. A rewrite keeps them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,7 +27,11 @@ impl Salt {
 }
 
 /// The unicum of a contract of the third major version.
-pub fn unicum(contract: &FatContract, key_hash: Option<&KeyHash>, hash: &ContractHash) -> Multihash {
+pub fn unicum(
+    contract: &FatContract,
+    key_hash: Option<&KeyHash>,
+    hash: &ContractHash,
+) -> Multihash {
     let mut preimage = unicum_preimage(contract, key_hash);
     preimage.raw(hash.as_bytes());
     canton_hash(Purpose::Unicum, preimage.as_bytes())
@@ -41,15 +45,12 @@ pub fn unicum_preimage(contract: &FatContract, key_hash: Option<&KeyHash>) -> Pr
     write_parties(&contract.signatories, &mut preimage);
     write_parties(&contract.observers, &mut preimage);
     let mut maintainers = Preimage::default();
-    match (&contract.key, key_hash) {
-        (Some(key), Some(hash)) => {
-            preimage.byte(1).raw(hash.as_bytes());
-            maintainers.byte(1).texts(key.maintainers.iter());
-        }
-        _ => {
-            preimage.byte(0);
-            maintainers.byte(0);
-        }
+    if let (Some(key), Some(hash)) = (&contract.key, key_hash) {
+        preimage.byte(1).raw(hash.as_bytes());
+        maintainers.byte(1).texts(key.maintainers.iter());
+    } else {
+        preimage.byte(0);
+        maintainers.byte(0);
     }
     preimage.bytes(maintainers.as_bytes());
     preimage

@@ -8,9 +8,16 @@ pub mod numeric;
 pub mod order;
 pub mod walk;
 
+use std::ops::RangeInclusive;
+
 use crate::contract_id::ContractId;
 use crate::name::Party;
 use crate::value::numeric::Numeric;
+
+/// Days since 1970 that a date can have: of the years 1 to 9999.
+pub const DATE_DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
+/// Microseconds since 1970 that a time can have: of the years 1 to 9999.
+pub const TIMESTAMP_MICROS: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// A value. Entries of maps stand in the order of their keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,4 +59,28 @@ pub enum Value {
         /// The argument.
         value: Box<Value>,
     },
+}
+
+impl Value {
+    /// What it is, in words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "a boolean",
+            Self::ContractId(_) => "a contract id",
+            Self::Date(_) => "a date",
+            Self::Enum(_) => "an enumeration",
+            Self::GenMap(_) => "a map",
+            Self::Int64(_) => "an integer",
+            Self::List(_) => "a list",
+            Self::Numeric(_) => "a decimal number",
+            Self::Optional(_) => "an optional",
+            Self::Party(_) => "a party",
+            Self::Record(_) => "a record",
+            Self::Text(_) => "a text",
+            Self::TextMap(_) => "a text map",
+            Self::Timestamp(_) => "a time",
+            Self::Unit => "the unit",
+            Self::Variant { .. } => "a variant",
+        }
+    }
 }

@@ -10,8 +10,10 @@
 //! * [`spki`]: the exact DER of public keys, one encoding each.
 //! * [`table`]: what each product can do, as data with its sources. [`assess`]: what follows for a
 //!   key of a participant. [`probe`]: what a live custodian says, and how that differs.
+//!   [`mod@check`]: all of it about one custodian.
 
 pub mod assess;
+pub mod check;
 pub mod key;
 pub mod probe;
 pub mod spki;
@@ -56,7 +58,7 @@ pub trait Custodian: Send {
     /// All keys that carry a label of ours, ordered by label, at most [`KEYS_MAX`].
     fn keys(&self) -> Result<Vec<KeyHandle>, CustodianError>;
 
-    /// The public half, as X.509 SubjectPublicKeyInfo.
+    /// The public half, as X.509 `SubjectPublicKeyInfo`.
     fn public(&self, key: &KeyHandle) -> Result<PublicKeyDer, CustodianError>;
 
     /// Whether the key may be used.
@@ -94,7 +96,7 @@ pub trait Custodian: Send {
 /// Keys with a label of ours in one custodian. A participant has four; a fleet in one token some
 /// dozens; rotations a few more a year.
 pub const KEYS_MAX: usize = 1_024;
-/// The longest message that is signed: hashes, and in tests more. Providers that take at most 4096
+/// The longest message that is signed: hashes, and in tests more. Products that take at most 4096
 /// bytes are given the digest of longer ones, so that all agree.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// The longest ciphertext that is decrypted: RSA-2048 has 256 bytes, and no cloud takes more than
@@ -169,6 +171,14 @@ pub enum CustodianError {
         usage: KeyUsage,
         /// What was asked.
         operation: Operation,
+    },
+    /// No key of this usage can be of this scheme.
+    #[error("a key for {usage} cannot be of scheme {scheme}")]
+    WrongScheme {
+        /// What it is for.
+        usage: KeyUsage,
+        /// What was asked.
+        scheme: KeyScheme,
     },
     /// The algorithm belongs to another scheme.
     #[error("a key of scheme {scheme} does not do {algorithm}")]
@@ -253,6 +263,7 @@ impl CustodianError {
             | Self::Different { .. }
             | Self::Foreign { .. }
             | Self::WrongUsage { .. }
+            | Self::WrongScheme { .. }
             | Self::WrongAlgorithm { .. }
             | Self::TooLong { .. } => FailureKind::Refused,
             Self::Unsupported { .. } => FailureKind::Unsupported,

@@ -116,6 +116,12 @@ pub(crate) enum Command {
     /// The agent of one node
     #[command(subcommand)]
     Agent(command::agent::Command),
+    /// Ledger participants that move to another key store
+    #[command(subcommand)]
+    Participant(command::participant::Command),
+    /// Key stores of ledger participants
+    #[command(subcommand)]
+    Custodian(command::custodian::Command),
     /// The reference ledger: a service whose nodes accept only their own kind
     Ledger(command::ledger::Args),
     /// Keys of applications

@@ -196,6 +196,44 @@ codes! {
     BundleOther "E-BUNDLE-002" Refused "a bundle is not the one that was released"
         "do not install it: get the bundle again";
 
+    ParticipantFile "E-PARTICIPANT-001" User "a file is not what the command reads"
+        "look with `heirloom participant inspect` at what it is";
+    ParticipantTruncated "E-PARTICIPANT-002" User "a snapshot ends too early"
+        "it was not exported or copied to its end: get the whole file, and compare its digest";
+    ParticipantDamaged "E-PARTICIPANT-003" User "a snapshot is damaged, or not compressed"
+        "get the file again from whoever exported it";
+    ParticipantContract "E-PARTICIPANT-004" Refused "a contract is not what its id says"
+        "do not import the file: export it again, give the DARs of that participant, and verify again";
+    ParticipantPackage "E-PARTICIPANT-005" Refused "contracts need a package that was not given"
+        "download the DAR of this package from the participant, and give it with --dar too";
+    ParticipantVersion "E-PARTICIPANT-006" Refused "a snapshot is of a kind that is not rewritten"
+        "export it again from a participant of the third major version, through its current endpoint";
+    ParticipantMap "E-PARTICIPANT-007" Refused "a party map is not possible"
+        "correct what the reason names: a map is one to one, and no name in it is old and new";
+    ParticipantRewrite "E-PARTICIPANT-008" Refused "contracts have no equivalent under the party map"
+        "nothing was written; look at the contract that the reason names before you change the map";
+    ParticipantResult "E-PARTICIPANT-009" Corrupt "what was written is not what it should be"
+        "nothing took its place: check memory and disk of this machine, then run the command again";
+    ParticipantChanged "E-PARTICIPANT-010" Transient "a file changed while it was read"
+        "wait until its writer is done, then run the command again";
+    ParticipantTopology "E-PARTICIPANT-011" Refused "a topology transaction is not signed as it says"
+        "do not load the file: export the topology again";
+
+    CustodianConfig "E-CUSTODIAN-001" User "a custodian's configuration is wrong"
+        "correct what the reason names; docs/custodians.md has an example of each kind";
+    CustodianMissing "E-CUSTODIAN-002" Refused "a custodian has no such key"
+        "look with `heirloom custodian keys` at which keys it has";
+    CustodianCorrupt "E-CUSTODIAN-003" Corrupt "what a custodian holds contradicts itself"
+        "do not use the key: look at it with the product's own tools, and bring back a copy of it";
+    CustodianRefused "E-CUSTODIAN-004" Refused "a custodian refused"
+        "look at the reason: permission, PIN, state of the key, or a label that is taken";
+    CustodianUnreachable "E-CUSTODIAN-005" Transient "a custodian does not answer"
+        "nothing was changed: look at its address, network and rate, then run the command again";
+    CustodianUnknown "E-CUSTODIAN-006" Transient "nobody knows whether a custodian did it"
+        "run the command again: it looks before it makes anything";
+    CustodianUnsupported "E-CUSTODIAN-007" Refused "a custodian cannot do this"
+        "choose another scheme or another custodian: `heirloom custodian check` says which";
+
     Interrupted "E-INTERRUPT-001" Interrupted "the command was interrupted"
         "the upgrade goes on; watch it again with the same command";
 }

@@ -2,6 +2,7 @@
 //! makes a report.
 
 pub(crate) mod agent;
+pub(crate) mod custodian;
 pub(crate) mod custody;
 pub(crate) mod custody_prove;
 pub(crate) mod endorsements;
@@ -21,6 +22,11 @@ pub(crate) mod key_get;
 pub(crate) mod ledger;
 pub(crate) mod manual;
 pub(crate) mod node;
+pub(crate) mod participant;
+mod participant_inspect;
+mod participant_map;
+mod participant_rewrite;
+mod participant_verify;
 pub(crate) mod plan;
 pub(crate) mod plan_create;
 pub(crate) mod plan_make;
@@ -71,6 +77,8 @@ pub(crate) fn run(
         Command::Evidence(command) => evidence::run(&command),
         Command::Registry(command) => registry::run(&command, context),
         Command::Agent(command) => agent::run(&command),
+        Command::Participant(command) => participant::run(&command, context),
+        Command::Custodian(command) => custodian::run(&command),
         Command::Ledger(args) => ledger::run(&args),
         Command::Key(command) => key::run(&command, measured),
         Command::Completions(args) => Ok(manual::completions(&args)),

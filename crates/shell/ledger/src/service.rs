@@ -136,8 +136,10 @@ impl Service {
         message: AppendEntriesRequest<LedgerRaft>,
     ) -> Option<Followed> {
         let _adding = self.adding.read().unwrap_or_else(PoisonError::into_inner);
-        let may = self.may_add(&message.entries);
-        may.then(|| self.runtime.block_on(raft.append_entries(message)))
+        if !self.may_add(&message.entries) {
+            return None;
+        }
+        Some(self.runtime.block_on(raft.append_entries(message)))
     }
 
     /// A node that promised to append nothing adds no block. It takes the blocks that it has once

@@ -237,7 +237,7 @@ impl Write {
         key: &[u8],
         value: &T,
     ) -> Result<(), StoreError> {
-        let Ok(bytes) = minicbor::to_vec(value);
+        let bytes = minicbor::to_vec(value).expect("a vector takes whatever is written");
         let mut opened = self.transaction.open_table(table.definition())?;
         opened.insert(key, bytes.as_slice())?;
         Ok(())

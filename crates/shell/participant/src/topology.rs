@@ -219,6 +219,27 @@ impl Topology {
         Ok(Assessed::New(Box::new(next)))
     }
 
+    /// Takes up what this program's own store says was accepted before.
+    pub fn restore(
+        &mut self,
+        signed: &SignedTopologyTransaction,
+        time_micros: i64,
+    ) -> Result<(), TopologyRefusal> {
+        let transaction: TopologyTransaction = versioned::open(&signed.transaction)?;
+        let mapping = transaction.mapping.and_then(|mapping| mapping.mapping);
+        let mapping = mapping.ok_or(TopologyRefusal::Mapping)?;
+        self.accept(Accepted {
+            subject: subject_of(&mapping)?,
+            signed: signed.clone(),
+            mapping,
+            serial: transaction.serial,
+            is_removal: transaction.operation == i32::from(TopologyChangeOp::Remove),
+            hash: hash_of(&signed.transaction),
+            time_micros,
+        });
+        Ok(())
+    }
+
     /// Takes it up. Only what [`Self::assess`] returned for this state is given here.
     pub fn accept(&mut self, accepted: Accepted) {
         self.accepted.insert(accepted.subject.clone(), accepted);
@@ -389,7 +410,7 @@ impl Topology {
             Mapping::OwnerToKeyMapping(keys) => check_keys(keys, demands),
             Mapping::PartyToParticipant(hosting) => {
                 let (threshold, participants) = (hosting.threshold, hosting.participants.len());
-                let fits = threshold >= 1 && usize::try_from(threshold) <= Ok(participants);
+                let fits = threshold >= 1 && usize::try_from(threshold).is_ok_and(|threshold| threshold <= participants);
                 if fits || next.is_removal {
                     return Ok(());
                 }

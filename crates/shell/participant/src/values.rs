@@ -301,7 +301,7 @@ impl Writer<'_> {
                 let ty = argument(0)?;
                 let entries = found.iter().map(|(key, value)| {
                     let value = Some(self.value(ty, value)?);
-                    Ok(ledger::text_map::Entry { key: key.clone(), value })
+                    Ok::<_, ValueError>(ledger::text_map::Entry { key: key.clone(), value })
                 });
                 Sum::TextMap(ledger::TextMap { entries: entries.collect::<Result<_, _>>()? })
             }
@@ -310,7 +310,7 @@ impl Writer<'_> {
                 let entries = found.iter().map(|(key, value)| {
                     let key = Some(self.value(key_type, key)?);
                     let value = Some(self.value(value_type, value)?);
-                    Ok(ledger::gen_map::Entry { key, value })
+                    Ok::<_, ValueError>(ledger::gen_map::Entry { key, value })
                 });
                 Sum::GenMap(ledger::GenMap { entries: entries.collect::<Result<_, _>>()? })
             }

@@ -1,5 +1,6 @@
 //! The suites that every adapter must pass.
 
+pub mod custodian;
 pub mod etcd;
 
 pub mod log_store;

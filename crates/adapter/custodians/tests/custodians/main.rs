@@ -1,1 +1,10 @@
-//! Every custodian against the same suite.
+//! Every custodian against the suite that all of them must pass, and what is special to each.
+
+mod aws;
+mod exchange;
+mod fake;
+mod gcp;
+mod localstack;
+mod pkcs11;
+mod software;
+mod vault;

@@ -117,9 +117,8 @@ pub(super) fn encode(contract: &FatContract) -> Vec<u8> {
         .text(2, contract.package_name.as_str())
         .message(3, |w| write_template(&contract.template, w))
         .bytes(4, &contract.create_arg.encode());
-    let maintains = |party: &Party| {
-        contract.key.as_ref().is_some_and(|key| key.maintainers.contains(party))
-    };
+    let maintains =
+        |party: &Party| contract.key.as_ref().is_some_and(|key| key.maintainers.contains(party));
     for party in contract.signatories.iter().filter(|party| !maintains(party)) {
         payload.text(5, party.as_str());
     }
@@ -139,7 +138,7 @@ pub(super) fn encode(contract: &FatContract) -> Vec<u8> {
 }
 
 /// Reads an `Identifier` whose names are lists of segments.
-fn read_template(bytes: &[u8]) -> Result<TypeId, BlobError> {
+pub(crate) fn read_template(bytes: &[u8]) -> Result<TypeId, BlobError> {
     let (mut package, mut module, mut entity) = ("", Vec::new(), Vec::new());
     for field in Reader::new(bytes) {
         let field = field?;

@@ -71,7 +71,9 @@ pub(crate) fn write_legacy(value: &Value, preimage: &mut Preimage) {
         Value::Optional(Some(inner)) => write_legacy(inner, preimage.int32(1)),
         Value::List(values) | Value::Record(values) => {
             preimage.count(values.len());
-            values.iter().for_each(|value| write_legacy(value, preimage));
+            for value in values {
+                write_legacy(value, preimage);
+            }
         }
         Value::GenMap(entries) => {
             preimage.count(entries.len());
@@ -98,7 +100,9 @@ pub(crate) fn write_upgrade_friendly(value: &Value, preimage: &mut Preimage) {
         Value::Optional(Some(inner)) => write_upgrade_friendly(inner, preimage.byte(1)),
         Value::List(values) => {
             preimage.count(values.len());
-            values.iter().for_each(|value| write_upgrade_friendly(value, preimage));
+            for value in values {
+                write_upgrade_friendly(value, preimage);
+            }
         }
         Value::Record(fields) => {
             for (index, field) in fields.iter().enumerate() {

@@ -63,6 +63,12 @@ impl LfVersion {
     pub(super) fn has_type_table(self) -> bool {
         self >= Self { major: 1, minor: 11 }
     }
+
+    /// Kinds and expressions have tables too, types are applied one argument at a time, and other
+    /// packages are named in a list.
+    pub(super) fn is_flat(self) -> bool {
+        self >= Self { major: 2, minor: 2 }
+    }
 }
 
 impl fmt::Display for LfVersion {

@@ -82,7 +82,8 @@ impl Manifest {
         }
         // Participants read the main package first, whether or not it is named once more.
         let mut seen = BTreeSet::from([main]);
-        let others: Vec<_> = all.split(',').map(str::trim).filter(|path| seen.insert(path)).collect();
+        let others: Vec<_> =
+            all.split(',').map(str::trim).filter(|path| seen.insert(path)).collect();
         if seen.len() > DAR_PACKAGES_MAX {
             return Err(ManifestError::TooManyPackages { packages: seen.len() });
         }

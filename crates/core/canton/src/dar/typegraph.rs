@@ -3,7 +3,8 @@
 use heirloom_model::limit::LF_TYPE_NESTING_MAX;
 
 use super::layout::Builtin;
-use super::package::{DottedRef, PackageError, StringRef, Tables, once};
+use super::package::PackageError;
+use super::tables::{DottedRef, StringRef, Tables, once};
 use crate::proto::{Field, ProtoError, Reader};
 use crate::types::{BuiltinType, PackageId, TypeId, TypeName};
 
@@ -215,6 +216,11 @@ impl Graph {
         bytes: &[u8],
         depth: usize,
     ) -> Result<Node, PackageError> {
+        let version = tables.version;
+        if !version.is_flat() {
+            let what = "types that are applied one argument at a time";
+            return Err(PackageError::NotInVersion { what, version });
+        }
         let (mut left, mut right) = (None, None);
         for field in Reader::new(bytes) {
             let field = field?;

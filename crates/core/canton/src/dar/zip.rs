@@ -255,8 +255,16 @@ impl<'a> Entry<'a> {
             return Err(ZipError::Volumes);
         }
         let (packed_bytes, bytes, offset) = (index(packed_bytes)?, index(bytes)?, index(offset)?);
-        let entry =
-            Self { name, flags, method, crc, packed_bytes, bytes, offset, packed: Default::default() };
+        let entry = Self {
+            name,
+            flags,
+            method,
+            crc,
+            packed_bytes,
+            bytes,
+            offset,
+            packed: Default::default(),
+        };
         entry.check()?;
         Ok(entry)
     }

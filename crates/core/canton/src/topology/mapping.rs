@@ -157,7 +157,15 @@ pub enum Mapping {
 }
 
 impl Mapping {
-    /// The number of its field, which is also the number of its kind here.
+    /// The number by which a restriction names it: that of its field, where both lists are alike.
+    pub fn code(&self) -> u32 {
+        match self.field() {
+            field @ 15.. => field + 2,
+            field => field,
+        }
+    }
+
+    /// The number of its field.
     pub fn field(&self) -> u32 {
         match self {
             Self::NamespaceDelegation(_) => 1,

@@ -8,9 +8,9 @@ use crate::contract_id::{ContractId, ContractIdError};
 use crate::name::NotAParty;
 use crate::proto::{Field, ProtoError, Reader, Writer};
 use crate::types::is_identifier;
-use crate::value::Value;
 use crate::value::numeric::NotANumeric;
 use crate::value::order::compare;
+use crate::value::{DATE_DAYS, TIMESTAMP_MICROS, Value};
 
 /// Why bytes are not a value.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -30,6 +30,12 @@ pub enum ValueError {
     /// A text has a NUL character, which ledgers refuse.
     #[error("a text has a NUL character")]
     Nul,
+    /// A date or a time is of no year between 1 and 9999.
+    #[error("{found} is no date or time of the years 1 to 9999")]
+    Time {
+        /// The days or microseconds.
+        found: i64,
+    },
     /// A constructor is no identifier.
     #[error("{found:?} is no constructor")]
     Constructor {
@@ -84,7 +90,7 @@ struct Decoder {
 
 impl Decoder {
     fn value(&mut self, bytes: &[u8], depth: usize) -> Result<Value, ValueError> {
-        if depth >= VALUE_NESTING_MAX {
+        if depth > VALUE_NESTING_MAX {
             return Err(ValueError::TooDeep { limit: VALUE_NESTING_MAX });
         }
         self.nodes += 1;
@@ -107,8 +113,8 @@ impl Decoder {
             1 => empty(field).map(|()| Value::Unit)?,
             2 => Value::Bool(field.boolean()?),
             3 => Value::Int64(field.sint64()?),
-            4 => Value::Date(field.int32()?),
-            5 => Value::Timestamp(field.sfixed64()?),
+            4 => Value::Date(date(field.int32()?)?),
+            5 => Value::Timestamp(timestamp(field.sfixed64()?)?),
             6 => Value::Numeric(field.text()?.parse()?),
             7 => Value::Party(field.text()?.parse()?),
             8 => Value::Text(text(field)?),
@@ -124,7 +130,11 @@ impl Decoder {
         })
     }
 
-    fn optional(&mut self, field: &Field<'_>, depth: usize) -> Result<Option<Box<Value>>, ValueError> {
+    fn optional(
+        &mut self,
+        field: &Field<'_>,
+        depth: usize,
+    ) -> Result<Option<Box<Value>>, ValueError> {
         let mut inner = None;
         for member in Reader::new(field.bytes()?) {
             let member = member?;
@@ -248,8 +258,8 @@ impl Decoder {
             if entries.last().is_some_and(|(last, _)| *last >= key) {
                 return Err(ValueError::Unsorted);
             }
-            let value = value
-                .ok_or(ProtoError::Missing { message: "TextMap.Entry", field: "value" })?;
+            let value =
+                value.ok_or(ProtoError::Missing { message: "TextMap.Entry", field: "value" })?;
             entries.push((key, value));
         }
         Ok(entries)
@@ -278,6 +288,15 @@ fn enumeration(field: &Field<'_>) -> Result<String, ValueError> {
         }
     }
     constructor(name)
+}
+
+pub(crate) fn date(days: i32) -> Result<i32, ValueError> {
+    let found = i64::from(days);
+    if DATE_DAYS.contains(&days) { Ok(days) } else { Err(ValueError::Time { found }) }
+}
+
+pub(crate) fn timestamp(found: i64) -> Result<i64, ValueError> {
+    if TIMESTAMP_MICROS.contains(&found) { Ok(found) } else { Err(ValueError::Time { found }) }
 }
 
 fn constructor(name: &str) -> Result<String, ValueError> {

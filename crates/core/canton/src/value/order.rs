@@ -28,10 +28,9 @@ pub fn compare(left: &Value, right: &Value) -> Option<Ordering> {
             (Some(_), None) => Some(Ordering::Greater),
             (Some(l), Some(r)) => compare(l, r),
         },
-        (List(l), List(r)) => compare_lists(l, r),
-        // A field that is absent is a `None`, and the last one that is present is a `Some`: the
+        // Of records, a field that is absent is a `None`, and the last one that is present is a `Some`: the
         // longer record is the greater one.
-        (Record(l), Record(r)) => compare_lists(l, r),
+        (List(l), List(r)) | (Record(l), Record(r)) => compare_lists(l, r),
         (Variant { constructor: l, value: lv }, Variant { constructor: r, value: rv }) => {
             if l == r { compare(lv, rv) } else { None }
         }
@@ -51,27 +50,21 @@ fn compare_lists(left: &[Value], right: &[Value]) -> Option<Ordering> {
     Some(left.len().cmp(&right.len()))
 }
 
-/// Daml-LF, `SValue` ordering of maps: all keys first, then the values in their order.
+/// Daml-LF, `svalue/Ordering.scala`: key and value of each entry in turn; the shorter map is less.
 fn compare_entries<K>(
     left: &[(K, Value)],
     right: &[(K, Value)],
     compare_keys: impl Fn(&K, &K) -> Option<Ordering>,
 ) -> Option<Ordering> {
-    for ((l, _), (r, _)) in left.iter().zip(right) {
-        match compare_keys(l, r)? {
+    for ((left_key, left_value), (right_key, right_value)) in left.iter().zip(right) {
+        match compare_keys(left_key, right_key)? {
+            Ordering::Equal => {}
+            decided => return Some(decided),
+        }
+        match compare(left_value, right_value)? {
             Ordering::Equal => {}
             decided => return Some(decided),
         }
     }
-    match left.len().cmp(&right.len()) {
-        Ordering::Equal => {}
-        decided => return Some(decided),
-    }
-    for ((_, l), (_, r)) in left.iter().zip(right) {
-        match compare(l, r)? {
-            Ordering::Equal => {}
-            decided => return Some(decided),
-        }
-    }
-    Some(Ordering::Equal)
+    Some(left.len().cmp(&right.len()))
 }

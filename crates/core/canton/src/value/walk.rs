@@ -133,9 +133,9 @@ pub fn find_party(text: &str) -> Option<PartyId> {
         let (before, behind) = text.split_at_checked(at)?;
         let behind = behind.strip_prefix("::")?;
         let length = behind.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(behind.len());
-        let start = before.rfind(|c: char| !is_name(c)).map_or(0, |index| {
-            index + before[index..].chars().next().map_or(1, char::len_utf8)
-        });
+        let start = before
+            .rfind(|c: char| !is_name(c))
+            .map_or(0, |index| index + before[index..].chars().next().map_or(1, char::len_utf8));
         let identifier = before[start..].trim_start();
         let candidate = format!("{identifier}::{}", &behind[..length]);
         if let Ok(party) = candidate.parse() {
@@ -198,22 +198,18 @@ fn visit(value: &Value, path: &mut Path, see: &mut dyn FnMut(&Path, Leaf<'_>)) {
 }
 
 fn rewrite(value: &Value, path: &mut Path, mapping: &dyn Mapping) -> Result<Value, KeyCollision> {
-    let mut inside = |step, value: &Value| {
-        within(path, step, |path| rewrite(value, path, mapping))
-    };
+    let mut inside = |step, value: &Value| within(path, step, |path| rewrite(value, path, mapping));
     Ok(match value {
-        Value::Party(party) => {
-            Value::Party(mapping.party(party).unwrap_or_else(|| party.clone()))
-        }
+        Value::Party(party) => Value::Party(mapping.party(party).unwrap_or_else(|| party.clone())),
         Value::ContractId(id) => {
             Value::ContractId(mapping.contract_id(id).unwrap_or_else(|| id.clone()))
         }
-        Value::Optional(Some(inner)) => {
-            Value::Optional(Some(Box::new(inside(Step::Some, inner)?)))
-        }
+        Value::Optional(Some(inner)) => Value::Optional(Some(Box::new(inside(Step::Some, inner)?))),
         Value::List(elements) => {
             let elements = elements.iter().enumerate();
-            Value::List(elements.map(|(i, e)| inside(Step::Element(i), e)).collect::<Result<_, _>>()?)
+            Value::List(
+                elements.map(|(i, e)| inside(Step::Element(i), e)).collect::<Result<_, _>>()?,
+            )
         }
         Value::Record(fields) => {
             let fields = fields.iter().enumerate();
@@ -251,10 +247,7 @@ fn rewrite(value: &Value, path: &mut Path, mapping: &dyn Mapping) -> Result<Valu
 }
 
 /// Sorts entries by their new keys; the old order decides where values do not tell.
-fn sorted(
-    entries: Vec<(Value, Value)>,
-    path: &Path,
-) -> Result<Vec<(Value, Value)>, KeyCollision> {
+fn sorted(entries: Vec<(Value, Value)>, path: &Path) -> Result<Vec<(Value, Value)>, KeyCollision> {
     let runs = entries.into_iter().map(|entry| vec![entry]).collect();
     let sorted = merge_all(runs);
     let collides = sorted.windows(2).any(|pair| matches!(pair, [(l, _), (r, _)] if l == r));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use heirloom_model::participant::CustodianKind;
 use heirloom_model::secret::SecretBytes;
 
 /// The longest label: what labels of GCP take, the shortest limit of all.
@@ -70,7 +71,7 @@ impl fmt::Display for Label {
     }
 }
 
-/// The name that the custodian gave a key: an ARN, a resource name, the hex of a CKA_ID.
+/// The name that the custodian gave a key: an ARN, a resource name, the hex of a `CKA_ID`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct KeyId(String);
 
@@ -254,27 +255,11 @@ words! {
     }
 }
 
-words! {
-    /// A kind of custodian.
-    Provider: "kind of custodian" {
-        /// An encrypted file of this machine.
-        Software => "software",
-        /// A token behind a PKCS#11 module.
-        Pkcs11 => "pkcs11",
-        /// AWS KMS.
-        Aws => "aws",
-        /// Google Cloud KMS.
-        Gcp => "gcp",
-        /// The Transit engine of Vault or OpenBao.
-        Vault => "vault",
-    }
-}
-
 /// Which place a custodian is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Description {
     /// What kind.
-    pub provider: Provider,
+    pub kind: CustodianKind,
     /// Which one, for people: a folder, a token and its module, a region, an address. No secret.
     pub place: String,
 }
@@ -350,7 +335,7 @@ impl fmt::Display for KeyState {
     }
 }
 
-/// A public key: the DER of an X.509 SubjectPublicKeyInfo, elliptic points uncompressed.
+/// A public key: the DER of an X.509 `SubjectPublicKeyInfo`, elliptic points uncompressed.
 #[derive(Clone, Eq, PartialEq)]
 pub struct PublicKeyDer(Vec<u8>);
 
@@ -394,7 +379,7 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// A private key on its way into a custodian: the DER of a PKCS#8 PrivateKeyInfo. Wiped when
+/// A private key on its way into a custodian: the DER of a PKCS#8 `PrivateKeyInfo`. Wiped when
 /// dropped; it cannot be printed, copied, compared or encoded.
 ///
 /// ```compile_fail

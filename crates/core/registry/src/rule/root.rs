@@ -28,6 +28,9 @@ pub(crate) fn examine(state: &NetworkState, envelope: &Envelope) -> Result<Chang
         return Err(Refusal::OtherNetwork { found: new.network });
     }
     is_next("root", Some(old.serial.0), 1, new.serial.0)?;
+    // A network that appraises evidence does not cease to by an omission.
+    let goes_on = !new.anchors.is_empty() || old.anchors.is_empty();
+    require(goes_on, "root.anchors", Fault::Empty)?;
     // §5.3.4: signed by the threshold of the old root, so that it is entitled, and of the new
     // root, so that the new keys exist and their owners consent.
     let verified = verify(envelope, &[quorum(old, Role::Root)?, own])?;
@@ -57,6 +60,6 @@ fn check_shape(root: &Root) -> Result<(), Refusal> {
         let possible = (1..=role.keys.len()).contains(&threshold);
         require(possible, "root.roles.threshold", Fault::OutOfRange)?;
     }
-    not_empty("root.anchors", &root.anchors)?;
+    // Without any, no evidence is ever believed: a network that moves participants needs none.
     ascending("root.anchors", &root.anchors, ANCHORS_MAX, Clone::clone)
 }

@@ -34,7 +34,6 @@ const SHAPES: &[(&str, Change)] = &[
     ("no keys", |root| root.roles[1].keys.clear()),
     ("threshold of nobody", |root| root.roles[3].threshold = 0),
     ("threshold beyond all keys", |root| root.roles[3].threshold = 4),
-    ("no anchors", |root| root.anchors.clear()),
     ("an anchor twice", |root| {
         let anchor = root.anchors[0].clone();
         root.anchors.push(anchor);
@@ -63,6 +62,9 @@ fn a_first_root_is_well_formed_and_signed_by_itself() {
     assert_eq!(judge(&named, &[0, 1]), "shape");
     let second = Root { serial: Serial(2), ..first_root() };
     assert_eq!(judge(&second, &[0, 1]), "not-next");
+    // It believes nobody's evidence, so it can have no keeper.
+    let bare = Root { anchors: Vec::new(), ..first_root() };
+    assert_eq!(judge(&bare, &[0, 1]), "accepted");
 }
 
 #[test]
@@ -93,6 +95,7 @@ fn a_successor_follows_exactly() {
             // CVE-2025-2885: a version in between was not required.
             ("a serial left out", "not-next", |root| root.serial = Serial(3)),
             ("expired", "expired", |root| root.not_after = Time(1)),
+            ("no anchors any more", "shape", |root| root.anchors.clear()),
         ],
     );
     for (change, make) in SHAPES {

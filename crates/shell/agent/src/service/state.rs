@@ -255,7 +255,7 @@ mod tests {
         let code = Measurement::Sgx(MrEnclave::new([1; 32]));
         let start = |promise, expected| {
             let wanted = Wanted::Running { code, expected };
-            Desired { promise, wanted, ..Desired::nothing() }.start()
+            Desired { wanted, promise, ..Desired::nothing() }.start()
         };
         for promise in [Promise::Absent, Promise::Asked] {
             assert_eq!(start(promise, None), Start::Anywhere);

@@ -31,8 +31,16 @@ pub(crate) struct Args {
     /// Directory to make
     directory: PathBuf,
     /// Attestation root: a certificate in DER or PEM, or encoded; repeat it for several
-    #[arg(long = "anchor", value_name = "FILE", required = true)]
+    #[arg(
+        long = "anchor",
+        value_name = "FILE",
+        required_unless_present = "without_keepers",
+        conflicts_with = "without_keepers"
+    )]
     anchors: Vec<PathBuf>,
+    /// Trust no attestation root: the network can have no keeper, and moves participants only
+    #[arg(long)]
+    without_keepers: bool,
     /// Root keys
     #[arg(long, value_name = "N", default_value_t = 3)]
     root_keys: u32,

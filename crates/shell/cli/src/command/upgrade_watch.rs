@@ -1,7 +1,6 @@
 //! `heirloom upgrade watch`: follows a plan until it is over. It never stops anything.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use heirloom_model::digest::PlanDigest;
@@ -16,7 +15,6 @@ use heirloom_model::wire;
 use heirloom_registry::network::Applied;
 use heirloom_registry::plan::PlanStatus;
 use serde_json::{Value, json};
-use signal_hook::consts::SIGINT;
 
 use crate::code::Code;
 use crate::command::upgrade::{self, View};
@@ -26,7 +24,7 @@ use crate::exit::Exit;
 use crate::ledger::{Access, Ledger, LogArgs};
 use crate::output::{self, Report};
 use crate::progress::Progress;
-use crate::view;
+use crate::{interrupt, view};
 
 /// Which plan.
 #[derive(Debug, clap::Args)]
@@ -48,7 +46,7 @@ const FAILURES_MAX: u32 = 60;
 
 /// Watches.
 pub(crate) fn run(args: &Args, context: Context) -> Result<Report, Diagnostic> {
-    let detached = detach_on_interrupt()?;
+    let detached = interrupt::flag()?;
     let mut ledger = args.log.open(Access::Read)?;
     let digest = *upgrade::latest(&ledger, args.plan, args.domain)?.digest();
     let mut progress = Progress::new(context.output);
@@ -97,20 +95,6 @@ fn advance(
             progress.event(&text);
         }
     })
-}
-
-/// The first Ctrl-C detaches, the second one ends the process at once.
-fn detach_on_interrupt() -> Result<Arc<AtomicBool>, Diagnostic> {
-    let detached = Arc::new(AtomicBool::new(false));
-    let failed = |error: std::io::Error| {
-        Diagnostic::new(Code::FileFailed, "Ctrl-C cannot be handled").because(&error)
-    };
-    let code = i32::from(Exit::Interrupted.code());
-    // In this order: a second signal finds the flag that the first one set.
-    signal_hook::flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&detached))
-        .map_err(failed)?;
-    signal_hook::flag::register(SIGINT, Arc::clone(&detached)).map_err(failed)?;
-    Ok(detached)
 }
 
 /// The exit code of a plan that is over.

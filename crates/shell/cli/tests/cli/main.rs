@@ -4,10 +4,12 @@
 #![expect(clippy::print_stderr, reason = "a test says what it skipped")]
 
 mod bad_input;
+mod contracts;
 mod evidence;
 mod flag_day;
 mod handover;
 mod journal;
+mod participant;
 mod reference;
 mod statements;
 mod upgrade;

@@ -161,13 +161,12 @@ impl Link {
         event("peer", format_args!("{} is attested", self.peer.node));
         said.clear();
         self.is_up.store(true, Ordering::Release);
-        let ended = self.serve(service, queue, &mut session, &present);
+        let ended = Self::serve(service, queue, &mut session, &present);
         drop(present);
         ended
     }
 
     fn serve<S: heirloom_session::stream::Stream>(
-        &self,
         service: &Service,
         queue: &Receiver<Job>,
         session: &mut Session<S>,

@@ -6,7 +6,6 @@ use prost::{Message, Oneof};
 
 /// The generated client and server.
 #[expect(missing_docs, reason = "generated code")]
-#[expect(clippy::pedantic, reason = "generated code")]
 pub mod service {
     tonic::include_proto!("heirloom.synchronizer.v1.Synchronizer");
 }

@@ -1,0 +1,401 @@
+//! Contracts: out of the source, into the target, compared, and taken away again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+use heirloom_canton::acs::{ActiveContract, FrameReader};
+use heirloom_canton::contract_id::ContractId;
+use heirloom_model::causes::with_causes;
+use heirloom_model::digest::{ContractSetDigest, PlanDigest, SnapshotDigest};
+use heirloom_model::participant::{
+    ContractSetHasher, Exported, LedgerOffset, Reconciled, Rewritten, SnapshotHasher,
+};
+use heirloom_model::party::{Namespace, ParticipantId, PartyId, SynchronizerId};
+use heirloom_participant::custodian::key::KeyUsage;
+use heirloom_upgrade::port::{DriverError, Imported, ParticipantTask};
+
+use crate::driver::fault::{contracts_error, custodian_error, io_error, node_error, unexpected};
+use crate::driver::roster::{self, Comparison, Gathering, Record, Records, Sorted};
+use crate::driver::work::Work;
+use crate::driver::{Driver, Keeping, enroll, quiet, supply};
+use crate::node::{ExportRequest, ImportRequest, Place, Visit};
+
+/// Contracts that are purged with one call.
+const PURGE_BATCH: usize = 1_000;
+
+/// What was last seen of a plan's contracts on its target. It holds for as long as the target's
+/// ledger ends where it did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    plan: PlanDigest,
+    ledger_end: u64,
+    imported: Imported,
+}
+
+/// Takes a snapshot of the source, which is off.
+pub(crate) fn export(
+    driver: &Driver,
+    task: ParticipantTask<'_>,
+    work: &Work,
+    ledger_end: LedgerOffset,
+) -> Result<Exported, DriverError> {
+    let path = work.source_snapshot();
+    still(driver, ledger_end)?;
+    if !path.exists() {
+        supply::expect_parties(driver, task)?;
+        let wanted = ExportRequest {
+            parties: task.moved.parties.iter().cloned().collect(),
+            synchronizer: None,
+            ledger_end: ledger_end.0,
+            // Rewriting changes the names of synchronizers, where its result is verified.
+            renames: BTreeMap::new(),
+        };
+        driver.source.export(&wanted, &path).map_err(contracts_error)?;
+        still(driver, ledger_end)?;
+    }
+    let (snapshot, contracts) = read_snapshot(&path, |_| Ok(()))?;
+    Ok(Exported { ledger_end, snapshot, contracts })
+}
+
+/// The source is off, and its ledger ends where it did.
+fn still(driver: &Driver, ledger_end: LedgerOffset) -> Result<(), DriverError> {
+    let found = driver.source.ledger_end().map_err(node_error)?;
+    unexpected("end of the source's ledger at", &ledger_end, &LedgerOffset(found))?;
+    // Connected, it may go on at any moment, and what is not exported would be lost.
+    quiet::expect_off(&driver.source).map_err(|error| match error {
+        DriverError::Unknown(found) => {
+            DriverError::Unexpected { expected: "a source that is off".to_owned(), found }
+        }
+        other => other,
+    })
+}
+
+/// Sends the rewritten snapshot into the target, which is off, as far as it is not there.
+pub(crate) fn import(
+    driver: &mut Driver,
+    task: ParticipantTask<'_>,
+    work: &Work,
+    rewritten: &Rewritten,
+) -> Result<(), DriverError> {
+    if !work.is_safeguarded() {
+        let what = "the copy of the target's store".to_owned();
+        return Err(DriverError::Missing { what });
+    }
+    ensure_roster(work, rewritten)?;
+    let path = work.target_snapshot();
+    let (snapshot, contracts) = read_snapshot(&path, |_| Ok(()))?;
+    unexpected("snapshot", &rewritten.snapshot, &snapshot)?;
+    unexpected("contracts:", &rewritten.contracts, &contracts)?;
+    let target = driver.expect_target(task)?;
+    quiet::pass_time(driver, &target)?;
+    quiet::take_off(&driver.target)?;
+    if is_all(driver, task, work, &target, rewritten)? {
+        return Ok(());
+    }
+    let plan = task.plan.to_string();
+    for synchronizer in driver.destinations() {
+        let wanted = ImportRequest {
+            file: path.clone(),
+            synchronizer,
+            prefix: format!("heirloom-{}", plan.get(..16).unwrap_or(&plan)),
+        };
+        driver.target.import(&wanted).map_err(contracts_error)?;
+    }
+    // The server drops contracts of other synchronizers in silence: only counting shows it.
+    if is_all(driver, task, work, &target, rewritten)? {
+        return Ok(());
+    }
+    let found = driver.seen.map_or(0, |seen| seen.imported.contracts);
+    Err(DriverError::Unexpected {
+        expected: format!("{} contracts on the target", rewritten.contracts),
+        found: format!("{found} of them"),
+    })
+}
+
+fn is_all(
+    driver: &mut Driver,
+    task: ParticipantTask<'_>,
+    work: &Work,
+    target: &ParticipantId,
+    rewritten: &Rewritten,
+) -> Result<bool, DriverError> {
+    let found = imported(driver, task, work, target)?;
+    Ok(found
+        .is_some_and(|found| found.contracts == rewritten.contracts && found.ids == rewritten.ids))
+}
+
+/// The new names of the plan's parties that the target hosts.
+fn new_parties(
+    driver: &Driver,
+    task: ParticipantTask<'_>,
+    target: &ParticipantId,
+) -> Result<BTreeSet<PartyId>, DriverError> {
+    let wanted = task.moved.parties.iter().map(|party| supply::new_name(party, target));
+    let wanted = wanted.collect::<Result<BTreeSet<_>, _>>()?;
+    let known = driver.target.parties().map_err(node_error)?;
+    let known = known.into_iter().filter(|entry| entry.is_local).map(|entry| entry.party);
+    Ok(known.filter(|party| wanted.contains(party)).collect())
+}
+
+/// The contracts of the plan that are active on the target; none if that cannot be told.
+pub(crate) fn imported(
+    driver: &mut Driver,
+    task: ParticipantTask<'_>,
+    work: &Work,
+    target: &ParticipantId,
+) -> Result<Option<Imported>, DriverError> {
+    let ledger_end = driver.target.ledger_end().map_err(node_error)?;
+    let known = driver.seen.filter(|seen| seen.plan == task.plan && seen.ledger_end == ledger_end);
+    if let Some(seen) = known {
+        return Ok(Some(seen.imported));
+    }
+    let nothing = Imported { contracts: 0, ids: ContractSetHasher::default().finish() };
+    let parties = new_parties(driver, task, target)?;
+    if parties.is_empty() {
+        return Ok(Some(nothing));
+    }
+    let mut is_empty = true;
+    let found = gather(driver, work, &parties, ledger_end, |_| {
+        is_empty = false;
+        true
+    })?;
+    let imported = if is_empty {
+        nothing
+    } else if work.roster().exists() {
+        let comparison = compare(work, found, |_| Ok(()))?;
+        Imported { contracts: comparison.found, ids: comparison.ids }
+    } else {
+        // There are contracts, and what the plan would import is not known here.
+        return Ok(None);
+    };
+    driver.seen = Some(Seen { plan: task.plan, ledger_end, imported });
+    Ok(Some(imported))
+}
+
+/// Contracts that the target shows, sorted.
+fn gather(
+    driver: &Driver,
+    work: &Work,
+    parties: &BTreeSet<PartyId>,
+    ledger_end: u64,
+    mut is_wanted: impl FnMut(&SynchronizerId) -> bool,
+) -> Result<Sorted, DriverError> {
+    let mut gathering = Gathering::new(work.folder(), "target");
+    driver.target.visit_contracts::<DriverError>(
+        parties,
+        ledger_end,
+        false,
+        |visit| match visit {
+            Visit::Active(found) if is_wanted(&found.synchronizer) => {
+                gathering.push(Record::new(&found.id, &found.signatories, &found.observers)?)
+            }
+            Visit::Active(_) | Visit::Incomplete => Ok(()),
+        },
+    )?;
+    gathering.sorted()
+}
+
+fn compare(
+    work: &Work,
+    found: Sorted,
+    both: impl FnMut(&Record) -> Result<(), DriverError>,
+) -> Result<Comparison, DriverError> {
+    roster::compare(Records::open(&work.roster())?, found, both)
+}
+
+/// Compares what the target shows with the rewritten snapshot, and lets the custodian sign.
+pub(crate) fn reconcile(
+    driver: &mut Driver,
+    task: ParticipantTask<'_>,
+    work: &Work,
+    target: &ParticipantId,
+    rewritten: &Rewritten,
+) -> Result<Reconciled, DriverError> {
+    ensure_roster(work, rewritten)?;
+    let ledger_end = driver.target.ledger_end().map_err(node_error)?;
+    let parties = new_parties(driver, task, target)?;
+    let found = gather(driver, work, &parties, ledger_end, |_| true)?;
+    let comparison = compare(work, found, |_| Ok(()))?;
+    let differs = |contract: &ContractId, found: &str| DriverError::Unexpected {
+        expected: format!("contract {contract} of the snapshot on the target"),
+        found: found.to_owned(),
+    };
+    if let Some(contract) = &comparison.missing {
+        return Err(differs(contract, "it is not active"));
+    }
+    if let Some(contract) = &comparison.differing {
+        return Err(differs(contract, "it has other stakeholders"));
+    }
+    unexpected("contracts:", &rewritten.contracts, &comparison.found)?;
+    unexpected("ids", &rewritten.ids, &comparison.ids)?;
+    Ok(Reconciled {
+        contracts: comparison.found,
+        ids: comparison.ids,
+        signer: signer(driver, task, target)?,
+        ledger_end: LedgerOffset(ledger_end),
+    })
+}
+
+/// Shows that the key of the target's namespace can be used.
+fn signer(
+    driver: &Driver,
+    task: ParticipantTask<'_>,
+    target: &ParticipantId,
+) -> Result<Namespace, DriverError> {
+    let wanted = driver.settings.keys.iter().find(|key| key.usage == KeyUsage::Namespace);
+    let wanted = wanted.expect("the settings have one key for each use");
+    let namespace = target.namespace();
+    let Keeping::Custodian(custodian) = &driver.keeping else {
+        // Nobody but the target has the key: what it signed with it is there.
+        let keys = driver.target.keys().map_err(node_error)?;
+        let has = keys.iter().any(|key| {
+            key.custodian_id.is_none() && key.material.fingerprint().to_namespace() == namespace
+        });
+        let roots = driver.target.delegations(&Place::Own, &namespace).map_err(node_error)?;
+        if has && roots.iter().any(|root| root.to_namespace() == namespace) {
+            return Ok(namespace);
+        }
+        let what = format!("key of namespace {namespace} at {}", driver.target.name());
+        return Err(DriverError::Missing { what });
+    };
+    let found = custodian.find(&wanted.label).map_err(|error| custodian_error(&error))?;
+    let missing =
+        || DriverError::Missing { what: format!("key {} of the custodian", wanted.label) };
+    let handle = found.ok_or_else(missing)?;
+    let fingerprint = enroll::fingerprint(custodian.as_ref(), &handle)?;
+    unexpected("namespace", &namespace, &fingerprint.to_namespace())?;
+    let algorithm = handle.scheme.algorithm().ok_or_else(|| {
+        DriverError::Refused(format!("{} signs nothing that is known here", handle.scheme))
+    })?;
+    let message = format!("heirloom reconciles {target} for plan {}", task.plan);
+    // It was verified with the public key before it came back.
+    custodian
+        .sign(&handle, algorithm, message.as_bytes())
+        .map_err(|error| custodian_error(&error))?;
+    Ok(namespace)
+}
+
+/// Takes the contracts of the plan away from the target, which is off.
+pub(crate) fn purge(
+    driver: &mut Driver,
+    task: ParticipantTask<'_>,
+    work: &Work,
+    target: &ParticipantId,
+    rewritten: &Rewritten,
+) -> Result<(), DriverError> {
+    let parties = new_parties(driver, task, target)?;
+    if parties.is_empty() {
+        return Ok(());
+    }
+    let ledger_end = driver.target.ledger_end().map_err(node_error)?;
+    let mut is_empty = true;
+    drop(gather(driver, work, &parties, ledger_end, |_| {
+        is_empty = false;
+        false
+    })?);
+    if is_empty {
+        return Ok(());
+    }
+    ensure_roster(work, rewritten)?;
+    quiet::take_off(&driver.target)?;
+    for registration in driver.target.registrations().map_err(node_error)? {
+        let Some(synchronizer) = registration.synchronizer else { continue };
+        let found = gather(driver, work, &parties, ledger_end, |one| *one == synchronizer)?;
+        let mut batch: Vec<ContractId> = Vec::new();
+        let purge = |batch: &mut Vec<ContractId>| {
+            driver.target.purge(&registration.alias, batch.drain(..)).map_err(node_error)
+        };
+        compare(work, found, |record| {
+            batch.push(record.contract()?);
+            if batch.len() >= PURGE_BATCH {
+                purge(&mut batch)?;
+            }
+            Ok(())
+        })?;
+        purge(&mut batch)?;
+    }
+    driver.seen = None;
+    match imported(driver, task, work, target)? {
+        Some(Imported { contracts: 0, .. }) => Ok(()),
+        found => {
+            let left = found.map_or(0, |found| found.contracts);
+            Err(DriverError::Unknown(format!("{left} contracts of the plan are still there")))
+        }
+    }
+}
+
+/// Makes sure that the roster is that of the snapshot that was stated.
+pub(crate) fn ensure_roster(work: &Work, rewritten: &Rewritten) -> Result<(), DriverError> {
+    let path = work.roster();
+    if path.exists() {
+        let mut hasher = ContractSetHasher::default();
+        for record in Records::open(&path)? {
+            let ascending = hasher.push(record?.id());
+            ascending.map_err(|error| DriverError::Corrupt {
+                what: path.display().to_string(),
+                reason: error.to_string(),
+            })?;
+        }
+        let count = hasher.count();
+        unexpected("contracts of the roster:", &rewritten.contracts, &count)?;
+        return unexpected("ids of the roster", &rewritten.ids, &hasher.finish());
+    }
+    let (count, ids) = build_roster(work)?;
+    unexpected("contracts of the snapshot:", &rewritten.contracts, &count)?;
+    unexpected("ids of the snapshot", &rewritten.ids, &ids)
+}
+
+/// Writes ids and stakeholders of the rewritten snapshot.
+pub(crate) fn build_roster(work: &Work) -> Result<(u64, ContractSetDigest), DriverError> {
+    let mut gathering = Gathering::new(work.folder(), "roster");
+    let path = work.target_snapshot();
+    read_snapshot(&path, |entry| {
+        let contract = entry.contract().map_err(|error| corrupt(&path, &error))?;
+        let names = |parties: &BTreeSet<heirloom_canton::name::Party>| {
+            parties.iter().map(ToString::to_string).collect()
+        };
+        let (signatories, observers) = (names(&contract.signatories), names(&contract.observers));
+        gathering.push(Record::new(&contract.contract_id, &signatories, &observers)?)
+    })?;
+    roster::write(gathering.sorted()?, &work.roster())
+}
+
+fn corrupt(path: &Path, error: &dyn std::error::Error) -> DriverError {
+    DriverError::Corrupt { what: path.display().to_string(), reason: with_causes(error) }
+}
+
+/// Reads a snapshot once, entry by entry; returns its digest and how many there are.
+pub(crate) fn read_snapshot(
+    path: &Path,
+    mut each: impl FnMut(&ActiveContract) -> Result<(), DriverError>,
+) -> Result<(SnapshotDigest, u64), DriverError> {
+    let file = File::open(path).map_err(|error| io_error(path, &error))?;
+    let hasher = SnapshotHasher::default();
+    let digesting = Digesting { input: MultiGzDecoder::new(BufReader::new(file)), hasher };
+    let mut frames = FrameReader::new(BufReader::new(digesting));
+    let mut count = 0_u64;
+    for frame in frames.by_ref() {
+        let frame = frame.map_err(|error| corrupt(path, &error))?;
+        let entry = ActiveContract::decode(&frame).map_err(|error| corrupt(path, &error))?;
+        each(&entry)?;
+        count = count.saturating_add(1);
+    }
+    Ok((frames.into_inner().into_inner().hasher.finish(), count))
+}
+
+/// Digests what goes through.
+struct Digesting<R> {
+    input: R,
+    hasher: SnapshotHasher,
+}
+
+impl<R: Read> Read for Digesting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}

@@ -1,0 +1,206 @@
+//! The snapshot of the source under the new names, made and verified without either participant.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use heirloom_canton::dar;
+use heirloom_canton::dar::types::Packages;
+use heirloom_model::causes::with_causes;
+use heirloom_model::identifier::NodeId;
+use heirloom_model::limit::DAR_BYTES_MAX;
+use heirloom_model::participant::{Exported, PartyMove, Rewritten, SharedContracts};
+use heirloom_participant::map::PartyMap;
+use heirloom_participant::shared::Hosting;
+use heirloom_snapshot::check::{check_inverse, verify_after};
+use heirloom_snapshot::error::SnapshotError;
+use heirloom_snapshot::rewrite;
+use heirloom_snapshot::run::{Change, Outputs, Run, Sharing};
+use heirloom_snapshot::scratch::Scratch;
+use heirloom_snapshot::verify::verify;
+use heirloom_store::atomic;
+use heirloom_upgrade::port::{DriverError, ParticipantTask};
+
+use crate::driver::Driver;
+use crate::driver::carry::{build_roster, read_snapshot};
+use crate::driver::fault::{io_error, store_error, unexpected};
+use crate::driver::work::{Work, keep};
+
+/// Package files of one participant.
+const FILES_MAX: usize = 10_000;
+
+/// Verifies what was exported, rewrites it, and verifies what was written.
+pub(crate) fn rewrite(
+    driver: &Driver,
+    task: ParticipantTask<'_>,
+    work: &Work,
+    exported: &Exported,
+    parts: &BTreeMap<NodeId, Vec<PartyMove>>,
+) -> Result<Rewritten, DriverError> {
+    driver.expect_settings(task)?;
+    let change = change(driver, task, parts)?;
+    keep(&work.party_map(), change.map().to_text().as_bytes())?;
+    let types = types(work)?;
+    let scratch = Scratch::new(work.folder());
+    let mut run = Run::new(&types, &scratch);
+    let source = verify(&work.source_snapshot(), &mut run).map_err(snapshot_error)?;
+    unexpected("exported snapshot", &exported.snapshot, &source.digest())?;
+    unexpected("exported contracts:", &exported.contracts, &source.contents().contracts)?;
+    // Made beside the place where it belongs: something else may be there already.
+    let folder = work.folder().join("rewriting");
+    atomic::create_directory(&folder).map_err(store_error)?;
+    let outputs = Outputs {
+        snapshot: folder.join("target-snapshot.gz"),
+        contract_map: folder.join("contracts.map"),
+        report: folder.join("report.txt"),
+    };
+    let outcome = rewrite::rewrite(&source, &change, &outputs, &mut run).map_err(snapshot_error)?;
+    let written = verify_after(&source, &outcome, &change, &outputs, &mut run);
+    let written = written.map_err(snapshot_error)?;
+    check_inverse(&source, &written, &change, &mut run).map_err(snapshot_error)?;
+    place(&outputs.contract_map, &work.contract_map())?;
+    place(&outputs.report, &work.report())?;
+    place_snapshot(&outputs.snapshot, &work.target_snapshot())?;
+    let (contracts, ids) = build_roster(work)?;
+    unexpected("contracts of the new snapshot:", &exported.contracts, &contracts)?;
+    unexpected("ids of the new snapshot", &outcome.ids, &ids)?;
+    let shared = outcome.shared.into_iter().map(|(node, shared)| SharedContracts {
+        node,
+        contracts: shared.contracts,
+        ids: shared.ids,
+    });
+    Ok(Rewritten {
+        source: exported.snapshot,
+        map: change.map().digest(),
+        snapshot: outcome.snapshot,
+        contracts,
+        ids,
+        shared: shared.collect(),
+    })
+}
+
+/// The whole map, and who hosts whom under the new names.
+fn change(
+    driver: &Driver,
+    task: ParticipantTask<'_>,
+    parts: &BTreeMap<NodeId, Vec<PartyMove>>,
+) -> Result<Change, DriverError> {
+    let refused = |error: &dyn std::error::Error| DriverError::Refused(with_causes(error));
+    let own = parts.get(&task.moved.node).into_iter().flatten().map(|one| &one.from);
+    if !own.eq(&task.moved.parties) {
+        return Err(DriverError::Unexpected {
+            expected: "the parties of the plan in this node's part of the map".to_owned(),
+            found: "others".to_owned(),
+        });
+    }
+    let moves = parts.values().flatten().map(|one| (one.from.clone(), one.to.clone()));
+    let map = PartyMap::from_moves(moves).map_err(|error| refused(&error))?;
+    let mut hosting = Hosting::new();
+    for (node, moves) in parts {
+        for one in moves {
+            hosting.host(&one.to, node.clone());
+        }
+    }
+    let routes = driver.settings.routes.iter().filter(|route| route.from != route.to);
+    let renamed = routes.map(|route| (route.from.clone(), route.to.clone())).collect();
+    let change = Change::new(map, renamed).map_err(|error| refused(&error))?;
+    Ok(change.shared_with(Sharing { own: task.moved.node.clone(), hosting }))
+}
+
+/// The types of the package files that were fetched from the source.
+fn types(work: &Work) -> Result<Packages, DriverError> {
+    let mut packages = Packages::new();
+    let folder = work.packages();
+    let failed = |error| io_error(&folder, &error);
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        // What an interrupted write left has another ending.
+        if path.extension().is_some_and(|ending| ending == "dar") {
+            paths.push(path);
+        }
+        if paths.len() > FILES_MAX {
+            return Err(DriverError::Refused(format!("more than {FILES_MAX} package files")));
+        }
+    }
+    paths.sort();
+    for path in paths {
+        let bytes = atomic::read(&path, DAR_BYTES_MAX).map_err(store_error)?;
+        let read = dar::read(&bytes).map_err(|error| DriverError::Corrupt {
+            what: path.display().to_string(),
+            reason: with_causes(&error),
+        })?;
+        packages.add(&read);
+    }
+    Ok(packages)
+}
+
+/// Gives a file its place, unless the same bytes are there already. Others are never replaced.
+fn place(from: &Path, to: &Path) -> Result<(), DriverError> {
+    if !to.exists() {
+        return atomic::move_to(from, to).map_err(store_error);
+    }
+    let same = same_bytes(from, to)?;
+    replace_only_if(same, from, to)
+}
+
+fn place_snapshot(from: &Path, to: &Path) -> Result<(), DriverError> {
+    if !to.exists() {
+        return atomic::move_to(from, to).map_err(store_error);
+    }
+    // Two compressions may differ where the content does not.
+    let same = read_snapshot(from, |_| Ok(()))? == read_snapshot(to, |_| Ok(()))?;
+    replace_only_if(same, from, to)
+}
+
+fn replace_only_if(same: bool, from: &Path, to: &Path) -> Result<(), DriverError> {
+    if same {
+        return std::fs::remove_file(from).map_err(|error| io_error(from, &error));
+    }
+    let to = to.display();
+    Err(DriverError::Refused(format!("{to} has another content and is kept")))
+}
+
+fn same_bytes(one: &Path, other: &Path) -> Result<bool, DriverError> {
+    use std::io::Read;
+    const PIECE: usize = 64 * 1024;
+    let open = |path: &Path| {
+        let file = std::fs::File::open(path).map_err(|error| io_error(path, &error))?;
+        Ok::<_, DriverError>(std::io::BufReader::new(file))
+    };
+    let (mut a, mut b) = (open(one)?, open(other)?);
+    loop {
+        let (mut x, mut y) = (Vec::new(), Vec::new());
+        let limit = PIECE as u64;
+        a.by_ref().take(limit).read_to_end(&mut x).map_err(|error| io_error(one, &error))?;
+        b.by_ref().take(limit).read_to_end(&mut y).map_err(|error| io_error(other, &error))?;
+        if x != y {
+            return Ok(false);
+        }
+        if x.is_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+fn snapshot_error(error: SnapshotError) -> DriverError {
+    let text = with_causes(&error);
+    match error {
+        SnapshotError::Missing { path } => {
+            DriverError::Missing { what: path.display().to_string() }
+        }
+        SnapshotError::Full { path, .. } => DriverError::Full(path.display().to_string()),
+        SnapshotError::Cancelled => DriverError::Stopping,
+        SnapshotError::Truncated { .. }
+        | SnapshotError::NotGzip { .. }
+        | SnapshotError::Entry { .. }
+        | SnapshotError::NotAuthentic { .. }
+        | SnapshotError::Twice { .. }
+        | SnapshotError::Changed { .. }
+        | SnapshotError::Differs { .. }
+        | SnapshotError::OldParty { .. }
+        | SnapshotError::OldNamespace { .. } => {
+            DriverError::Corrupt { what: "snapshot".to_owned(), reason: text }
+        }
+        _ => DriverError::Refused(text),
+    }
+}

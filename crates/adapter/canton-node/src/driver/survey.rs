@@ -1,0 +1,357 @@
+//! What source and target look like.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heirloom_canton::blob::FatContract;
+use heirloom_canton::key::{EncryptionScheme, PublicKey, SigningKeyUsage, SigningScheme};
+use heirloom_model::participant::{
+    CustodianKind, ForeignParty, LedgerOffset, PartyKind, RemarkWeight, ServerVersion,
+    SurveyFindings, SurveyRemark, SurveyedParty,
+};
+use heirloom_model::party::{ParticipantId, PartyId, SynchronizerId};
+use heirloom_participant::custodian::key::{KeyScheme, KeyUsage};
+use heirloom_participant::preflight::{
+    ContractsSeen, Ground, KeySeen, Side, SynchronizerSeen, findings,
+};
+use heirloom_upgrade::port::{
+    Connection, DriverError, Link, ParticipantObservation, ParticipantTask, PlanWork, Restart,
+    ServerObservation,
+};
+
+use crate::driver::fault::node_error;
+use crate::driver::{Driver, Keeping, carry, ready, supply};
+use crate::error::NodeError;
+use crate::node::{Node, Place, Standing, Visit};
+
+/// Foreign parties whose hosts are looked up one by one.
+const FOREIGN_MAX: usize = 100_000;
+
+impl Driver {
+    /// What keeps the target's keys.
+    pub(crate) fn custodian_kind(&self) -> CustodianKind {
+        match &self.keeping {
+            Keeping::Custodian(custodian) => custodian.describe().kind,
+            Keeping::Participant => CustodianKind::Software,
+        }
+    }
+}
+
+/// Looks at everything, and changes nothing.
+pub(crate) fn look(driver: &Driver) -> Result<(SurveyFindings, Ground), DriverError> {
+    let (source, source_version) = ready(&driver.source)?;
+    let (target, target_version) = target_of(driver)?;
+    let parties = hosted(&driver.source, &source)?;
+    let ledger_end = driver.source.ledger_end().map_err(node_error)?;
+    let everybody: BTreeSet<PartyId> = parties.keys().cloned().collect();
+    let seen = contracts(&driver.source, &everybody, ledger_end)?;
+    let foreign = hosts(driver, &seen.others)?;
+    let ground = Ground {
+        source: side(&driver.source, Some(source.clone()), &source_version)?,
+        target: side(&driver.target, target.clone(), &target_version)?,
+        custodian: driver.custodian_kind(),
+        wanted: driver.settings.keys.iter().map(|key| (key.usage, key.scheme)).collect(),
+        hosted: parties.clone(),
+        foreign: foreign.clone(),
+        routes: driver.settings.routes.clone(),
+        unfinished_reassignments: Some(seen.unfinished),
+        contracts: seen.seen,
+    };
+    let remarks = findings(&ground)
+        .into_iter()
+        .map(|finding| SurveyRemark { weight: finding.weight, text: finding.to_string() })
+        .chain(seen.unread.map(|text| SurveyRemark { weight: RemarkWeight::Blocks, text }))
+        .collect();
+    let findings = SurveyFindings {
+        source,
+        source_version,
+        target_version,
+        custodian: ground.custodian,
+        target,
+        routes: driver.settings.routes.clone(),
+        parties: parties.into_iter().map(|(party, kind)| SurveyedParty { party, kind }).collect(),
+        foreign: foreign.into_iter().map(|(party, hosts)| ForeignParty { party, hosts }).collect(),
+        packages: ground.source.packages.len() as u64,
+        contracts: ground.contracts.count(),
+        ledger_end: LedgerOffset(ledger_end),
+        remarks,
+    };
+    Ok((findings, ground))
+}
+
+/// The target's name, if it has one, and what it runs.
+fn target_of(driver: &Driver) -> Result<(Option<ParticipantId>, ServerVersion), DriverError> {
+    let said = match driver.target.standing().map_err(node_error)? {
+        Standing::Ready { .. } => {
+            let (participant, version) = ready(&driver.target)?;
+            return Ok((Some(participant), version));
+        }
+        Standing::Waiting { version, .. } => version,
+    };
+    let target = driver.target.id().map_err(node_error)?;
+    let version = match said {
+        Some(said) => said.parse().map_err(|error| DriverError::Corrupt {
+            what: "version of the target".to_owned(),
+            reason: format!("{error}"),
+        })?,
+        None => driver.settings.target_version.clone().ok_or_else(|| DriverError::Missing {
+            what: "version of the target, which it does not say before it has a name: put it \
+                   into the settings"
+                .to_owned(),
+        })?,
+    };
+    Ok((target, version))
+}
+
+/// Everybody whom a participant hosts, and what they are there.
+pub(crate) fn hosted(
+    node: &Node,
+    participant: &ParticipantId,
+) -> Result<BTreeMap<PartyId, PartyKind>, DriverError> {
+    let own = participant.namespace();
+    let mut kinds = BTreeMap::new();
+    for entry in node.parties().map_err(node_error)? {
+        if !entry.is_local {
+            continue;
+        }
+        let kind = if entry.party == participant.admin_party() {
+            PartyKind::Admin
+        } else if entry.party.namespace() == own {
+            PartyKind::Local
+        } else {
+            // Whoever owns the namespace signs for it.
+            PartyKind::External
+        };
+        kinds.insert(entry.party, kind);
+    }
+    for registration in node.registrations().map_err(node_error)? {
+        let Some(synchronizer) = registration.synchronizer else { continue };
+        let place = Place::Synchronizer(synchronizer);
+        for hosting in node.hosted_by(&place, participant).map_err(node_error)? {
+            if hosting.has_own_keys && hosting.party != participant.admin_party() {
+                kinds.insert(hosting.party, PartyKind::External);
+            }
+        }
+    }
+    Ok(kinds)
+}
+
+/// What is seen of the contracts of a source.
+struct Contracts {
+    seen: ContractsSeen,
+    /// Stakeholders that the source does not host.
+    others: BTreeSet<PartyId>,
+    /// Reassignments that are under way.
+    unfinished: u64,
+    /// The first contract that cannot be read.
+    unread: Option<String>,
+}
+
+fn contracts(
+    node: &Node,
+    parties: &BTreeSet<PartyId>,
+    ledger_end: u64,
+) -> Result<Contracts, DriverError> {
+    let mut seen = Contracts {
+        seen: ContractsSeen::default(),
+        others: BTreeSet::new(),
+        unfinished: 0,
+        unread: None,
+    };
+    if parties.is_empty() {
+        return Ok(seen);
+    }
+    let visited = node.visit_contracts::<NodeError>(parties, ledger_end, true, |visit| {
+        let Visit::Active(found) = visit else {
+            seen.unfinished = seen.unfinished.saturating_add(1);
+            return Ok(());
+        };
+        let names = found.signatories.iter().chain(&found.observers);
+        for party in names.filter_map(|name| name.parse::<PartyId>().ok()) {
+            if !parties.contains(&party) && seen.others.len() < FOREIGN_MAX {
+                seen.others.insert(party);
+            }
+        }
+        let contracts = &mut seen.seen;
+        if let Some(version) = found.id.version() {
+            let count = contracts.versions.entry(version).or_default();
+            *count = count.saturating_add(1);
+        }
+        contracts.reassigned = contracts.reassigned.saturating_add(u64::from(found.reassigned > 0));
+        contracts.synchronizers.insert(found.synchronizer);
+        match FatContract::decode(&found.blob) {
+            Ok(contract) => {
+                contracts.packages.insert(contract.template.package);
+            }
+            Err(error) => {
+                let text = || format!("contract {} cannot be read: {error}", found.id);
+                seen.unread.get_or_insert_with(text);
+            }
+        }
+        Ok(())
+    });
+    visited.map_err(node_error)?;
+    Ok(seen)
+}
+
+/// Who hosts parties of others, as far as the source's synchronizers say.
+fn hosts(
+    driver: &Driver,
+    others: &BTreeSet<PartyId>,
+) -> Result<BTreeMap<PartyId, Vec<ParticipantId>>, DriverError> {
+    let mut hosts = BTreeMap::new();
+    for party in others {
+        let mut participants = BTreeSet::new();
+        for route in &driver.settings.routes {
+            let place = Place::Synchronizer(route.from.clone());
+            let found = driver.source.hosts_of(&place, party).map_err(node_error)?;
+            participants.extend(found.map(|hosting| hosting.participants).unwrap_or_default());
+        }
+        hosts.insert(party.clone(), participants.into_iter().collect());
+    }
+    Ok(hosts)
+}
+
+fn side(
+    node: &Node,
+    participant: Option<ParticipantId>,
+    version: &ServerVersion,
+) -> Result<Side, DriverError> {
+    let version = version.as_str().parse().map_err(|error| DriverError::Corrupt {
+        what: format!("version of {}", node.name()),
+        reason: format!("{error}"),
+    })?;
+    let keys = node.keys().map_err(node_error)?;
+    let keys = keys.iter().filter_map(|entry| {
+        let (usage, scheme) = kind_of(&entry.material.key)?;
+        Some(KeySeen { usage, scheme, in_custodian: entry.custodian_id.is_some() })
+    });
+    let mut synchronizers = BTreeMap::new();
+    for registration in node.registrations().map_err(node_error)? {
+        let Some(synchronizer) = registration.synchronizer else { continue };
+        let seen = SynchronizerSeen {
+            protocol: registration.protocol,
+            is_connected: registration.is_connected,
+            signing: BTreeSet::new(),
+            encryption: BTreeSet::new(),
+        };
+        synchronizers.insert(synchronizer, seen);
+    }
+    let (keys, packages) = (keys.collect(), node.packages().map_err(node_error)?);
+    Ok(Side { participant, version, keys, synchronizers, packages, exports_keys: None })
+}
+
+/// What a key is for, if it is for one of the four uses.
+fn kind_of(key: &PublicKey) -> Option<(KeyUsage, KeyScheme)> {
+    match key {
+        PublicKey::Encryption(key) => {
+            let scheme = match key.scheme {
+                EncryptionScheme::P256 => KeyScheme::EciesP256,
+                EncryptionScheme::Rsa2048 => KeyScheme::Rsa2048,
+            };
+            Some((KeyUsage::Encryption, scheme))
+        }
+        PublicKey::Signing(key) => {
+            let scheme = match key.scheme() {
+                SigningScheme::Ed25519 => KeyScheme::Ed25519,
+                SigningScheme::P256 => KeyScheme::P256,
+                SigningScheme::P384 => KeyScheme::P384,
+                SigningScheme::Secp256k1 => KeyScheme::Secp256k1,
+                SigningScheme::MlDsa65 => KeyScheme::MlDsa65,
+            };
+            let usage = key.usages().iter().find_map(|usage| match usage {
+                SigningKeyUsage::Namespace => Some(KeyUsage::Namespace),
+                SigningKeyUsage::SequencerAuthentication => Some(KeyUsage::SequencerAuthentication),
+                SigningKeyUsage::Protocol => Some(KeyUsage::Protocol),
+                SigningKeyUsage::IdentityDelegation | SigningKeyUsage::ProofOfOwnership => None,
+            });
+            Some((usage?, scheme))
+        }
+    }
+}
+
+/// What is there now.
+pub(crate) fn observe(
+    driver: &mut Driver,
+    task: ParticipantTask<'_>,
+) -> Result<ParticipantObservation, DriverError> {
+    let source = answering(server(&driver.source, None))?;
+    let stated = driver.settings.target_version.clone();
+    let target = answering(server(&driver.target, stated))?;
+    let work = driver.work(task)?;
+    let mut seen = PlanWork { safeguarded: work.is_safeguarded(), ..PlanWork::default() };
+    if let Some(participant) = target.as_ref().and_then(|target| target.participant.clone()) {
+        seen.lacking = match (&source, supply::lacking(driver, &participant)) {
+            (None, _) | (_, Err(DriverError::Unknown(_))) => None,
+            (Some(_), found) => Some(found?),
+        };
+        seen.imported = match carry::imported(driver, task, &work, &participant) {
+            Err(DriverError::Unknown(_)) => None,
+            found => found?,
+        };
+    }
+    Ok(ParticipantObservation { source, target, work: seen, under_way: None })
+}
+
+/// A server that does not answer is none.
+fn answering(
+    found: Result<ServerObservation, DriverError>,
+) -> Result<Option<ServerObservation>, DriverError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(DriverError::Unknown(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn server(node: &Node, stated: Option<ServerVersion>) -> Result<ServerObservation, DriverError> {
+    let (participant, version) = match node.standing().map_err(node_error)? {
+        Standing::Ready { .. } => {
+            let (participant, version) = ready(node)?;
+            (Some(participant), version)
+        }
+        Standing::Waiting { version, .. } => {
+            let said = version.and_then(|version| version.parse().ok()).or(stated);
+            let silent = || DriverError::Unknown(format!("{} says no version yet", node.name()));
+            (node.id().map_err(node_error)?, said.ok_or_else(silent)?)
+        }
+    };
+    // A participant without a name hosts nobody, and serves no applications.
+    let Some(named) = participant.clone() else {
+        return Ok(ServerObservation {
+            participant,
+            version,
+            synchronizers: BTreeMap::new(),
+            parties: BTreeSet::new(),
+            ledger_end: None,
+        });
+    };
+    let parties = hosted(node, &named)?;
+    let others = parties.into_keys().filter(|party| *party != named.admin_party());
+    Ok(ServerObservation {
+        participant,
+        version,
+        synchronizers: connections(node)?,
+        parties: others.collect(),
+        ledger_end: Some(LedgerOffset(node.ledger_end().map_err(node_error)?)),
+    })
+}
+
+/// How a participant is with each synchronizer. One that has two descriptions is connected if one
+/// of them is, and connects by itself if one of them does.
+pub(crate) fn connections(
+    node: &Node,
+) -> Result<BTreeMap<SynchronizerId, Connection>, DriverError> {
+    let mut found: BTreeMap<SynchronizerId, Connection> = BTreeMap::new();
+    for registration in node.registrations().map_err(node_error)? {
+        let Some(synchronizer) = registration.synchronizer else { continue };
+        let off = Connection { link: Link::Disconnected, restart: Restart::Manual };
+        let connection = found.entry(synchronizer).or_insert(off);
+        if registration.is_connected {
+            connection.link = Link::Connected;
+        }
+        if !registration.is_manual {
+            connection.restart = Restart::Automatic;
+        }
+    }
+    Ok(found)
+}

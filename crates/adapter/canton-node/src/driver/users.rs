@@ -1,0 +1,126 @@
+//! The users of the source, for the target.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use heirloom_model::party::{ParticipantId, PartyId};
+use heirloom_upgrade::port::{DriverError, ParticipantTask};
+
+use crate::driver::fault::node_error;
+use crate::driver::work::{Work, keep};
+use crate::driver::{Driver, supply};
+use crate::error::{NodeError, Refusal};
+use crate::node::{UserEntry, UserRight};
+
+/// The user that every participant brings along.
+const BUILT_IN: &str = "participant_admin";
+
+/// Makes the users of the source on the target, with rights for the new parties. What cannot be
+/// made is listed in a file of the plan.
+pub(crate) fn recreate(
+    driver: &Driver,
+    task: ParticipantTask<'_>,
+    work: &Work,
+    target: &ParticipantId,
+) -> Result<(), DriverError> {
+    let users = match driver.source.users() {
+        Ok(users) => users,
+        // The source may be gone by now: its users stay where they are noted, if they are.
+        Err(
+            NodeError::Unreachable { .. }
+            | NodeError::Refused { cause: Refusal::Unimplemented, .. },
+        ) => return Ok(()),
+        Err(error) => return Err(node_error(error)),
+    };
+    let mut moves = BTreeMap::new();
+    for party in &task.moved.parties {
+        moves.insert(party.clone(), supply::new_name(party, target)?);
+    }
+    moves.insert(task.moved.source.admin_party(), target.admin_party());
+    let mut left = String::new();
+    for user in users.into_iter().filter(|user| user.id != BUILT_IN) {
+        let (user, remarks) = moved(user, &moves);
+        for remark in remarks {
+            writeln!(left, "{}: {remark}", user.id).expect("text grows in memory");
+        }
+        match driver.target.ensure_user(&user) {
+            Ok(()) => {}
+            Err(NodeError::Refused { why, .. }) => {
+                writeln!(left, "{}: the target refused it: {why}", user.id)
+                    .expect("text grows in memory");
+            }
+            Err(error) => return Err(node_error(error)),
+        }
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    // A later run may have less to say; what the first one said stays.
+    match keep(&work.users(), left.as_bytes()) {
+        Ok(()) | Err(DriverError::Refused(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A user with rights for new parties, and what it loses.
+fn moved(user: UserEntry, moves: &BTreeMap<PartyId, PartyId>) -> (UserEntry, Vec<String>) {
+    let mut remarks = Vec::new();
+    let mut rights = BTreeSet::new();
+    for right in &user.rights {
+        match (right, right.party()) {
+            (UserRight::Unknown, _) => {
+                remarks.push("a right that is newer than this program".to_owned());
+            }
+            (_, None) => {
+                rights.insert(right.clone());
+            }
+            (_, Some(party)) => match moves.get(party) {
+                Some(new) => {
+                    rights.insert(right.moved(new));
+                }
+                None => remarks.push(format!("a right for {party}, which does not move")),
+            },
+        }
+    }
+    let primary = user.primary.as_ref().and_then(|party| moves.get(party)).cloned();
+    if primary.is_none()
+        && let Some(party) = &user.primary
+    {
+        remarks.push(format!("its primary party {party} does not move"));
+    }
+    if !user.identity_provider.is_empty() {
+        let provider = &user.identity_provider;
+        remarks.push(format!("the target must know its identity provider {provider}"));
+    }
+    (UserEntry { primary, rights, ..user }, remarks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_follow_their_parties_and_what_is_lost_is_said() {
+        let party = |text: &str| text.parse::<PartyId>().unwrap();
+        let moves = [(party("a::1220aa"), party("a::1220bb"))].into();
+        let rights = [
+            UserRight::ParticipantAdmin,
+            UserRight::ActAs(party("a::1220aa")),
+            UserRight::ReadAs(party("x::1220cc")),
+            UserRight::Unknown,
+        ];
+        let user = UserEntry {
+            id: "app".to_owned(),
+            primary: Some(party("x::1220cc")),
+            is_deactivated: false,
+            annotations: BTreeMap::new(),
+            identity_provider: String::new(),
+            rights: rights.into(),
+        };
+        let (user, remarks) = moved(user, &moves);
+        let expected = [UserRight::ParticipantAdmin, UserRight::ActAs(party("a::1220bb"))];
+        assert_eq!(user.rights, expected.into());
+        assert_eq!(user.primary, None);
+        assert_eq!(remarks.len(), 3, "{remarks:?}");
+    }
+}

@@ -1,0 +1,161 @@
+//! The folder of a plan on this host: what was exported, made and noted.
+//!
+//! A file takes its name when it is whole, and keeps its content from then on. Where a step finds
+//! a file of its name, it is the one that an earlier run of the step made, and is checked.
+
+use std::path::{Path, PathBuf};
+
+use heirloom_model::digest::PlanDigest;
+use heirloom_store::atomic;
+use heirloom_store::error::StoreError;
+use heirloom_upgrade::port::DriverError;
+use minicbor::{Decode, Encode};
+
+use crate::driver::fault::store_error;
+
+/// A record of some hundred synchronizers at most.
+const RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// The mark of a copy that is whole.
+const MARK: &[u8] = b"whole\n";
+
+/// The folder of a plan.
+pub(crate) struct Work {
+    folder: PathBuf,
+}
+
+/// How the source was connected before the plan.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub(crate) struct Connections {
+    /// Each synchronizer that it knew.
+    #[n(0)]
+    pub(crate) each: Vec<ConnectionBefore>,
+}
+
+/// How the source was connected to one synchronizer.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub(crate) struct ConnectionBefore {
+    /// What the source calls it.
+    #[n(0)]
+    pub(crate) alias: String,
+    /// Whether it connected only when told to.
+    #[n(1)]
+    pub(crate) is_manual: bool,
+    /// Whether it was connected.
+    #[n(2)]
+    pub(crate) is_connected: bool,
+}
+
+impl Work {
+    pub(crate) fn open(root: &Path, plan: PlanDigest) -> Result<Self, DriverError> {
+        let folder = root.join(plan.to_string());
+        atomic::create_directory(&folder).map_err(store_error)?;
+        Ok(Self { folder })
+    }
+
+    /// The folder itself.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The snapshot of the source.
+    pub(crate) fn source_snapshot(&self) -> PathBuf {
+        self.folder.join("source-snapshot.gz")
+    }
+
+    /// The snapshot for the target.
+    pub(crate) fn target_snapshot(&self) -> PathBuf {
+        self.folder.join("target-snapshot.gz")
+    }
+
+    /// Old ids and new ids.
+    pub(crate) fn contract_map(&self) -> PathBuf {
+        self.folder.join("contracts.map")
+    }
+
+    /// Old names and new names.
+    pub(crate) fn party_map(&self) -> PathBuf {
+        self.folder.join("parties.map")
+    }
+
+    /// What a rewrite left as it was.
+    pub(crate) fn report(&self) -> PathBuf {
+        self.folder.join("report.txt")
+    }
+
+    /// Ids and stakeholders of the snapshot for the target.
+    pub(crate) fn roster(&self) -> PathBuf {
+        self.folder.join("roster")
+    }
+
+    /// What could not be done for users.
+    pub(crate) fn users(&self) -> PathBuf {
+        self.folder.join("users.txt")
+    }
+
+    /// A package file.
+    pub(crate) fn dar(&self, main: &str) -> PathBuf {
+        self.packages().join(format!("{main}.dar"))
+    }
+
+    /// The folder of package files.
+    pub(crate) fn packages(&self) -> PathBuf {
+        self.folder.join("packages")
+    }
+
+    /// The copy of the target's store.
+    pub(crate) fn safeguard(&self) -> PathBuf {
+        self.folder.join("safeguard")
+    }
+
+    fn safeguard_mark(&self) -> PathBuf {
+        self.folder.join("safeguard-whole")
+    }
+
+    /// Whether the copy of the target's store is whole.
+    pub(crate) fn is_safeguarded(&self) -> bool {
+        atomic::read(&self.safeguard_mark(), MARK.len()).is_ok_and(|found| found == MARK)
+    }
+
+    /// Says that the copy of the target's store is whole.
+    pub(crate) fn mark_safeguarded(&self) -> Result<(), DriverError> {
+        keep(&self.safeguard_mark(), MARK)
+    }
+
+    /// How the source was connected; none if that was not noted yet.
+    pub(crate) fn connections(&self) -> Result<Option<Connections>, DriverError> {
+        let path = self.folder.join("connections");
+        let bytes = match atomic::read(&path, RECORD_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(StoreError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(store_error(error)),
+        };
+        let read = minicbor::decode(&bytes).map_err(|error| DriverError::Corrupt {
+            what: path.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Some(read))
+    }
+
+    /// Notes how the source is connected. What was noted before stays.
+    pub(crate) fn note_connections(&self, found: &Connections) -> Result<(), DriverError> {
+        let bytes = minicbor::to_vec(found).expect("encoding into memory cannot fail");
+        atomic::create(&self.folder.join("connections"), &bytes).map_err(store_error)
+    }
+}
+
+/// Writes a file that is not there. One with the same content is left; one with another
+/// content is refused.
+pub(crate) fn keep(path: &Path, bytes: &[u8]) -> Result<(), DriverError> {
+    match atomic::create(path, bytes) {
+        Ok(()) => Ok(()),
+        Err(StoreError::Exists { .. }) => {
+            let found = atomic::read(path, bytes.len()).map_err(store_error);
+            if found.is_ok_and(|found| found == bytes) {
+                return Ok(());
+            }
+            let what = path.display();
+            Err(DriverError::Refused(format!("{what} has another content and is kept")))
+        }
+        Err(error) => Err(store_error(error)),
+    }
+}

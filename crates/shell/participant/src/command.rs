@@ -1,0 +1,85 @@
+//! The command line. Its doc comments are its help.
+
+use std::path::PathBuf;
+
+/// A reference participant, its synchronizer, and clients for demonstrations.
+#[derive(Debug, clap::Parser)]
+#[command(name = "heirloom-participant", version)]
+pub struct Command {
+    /// Say the outcome as one JSON object on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Serve one participant until SIGTERM.
+    Serve(Serve),
+    /// Serve the synchronizer until SIGTERM.
+    Synchronizer(Serve),
+    /// Register a synchronizer with a participant, and connect for the first time.
+    Connect(Connect),
+    /// Fill a participant with contracts that refer to each other.
+    Load(Load),
+    /// Create one contract and archive it again.
+    Transact(Ledger),
+    /// Count the active contracts, and hash their blobs.
+    Contracts(Ledger),
+}
+
+/// What a process is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Serve {
+    /// The configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Which synchronizer to connect to.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Connect {
+    /// The participant's admin API, such as `http://127.0.0.1:5002`.
+    #[arg(long, value_name = "URL")]
+    pub admin: String,
+    /// The synchronizer, such as `http://127.0.0.1:5100`.
+    #[arg(long, value_name = "URL")]
+    pub synchronizer: String,
+    /// What the participant calls it.
+    #[arg(long, value_name = "NAME", default_value = "global")]
+    pub alias: String,
+}
+
+/// What to load.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Load {
+    /// The participant's admin API.
+    #[arg(long, value_name = "URL")]
+    pub admin: String,
+    /// The participant's Ledger API.
+    #[arg(long, value_name = "URL")]
+    pub ledger: String,
+    /// How many contracts there are afterwards. Running it again makes what is missing.
+    #[arg(long, value_name = "NUMBER")]
+    pub contracts: usize,
+    /// Files of packages to upload too.
+    #[arg(long, value_name = "FILE")]
+    pub dar: Vec<PathBuf>,
+    /// The parties; those that are missing are allocated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "alice,bob,carol")]
+    pub parties: Vec<String>,
+    /// Contracts in one transaction.
+    #[arg(long, value_name = "NUMBER", default_value_t = 250)]
+    pub batch: usize,
+}
+
+/// Where to look.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Ledger {
+    /// The participant's Ledger API.
+    #[arg(long, value_name = "URL")]
+    pub ledger: String,
+}

@@ -1,0 +1,9 @@
+//! Participants and their synchronizer as processes, through their public services only.
+
+#![cfg(test)]
+
+mod crash;
+mod identity;
+mod import;
+mod versions;
+mod world;
