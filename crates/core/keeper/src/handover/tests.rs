@@ -5,8 +5,7 @@ use heirloom_model::counter::{LogIndex, PlanNumber, Serial};
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::log::LogEntry;
-use heirloom_model::plan::KeyringGround;
-use heirloom_model::plan::Strategy;
+use heirloom_model::plan::{KeyringGround, Plan, Strategy};
 use heirloom_model::wire;
 use heirloom_registry::network::Applied;
 use heirloom_testkit::ceremony::{Ceremony, Code};
@@ -83,7 +82,8 @@ impl Ground {
     ) -> Result<(), NotAuthorised> {
         let mut policy = self.policy.clone();
         change(&mut policy);
-        expect_edge(&self.state, &policy, &self.plan, (&self.via, to)).map(|_| ())
+        expect_edge(&self.state, &policy, KeyringPlan::of(&self.plan).unwrap(), (&self.via, to))
+            .map(|_| ())
     }
 }
 
@@ -130,10 +130,13 @@ fn a_hop_moves_exactly_the_keyring_that_is_committed() {
     let Ground { plan, .. } = Ground::new();
     let (at, epoch) = (LogIndex(7), Epoch(1));
     let committed = Committed { generation: GENERATION, checksum: CHECKSUM, at, epoch };
-    assert_eq!(expect_keyring(Some(&committed), &plan), Ok(()));
+    assert_eq!(expect_keyring(Some(&committed), KeyringPlan::of(&plan).unwrap()), Ok(()));
     let newer = Committed { generation: Generation(5), ..committed };
     let other = Committed { checksum: Checksum::new([5; 32]), ..committed };
     for committed in [None, Some(&newer), Some(&other)] {
-        assert_eq!(expect_keyring(committed, &plan), Err(NotAuthorised::OtherKeyring));
+        assert_eq!(
+            expect_keyring(committed, KeyringPlan::of(&plan).unwrap()),
+            Err(NotAuthorised::OtherKeyring)
+        );
     }
 }

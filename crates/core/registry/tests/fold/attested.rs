@@ -34,9 +34,7 @@ fn a_registration_follows_this_log_and_its_policy() {
             ("another domain", "other-domain", |it| it.domain = OTHER_DOMAIN),
             ("an unknown node", "unknown-node", |it| it.node = name("n9")),
             ("a node of another domain", "other-domain", |it| it.node = name("n4")),
-            ("another policy", "wrong-policy", |it| {
-                it.keyring.as_mut().unwrap().policy = Serial(2)
-            }),
+            ("another policy", "wrong-policy", |it| it.policy = Serial(2)),
             ("another history", "other-history", |it| it.as_of.head = LogHash::new([1; 32])),
             ("the future", "other-history", |it| {
                 it.as_of.length = LogIndex(it.as_of.length.0 + 1);
@@ -181,9 +179,7 @@ fn a_proof_answers_a_challenge_that_it_has_seen() {
             ("another domain", "other-domain", |it| it.domain = OTHER_DOMAIN),
             ("a node that was not asked", "not-asked", |it| it.node = name("n3")),
             ("an unknown challenge", "unknown-challenge", |it| it.challenge = Nonce::new([2; 32])),
-            ("another policy", "wrong-policy", |it| {
-                it.keyring.as_mut().unwrap().policy = Serial(2)
-            }),
+            ("another policy", "wrong-policy", |it| it.policy = Serial(2)),
             ("other code than attested", "measurement-mismatch", |it| it.measurement = NEW),
             ("another history", "other-history", |it| it.as_of.head = LogHash::new([1; 32])),
             ("the future", "other-history", |it| {
@@ -207,11 +203,11 @@ fn a_bad_proof_is_recorded_and_does_not_count() {
     type Change = fn(&mut PossessionProof);
     let rows: [(Change, ProofFlaw); 3] = [
         (
-            |it| it.keyring.as_mut().unwrap().generation = Generation(1),
+            |it| it.generation = Generation(1),
             ProofFlaw::Generation { expected: Generation(0), found: Generation(1) },
         ),
         (
-            |it| it.keyring.as_mut().unwrap().checksum = Checksum::new([1; 32]),
+            |it| it.checksum = Checksum::new([1; 32]),
             ProofFlaw::Checksum { expected: CHECKSUM, found: Checksum::new([1; 32]) },
         ),
         (|it| it.origin = HoldingOrigin::Received, ProofFlaw::NotRecovered),

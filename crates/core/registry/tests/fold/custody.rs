@@ -25,9 +25,7 @@ fn a_generation_is_ordered_by_operators_one_at_a_time() {
         &[
             ("another network", "other-network", |it| it.network = NetworkId::new([1; 32])),
             ("a domain without policy", "no-policy", |it| it.domain = OTHER_DOMAIN),
-            ("not genesis", "not-next", |it| {
-                it.keyring.as_mut().unwrap().generation = Generation(1)
-            }),
+            ("not genesis", "not-next", |it| it.generation = Generation(1)),
             ("a node of another domain", "other-domain", |it| it.node = name("n4")),
             ("an unknown node", "unknown-node", |it| it.node = name("n9")),
             ("too late", "epoch-passed", |it| it.not_after = Epoch(0)),
@@ -96,9 +94,7 @@ fn the_ordered_node_proposes_and_the_others_agree() {
         ("another network", "other-network", |it| it.network = NetworkId::new([1; 32])),
         ("another domain", "other-domain", |it| it.domain = OTHER_DOMAIN),
         ("another order", "no-order", |it| it.order = Nonce::new([1; 32])),
-        ("another generation", "no-order", |it| {
-            it.keyring.as_mut().unwrap().generation = Generation(1)
-        }),
+        ("another generation", "no-order", |it| it.generation = Generation(1)),
     ];
     check(&mut world, &first, sign, rows);
     world.accept(&sign(&first));
@@ -109,9 +105,7 @@ fn the_ordered_node_proposes_and_the_others_agree() {
         &second,
         sign,
         &[
-            ("another keyring", "checksum-mismatch", |it| {
-                it.keyring.as_mut().unwrap().checksum = Checksum::new([1; 32])
-            }),
+            ("another keyring", "checksum-mismatch", |it| it.checksum = Checksum::new([1; 32])),
             ("a node of another domain", "other-domain", |it| it.node = name("n4")),
         ],
     );

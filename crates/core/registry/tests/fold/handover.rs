@@ -165,16 +165,17 @@ fn a_handover_is_made_of_known_code_in_known_roles() {
     let rows: &[Row<Plan>] = &[
         ("no upgrader", "shape", |it| it.keyring.as_mut().unwrap().via = None),
         ("a keeper as upgrader", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().via = Some(it.to)
+            it.keyring.as_mut().unwrap().via = Some(it.keyring.as_ref().unwrap().to)
         }),
         ("an upgrader as the new code", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().to = it.via.unwrap()
+            it.keyring.as_mut().unwrap().to = it.keyring.as_ref().unwrap().via.unwrap()
         }),
         ("an upgrader as the old code", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().from = it.via.unwrap()
+            it.keyring.as_mut().unwrap().from = it.keyring.as_ref().unwrap().via.unwrap()
         }),
         ("an unknown upgrader", "unknown-release", |it| {
-            it.via.as_mut().unwrap().release = ReleaseDigest::new([1; 32]);
+            it.keyring.as_mut().unwrap().via.as_mut().unwrap().release =
+                ReleaseDigest::new([1; 32]);
         }),
     ];
     refused(&mut world, rows);
@@ -196,12 +197,12 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
     let mut world = World::served();
     let rows: &[Row<Plan>] = &[
         ("a step about unknown code", "shape", |it| {
-            let mut strange = it.from;
+            let mut strange = it.keyring.as_ref().unwrap().from;
             strange.measurement = STRANGE;
             it.steps[7].action = Action::Stop(strange);
         }),
         ("a step about an unknown release", "shape", |it| {
-            let mut strange = it.to;
+            let mut strange = it.keyring.as_ref().unwrap().to;
             strange.release = ReleaseDigest::new([1; 32]);
             it.steps[0].action = Action::Prepare(strange);
         }),
@@ -213,32 +214,47 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
             it.steps[4].action = Action::Verify { targets, need: 1, code: Some(STRANGE) };
         }),
         ("an upgrader that suspends itself", "shape", |it| {
-            it.steps[SUSPEND as usize].action = Action::Suspend(it.via.unwrap());
+            it.steps[SUSPEND as usize].action =
+                Action::Suspend(it.keyring.as_ref().unwrap().via.unwrap());
         }),
         ("an upgrader that becomes active", "shape", |it| {
-            it.steps[ACTIVATE as usize].action = Action::Activate(it.via.unwrap());
+            it.steps[ACTIVATE as usize].action =
+                Action::Activate(it.keyring.as_ref().unwrap().via.unwrap());
         }),
         ("a keeper that forgets", "shape", |it| {
-            it.steps[FORGET as usize].action = Action::Forget(it.from);
+            it.steps[FORGET as usize].action = Action::Forget(it.keyring.as_ref().unwrap().from);
         }),
         ("an upgrader that is installed", "shape", |it| {
-            it.steps[7].action = Action::Install { expect: it.from, install: it.via.unwrap() };
+            it.steps[7].action = Action::Install {
+                expect: it.keyring.as_ref().unwrap().from,
+                install: it.keyring.as_ref().unwrap().via.unwrap(),
+            };
         }),
         ("an upgrader that is replicated to", "shape", |it| {
             let sources = vec![name("n1")];
-            it.steps[7].action = Action::Replicate { sources, to: it.via.unwrap() };
+            it.steps[7].action =
+                Action::Replicate { sources, to: it.keyring.as_ref().unwrap().via.unwrap() };
         }),
         ("a hop from a seat to itself", "shape", |it| {
             let from_node = name("n1");
-            it.steps[1].action = Action::HandOver { from_node, from: it.from, to: it.from };
+            it.steps[1].action = Action::HandOver {
+                from_node,
+                from: it.keyring.as_ref().unwrap().from,
+                to: it.keyring.as_ref().unwrap().from,
+            };
         }),
         ("a donor on an unknown node", "unknown-node", |it| {
-            let (from, to) = (it.from, it.via.unwrap());
+            let (from, to) =
+                (it.keyring.as_ref().unwrap().from, it.keyring.as_ref().unwrap().via.unwrap());
             it.steps[1].action = Action::HandOver { from_node: name("n9"), from, to };
         }),
         ("a hop that no rule names", "plan-mismatch", |it| {
             let from_node = name("n1");
-            it.steps[1].action = Action::HandOver { from_node, from: it.from, to: it.to };
+            it.steps[1].action = Action::HandOver {
+                from_node,
+                from: it.keyring.as_ref().unwrap().from,
+                to: it.keyring.as_ref().unwrap().to,
+            };
         }),
         ("a way back after the next holder is active", "shape", |it| {
             it.point_of_no_return = StepId(7);
@@ -247,7 +263,10 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
             it.steps[7].gates.push(Gate::Waited { since: StepId(FORGET), epochs: 1 });
         }),
         ("replication without the edges for it", "plan-mismatch", |it| {
-            it.steps[7].action = Action::Replicate { sources: vec![name("n1")], to: it.to };
+            it.steps[7].action = Action::Replicate {
+                sources: vec![name("n1")],
+                to: it.keyring.as_ref().unwrap().to,
+            };
         }),
     ];
     refused(&mut world, rows);
@@ -295,7 +314,8 @@ fn the_policy_names_each_hop_and_each_role() {
         let mut policy = world.exclusive_policy();
         change(&mut policy);
         world.accept(&signed(&policy, Role::Policy));
-        let plan = Plan { policy: world.serial(), ..world.handover() };
+        let mut plan = world.handover();
+        plan.keyring.as_mut().unwrap().policy = world.serial();
         assert_eq!(world.code(&world.proposal(&plan)), expected, "{what}");
     }
 }
@@ -366,7 +386,7 @@ fn no_plan_leads_to_an_older_security_version() {
 fn a_plan_that_keeps_its_code_installs_nothing() {
     let mut world = World::served();
     let mut plan = world.handover();
-    (plan.keyring.as_ref().unwrap().to, plan.keyring.as_ref().unwrap().via, plan.rollback) =
+    (plan.keyring.as_mut().unwrap().to, plan.keyring.as_mut().unwrap().via, plan.rollback) =
         (plan.keyring.as_ref().unwrap().from, None, Vec::new());
     plan.steps.truncate(3);
     let from = plan.keyring.as_ref().unwrap().from;
@@ -412,7 +432,8 @@ fn proposal_by(world: &World, plan: &Plan, node: &str) -> Envelope {
 #[test]
 fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
     let mut world = automatic(UpdateMode::Ask);
-    let plan = Plan { policy: world.serial(), ..world.handover() };
+    let mut plan = world.handover();
+    plan.keyring.as_mut().unwrap().policy = world.serial();
     let found = proposal_by(&world, &plan, "n1");
     assert_eq!(world.code(&found), "unknown-signer", "operators are asked");
     let mut world = automatic(UpdateMode::Auto);
@@ -426,13 +447,18 @@ fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
             it.rollback[1].step.node = name("n2");
         }),
         ("a donor on another node", "plan-mismatch", |it| {
-            let (from, to) = (it.from, it.via.unwrap());
+            let (from, to) =
+                (it.keyring.as_ref().unwrap().from, it.keyring.as_ref().unwrap().via.unwrap());
             it.steps[1].action = Action::HandOver { from_node: name("n2"), from, to };
         }),
         ("another policy", "plan-mismatch", |it| it.keyring.as_mut().unwrap().policy = Serial(9)),
         ("a hop that no rule names", "plan-mismatch", |it| {
             let from_node: NodeId = name("n1");
-            it.steps[1].action = Action::HandOver { from_node, from: it.from, to: it.to };
+            it.steps[1].action = Action::HandOver {
+                from_node,
+                from: it.keyring.as_ref().unwrap().from,
+                to: it.keyring.as_ref().unwrap().to,
+            };
         }),
     ];
     for (change, expected, make) in rows {
@@ -460,7 +486,8 @@ fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
 #[test]
 fn a_plan_with_the_policys_consent_runs_at_once_and_can_be_called_off() {
     let mut world = automatic(UpdateMode::Auto);
-    let plan = Plan { policy: world.serial(), ..world.handover() };
+    let mut plan = world.handover();
+    plan.keyring.as_mut().unwrap().policy = world.serial();
     world.accept(&proposal_by(&world, &plan, "n1"));
     let state = world.state.plan(&plan.digest()).unwrap();
     assert_eq!((state.status(), state.consent()), (PlanStatus::Approved, Consent::Policy));
@@ -481,7 +508,8 @@ fn a_plan_with_the_policys_consent_runs_at_once_and_can_be_called_off() {
 #[test]
 fn a_plan_of_operators_waits_for_them_also_where_agents_need_not() {
     let mut world = automatic(UpdateMode::Auto);
-    let plan = Plan { policy: world.serial(), ..world.handover() };
+    let mut plan = world.handover();
+    plan.keyring.as_mut().unwrap().policy = world.serial();
     world.accept(&world.proposal(&plan));
     let state = world.state.plan(&plan.digest()).unwrap();
     assert_eq!((state.status(), state.consent()), (PlanStatus::Proposed, Consent::Operators));
@@ -490,7 +518,8 @@ fn a_plan_of_operators_waits_for_them_also_where_agents_need_not() {
 #[test]
 fn no_agent_starts_a_plan_while_a_generation_is_ordered() {
     let mut world = automatic(UpdateMode::Auto);
-    let plan = Plan { policy: world.serial(), ..world.handover() };
+    let mut plan = world.handover();
+    plan.keyring.as_mut().unwrap().policy = world.serial();
     let order = world.next_order("n1", 1);
     world.accept(&order);
     let found = world.code(&proposal_by(&world, &plan, "n1"));

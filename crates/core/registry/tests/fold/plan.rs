@@ -94,7 +94,8 @@ fn the_policy_names_the_edge_and_the_way_back() {
             rule.gives_to.clear();
         }
         world.accept(&signed(&policy, Role::Policy));
-        let plan = Plan { policy: Serial(2), ..world.plan() };
+        let mut plan = world.plan();
+        plan.keyring.as_mut().unwrap().policy = Serial(2);
         assert_eq!(world.code(&world.proposal(&plan)), expected, "without edge {rule}");
     }
 }

@@ -64,7 +64,7 @@ fn a_policy_leaves_nothing_unsaid() {
         &policy,
         sign,
         &[
-            ("no minimum", "shape", |it| it.keyring.as_mut().unwrap().holders_min = 0),
+            ("no minimum", "shape", |it| it.holders_min = 0),
             ("no holders", "shape", |it| it.holders.clear()),
             ("holders out of order", "shape", |it| it.holders.reverse()),
             ("a zero holder", "shape", |it| it.holders[0].measurement = ZERO),

@@ -73,7 +73,7 @@ fn releases_are_those_of_the_terms_and_of_the_policy() {
         ("other code than the release", "plan-mismatch", |it| {
             change(it).to.measurement = STRANGE;
         }),
-        ("a keeper", "plan-mismatch", |it| change(it).to = it.from),
+        ("a keeper", "plan-mismatch", |it| change(it).to = it.keyring.as_ref().unwrap().from),
         ("another name", "plan-mismatch", |it| change(it).terms.to.release = name("ledger-3")),
         ("another program", "plan-mismatch", |it| {
             change(it).terms.from.program = ArtifactDigest::new([9; 32]);
@@ -83,7 +83,7 @@ fn releases_are_those_of_the_terms_and_of_the_policy() {
         }),
         ("other keepers", "plan-mismatch", |it| it.keyring.as_mut().unwrap().to = change(it).to),
         ("something that carries the keyring", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().via = Some(it.from)
+            it.keyring.as_mut().unwrap().via = Some(it.keyring.as_ref().unwrap().from)
         }),
     ]);
 }
@@ -149,15 +149,15 @@ fn the_policy_lets_both_versions_ask_for_every_long_lived_key() {
 fn steps_are_about_the_service_of_the_nodes() {
     refuse(&[
         ("other code", "shape", |it| {
-            let from = it.from;
+            let from = it.keyring.as_ref().unwrap().from;
             step(it, EQUIP).action = Action::Equip(from);
         }),
         ("other code installed", "shape", |it| {
-            let (expect, install) = (change(it).from, it.from);
+            let (expect, install) = (change(it).from, it.keyring.as_ref().unwrap().from);
             step(it, 22).action = Action::Deploy { expect, install };
         }),
         ("a keeper stopped", "shape", |it| {
-            let from = it.from;
+            let from = it.keyring.as_ref().unwrap().from;
             step(it, HALT).action = Action::Stop(from);
         }),
         ("a node that is not under change", "shape", |it| drop(it.nodes.pop())),

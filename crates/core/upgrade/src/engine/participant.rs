@@ -90,7 +90,9 @@ fn shows(
         ParticipantAction::Connect => target
             .is_some_and(|server| moved.routes.iter().all(|route| server.is_connected(&route.to))),
         ParticipantAction::Settle => {
-            connected(target, Restart::Automatic) && source.is_some_and(ServerObservation::is_off)
+            // A source that is switched off does not come back by itself: this was seen when it
+            // became quiet, and it is durable.
+            connected(target, Restart::Automatic) && source.is_none_or(ServerObservation::is_off)
         }
         ParticipantAction::Disconnect => target.is_some_and(ServerObservation::is_off),
         ParticipantAction::Purge => {

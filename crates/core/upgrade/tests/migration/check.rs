@@ -200,7 +200,10 @@ fn each_change_of_a_plan_has_its_code() {
             let at = find(plan, ParticipantAction::Quiesce);
             plan.steps[at].gates[1] = Gate::Epoch(Epoch(2));
         }),
-        ("F-816", |plan, _| plan.rollback[0].step.gates.push(Gate::Done(StepId(0)))),
+        ("F-816", |plan, _| {
+            let other = plan.rollback[0].step.id;
+            plan.rollback[3].step.gates.push(Gate::Done(other));
+        }),
         ("F-902", |plan, _| plan.steps[0].wave = 1),
         ("F-903", |_, known| known.epoch = Epoch(258)),
         ("F-903", |_, known| known.surveys.clear()),
@@ -291,7 +294,7 @@ fn people_read_what_moves_and_what_does_not() {
         "whose keys are in pkcs11",
         "every operator agreed to the party map",
         "does not move",
-        "contract ids",
+        "every contract id",
         "(no return)",
         "survey of node-1",
     ] {

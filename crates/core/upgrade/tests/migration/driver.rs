@@ -209,7 +209,9 @@ impl ParticipantDriver for Driver {
                     .contracts
                     .iter()
                     .filter(|(_, others)| with.is_none_or(|with| others.contains(with)));
-                of.map(|(id, _)| host.renamed(id)).collect()
+                let mut ids: Vec<_> = of.map(|(id, _)| host.renamed(id)).collect();
+                ids.sort_unstable();
+                ids
             };
             let shared = parts.keys().filter(|node| **node != host.node).map(|node| {
                 let ids = ids(Some(node));

@@ -152,7 +152,7 @@ impl Move {
         if epoch {
             self.next_epoch();
         }
-        if consent && self.agrees {
+        if consent && self.agrees && self.asked(|plan| plan.settled_map().is_ok()) {
             self.agree();
         }
     }
