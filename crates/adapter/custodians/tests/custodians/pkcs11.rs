@@ -70,19 +70,8 @@ impl TokenBench {
         }
     }
 
-    /// A session of another program on the same token.
-    fn session(&self) -> Session {
-        let module = Pkcs11::new(MODULE).unwrap();
-        // The custodian may have done it already.
-        drop(module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)));
-        let slot = module.get_slots_with_initialized_token().unwrap()[0];
-        let session = module.open_rw_session(slot).unwrap();
-        drop(session.login(UserType::User, Some(&AuthPin::new(PIN.into()))));
-        session
-    }
-
     fn set(&self, key: &KeyHandle, class: ObjectClass, attributes: &[Attribute]) {
-        let session = self.session();
+        let session = self::session();
         let label = Attribute::Label(key.label.as_str().as_bytes().to_vec());
         let found = session.find_objects(&[Attribute::Class(class), label]).unwrap();
         session.update_attributes(found[0], attributes).unwrap();
@@ -122,6 +111,17 @@ impl Bench for TokenBench {
     }
 }
 
+/// A session of another program on the same token.
+fn session() -> Session {
+    let module = Pkcs11::new(MODULE).unwrap();
+    // The custodian may have done it already.
+    drop(module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)));
+    let slot = module.get_slots_with_initialized_token().unwrap()[0];
+    let session = module.open_rw_session(slot).unwrap();
+    drop(session.login(UserType::User, Some(&AuthPin::new(PIN.into()))));
+    session
+}
+
 fn secret(folder: &Path, name: &str, text: &str) {
     fs::write(folder.join(name), text).unwrap();
     fs::set_permissions(folder.join(name), Permissions::from_mode(0o600)).unwrap();
@@ -132,7 +132,7 @@ fn the_token_passes_the_suite() {
     let Some(bench) = TokenBench::of("the_token_passes_the_suite") else { return };
     custodian::check(&bench);
     // Asked without leaving anything: the trial keys ended with their session.
-    let before = bench.session().find_objects(&[]).unwrap().len();
+    let before = session().find_objects(&[]).unwrap().len();
     let abilities = bench.open().abilities().unwrap();
     for scheme in bench.schemes() {
         assert!(abilities.can.contains(&(scheme, Operation::Create)), "{scheme}: {abilities:?}");
@@ -141,7 +141,7 @@ fn the_token_passes_the_suite() {
     let checked = check(bench.open().as_ref(), &Trial::AskOnly, Some(Product::SoftHsm2)).unwrap();
     assert_eq!(checked.differences, [], "the table says what SoftHSM2 does");
     assert!(checked.keys.iter().all(|key| key.fingerprint.is_ok()));
-    assert_eq!(bench.session().find_objects(&[]).unwrap().len(), before);
+    assert_eq!(session().find_objects(&[]).unwrap().len(), before);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn private_keys_stay_in_the_token() {
     let Some(bench) = TokenBench::of("private_keys_stay_in_the_token") else { return };
     let custodian = bench.open();
     let key = custodian.create(&request(KeyScheme::P256)).unwrap();
-    let session = bench.session();
+    let session = self::session();
     let label = Attribute::Label(key.label.as_str().as_bytes().to_vec());
     let class = Attribute::Class(ObjectClass::PRIVATE_KEY);
     let found = session.find_objects(&[class, label]).unwrap();
