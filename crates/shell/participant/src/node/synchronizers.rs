@@ -117,9 +117,7 @@ impl Node {
     }
 
     /// Connects to all that connect by themselves, and says which could not be reached.
-    pub async fn reconnect_all(
-        self: &Arc<Self>,
-    ) -> Result<BTreeMap<String, NodeError>, NodeError> {
+    pub async fn reconnect_all(self: &Arc<Self>) -> Result<BTreeMap<String, NodeError>, NodeError> {
         let mut failed = BTreeMap::new();
         for one in self.synchronizers()? {
             if one.read.manual_connect {
@@ -383,7 +381,9 @@ fn read_config(config: &[u8]) -> Result<SynchronizerConnectionConfig, NodeError>
     let read = read.map_err(|error| NodeError::Invalid(format!("the configuration: {error}")))?;
     let alias = read.synchronizer_alias.chars().count();
     if !(1..=LABEL_CHARACTERS_MAX).contains(&alias) {
-        return Err(NodeError::Invalid("a synchronizer has an alias of 1 to 255 characters".into()));
+        return Err(NodeError::Invalid(
+            "a synchronizer has an alias of 1 to 255 characters".into(),
+        ));
     }
     Ok(read)
 }

@@ -40,7 +40,8 @@ impl SynchronizerConnectivityService for Services {
         request: Request<RegisterSynchronizerRequest>,
     ) -> Result<Response<RegisterSynchronizerResponse>, Status> {
         let request = request.into_inner();
-        let with_handshake = request.synchronizer_connection != i32::from(SynchronizerConnection::None);
+        let with_handshake =
+            request.synchronizer_connection != i32::from(SynchronizerConnection::None);
         self.with("RegisterSynchronizer", |node| async move {
             node.register(request.config, with_handshake).await?;
             Ok(RegisterSynchronizerResponse {})
