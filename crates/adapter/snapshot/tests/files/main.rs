@@ -1,5 +1,11 @@
 //! Whole snapshot files: real contracts, and contracts made here that refer to each other.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says if it is skipped"
+)]
+
 mod refusals;
 mod vectors;
 mod world;
