@@ -69,13 +69,6 @@ impl TokenBench {
             pin_file: self.folder.join("pin"),
         }
     }
-
-    fn set(&self, key: &KeyHandle, class: ObjectClass, attributes: &[Attribute]) {
-        let session = self::session();
-        let label = Attribute::Label(key.label.as_str().as_bytes().to_vec());
-        let found = session.find_objects(&[Attribute::Class(class), label]).unwrap();
-        session.update_attributes(found[0], attributes).unwrap();
-    }
 }
 
 impl Bench for TokenBench {
@@ -102,7 +95,7 @@ impl Bench for TokenBench {
             Operation::Decrypt => Attribute::Decrypt(false),
             _ => Attribute::Sign(false),
         };
-        self.set(key, ObjectClass::PRIVATE_KEY, &[off]);
+        set(key, ObjectClass::PRIVATE_KEY, &[off]);
         Means::Used
     }
 
@@ -120,6 +113,13 @@ fn session() -> Session {
     let session = module.open_rw_session(slot).unwrap();
     drop(session.login(UserType::User, Some(&AuthPin::new(PIN.into()))));
     session
+}
+
+fn set(key: &KeyHandle, class: ObjectClass, attributes: &[Attribute]) {
+    let session = self::session();
+    let label = Attribute::Label(key.label.as_str().as_bytes().to_vec());
+    let found = session.find_objects(&[Attribute::Class(class), label]).unwrap();
+    session.update_attributes(found[0], attributes).unwrap();
 }
 
 fn secret(folder: &Path, name: &str, text: &str) {
@@ -164,7 +164,7 @@ fn two_objects_of_one_label_are_corrupt() {
     let one = custodian.create(&request(KeyScheme::P256)).unwrap();
     let two = custodian.create(&request(KeyScheme::P256)).unwrap();
     let name = Attribute::Label(one.label.as_str().as_bytes().to_vec());
-    bench.set(&two, ObjectClass::PUBLIC_KEY, std::slice::from_ref(&name));
+    set(&two, ObjectClass::PUBLIC_KEY, std::slice::from_ref(&name));
     let kind = |result: Result<Option<KeyHandle>, CustodianError>| result.unwrap_err().kind();
     assert_eq!(kind(custodian.find(&one.label)), FailureKind::Corrupt, "two public objects");
     assert_eq!(kind(custodian.find(&two.label)), FailureKind::Corrupt, "a lone private object");
@@ -179,7 +179,7 @@ fn a_lone_public_object_awaits_its_private_one() {
     let custodian = bench.open();
     let key = custodian.create(&request(KeyScheme::P256)).unwrap();
     let name = Attribute::Label(b"elsewhere".to_vec());
-    bench.set(&key, ObjectClass::PRIVATE_KEY, &[name]);
+    set(&key, ObjectClass::PRIVATE_KEY, &[name]);
     assert_eq!(custodian.state(&key), Ok(KeyState::PendingImport));
     let refused = try_use(custodian.as_ref(), &key);
     assert!(matches!(refused, Err(CustodianError::NotEnabled { .. })), "{refused:?}");
@@ -191,8 +191,8 @@ fn a_key_of_somebody_else_is_foreign() {
     let custodian = bench.open();
     let key = custodian.create(&request(KeyScheme::P256)).unwrap();
     let id = [Attribute::Id(b"theirs".to_vec())];
-    bench.set(&key, ObjectClass::PUBLIC_KEY, &id);
-    bench.set(&key, ObjectClass::PRIVATE_KEY, &id);
+    set(&key, ObjectClass::PUBLIC_KEY, &id);
+    set(&key, ObjectClass::PRIVATE_KEY, &id);
     let foreign = custodian.find(&key.label);
     assert!(matches!(foreign, Err(CustodianError::Foreign { .. })), "{foreign:?}");
     assert!(!custodian.keys().unwrap().contains(&key));
