@@ -320,8 +320,7 @@ mod tests {
         let package = packages.iter().next().unwrap().id().clone();
         let mut changed = contract(&packages, ContractIdVersion::V12);
         changed.observers.insert("holding::1220aa".parse().unwrap());
-        changed.contract_id =
-            recompute_as(&changed, ContractIdVersion::V12, &packages).unwrap();
+        changed.contract_id = recompute_as(&changed, ContractIdVersion::V12, &packages).unwrap();
         let refused = check_contract(&changed, &package, &packages, 34).unwrap_err();
         assert!(matches!(refused, ContractRefusal::Stakeholder { .. }), "{refused:?}");
     }
