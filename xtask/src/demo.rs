@@ -13,6 +13,7 @@ use crate::lab::{self, Lab, SharedLab};
 pub(crate) mod clients;
 mod flag_day;
 mod handover;
+mod migration;
 pub(crate) mod rolling;
 
 /// Options of `cargo xtask demo`.
@@ -37,6 +38,9 @@ pub(crate) struct Arguments {
     /// along.
     #[arg(long, value_enum, default_value_t = Registry::File)]
     registry: Registry,
+    /// Migration: which key store.
+    #[arg(long, value_enum, default_value_t = migration::Kms::Both)]
+    kms: migration::Kms,
     /// Keep the fleet's files, to look at them afterwards.
     #[arg(long)]
     keep: bool,
@@ -51,6 +55,8 @@ enum Procedure {
     Handover,
     /// Independent operators whose service moves to new code all at once.
     FlagDay,
+    /// A ledger participant moves to keys in a KMS, under new names, and back.
+    Migration,
 }
 
 /// Where the registry keeps its log.
@@ -70,14 +76,19 @@ const EPOCH_EVERY: Duration = Duration::from_secs(3);
 /// Runs the demo.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     say("Building the fleet's programs (minutes on the first run, then seconds).");
-    match arguments.registry {
-        Registry::File => lab::build()?,
-        Registry::Etcd => lab::build_with(&[lab::etcd::PACKAGE])?,
+    let mut more = Vec::new();
+    if arguments.registry == Registry::Etcd {
+        more.push(lab::etcd::PACKAGE);
     }
+    if arguments.procedure == Procedure::Migration {
+        more.push(lab::participant::PACKAGE);
+    }
+    lab::build_with(&more)?;
     let nodes = match arguments.procedure {
         Procedure::Rolling => rolling::NODES,
         Procedure::Handover => handover::NODES,
         Procedure::FlagDay => arguments.nodes.into(),
+        Procedure::Migration => migration::NODES,
     };
     let lab = Arc::new(Lab::new("demo", nodes, say)?);
     end_when_interrupted(&lab, arguments.keep)?;
@@ -88,6 +99,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Procedure::Rolling => rolling::play(&lab, arguments.kill),
         Procedure::Handover => handover::play(&lab, arguments.kill),
         Procedure::FlagDay => flag_day::play(&lab, arguments.play()),
+        Procedure::Migration => {
+            let Arguments { kill, kms, .. } = *arguments;
+            migration::play(&lab, migration::Play { kill, kms })
+        }
     };
     if lab.is_ending() {
         // What failed did so because somebody interrupted. The process ends when the fleet has.
@@ -115,8 +130,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 impl Arguments {
     fn of(procedure: Procedure, kill: bool) -> Self {
-        let registry = Registry::File;
-        Self { procedure, kill, json: true, nodes: 5, fail: None, registry, keep: false }
+        let (registry, kms) = (Registry::File, migration::Kms::Both);
+        Self { procedure, kill, json: true, nodes: 5, fail: None, registry, kms, keep: false }
     }
 
     fn play(&self) -> flag_day::Play {
@@ -128,7 +143,9 @@ impl Arguments {
 /// Plays each procedure for the test: once in peace, and once with kills all along. A flag day is
 /// called off once too.
 pub(crate) fn check() -> Result<()> {
-    for procedure in [Procedure::Rolling, Procedure::Handover, Procedure::FlagDay] {
+    let procedures =
+        [Procedure::Rolling, Procedure::Handover, Procedure::FlagDay, Procedure::Migration];
+    for procedure in procedures {
         for kill in [false, true] {
             run(&Arguments::of(procedure, kill))?;
         }

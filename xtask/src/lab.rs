@@ -6,6 +6,7 @@
 //! * [`Lab`]: the directory, the programs, the processes.
 //! * [`network`]: founding a network, releases, policies, genesis.
 //! * [`etcd`]: the registry's log on a real cluster.
+//! * [`participant`]: ledger participants, and what keeps their keys.
 //! * [`service`]: the service of every node, proxies, ledgers.
 //! * [`watch`]: what agents say, and the fewest holders at any moment.
 //! * [`mirror`]: a web server with releases.
@@ -31,6 +32,7 @@ pub(crate) mod chaos;
 pub(crate) mod etcd;
 pub(crate) mod mirror;
 pub(crate) mod network;
+pub(crate) mod participant;
 pub(crate) mod service;
 pub(crate) mod start;
 pub(crate) mod watch;

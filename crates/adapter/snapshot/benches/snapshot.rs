@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use flate2::bufread::MultiGzDecoder;
-use heirloom_canton::acs::{ActiveContract, FrameReader};
+use heirloom_canton::acs::{ActiveContract, FrameReader, write_frame};
 use heirloom_canton::blob::FatContract;
 use heirloom_model::participant::SnapshotHasher;
 use heirloom_participant::map::PartyMap;
@@ -51,10 +51,7 @@ fn main() -> Result<()> {
     match words.as_slice() {
         [] => all(CONTRACTS_DEFAULT),
         ["--contracts", count] => all(count.parse()?),
-        ["make", path, count] => {
-            world::write_large(&World::new(), Path::new(path), count.parse()?);
-            Ok(())
-        }
+        ["make", path, count] => write_large(&World::new(), Path::new(path), count.parse()?),
         ["measure", step, directory, workers] => {
             measure(step, Path::new(directory), workers.parse()?)
         }
@@ -117,6 +114,28 @@ fn measure(step: &str, directory: &Path, workers: usize) -> Result<()> {
         "peak_memory_kilobytes": peak_memory()?,
     });
     writeln!(std::io::stdout(), "{result}")?;
+    Ok(())
+}
+
+/// Writes a large snapshot without having it in memory. Each contract but the first refers to an
+/// earlier one of its hundred.
+fn write_large(world: &World, path: &Path, count: i64) -> Result<()> {
+    let file = std::io::BufWriter::new(File::create(path)?);
+    let mut gz = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    let mut first = None;
+    for number in 0..count {
+        let mut spec = world::Spec::new(number);
+        if number % 100 == 0 {
+            first = None;
+        }
+        spec.parents.extend(first.clone());
+        let contract = world.contract(&spec);
+        first.get_or_insert_with(|| contract.contract_id.clone());
+        let mut framed = Vec::new();
+        write_frame(&mut framed, &world::entry(&contract));
+        gz.write_all(&framed)?;
+    }
+    gz.finish()?.into_inner()?.sync_all()?;
     Ok(())
 }
 

@@ -1,6 +1,12 @@
 //! Real contracts, moved to other parties: the bytes that another implementation of the same rules
 //! computed.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says if it is skipped"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -9,6 +9,7 @@
 //! * [`driver`]: one node: platform daemon, admin channels, bundles, sealed state.
 //! * [`instance`], [`bundles`], [`downloads`], [`state_dir`], [`admin`]: what the driver works with.
 //! * [`service`]: the driver of the service beside the keeper, for nodes that run one.
+//! * [`participant`]: a node that moves a participant and has no keeper.
 //! * [`attendance`], [`presence`]: what is said again and again, to keepers and about them.
 //! * [`release_watch`], `staging`: which releases are fetched and tried before anybody asks.
 //! * [`config`], [`api`], [`status`], [`freshness`], `warnings`, `stalls`: what operators see.
@@ -24,6 +25,8 @@ pub mod instance;
 pub mod state_dir;
 
 pub mod service;
+
+pub mod participant;
 
 pub mod attendance;
 pub mod presence;

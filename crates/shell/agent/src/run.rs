@@ -152,7 +152,7 @@ fn announcer(config: &Config) -> Result<Announcer, AgentRunError> {
 pub(crate) type KeeperAgent = Agent<Journal, Arc<RegistryClient>, KeeperDriver>;
 
 /// The journal file as the agent's port.
-pub(crate) struct Journal(JournalFile);
+pub(crate) struct Journal(pub(crate) JournalFile);
 
 impl JournalStore for Journal {
     fn append(&mut self, record: &[u8]) -> Result<Durable, JournalError> {
@@ -469,7 +469,7 @@ fn is_exclusive(state: &NetworkState, node: &NodeId) -> bool {
 }
 
 /// Whether trying again can help. A history that changed or a broken journal never heals.
-fn passes(error: &AgentError) -> bool {
+pub(crate) fn passes(error: &AgentError) -> bool {
     match error {
         AgentError::Read(ReadError::Corrupt { .. })
         | AgentError::Append(AppendError::Corrupt { .. } | AppendError::TooLarge { .. })
@@ -519,11 +519,11 @@ fn note(report: &Mutex<Report>, ticked: &Result<Tick, AgentError>) {
 }
 
 /// The host's clock: for journal records and logs, which nothing decides by.
-fn now() -> Time {
+pub(crate) fn now() -> Time {
     Time(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-fn random_nonce() -> Nonce {
+pub(crate) fn random_nonce() -> Nonce {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
     Nonce::new(bytes)

@@ -119,10 +119,8 @@ pub async fn connect(asked: &Connect) -> Result<Connected, ClientError> {
         config.is_ok_and(|config| config.synchronizer_alias == asked.alias)
     });
     if is_known {
-        let request = ReconnectSynchronizerRequest {
-            synchronizer_alias: asked.alias.clone(),
-            retry: false,
-        };
+        let request =
+            ReconnectSynchronizerRequest { synchronizer_alias: asked.alias.clone(), retry: false };
         let done = client.reconnect_synchronizer(request).await;
         done.map_err(failed("ReconnectSynchronizer"))?;
     } else {
@@ -257,8 +255,8 @@ pub(crate) async fn submit(
     act_as: &[String],
     kinds: Vec<Kind>,
 ) -> Result<Transaction, ClientError> {
-    let mut client = CommandServiceClient::new(channel)
-        .max_decoding_message_size(OUTBOUND_MESSAGE_BYTES_MAX);
+    let mut client =
+        CommandServiceClient::new(channel).max_decoding_message_size(OUTBOUND_MESSAGE_BYTES_MAX);
     let commands = Commands {
         user_id: USER.to_owned(),
         command_id: command_id.to_owned(),

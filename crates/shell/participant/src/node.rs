@@ -24,9 +24,9 @@ use std::time::Instant;
 use heirloom_canton::dar::types::Packages;
 use heirloom_custodians::config::Config;
 use heirloom_model::causes::with_causes;
+use heirloom_model::participant::CustodianKind;
 use heirloom_model::party::{ParticipantId, SynchronizerId};
 use heirloom_participant::custodian::Custodian;
-use heirloom_model::participant::CustodianKind;
 
 use crate::configuration::{Identity, ParticipantSettings};
 use crate::log::event;

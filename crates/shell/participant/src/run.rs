@@ -96,8 +96,7 @@ impl Running {
             };
             tokio::spawn(serve_routes(listener, routes, until))
         };
-        let servers =
-            vec![serve(admin, admin_routes(&node)), serve(ledger, ledger_routes(&node))];
+        let servers = vec![serve(admin, admin_routes(&node)), serve(ledger, ledger_routes(&node))];
         event("admin", admin_at);
         event("ledger", ledger_at);
         node.connect_automatically().await;

@@ -121,12 +121,7 @@ pub fn status_of(error: &NodeError) -> Status {
 }
 
 /// One page of a list, and where the next one begins: behind the last name of this one.
-fn page<T>(
-    all: Vec<T>,
-    token: &str,
-    size: i32,
-    name: impl Fn(&T) -> &str,
-) -> (Vec<T>, String) {
+fn page<T>(all: Vec<T>, token: &str, size: i32, name: impl Fn(&T) -> &str) -> (Vec<T>, String) {
     let size = usize::try_from(size).ok().filter(|size| *size > 0);
     let size = size.unwrap_or(crate::limit::PAGE_MAX).min(crate::limit::PAGE_MAX);
     let mut rest: Vec<T> = all.into_iter().filter(|one| name(one) > token).collect();

@@ -212,8 +212,7 @@ impl Topology {
         let time_micros = 0;
         let serial = transaction.serial;
         let signed = signed.clone();
-        let next =
-            Accepted { subject, signed, mapping, serial, is_removal, hash, time_micros };
+        let next = Accepted { subject, signed, mapping, serial, is_removal, hash, time_micros };
         self.check_signatures(&next)?;
         self.check_content(&next, demands)?;
         Ok(Assessed::New(Box::new(next)))
@@ -326,7 +325,9 @@ impl Topology {
             _ => None,
         };
         let all = standing.chain(own).filter(|found| found.namespace == namespace.as_str());
-        all.filter(|found| may_sign(found, next)).filter_map(|found| found.target_key.clone()).collect()
+        all.filter(|found| may_sign(found, next))
+            .filter_map(|found| found.target_key.clone())
+            .collect()
     }
 
     fn check_signatures(&self, next: &Accepted) -> Result<(), TopologyRefusal> {
@@ -377,9 +378,10 @@ impl Topology {
             (Subject::Hosting(party), Mapping::PartyToParticipant(hosting)) => {
                 required.namespaces.insert(party.namespace());
                 let before = self.hosts_of(party);
-                let added = hosting.participants.iter().filter(|host| {
-                    !next.is_removal && !before.contains(&host.participant_uid)
-                });
+                let added = hosting
+                    .participants
+                    .iter()
+                    .filter(|host| !next.is_removal && !before.contains(&host.participant_uid));
                 for host in added {
                     let host: ParticipantId = host.participant_uid.parse()?;
                     required.namespaces.insert(host.namespace());
@@ -410,7 +412,8 @@ impl Topology {
             Mapping::OwnerToKeyMapping(keys) => check_keys(keys, demands),
             Mapping::PartyToParticipant(hosting) => {
                 let (threshold, participants) = (hosting.threshold, hosting.participants.len());
-                let fits = threshold >= 1 && usize::try_from(threshold).is_ok_and(|threshold| threshold <= participants);
+                let fits = threshold >= 1
+                    && usize::try_from(threshold).is_ok_and(|threshold| threshold <= participants);
                 if fits || next.is_removal {
                     return Ok(());
                 }
@@ -575,3 +578,6 @@ fn check_scheme(
     let required = words.join(", ");
     Err(TopologyRefusal::Scheme { key: key.to_owned(), scheme, what, required })
 }
+
+#[cfg(test)]
+mod tests;

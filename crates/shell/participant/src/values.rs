@@ -242,8 +242,7 @@ impl Reader<'_> {
                 record.fields.get(index)
             };
             let ty = instantiate(&field.ty, data, args);
-            let is_optional =
-                matches!(ty, Type::Builtin { builtin: BuiltinType::Optional, .. });
+            let is_optional = matches!(ty, Type::Builtin { builtin: BuiltinType::Optional, .. });
             values.push(match found.and_then(|found| found.value.as_ref()) {
                 Some(value) => self.value(&ty, value, depth + 1)?,
                 None if is_optional => Value::Optional(None),
@@ -409,5 +408,77 @@ fn name_of(ty: &Type) -> String {
         Type::Builtin { builtin, .. } => format!("{builtin:?}"),
         Type::Con { id, .. } => id.to_string(),
         Type::Nat(_) | Type::Opaque | Type::Var(_) => "no value".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_canton::dar;
+
+    use super::*;
+    use crate::client::package;
+
+    fn template(types: &dar::Dar) -> TypeId {
+        let main = types.main();
+        let name = main.templates().next().unwrap().clone();
+        TypeId { package: main.id().clone(), name }
+    }
+
+    #[test]
+    fn what_is_read_is_shown_again() {
+        let types = dar::read(&package::dar().unwrap().bytes).unwrap();
+        let id = template(&types);
+        let holding =
+            package::Holding { issuer: "b::1220aa", owner: "a::1220aa", number: 5, previous: None };
+        let written = package::arguments(&holding);
+        let value = argument(&types, &id, &written).unwrap();
+        let Value::Record(fields) = &value else { panic!("{value:?}") };
+        assert_eq!(fields.len(), 6, "a last field that is `None` is not there");
+        // Entries of maps stand in the order of their keys, whatever order they were written in.
+        let Some(Value::GenMap(shares)) = fields.get(4) else { panic!("{fields:?}") };
+        assert_eq!(shares[0].0, Value::Party("a::1220aa".parse().unwrap()));
+        let shown_again = shown(&types, &id, &value, true).unwrap();
+        assert_eq!(argument(&types, &id, &shown_again).unwrap(), value);
+        let bare = shown(&types, &id, &value, false).unwrap();
+        assert!(bare.fields.iter().all(|field| field.label.is_empty()));
+        assert_eq!(argument(&types, &id, &bare).unwrap(), value);
+    }
+
+    #[test]
+    fn each_wrong_field_is_refused_by_its_name() {
+        let types = dar::read(&package::dar().unwrap().bytes).unwrap();
+        let id = template(&types);
+        let holding =
+            package::Holding { issuer: "b::1220aa", owner: "a::1220aa", number: 5, previous: None };
+        let changed = |change: &dyn Fn(&mut ledger::Record)| {
+            let mut record = package::arguments(&holding);
+            change(&mut record);
+            argument(&types, &id, &record).unwrap_err()
+        };
+        let set = |sum: Sum| Some(ledger::Value { sum: Some(sum) });
+        let error = changed(&|record| record.fields[0].value = set(Sum::Text("a".to_owned())));
+        assert!(matches!(error, ValueError::Mismatch { .. }), "{error:?}");
+        let error = changed(&|record| record.fields[0].label = "other".to_owned());
+        assert!(matches!(error, ValueError::UnknownField { .. }), "{error:?}");
+        let error = changed(&|record| drop(record.fields.remove(2)));
+        assert!(matches!(error, ValueError::MissingField { .. }), "{error:?}");
+        let error = changed(&|record| record.fields[0].value = set(Sum::Party("ä".to_owned())));
+        assert!(matches!(error, ValueError::Party(_)), "{error:?}");
+        let error = changed(&|record| record.fields[3].value = set(Sum::Numeric("1".to_owned())));
+        assert!(matches!(error, ValueError::Numeric(_)), "{error:?}");
+        let error = changed(&|record| {
+            let Some(Sum::GenMap(map)) =
+                record.fields[4].value.as_mut().and_then(|value| value.sum.as_mut())
+            else {
+                panic!("it is a map")
+            };
+            let first = map.entries[0].clone();
+            map.entries.push(first);
+        });
+        assert_eq!(error, ValueError::Duplicate);
+        // What is optional may be missing.
+        let mut record = package::arguments(&holding);
+        record.fields.pop();
+        assert!(argument(&types, &id, &record).is_ok());
     }
 }

@@ -45,9 +45,18 @@ pub(crate) fn look(driver: &Driver) -> Result<(SurveyFindings, Ground), DriverEr
     let everybody: BTreeSet<PartyId> = parties.keys().cloned().collect();
     let seen = contracts(&driver.source, &everybody, ledger_end)?;
     let foreign = hosts(driver, &seen.others)?;
+    let of_source = side(&driver.source, Some(source.clone()), &source_version)?;
+    let mut of_target = side(&driver.target, target.clone(), &target_version)?;
+    for wanted in driver.destinations() {
+        // What the target does not know yet, enrolling lets it reach as the source does.
+        if let Some(known) = of_source.synchronizers.get(&wanted) {
+            let known = SynchronizerSeen { is_connected: false, ..known.clone() };
+            of_target.synchronizers.entry(wanted).or_insert(known);
+        }
+    }
     let ground = Ground {
-        source: side(&driver.source, Some(source.clone()), &source_version)?,
-        target: side(&driver.target, target.clone(), &target_version)?,
+        source: of_source,
+        target: of_target,
         custodian: driver.custodian_kind(),
         wanted: driver.settings.keys.iter().map(|key| (key.usage, key.scheme)).collect(),
         hosted: parties.clone(),
@@ -225,7 +234,20 @@ fn side(
         let (usage, scheme) = kind_of(&entry.material.key)?;
         Some(KeySeen { usage, scheme, in_custodian: entry.custodian_id.is_some() })
     });
+    let keys = keys.collect();
     let mut synchronizers = BTreeMap::new();
+    if participant.is_none() {
+        // Before it has a name, it answers questions about keys only.
+        let packages = BTreeSet::new();
+        return Ok(Side {
+            participant,
+            version,
+            keys,
+            synchronizers,
+            packages,
+            exports_keys: None,
+        });
+    }
     for registration in node.registrations().map_err(node_error)? {
         let Some(synchronizer) = registration.synchronizer else { continue };
         let seen = SynchronizerSeen {
@@ -236,7 +258,7 @@ fn side(
         };
         synchronizers.insert(synchronizer, seen);
     }
-    let (keys, packages) = (keys.collect(), node.packages().map_err(node_error)?);
+    let packages = node.packages().map_err(node_error)?;
     Ok(Side { participant, version, keys, synchronizers, packages, exports_keys: None })
 }
 

@@ -1,6 +1,7 @@
 //! The server: small, without a ledger, and obedient to its script.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
@@ -16,6 +17,9 @@ use heirloom_canton_node::wire::participant::synchronizer_connectivity_service_s
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Context, Poll, Service, http};
+use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -106,9 +110,12 @@ impl Fake {
                     .add_service(status::ParticipantStatusServiceServer::new(answers.clone()))
                     .add_service(repair::ParticipantRepairServiceServer::new(answers.clone()))
                     .add_service(older_parties::PartyManagementServiceServer::new(answers.clone()))
-                    .add_service(older_synchronizers::SynchronizerConnectivityServiceServer::new(
-                        answers,
-                    )),
+                    .add_service(Split {
+                        older: older_synchronizers::SynchronizerConnectivityServiceServer::new(
+                            answers.clone(),
+                        ),
+                        current: synchronizers::SynchronizerConnectivityServiceServer::new(answers),
+                    }),
                 (false, false) => router
                     .add_service(status::ParticipantStatusServiceServer::new(answers.clone()))
                     .add_service(repair::ParticipantRepairServiceServer::new(answers.clone()))
@@ -265,37 +272,46 @@ impl older_synchronizers::SynchronizerConnectivityService for Answers {
         let connected_synchronizers = vec![one];
         Ok(Response::new(older::ListConnectedSynchronizersResponse { connected_synchronizers }))
     }
+}
 
-    async fn list_registered_synchronizers(
-        &self,
-        _: Request<older::ListRegisteredSynchronizersRequest>,
-    ) -> Result<Response<older::ListRegisteredSynchronizersResponse>, Status> {
-        let one = older::list_registered_synchronizers_response::Result {
-            config: self.seen.lock().unwrap().connection.clone(),
-            connected: true,
-        };
-        Ok(Response::new(older::ListRegisteredSynchronizersResponse { results: vec![one] }))
+/// Answers what 3.3 shapes differently, and what it does not.
+#[derive(Clone)]
+struct Split<C, O> {
+    current: C,
+    older: O,
+}
+
+impl<C: NamedService, O> NamedService for Split<C, O> {
+    const NAME: &'static str = C::NAME;
+}
+
+type Incoming = http::Request<Body>;
+type Outgoing = http::Response<Body>;
+
+impl<C, O> Service<Incoming> for Split<C, O>
+where
+    C: Service<Incoming, Response = Outgoing, Error = Infallible>,
+    O: Service<Incoming, Response = Outgoing, Error = Infallible>,
+    C::Future: Send + 'static,
+    O::Future: Send + 'static,
+{
+    type Response = Outgoing;
+    type Error = Infallible;
+    type Future = BoxFuture<Outgoing, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Generated servers are always ready.
+        Poll::Ready(Ok(()))
     }
 
-    async fn connect_synchronizer(
-        &self,
-        _: Request<older::ConnectSynchronizerRequest>,
-    ) -> Result<Response<older::ConnectSynchronizerResponse>, Status> {
-        Err(Status::unimplemented("not in the script"))
-    }
-
-    async fn reconnect_synchronizer(
-        &self,
-        _: Request<older::ReconnectSynchronizerRequest>,
-    ) -> Result<Response<older::ReconnectSynchronizerResponse>, Status> {
-        Err(Status::unimplemented("not in the script"))
-    }
-
-    async fn disconnect_all_synchronizers(
-        &self,
-        _: Request<older::DisconnectAllSynchronizersRequest>,
-    ) -> Result<Response<older::DisconnectAllSynchronizersResponse>, Status> {
-        Err(Status::unimplemented("not in the script"))
+    fn call(&mut self, request: Incoming) -> Self::Future {
+        let call = request.uri().path().rsplit('/').next().unwrap_or_default();
+        match call {
+            "ModifySynchronizer" | "ListConnectedSynchronizers" => {
+                Box::pin(self.older.call(request))
+            }
+            _ => Box::pin(self.current.call(request)),
+        }
     }
 }
 

@@ -21,10 +21,9 @@ use crate::aws::credentials;
 /// Where `cargo xtask setup` puts it.
 fn python() -> Option<PathBuf> {
     let home = env::var_os("HOME").map_or_else(env::temp_dir, PathBuf::from);
-    let cache = env::var_os("HEIRLOOM_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let cache = env::var_os("XDG_CACHE_HOME").map_or(home.join(".cache"), PathBuf::from);
-        cache.join("heirloom")
-    });
+    let user = || env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
+    let chosen = env::var_os("HEIRLOOM_CACHE").map(PathBuf::from);
+    let cache = chosen.unwrap_or_else(|| user().join("heirloom"));
     Some(cache.join("localstack/bin/python")).filter(|python| python.exists())
 }
 
@@ -36,6 +35,7 @@ struct KmsBench {
 
 impl KmsBench {
     /// Nothing if it is not installed, which is said aloud.
+    #[expect(clippy::print_stdout, reason = "a skipped test says so")]
     fn start() -> Option<Self> {
         let Some(python) = python() else {
             println!("SKIPPED: no LocalStack here; `cargo xtask setup` installs it");

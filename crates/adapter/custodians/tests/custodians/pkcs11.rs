@@ -69,24 +69,6 @@ impl TokenBench {
             pin_file: self.folder.join("pin"),
         }
     }
-
-    /// A session of another program on the same token.
-    fn session(&self) -> Session {
-        let module = Pkcs11::new(MODULE).unwrap();
-        // The custodian may have done it already.
-        drop(module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)));
-        let slot = module.get_slots_with_initialized_token().unwrap()[0];
-        let session = module.open_rw_session(slot).unwrap();
-        drop(session.login(UserType::User, Some(&AuthPin::new(PIN.into()))));
-        session
-    }
-
-    fn set(&self, key: &KeyHandle, class: ObjectClass, attributes: &[Attribute]) {
-        let session = self.session();
-        let label = Attribute::Label(key.label.as_str().as_bytes().to_vec());
-        let found = session.find_objects(&[Attribute::Class(class), label]).unwrap();
-        session.update_attributes(found[0], attributes).unwrap();
-    }
 }
 
 impl Bench for TokenBench {
@@ -113,13 +95,31 @@ impl Bench for TokenBench {
             Operation::Decrypt => Attribute::Decrypt(false),
             _ => Attribute::Sign(false),
         };
-        self.set(key, ObjectClass::PRIVATE_KEY, &[off]);
+        set(key, ObjectClass::PRIVATE_KEY, &[off]);
         Means::Used
     }
 
     fn doom(&self, _: &KeyHandle) -> Means {
         Means::None
     }
+}
+
+/// A session of another program on the same token.
+fn session() -> Session {
+    let module = Pkcs11::new(MODULE).unwrap();
+    // The custodian may have done it already.
+    drop(module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)));
+    let slot = module.get_slots_with_initialized_token().unwrap()[0];
+    let session = module.open_rw_session(slot).unwrap();
+    drop(session.login(UserType::User, Some(&AuthPin::new(PIN.into()))));
+    session
+}
+
+fn set(key: &KeyHandle, class: ObjectClass, attributes: &[Attribute]) {
+    let session = self::session();
+    let label = Attribute::Label(key.label.as_str().as_bytes().to_vec());
+    let found = session.find_objects(&[Attribute::Class(class), label]).unwrap();
+    session.update_attributes(found[0], attributes).unwrap();
 }
 
 fn secret(folder: &Path, name: &str, text: &str) {
@@ -132,7 +132,7 @@ fn the_token_passes_the_suite() {
     let Some(bench) = TokenBench::of("the_token_passes_the_suite") else { return };
     custodian::check(&bench);
     // Asked without leaving anything: the trial keys ended with their session.
-    let before = bench.session().find_objects(&[]).unwrap().len();
+    let before = session().find_objects(&[]).unwrap().len();
     let abilities = bench.open().abilities().unwrap();
     for scheme in bench.schemes() {
         assert!(abilities.can.contains(&(scheme, Operation::Create)), "{scheme}: {abilities:?}");
@@ -141,7 +141,7 @@ fn the_token_passes_the_suite() {
     let checked = check(bench.open().as_ref(), &Trial::AskOnly, Some(Product::SoftHsm2)).unwrap();
     assert_eq!(checked.differences, [], "the table says what SoftHSM2 does");
     assert!(checked.keys.iter().all(|key| key.fingerprint.is_ok()));
-    assert_eq!(bench.session().find_objects(&[]).unwrap().len(), before);
+    assert_eq!(session().find_objects(&[]).unwrap().len(), before);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn private_keys_stay_in_the_token() {
     let Some(bench) = TokenBench::of("private_keys_stay_in_the_token") else { return };
     let custodian = bench.open();
     let key = custodian.create(&request(KeyScheme::P256)).unwrap();
-    let session = bench.session();
+    let session = self::session();
     let label = Attribute::Label(key.label.as_str().as_bytes().to_vec());
     let class = Attribute::Class(ObjectClass::PRIVATE_KEY);
     let found = session.find_objects(&[class, label]).unwrap();
@@ -164,7 +164,7 @@ fn two_objects_of_one_label_are_corrupt() {
     let one = custodian.create(&request(KeyScheme::P256)).unwrap();
     let two = custodian.create(&request(KeyScheme::P256)).unwrap();
     let name = Attribute::Label(one.label.as_str().as_bytes().to_vec());
-    bench.set(&two, ObjectClass::PUBLIC_KEY, std::slice::from_ref(&name));
+    set(&two, ObjectClass::PUBLIC_KEY, std::slice::from_ref(&name));
     let kind = |result: Result<Option<KeyHandle>, CustodianError>| result.unwrap_err().kind();
     assert_eq!(kind(custodian.find(&one.label)), FailureKind::Corrupt, "two public objects");
     assert_eq!(kind(custodian.find(&two.label)), FailureKind::Corrupt, "a lone private object");
@@ -179,7 +179,7 @@ fn a_lone_public_object_awaits_its_private_one() {
     let custodian = bench.open();
     let key = custodian.create(&request(KeyScheme::P256)).unwrap();
     let name = Attribute::Label(b"elsewhere".to_vec());
-    bench.set(&key, ObjectClass::PRIVATE_KEY, &[name]);
+    set(&key, ObjectClass::PRIVATE_KEY, &[name]);
     assert_eq!(custodian.state(&key), Ok(KeyState::PendingImport));
     let refused = try_use(custodian.as_ref(), &key);
     assert!(matches!(refused, Err(CustodianError::NotEnabled { .. })), "{refused:?}");
@@ -191,8 +191,8 @@ fn a_key_of_somebody_else_is_foreign() {
     let custodian = bench.open();
     let key = custodian.create(&request(KeyScheme::P256)).unwrap();
     let id = [Attribute::Id(b"theirs".to_vec())];
-    bench.set(&key, ObjectClass::PUBLIC_KEY, &id);
-    bench.set(&key, ObjectClass::PRIVATE_KEY, &id);
+    set(&key, ObjectClass::PUBLIC_KEY, &id);
+    set(&key, ObjectClass::PRIVATE_KEY, &id);
     let foreign = custodian.find(&key.label);
     assert!(matches!(foreign, Err(CustodianError::Foreign { .. })), "{foreign:?}");
     assert!(!custodian.keys().unwrap().contains(&key));

@@ -1,5 +1,11 @@
 //! Whole snapshot files: real contracts, and contracts made here that refer to each other.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says if it is skipped"
+)]
+
 mod refusals;
 mod vectors;
 mod world;
@@ -11,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use heirloom_canton::blob::FatContract;
 use heirloom_canton::contract_id::ContractId;
+use heirloom_canton::name::Party;
 use heirloom_canton::types::TypeStore;
 use heirloom_participant::map::PartyMap;
 use heirloom_participant::report::Mention;
@@ -196,7 +203,7 @@ fn what_stays_is_reported() {
     assert_eq!(report.texts[0].mention, Mention::Moved);
     assert_eq!(report.texts[0].contract, contracts[0].contract_id);
     assert_eq!(report.outside_listed[0].reference, elsewhere);
-    let staying: Vec<&str> = report.staying.keys().map(|party| party.as_str()).collect();
+    let staying: Vec<&str> = report.staying.keys().map(Party::as_str).collect();
     assert!(staying.contains(&format!("stranger::{OTHER}").as_str()));
     assert!(staying.contains(&format!("node::{OLD}").as_str()));
     assert!(!staying.iter().any(|party| party.starts_with("owner")));

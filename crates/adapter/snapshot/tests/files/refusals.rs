@@ -20,8 +20,8 @@ fn contracts(world: &World, count: i64) -> Vec<FatContract> {
 
 #[test]
 fn a_contract_that_was_changed_stops_everything_and_is_named() {
-    let world = World::new();
     type Edit = fn(&mut FatContract);
+    let world = World::new();
     let edits: [Edit; 5] = [
         |c| {
             let Value::Record(fields) = &mut c.create_arg else { unreachable!() };

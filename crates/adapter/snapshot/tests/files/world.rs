@@ -1,9 +1,7 @@
 //! Snapshots that are made here: contracts with correct ids that refer to each other.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 
 use heirloom_canton::acs::{ActiveContract, write_frame};
 use heirloom_canton::authenticate::recompute;
@@ -19,14 +17,15 @@ use heirloom_canton::unicum::Salt;
 use heirloom_canton::value::Value;
 
 /// The namespace that parties leave.
-pub const OLD: &str = "1220aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub(crate) const OLD: &str = "1220aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 /// The namespace that they get.
-pub const NEW: &str = "1220bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+pub(crate) const NEW: &str = "1220bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 /// Somebody else's.
-pub const OTHER: &str = "1220cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+pub(crate) const OTHER: &str =
+    "1220cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 
 /// The one type of this world.
-pub struct World {
+pub(crate) struct World {
     asset: DataType,
 }
 
@@ -41,7 +40,7 @@ fn builtin(builtin: BuiltinType, args: Vec<Type>) -> Type {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         use BuiltinType::{ContractId, GenMap, Int64, List, Party, Text, TextMap};
         let plain = |kind| builtin(kind, Vec::new());
         let fields = [
@@ -57,7 +56,7 @@ impl World {
     }
 
     /// A contract with the id that belongs to it.
-    pub fn contract(&self, spec: &Spec) -> FatContract {
+    pub(crate) fn contract(&self, spec: &Spec) -> FatContract {
         let digest = |what: &str| sha256(format!("{what} {}", spec.number).as_bytes());
         let unicum = [&[0x12, 0x20][..], &[0; 32]].concat();
         let unicum = Multihash::from_bytes(&unicum).unwrap();
@@ -94,17 +93,17 @@ impl World {
 
 /// What is different in each contract.
 #[derive(Clone)]
-pub struct Spec {
-    pub number: i64,
-    pub version: ContractIdVersion,
-    pub owner: String,
-    pub holders: Vec<String>,
-    pub parents: Vec<ContractId>,
-    pub note: String,
+pub(crate) struct Spec {
+    pub(crate) number: i64,
+    pub(crate) version: ContractIdVersion,
+    pub(crate) owner: String,
+    pub(crate) holders: Vec<String>,
+    pub(crate) parents: Vec<ContractId>,
+    pub(crate) note: String,
 }
 
 impl Spec {
-    pub fn new(number: i64) -> Self {
+    pub(crate) fn new(number: i64) -> Self {
         use ContractIdVersion::{V10, V11, V12};
         let version = [V12, V11, V10][usize::try_from(number % 3).unwrap()];
         let owner = format!("owner-{}::{OLD}", number % 7);
@@ -121,18 +120,18 @@ impl Spec {
 }
 
 /// An entry of a snapshot.
-pub fn entry(contract: &FatContract) -> Vec<u8> {
+pub(crate) fn entry(contract: &FatContract) -> Vec<u8> {
     let witnesses: Vec<Party> = contract.signatories.iter().cloned().collect();
     let event = ledger_event::write(contract, &witnesses);
     ActiveContract::new(&event, &synchronizer(), 0).unwrap().encode().to_vec()
 }
 
-pub fn synchronizer() -> SynchronizerId {
+pub(crate) fn synchronizer() -> SynchronizerId {
     format!("sync::{OTHER}").parse().unwrap()
 }
 
 /// Compressed as somebody else's program would do it.
-pub fn compress(entries: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn compress(entries: &[Vec<u8>]) -> Vec<u8> {
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for entry in entries {
         let mut framed = Vec::new();
@@ -143,28 +142,7 @@ pub fn compress(entries: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Every party of the old namespace moves.
-pub fn moves() -> Vec<(String, String)> {
+pub(crate) fn moves() -> Vec<(String, String)> {
     let names = (0..7).map(|n| format!("owner-{n}")).chain((0..5).map(|n| format!("b-{n}")));
     names.map(|name| (format!("{name}::{OLD}"), format!("{name}::{NEW}"))).collect()
-}
-
-/// Writes a large snapshot without having it in memory. Each contract but the first refers to an
-/// earlier one of its hundred.
-pub fn write_large(world: &World, path: &Path, count: i64) {
-    let file = std::io::BufWriter::new(File::create(path).unwrap());
-    let mut gz = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-    let mut first = None;
-    for number in 0..count {
-        let mut spec = Spec::new(number);
-        if number % 100 == 0 {
-            first = None;
-        }
-        spec.parents.extend(first.clone());
-        let contract = world.contract(&spec);
-        first.get_or_insert_with(|| contract.contract_id.clone());
-        let mut framed = Vec::new();
-        write_frame(&mut framed, &entry(&contract));
-        gz.write_all(&framed).unwrap();
-    }
-    gz.finish().unwrap().into_inner().unwrap().sync_all().unwrap();
 }

@@ -16,7 +16,7 @@ use crate::topology::mapping::{
     HostingParticipant, Mapping, NamespaceDelegation, OwnerToKey, PartyToParticipant, Permission,
     Restriction,
 };
-use crate::topology::verify::{Authority, Requirement, combined_hash};
+use crate::topology::verify::{Authority, Requirement, VerifyError, combined_hash};
 use crate::topology::{MultiSignatures, Operation, SignedTransaction, Transaction};
 
 enum Pair {
@@ -217,11 +217,16 @@ fn one_signature_over_several_transactions_holds_for_each_of_them() {
         assert_eq!(SignedTransaction::decode(&one.encode()).unwrap(), *one);
         authority.verify(one).unwrap();
     }
-    // A transaction that the signature does not name, and a list that it does not cover.
-    first.multi_signatures[0].hashes.remove(1);
-    assert!(authority.verify(&first).is_err());
-    second.multi_signatures[0].hashes.remove(1);
-    assert!(authority.verify(&second).is_err());
+    // A list that the signature does not cover.
+    let mut shorter = second.clone();
+    shorter.multi_signatures[0].hashes.remove(1);
+    assert!(matches!(authority.verify(&shorter), Err(VerifyError::Signature { .. })));
+    // A signature that is right, of transactions that are others.
+    let third = signed(delegation(&root, &other, Restriction::AllButNamespaceDelegations), &[]);
+    let hashes = vec![second.transaction.hash(), third.transaction.hash()];
+    let signature = root.sign(combined_hash(&hashes).as_bytes());
+    first.multi_signatures = vec![MultiSignatures { hashes, signatures: vec![signature] }];
+    assert!(matches!(authority.verify(&first), Err(VerifyError::NotCovered { .. })));
 }
 
 type Case<'a> = (&'a PartyToParticipant, &'a PartyToParticipant, Vec<&'a TestKey>, bool);

@@ -39,7 +39,9 @@ pub struct Loaded {
 /// Loads.
 pub async fn load(asked: &Load) -> Result<Loaded, ClientError> {
     if asked.parties.is_empty() || !(1..=COMMANDS_MAX).contains(&asked.batch) {
-        return Err(ClientError::Usage("there must be a party, and 1 to 1000 contracts in a batch"));
+        return Err(ClientError::Usage(
+            "there must be a party, and 1 to 1000 contracts in a batch",
+        ));
     }
     let begun = Instant::now();
     let ledger = channel(&asked.ledger).await?;

@@ -123,10 +123,7 @@ pub fn check_contract(
 }
 
 /// The version of a contract's id must be one of the protocol.
-pub fn check_version(
-    contract: &FatContract,
-    protocol_version: u32,
-) -> Result<(), ContractRefusal> {
+pub fn check_version(contract: &FatContract, protocol_version: u32) -> Result<(), ContractRefusal> {
     let id = contract.contract_id.clone();
     let newest = contract_id_version_max(protocol_version);
     match contract.contract_id.version() {
@@ -252,4 +249,79 @@ impl Node {
 
 fn already(id: &ContractId) -> NodeError {
     NodeError::Exists(format!("contract {id} exists already"))
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_canton::authenticate::recompute_as;
+    use heirloom_canton::blob::{CreatedAt, SerializationVersion};
+    use heirloom_canton::dar;
+    use heirloom_canton::hash::{Purpose, canton_hash};
+    use heirloom_canton::unicum::Salt;
+
+    use super::*;
+    use crate::client::package;
+    use crate::values::argument;
+
+    fn packages() -> Packages {
+        let mut packages = Packages::new();
+        packages.add(&dar::read(&package::dar().unwrap().bytes).unwrap());
+        packages
+    }
+
+    fn contract(packages: &Packages, version: ContractIdVersion) -> FatContract {
+        let main = packages.iter().next().unwrap();
+        let name = main.templates().next().unwrap().clone();
+        let template = TypeId { package: main.id().clone(), name };
+        let holding =
+            package::Holding { issuer: "a::1220aa", owner: "b::1220aa", number: 5, previous: None };
+        let create_arg = argument(packages, &template, &package::arguments(&holding)).unwrap();
+        let mut contract = FatContract {
+            version: SerializationVersion::V1,
+            contract_id: ContractId::new(version, &[1; 32], &canton_hash(Purpose::Unicum, &[])),
+            package_name: main.name().unwrap().clone(),
+            template,
+            create_arg,
+            signatories: BTreeSet::from(["a::1220aa".parse().unwrap()]),
+            observers: BTreeSet::from(["b::1220aa".parse().unwrap()]),
+            created_at: CreatedAt::from_micros(1).unwrap(),
+            salt: Salt::from_bytes([2; 32]),
+            key: None,
+        };
+        contract.contract_id = recompute_as(&contract, version, packages).unwrap();
+        contract
+    }
+
+    #[test]
+    fn ids_are_of_a_version_that_the_protocol_has() {
+        let packages = packages();
+        let package = packages.iter().next().unwrap().id().clone();
+        for (version, protocol, is_taken) in [
+            (ContractIdVersion::V10, 33, true),
+            (ContractIdVersion::V11, 33, true),
+            (ContractIdVersion::V12, 33, false),
+            (ContractIdVersion::V11, 34, true),
+            (ContractIdVersion::V12, 34, true),
+            (ContractIdVersion::V12, 35, true),
+        ] {
+            let checked =
+                check_contract(&contract(&packages, version), &package, &packages, protocol);
+            match checked {
+                Ok(()) => assert!(is_taken, "{version} under {protocol}"),
+                Err(ContractRefusal::TooNew { .. }) => assert!(!is_taken, "{version}, {protocol}"),
+                Err(error) => panic!("{version} under {protocol}: {error:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn parties_in_text_are_no_stakeholders() {
+        let packages = packages();
+        let package = packages.iter().next().unwrap().id().clone();
+        let mut changed = contract(&packages, ContractIdVersion::V12);
+        changed.observers.insert("holding::1220aa".parse().unwrap());
+        changed.contract_id = recompute_as(&changed, ContractIdVersion::V12, &packages).unwrap();
+        let refused = check_contract(&changed, &package, &packages, 34).unwrap_err();
+        assert!(matches!(refused, ContractRefusal::Stakeholder { .. }), "{refused:?}");
+    }
 }

@@ -43,8 +43,7 @@ impl Node {
             let (found, next) = (entry.position, known.position.next);
             return Err(NodeError::Rejected(format!("entry {found} came, and {next} is next")));
         }
-        let position =
-            PositionRecord { next: entry.position + 1, time_micros: entry.time_micros };
+        let position = PositionRecord { next: entry.position + 1, time_micros: entry.time_micros };
         let mut accepted = None;
         if let Some(Accepted::Topology(bytes)) = &entry.accepted {
             let demands =
@@ -56,7 +55,11 @@ impl Node {
             if let Some(accepted) = &accepted {
                 let key = format!("{synchronizer}\0{:?}", accepted.subject);
                 let (signed, time_micros) = (accepted.signed.encode_to_vec(), entry.time_micros);
-                write.put(Table::Topology, key.as_bytes(), &TopologyRecord { signed, time_micros })?;
+                write.put(
+                    Table::Topology,
+                    key.as_bytes(),
+                    &TopologyRecord { signed, time_micros },
+                )?;
             }
             if let Some(Accepted::Transaction(bytes)) = &entry.accepted {
                 self.apply(write, &known.topology, bytes, entry)?;

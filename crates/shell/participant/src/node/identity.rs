@@ -6,9 +6,7 @@ use std::sync::PoisonError;
 use heirloom_canton_node::wire::crypto::SigningPublicKey;
 use heirloom_canton_node::wire::crypto::public_key::Key;
 use heirloom_canton_node::wire::protocol::enums::TopologyChangeOp;
-use heirloom_canton_node::wire::protocol::namespace_delegation::{
-    CanSignAllMappings, Restriction,
-};
+use heirloom_canton_node::wire::protocol::namespace_delegation::{CanSignAllMappings, Restriction};
 use heirloom_canton_node::wire::protocol::topology_mapping::Mapping;
 use heirloom_canton_node::wire::protocol::{
     NamespaceDelegation, OwnerToKeyMapping, SignedTopologyTransaction,
@@ -57,18 +55,16 @@ impl Node {
                     return Err(NodeError::KeysWithoutStore { label: label.to_string() });
                 }
             }
-            self.store().write::<_, StoreError>(|write| {
-                write.put(Table::Meta, BEGUN_KEY, &1_u8)
-            })?;
+            self.store()
+                .write::<_, StoreError>(|write| write.put(Table::Meta, BEGUN_KEY, &1_u8))?;
         }
         let mut keys = Vec::new();
         for ((usage, scheme), label) in wanted.into_iter().zip(&labels) {
             let name = format!("{}-{usage}", self.settings().name);
             keys.push(self.make(label, &name, usage, scheme, crypto::usages_of(usage))?);
         }
-        self.store().write::<_, NodeError>(|write| {
-            keys.iter().try_for_each(|key| put_key(write, key))
-        })?;
+        self.store()
+            .write::<_, NodeError>(|write| keys.iter().try_for_each(|key| put_key(write, key)))?;
         let namespace: Namespace = keys
             .first()
             .map(|key| key.fingerprint.parse())
@@ -81,9 +77,8 @@ impl Node {
             public_keys: node_keys.iter().map(|key| key.public_key()).collect(),
         };
         let root = keys.first().ok_or(NodeError::NotInitialized)?;
-        let delegation = self.signed(root_delegation(root), TopologyChangeOp::AddReplace, 1, &[
-            root.clone(),
-        ])?;
+        let delegation =
+            self.signed(root_delegation(root), TopologyChangeOp::AddReplace, 1, &[root.clone()])?;
         let signers: Vec<OwnKey> =
             keys.iter().filter(|key| key.usage != KeyUsage::Encryption).cloned().collect();
         let owner = Mapping::OwnerToKeyMapping(owner);

@@ -81,7 +81,8 @@ impl Node {
 
     /// Signs a hash.
     pub fn sign(&self, key: &OwnKey, hash: &Multihash) -> Result<Signature, NodeError> {
-        let cannot = || NodeError::Unsupported(format!("keys of scheme {} do not sign", key.scheme));
+        let cannot =
+            || NodeError::Unsupported(format!("keys of scheme {} do not sign", key.scheme));
         let algorithm = key.scheme.algorithm().ok_or_else(cannot)?;
         let handle = key.handle()?;
         let custodian = lock(&self.custodian);
@@ -215,7 +216,8 @@ pub fn usage_of(usages: &[i32]) -> Result<KeyUsage, NodeError> {
     let proof = i32::from(SigningKeyUsage::ProofOfOwnership);
     let main: Vec<i32> = usages.iter().copied().filter(|usage| *usage != proof).collect();
     let [one] = main.as_slice() else {
-        let several = "a signing key has one usage here: namespace, sequencer-authentication or protocol";
+        let several =
+            "a signing key has one usage here: namespace, sequencer-authentication or protocol";
         return Err(NodeError::Invalid(several.to_owned()));
     };
     match SigningKeyUsage::try_from(*one) {

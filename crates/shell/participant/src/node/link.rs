@@ -51,7 +51,11 @@ pub struct Link {
 
 impl Link {
     /// Starts to follow.
-    pub fn start(node: &Arc<Node>, client: Client, parameters: &Parameters) -> Result<Self, NodeError> {
+    pub fn start(
+        node: &Arc<Node>,
+        client: Client,
+        parameters: &Parameters,
+    ) -> Result<Self, NodeError> {
         let synchronizer: SynchronizerId = parameters.synchronizer_id.parse()?;
         let participant = node.required_id()?;
         let (standing, is_standing) = watch::channel(Standing::Apart);
@@ -136,7 +140,8 @@ impl Link {
 /// Asks a synchronizer what it is.
 pub async fn describe(address: &str) -> Result<(Client, Parameters), NodeError> {
     let unreachable = |why: String| NodeError::Unreachable(format!("{address}: {why}"));
-    let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let url =
+        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let endpoint = Endpoint::from_shared(url);
     let endpoint = endpoint.map_err(|error| NodeError::Invalid(with_causes(&error)))?;
     let channel = endpoint.connect_timeout(CONNECT_MAX).connect().await;
@@ -178,11 +183,7 @@ struct Follower {
 impl Follower {
     async fn run(self, mut stopped: watch::Receiver<bool>) {
         loop {
-            let ended = tokio::select! {
-                biased;
-                _ = stopped.wait_for(|stop| *stop) => break,
-                ended = self.follow() => ended,
-            };
+            let ended = self.follow(&mut stopped).await;
             let Err(error) = ended else { break };
             event("link", format_args!("{}: {}", self.synchronizer, with_causes(&error)));
             match error {
@@ -201,15 +202,26 @@ impl Follower {
         }
     }
 
-    async fn follow(&self) -> Result<(), NodeError> {
+    /// Returns without an error when it is told to stop, and then nothing is half done.
+    async fn follow(&self, stopped: &mut watch::Receiver<bool>) -> Result<(), NodeError> {
         let (requests, outgoing) = mpsc::channel(STREAM_QUEUE);
         let from = *self.position.borrow();
         let hello = Hello { participant: self.participant.to_string(), from };
         say(&requests, FollowerSays::Hello(hello)).await?;
-        let followed = self.client.clone().follow(ReceiverStream::new(outgoing)).await;
+        let mut client = self.client.clone();
+        let followed = tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+            followed = client.follow(ReceiverStream::new(outgoing)) => followed,
+        };
         let mut replies = followed.map_err(|status| lost(&status))?.into_inner();
         let mut until = None;
-        while let Some(reply) = replies.next().await {
+        loop {
+            let reply = tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+                reply = replies.next() => reply,
+            };
+            let Some(reply) = reply else { break };
             let says = reply.map_err(|status| lost(&status))?.says;
             match says {
                 Some(SynchronizerSays::Challenge(challenge)) => {
@@ -225,9 +237,8 @@ impl Follower {
                 }
                 Some(SynchronizerSays::Ballot(ballot)) => {
                     let synchronizer = self.synchronizer.clone();
-                    let asked = self.with_node(move |node| {
-                        node.confirm(&synchronizer, &ballot.submission)
-                    });
+                    let asked =
+                        self.with_node(move |node| node.confirm(&synchronizer, &ballot.submission));
                     let refusal = asked.await.err().map(|error| with_causes(&error));
                     let vote = Vote { ballot: ballot.number, refusal };
                     say(&requests, FollowerSays::Vote(vote)).await?;

@@ -49,9 +49,8 @@ impl Node {
                 description: description.to_owned(),
                 time_micros: now_micros(),
             };
-            self.store().write::<_, StoreError>(|write| {
-                write.put(Table::Dars, main.as_bytes(), &record)
-            })?;
+            self.store()
+                .write::<_, StoreError>(|write| write.put(Table::Dars, main.as_bytes(), &record))?;
         }
         packages.add(&read);
         Ok(read)
@@ -105,9 +104,8 @@ impl Node {
         module: &str,
         entity: &str,
     ) -> Result<(TypeId, PackageName), NodeError> {
-        let invalid = |error: heirloom_canton::types::ParseNameError| {
-            NodeError::Invalid(error.to_string())
-        };
+        let invalid =
+            |error: heirloom_canton::types::ParseNameError| NodeError::Invalid(error.to_string());
         let name = TypeName {
             module: module.parse().map_err(invalid)?,
             entity: entity.parse().map_err(invalid)?,
@@ -124,9 +122,10 @@ impl Node {
         let found = found.filter(|found| found.has_template(&name)).ok_or_else(|| {
             NodeError::Missing(format!("there is no template {package}:{name} in any package"))
         })?;
-        let package_name = found.name().cloned().ok_or_else(|| {
-            NodeError::Refused(format!("package {} has no name", found.id()))
-        })?;
+        let package_name = found
+            .name()
+            .cloned()
+            .ok_or_else(|| NodeError::Refused(format!("package {} has no name", found.id())))?;
         Ok((TypeId { package: found.id().clone(), name }, package_name))
     }
 
@@ -136,7 +135,10 @@ impl Node {
         for (main, record) in all {
             let read = dar::read(&record.bytes).map_err(|error| {
                 let main = String::from_utf8_lossy(&main);
-                NodeError::Invalid(format!("the DAR of {main} in the store: {}", with_causes(&error)))
+                NodeError::Invalid(format!(
+                    "the DAR of {main} in the store: {}",
+                    with_causes(&error)
+                ))
             })?;
             packages.add(&read);
         }

@@ -104,9 +104,8 @@ impl Node {
         let new = distinct(&held, rights);
         held.extend(new.iter().cloned());
         let record = UserRecord { user: user.encode_to_vec(), rights: encoded(&held) };
-        self.store().write::<_, StoreError>(|write| {
-            write.put(Table::Users, id.as_bytes(), &record)
-        })?;
+        self.store()
+            .write::<_, StoreError>(|write| write.put(Table::Users, id.as_bytes(), &record))?;
         Ok(new)
     }
 }

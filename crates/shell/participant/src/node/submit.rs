@@ -46,8 +46,7 @@ impl Node {
         let link = self.link_for(&commands.synchronizer_id)?;
         let (node, on) = (Arc::clone(self), Arc::clone(&link));
         let prepared = tokio::task::spawn_blocking(move || node.prepare(&commands, &on)).await;
-        let (signed, key) =
-            prepared.map_err(|error| NodeError::Refused(error.to_string()))??;
+        let (signed, key) = prepared.map_err(|error| NodeError::Refused(error.to_string()))??;
         link.submit(Proposal::Transaction(signed)).await?;
         let record: Option<CommandRecord> = self.store().read()?.one(Table::Commands, &key)?;
         let lost = || NodeError::Unknown("the transaction was accepted and is not here".to_owned());

@@ -22,6 +22,7 @@ use crate::record::{PositionRecord, SynchronizerRecord, TopologyRecord};
 use crate::store::{StoreError, Table};
 use crate::synchronizer::wire::{Parameters, Proposal};
 use crate::topology::{Demands, Subject, Topology, check_keys};
+use crate::version::Line;
 
 /// A synchronizer that was registered.
 #[derive(Clone, Debug)]
@@ -44,6 +45,24 @@ impl Registered {
             NodeError::Invalid(format!("the parameters of {alias} in the store: {error}"))
         })?;
         Ok(Self { alias, config: record.config, read, parameters })
+    }
+
+    /// How it is reached, with its name as soon as that is known.
+    pub fn stated_config(&self, line: Line) -> Vec<u8> {
+        let mut config = self.config.clone();
+        if let (Some(parameters), true) =
+            (&self.parameters, self.read.physical_synchronizer_id.is_empty())
+        {
+            let physical_synchronizer_id = match line {
+                Line::V33 => parameters.synchronizer_id.clone(),
+                Line::V34 | Line::V35 => parameters.physical_id(),
+            };
+            let name =
+                SynchronizerConnectionConfig { physical_synchronizer_id, ..Default::default() };
+            // Behind everything else, so that what is not known here stays as it is.
+            config.extend(name.encode_to_vec());
+        }
+        config
     }
 
     /// Its name, once it is known.
@@ -117,9 +136,7 @@ impl Node {
     }
 
     /// Connects to all that connect by themselves, and says which could not be reached.
-    pub async fn reconnect_all(
-        self: &Arc<Self>,
-    ) -> Result<BTreeMap<String, NodeError>, NodeError> {
+    pub async fn reconnect_all(self: &Arc<Self>) -> Result<BTreeMap<String, NodeError>, NodeError> {
         let mut failed = BTreeMap::new();
         for one in self.synchronizers()? {
             if one.read.manual_connect {
@@ -383,7 +400,9 @@ fn read_config(config: &[u8]) -> Result<SynchronizerConnectionConfig, NodeError>
     let read = read.map_err(|error| NodeError::Invalid(format!("the configuration: {error}")))?;
     let alias = read.synchronizer_alias.chars().count();
     if !(1..=LABEL_CHARACTERS_MAX).contains(&alias) {
-        return Err(NodeError::Invalid("a synchronizer has an alias of 1 to 255 characters".into()));
+        return Err(NodeError::Invalid(
+            "a synchronizer has an alias of 1 to 255 characters".into(),
+        ));
     }
     Ok(read)
 }

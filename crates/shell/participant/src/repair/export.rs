@@ -105,8 +105,7 @@ fn is_exported(export: &Export, record: &ContractRecord, offset: u64) -> bool {
     let stakeholders = &record.stakeholders;
     let is_of = export.parties.is_empty()
         || export.parties.iter().any(|party| stakeholders.contains(party));
-    let is_there =
-        export.synchronizer.is_empty() || record.synchronizer == export.synchronizer;
+    let is_there = export.synchronizer.is_empty() || record.synchronizer == export.synchronizer;
     let is_excluded = stakeholders.iter().any(|party| export.excluded.contains(party));
     record.is_active_at(offset) && is_of && is_there && !is_excluded
 }

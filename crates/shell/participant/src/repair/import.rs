@@ -139,8 +139,7 @@ impl Node {
         let unknown = || RepairError::UnknownSynchronizer(synchronizer.to_string());
         let registered = self.synchronizer_named(synchronizer).map_err(|_| unknown())?;
         let topology = self.with_known(synchronizer, |known| known.topology.clone());
-        let protocol_version =
-            registered.parameters.ok_or_else(unknown)?.protocol_version;
+        let protocol_version = registered.parameters.ok_or_else(unknown)?.protocol_version;
         Ok(Target { topology: topology.ok_or_else(unknown)?, protocol_version })
     }
 

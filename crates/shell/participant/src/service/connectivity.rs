@@ -40,7 +40,8 @@ impl SynchronizerConnectivityService for Services {
         request: Request<RegisterSynchronizerRequest>,
     ) -> Result<Response<RegisterSynchronizerResponse>, Status> {
         let request = request.into_inner();
-        let with_handshake = request.synchronizer_connection != i32::from(SynchronizerConnection::None);
+        let with_handshake =
+            request.synchronizer_connection != i32::from(SynchronizerConnection::None);
         self.with("RegisterSynchronizer", |node| async move {
             node.register(request.config, with_handshake).await?;
             Ok(RegisterSynchronizerResponse {})
@@ -133,15 +134,18 @@ impl SynchronizerConnectivityService for Services {
         _: Request<ListRegisteredSynchronizersRequest>,
     ) -> Result<Response<ListRegisteredSynchronizersResponse>, Status> {
         self.on("ListRegisteredSynchronizers", |node| {
-            let says_more = node.settings().version.line >= Line::V35;
+            let line = node.settings().version.line;
+            let says_more = line >= Line::V35;
+            let says_where = node.settings().version.line >= Line::V34;
             let connected: Vec<String> =
                 node.connected().into_iter().map(|(alias, _)| alias).collect();
             let results = node.synchronizers()?.into_iter().map(|one| {
                 let physical = one.parameters.as_ref().map(|parameters| parameters.physical_id());
                 list_registered_synchronizers_response::Result {
+                    config: one.stated_config(line),
                     connected: connected.contains(&one.alias),
-                    config: one.config,
-                    physical_synchronizer_id: physical.filter(|_| says_more),
+                    // Since 3.4.
+                    physical_synchronizer_id: physical.filter(|_| says_where),
                     status: if says_more { ACTIVE } else { 0 },
                 }
             });

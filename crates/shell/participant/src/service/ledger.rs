@@ -68,14 +68,15 @@ impl StateService for Services {
         let party = request.into_inner().party;
         self.on("GetConnectedSynchronizers", move |node| {
             let id = node.required_id()?;
-            let party: Option<PartyId> =
-                if party.is_empty() { None } else { Some(party.parse()?) };
+            let party: Option<PartyId> = if party.is_empty() { None } else { Some(party.parse()?) };
             let mut connected_synchronizers = Vec::new();
             for (alias, link) in node.connected() {
-                let held = party.as_ref().map_or(Some(ParticipantPermission::Submission), |party| {
-                    let look = |known: &crate::node::Known| permission(&known.topology, party, &id);
-                    node.with_known(link.synchronizer(), look).flatten()
-                });
+                let held =
+                    party.as_ref().map_or(Some(ParticipantPermission::Submission), |party| {
+                        let look =
+                            |known: &crate::node::Known| permission(&known.topology, party, &id);
+                        node.with_known(link.synchronizer(), look).flatten()
+                    });
                 if let Some(held) = held {
                     connected_synchronizers.push(
                         get_connected_synchronizers_response::ConnectedSynchronizer {
@@ -174,7 +175,11 @@ impl Wanted {
     }
 
     /// How a contract is shown, and to whom; nothing if it is not.
-    fn shows(&self, record: &ContractRecord, template: &Identifier) -> Option<(Shows, Vec<String>)> {
+    fn shows(
+        &self,
+        record: &ContractRecord,
+        template: &Identifier,
+    ) -> Option<(Shows, Vec<String>)> {
         let (mut witnesses, mut blob) = (Vec::new(), false);
         for party in &record.stakeholders {
             let own = self.parties.as_ref().and_then(|parties| parties.get(party));
@@ -196,8 +201,8 @@ impl Filter {
     fn wants(&self, template: &Identifier) -> bool {
         self.templates.as_ref().is_none_or(|templates| {
             templates.iter().any(|wanted| {
-                let is_package = wanted.package_id == template.package_id
-                    || wanted.package_id.starts_with('#');
+                let is_package =
+                    wanted.package_id == template.package_id || wanted.package_id.starts_with('#');
                 is_package
                     && wanted.module_name == template.module_name
                     && wanted.entity_name == template.entity_name

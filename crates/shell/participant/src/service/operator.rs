@@ -46,8 +46,7 @@ impl PackageService for Services {
             let mut packages: Vec<PackageId> = Vec::new();
             // Without a synchronizer nothing can be vetted, and then nothing is uploaded either.
             let named = request.synchronizer_id.clone().unwrap_or_default();
-            let link =
-                if request.vet_all_packages { Some(node.link_for(&named)?) } else { None };
+            let link = if request.vet_all_packages { Some(node.link_for(&named)?) } else { None };
             for dar in &request.dars {
                 let description = dar.description.clone().unwrap_or_default();
                 let read = node.upload(&dar.bytes, &description)?;

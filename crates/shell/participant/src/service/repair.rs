@@ -92,8 +92,7 @@ impl Services {
         let offset = node.check_export(&export).map_err(|error| status_of(&error))?;
         let (chunks, mut gathered) = mpsc::channel(STREAM_QUEUE);
         let (out, stream) = mpsc::channel(STREAM_QUEUE);
-        let exporting =
-            tokio::task::spawn_blocking(move || node.export(&export, offset, chunks));
+        let exporting = tokio::task::spawn_blocking(move || node.export(&export, offset, chunks));
         tokio::spawn(async move {
             while let Some(chunk) = gathered.recv().await {
                 if out.send(Ok(chunk)).await.is_err() {

@@ -238,9 +238,9 @@ fn found<T>(
     }
     let topology = topology_of(node, &place);
     let store = query.store.unwrap_or(StoreId { store: Some(Store::Authorized(Authorized {})) });
-    let all = topology.standing().filter_map(|accepted| {
-        Some((Some(context(accepted, &store)), wanted(&accepted.mapping)?))
-    });
+    let all = topology
+        .standing()
+        .filter_map(|accepted| Some((Some(context(accepted, &store)), wanted(&accepted.mapping)?)));
     Ok(all.collect())
 }
 

@@ -15,9 +15,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::limit::{
-    FOLLOWER_QUEUE, FOLLOWERS_MAX, READ_CONTRACTS, SYNCHRONIZER_MESSAGE_BYTES_MAX,
-};
+use crate::limit::{FOLLOWER_QUEUE, FOLLOWERS_MAX, READ_CONTRACTS, SYNCHRONIZER_MESSAGE_BYTES_MAX};
 use crate::log::event;
 use crate::synchronizer::admission::{check, key_of};
 use crate::synchronizer::sequencer::{Sequencer, SubmitError};
@@ -146,10 +144,8 @@ async fn introduce(
     let Some(FollowerSays::Hello(hello)) = next(said).await? else {
         return Err(Status::invalid_argument("a participant says first who it is"));
     };
-    let participant: ParticipantId = hello
-        .participant
-        .parse()
-        .map_err(|error| Status::invalid_argument(with_causes(&error)))?;
+    let participant: ParticipantId =
+        hello.participant.parse().map_err(|error| Status::invalid_argument(with_causes(&error)))?;
     let mut challenge = [0; CHALLENGE_BYTES];
     aws_lc_rs::rand::fill(&mut challenge).map_err(|_| Status::internal("no randomness"))?;
     tell_one(replies, SynchronizerSays::Challenge(challenge.to_vec())).await?;

@@ -5,7 +5,6 @@ use std::fmt;
 use prost::{Message, Oneof};
 
 /// The generated client and server.
-#[expect(missing_docs, reason = "generated code")]
 pub mod service {
     tonic::include_proto!("heirloom.synchronizer.v1.Synchronizer");
 }

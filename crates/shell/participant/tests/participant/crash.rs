@@ -42,7 +42,8 @@ fn an_import_that_is_killed_in_the_middle_is_finished_by_the_next_one() {
     world.disconnect(&alpha);
     let before = world.count(&alpha);
     let snapshot = world.export(&alpha).unwrap();
-    let ids = unpack(&snapshot).iter().map(|one| one.contract().unwrap().contract_id.to_string());
+    let ids =
+        unpack(&snapshot).into_iter().map(|one| one.contract().unwrap().contract_id.to_string());
     world.purge(&alpha, ids.collect(), false).unwrap();
     thread::scope(|scope| {
         let importing = scope.spawn(|| world.import(&alpha, snapshot.clone(), VALIDATION));
@@ -69,7 +70,8 @@ fn an_import_that_fails_in_between_leaves_what_it_persisted() {
     world.disconnect(&alpha);
     let before = world.count(&alpha);
     let snapshot = world.export(&alpha).unwrap();
-    let ids = unpack(&snapshot).iter().map(|one| one.contract().unwrap().contract_id.to_string());
+    let ids =
+        unpack(&snapshot).into_iter().map(|one| one.contract().unwrap().contract_id.to_string());
     world.purge(&alpha, ids.collect(), false).unwrap();
     let status = world.import(&alpha, snapshot.clone(), VALIDATION).unwrap_err();
     assert!(status.message().contains("fails after 1 batches"), "{status:?}");

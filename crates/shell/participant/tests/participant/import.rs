@@ -88,8 +88,7 @@ fn a_contract_with_one_changed_field_is_refused() {
         contract.template.name = "Heirloom.Demonstration:Other".parse().unwrap();
     };
     check(&changed(&other_template), VALIDATION, "is no template");
-    let other_name =
-        |contract: &mut FatContract| contract.package_name = "other".parse().unwrap();
+    let other_name = |contract: &mut FatContract| contract.package_name = "other".parse().unwrap();
     check(&changed(&other_name), VALIDATION, "names its package");
     // An observer whom the argument does not name, under the id that such a contract has.
     let types = dar::read(&package::dar().unwrap().bytes).unwrap();
@@ -165,7 +164,10 @@ fn a_contract_of_others_only_is_refused() {
     let foreign = world.export(&beta).unwrap();
     let (alpha, own) = with_contracts(&world, 1);
     world.purge(&alpha, ids(&own), false).unwrap();
-    refused(world.import(&alpha, foreign, VALIDATION), "no stakeholder that this participant hosts");
+    refused(
+        world.import(&alpha, foreign, VALIDATION),
+        "no stakeholder that this participant hosts",
+    );
     world.import(&alpha, own, VALIDATION).unwrap();
 }
 

@@ -5,5 +5,6 @@
 mod crash;
 mod identity;
 mod import;
+mod migration;
 mod versions;
 mod world;

@@ -95,7 +95,7 @@ fn a_3_3_exports_in_the_service_of_parties_and_has_ids_of_version_11() {
     let Some(Kind::Status(status)) = world.status(&alpha).kind else { panic!("it is somebody") };
     let names: Vec<_> =
         status.connected_synchronizers.iter().map(|one| &one.physical_synchronizer_id).collect();
-    assert_eq!((listed.len(), names), (1, vec![SYNCHRONIZER]));
+    assert_eq!((listed.len(), names), (1, vec![&SYNCHRONIZER.to_owned()]));
     assert_eq!(status.supported_protocol_versions, [33]);
 }
 
