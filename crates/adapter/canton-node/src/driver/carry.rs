@@ -21,7 +21,7 @@ use crate::driver::fault::{contracts_error, custodian_error, io_error, node_erro
 use crate::driver::roster::{self, Comparison, Gathering, Record, Records, Sorted};
 use crate::driver::work::Work;
 use crate::driver::{Driver, Keeping, enroll, quiet, supply};
-use crate::node::{ExportRequest, ImportRequest, Place, Visit};
+use crate::node::{ExportRequest, ImportRequest, Place, Registration, Visit};
 
 /// Contracts that are purged with one call.
 const PURGE_BATCH: usize = 1_000;
@@ -301,8 +301,13 @@ pub(crate) fn purge(
     }
     ensure_roster(work, rewritten)?;
     quiet::take_off(&driver.target)?;
-    for registration in driver.target.registrations().map_err(node_error)? {
-        let Some(synchronizer) = registration.synchronizer else { continue };
+    let registrations = driver.target.registrations().map_err(node_error)?;
+    for synchronizer in driver.destinations() {
+        let of = |one: &&Registration| one.synchronizer.as_ref() == Some(&synchronizer);
+        // Silence about one of them would leave its contracts there.
+        let registration = registrations.iter().find(of).ok_or_else(|| DriverError::Missing {
+            what: format!("alias of {synchronizer} at {}", driver.target.name()),
+        })?;
         let found = gather(driver, work, &parties, ledger_end, |one| *one == synchronizer)?;
         let mut batch: Vec<ContractId> = Vec::new();
         let purge = |batch: &mut Vec<ContractId>| {

@@ -74,13 +74,14 @@ pub(crate) fn expect_off(node: &Node) -> Result<(), DriverError> {
     if !is_off(node)? {
         return Err(DriverError::Unknown(format!("{} is still connected", node.name())));
     }
-    let found = survey::connections(node)?;
-    let automatic = found.iter().find(|(_, one)| one.restart == Restart::Automatic);
-    match automatic {
+    // Each that it knows, also one that it never reached.
+    let registered = node.registrations().map_err(node_error)?;
+    match registered.iter().find(|one| !one.is_manual) {
         None => Ok(()),
-        Some((synchronizer, _)) => Err(DriverError::Unknown(format!(
-            "{} would connect to {synchronizer} by itself after a restart",
-            node.name()
+        Some(one) => Err(DriverError::Unknown(format!(
+            "{} would connect to {} by itself after a restart",
+            node.name(),
+            one.alias
         ))),
     }
 }

@@ -121,7 +121,16 @@ impl Node {
                     config: one.config,
                 })
             };
-        found.into_iter().map(read).collect()
+        let mut read = found.into_iter().map(read).collect::<Result<Vec<_>, NodeError>>()?;
+        // 3.3 need not say which one it is; of those that are connected, it does elsewhere.
+        if read.iter().any(|one| one.is_connected && one.synchronizer.is_none()) {
+            let connected = self.connections()?;
+            for one in read.iter_mut().filter(|one| one.synchronizer.is_none()) {
+                let same = connected.iter().find(|other| other.alias == one.alias);
+                one.synchronizer = same.map(|same| same.synchronizer.clone());
+            }
+        }
+        Ok(read)
     }
 
     /// The synchronizers that it is connected to.
