@@ -681,7 +681,7 @@ mod tests {
         let (a, b) = (moved("a::1220aa", "a::1220bb"), moved("b::1220aa", "b::1220bb"));
         let digest = map_digest(&[a.clone(), b.clone()]);
         assert_eq!(map_digest(&[b.clone(), a.clone()]), digest);
-        assert_ne!(map_digest(&[a.clone()]), digest);
+        assert_ne!(map_digest(std::slice::from_ref(&a)), digest);
         assert_ne!(map_digest(&[a, moved("b::1220aa", "b::1220cc")]), digest);
     }
 

@@ -8,9 +8,11 @@ use heirloom_model::domain::{
     Activation, ActivationCause, GenerationReceipt, PlanStep, PossessionProof, Registration,
     Suspension,
 };
+use heirloom_model::fleet::Fleet;
 use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Abort, Action, Plan, StepResult};
+use heirloom_model::participant::{MapAgreement, ParticipantStanding};
+use heirloom_model::plan::{Abort, Action, Approval, Plan, StepResult};
 use heirloom_model::policy::Policy;
 use heirloom_model::root::{Role, Root};
 use heirloom_model::service::{Rehearsal, Standing};
@@ -36,16 +38,7 @@ impl NetworkState {
     pub(crate) fn commit(&mut self, change: Change, at: LogIndex) {
         match change {
             Change::Root(root) => self.commit_root(root, at),
-            Change::Fleet(fleet) => {
-                // What a node found out counts while the node is where it was.
-                let stays = |id: &NodeId, seen: &mut SurveySeen| {
-                    let mut nodes = fleet.nodes.iter();
-                    nodes.any(|node| node.node == *id && node.domain == seen.survey.domain)
-                };
-                self.surveys.retain(stays);
-                self.fleet = Some(fleet);
-                self.forget_registrations();
-            }
+            Change::Fleet(fleet) => self.commit_fleet(fleet),
             Change::Release(release) => {
                 let digest = release.digest();
                 self.published.insert(digest, at);
@@ -79,16 +72,7 @@ impl NetworkState {
             }
             Change::Proof(proof, attested) => self.commit_proof(proof, attested, at),
             Change::Proposal(plan, proposer) => self.commit_proposal(*plan, proposer, at),
-            Change::Approval(approval) => {
-                if let Some(plan) = self.plans.get_mut(&approval.plan) {
-                    for key in approval.signers() {
-                        // An old consent that somebody repeats never shortens a newer one.
-                        let until = plan.approvals.entry(*key).or_default();
-                        *until = approval.not_after.max(*until);
-                    }
-                }
-                self.refresh_plans(at);
-            }
+            Change::Approval(approval) => self.commit_approval(&approval, at),
             Change::Abort(abort) => self.commit_abort(abort.get(), at),
             Change::StepResult(result) => self.commit_result(result, at),
             Change::Suspension(statement, attested) => {
@@ -108,19 +92,49 @@ impl NetworkState {
                 let seen = SurveySeen { survey: *survey, at, epoch: self.epoch };
                 self.surveys.insert(seen.survey.node.clone(), seen);
             }
-            Change::ParticipantStanding(standing) => {
-                let PlanStep { plan, step } = standing.step;
-                if let Some(plan) = self.plans.get_mut(&plan) {
-                    let standing = *standing;
-                    plan.facts.insert(step, ParticipantStandingSeen { standing, at });
-                }
+            Change::ParticipantStanding(standing) => self.commit_facts(*standing, at),
+            Change::Agreement(agreement, key) => self.commit_agreement(agreement, key, at),
+        }
+    }
+
+    fn commit_fleet(&mut self, fleet: Verified<Fleet>) {
+        // What a node found out counts while the node is where it was.
+        let stays = |id: &NodeId, seen: &mut SurveySeen| {
+            let mut nodes = fleet.nodes.iter();
+            nodes.any(|node| node.node == *id && node.domain == seen.survey.domain)
+        };
+        self.surveys.retain(stays);
+        self.fleet = Some(fleet);
+        self.forget_registrations();
+    }
+
+    fn commit_approval(&mut self, approval: &Verified<Approval>, at: LogIndex) {
+        if let Some(plan) = self.plans.get_mut(&approval.plan) {
+            for key in approval.signers() {
+                // An old consent that somebody repeats never shortens a newer one.
+                let until = plan.approvals.entry(*key).or_default();
+                *until = approval.not_after.max(*until);
             }
-            Change::Agreement(agreement, key) => {
-                if let Some(plan) = self.plans.get_mut(&agreement.plan) {
-                    let operator = agreement.operator.clone();
-                    plan.agreements.insert(operator, AgreementSeen { agreement, key, at });
-                }
-            }
+        }
+        self.refresh_plans(at);
+    }
+
+    fn commit_facts(&mut self, standing: Verified<ParticipantStanding>, at: LogIndex) {
+        let PlanStep { plan, step } = standing.step;
+        if let Some(plan) = self.plans.get_mut(&plan) {
+            plan.facts.insert(step, ParticipantStandingSeen { standing, at });
+        }
+    }
+
+    fn commit_agreement(
+        &mut self,
+        agreement: Verified<MapAgreement>,
+        key: PublicKey,
+        at: LogIndex,
+    ) {
+        if let Some(plan) = self.plans.get_mut(&agreement.plan) {
+            let operator = agreement.operator.clone();
+            plan.agreements.insert(operator, AgreementSeen { agreement, key, at });
         }
     }
 

@@ -177,76 +177,79 @@ fn without_any_one_step_something_is_found() {
     }
 }
 
+type Spoil = fn(&mut Plan, &mut Participants);
+
+/// One change for each code.
+const CHANGES: [(&str, Spoil); 22] = [
+    ("F-101", |plan, _| plan.network = heirloom_model::digest::NetworkId::new([1; 32])),
+    ("F-102", |plan, _| plan.number = PlanNumber(7)),
+    ("F-103", |_, known| {
+        known.holding_plan = Some(heirloom_model::digest::PlanDigest::new([1; 32]));
+    }),
+    ("F-107", |plan, _| {
+        plan.participant.as_mut().unwrap().moves.pop();
+    }),
+    ("F-112", |plan, _| {
+        plan.not_after = Epoch(0);
+    }),
+    ("F-807", |plan, _| {
+        let at = find(plan, ParticipantAction::Safeguard);
+        plan.steps[at].action = Action::Participant(ParticipantAction::Import);
+    }),
+    ("F-811", |plan, _| {
+        let at = find(plan, ParticipantAction::Quiesce);
+        plan.steps[at].gates[1] = Gate::Epoch(Epoch(2));
+    }),
+    ("F-816", |plan, _| {
+        let other = plan.rollback[0].step.id;
+        plan.rollback[3].step.gates.push(Gate::Done(other));
+    }),
+    ("F-902", |plan, _| plan.steps[0].wave = 1),
+    ("F-903", |_, known| known.epoch = Epoch(258)),
+    ("F-903", |_, known| known.surveys.clear()),
+    ("F-904", |plan, _| {
+        plan.participant.as_mut().unwrap().moves[0].parties.clear();
+    }),
+    ("F-904", |plan, _| {
+        plan.participant.as_mut().unwrap().moves[0].target_version = "3.4.0".parse().unwrap();
+    }),
+    ("F-905", |_, known| {
+        let remark = SurveyRemark { weight: RemarkWeight::Blocks, text: "x".to_owned() };
+        known.surveys.values_mut().for_each(|seen| seen.found.remarks.push(remark.clone()));
+    }),
+    ("F-906", |plan, _| plan.participant.as_mut().unwrap().opens = Epoch(31)),
+    ("F-907", |plan, _| {
+        let at = find(plan, ParticipantAction::Supply);
+        plan.steps[at].gates.retain(|gate| !matches!(gate, Gate::Consented { .. }));
+    }),
+    ("F-907", |plan, _| {
+        let at = find(plan, ParticipantAction::Supply);
+        for gate in &mut plan.steps[at].gates {
+            if let Gate::Consented { first, last } = gate {
+                *first = *last;
+            }
+        }
+    }),
+    ("F-908", |plan, _| {
+        let at = find(plan, ParticipantAction::Safeguard);
+        plan.steps[at].gates.retain(|gate| !matches!(gate, Gate::Concordant { .. }));
+    }),
+    ("F-909", |_, known| {
+        let host = "stranger::1220ee".parse().unwrap();
+        let seen = known.surveys.values_mut().next().unwrap();
+        seen.found.foreign[0].hosts = vec![host];
+    }),
+    ("F-910", |plan, _| plan.rollback[1].undoes = StepId(0)),
+    ("F-912", |plan, _| {
+        let moves = &mut plan.participant.as_mut().unwrap().moves;
+        moves[1].source = moves[0].source.clone();
+    }),
+    ("F-913", |_, known| known.has_keepers = true),
+];
+
 #[test]
 fn each_change_of_a_plan_has_its_code() {
-    type Spoil = fn(&mut Plan, &mut Participants);
-    let cases: [(&str, Spoil); 22] = [
-        ("F-101", |plan, _| plan.network = heirloom_model::digest::NetworkId::new([1; 32])),
-        ("F-102", |plan, _| plan.number = PlanNumber(7)),
-        ("F-103", |_, known| {
-            known.holding_plan = Some(heirloom_model::digest::PlanDigest::new([1; 32]));
-        }),
-        ("F-107", |plan, _| {
-            plan.participant.as_mut().unwrap().moves.pop();
-        }),
-        ("F-112", |plan, _| {
-            plan.not_after = Epoch(0);
-        }),
-        ("F-807", |plan, _| {
-            let at = find(plan, ParticipantAction::Safeguard);
-            plan.steps[at].action = Action::Participant(ParticipantAction::Import);
-        }),
-        ("F-811", |plan, _| {
-            let at = find(plan, ParticipantAction::Quiesce);
-            plan.steps[at].gates[1] = Gate::Epoch(Epoch(2));
-        }),
-        ("F-816", |plan, _| {
-            let other = plan.rollback[0].step.id;
-            plan.rollback[3].step.gates.push(Gate::Done(other));
-        }),
-        ("F-902", |plan, _| plan.steps[0].wave = 1),
-        ("F-903", |_, known| known.epoch = Epoch(258)),
-        ("F-903", |_, known| known.surveys.clear()),
-        ("F-904", |plan, _| {
-            plan.participant.as_mut().unwrap().moves[0].parties.clear();
-        }),
-        ("F-904", |plan, _| {
-            plan.participant.as_mut().unwrap().moves[0].target_version = "3.4.0".parse().unwrap();
-        }),
-        ("F-905", |_, known| {
-            let remark = SurveyRemark { weight: RemarkWeight::Blocks, text: "x".to_owned() };
-            known.surveys.values_mut().for_each(|seen| seen.found.remarks.push(remark.clone()));
-        }),
-        ("F-906", |plan, _| plan.participant.as_mut().unwrap().opens = Epoch(31)),
-        ("F-907", |plan, _| {
-            let at = find(plan, ParticipantAction::Supply);
-            plan.steps[at].gates.retain(|gate| !matches!(gate, Gate::Consented { .. }));
-        }),
-        ("F-907", |plan, _| {
-            let at = find(plan, ParticipantAction::Supply);
-            for gate in &mut plan.steps[at].gates {
-                if let Gate::Consented { first, last } = gate {
-                    *first = *last;
-                }
-            }
-        }),
-        ("F-908", |plan, _| {
-            let at = find(plan, ParticipantAction::Safeguard);
-            plan.steps[at].gates.retain(|gate| !matches!(gate, Gate::Concordant { .. }));
-        }),
-        ("F-909", |_, known| {
-            let host = "stranger::1220ee".parse().unwrap();
-            let seen = known.surveys.values_mut().next().unwrap();
-            seen.found.foreign[0].hosts = vec![host];
-        }),
-        ("F-910", |plan, _| plan.rollback[1].undoes = StepId(0)),
-        ("F-912", |plan, _| {
-            let moves = &mut plan.participant.as_mut().unwrap().moves;
-            moves[1].source = moves[0].source.clone();
-        }),
-        ("F-913", |_, known| known.has_keepers = true),
-    ];
-    for (expected, spoil) in cases {
+    for (expected, spoil) in CHANGES {
         let world = World::new(2);
         let (mut plan, mut known) = (planned(&world, 2), known(&world));
         spoil(&mut plan, &mut known);
