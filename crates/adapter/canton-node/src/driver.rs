@@ -37,7 +37,7 @@ use heirloom_model::party::{ParsePartyError, ParticipantId, SynchronizerId};
 use heirloom_participant::custodian::Custodian;
 use heirloom_participant::custodian::key::{KeyScheme, KeyUsage, Label};
 use heirloom_upgrade::port::{
-    DriverError, ParticipantDriver, ParticipantObservation, ParticipantCall,
+    DriverError, ParticipantCall, ParticipantDriver, ParticipantObservation,
 };
 
 use crate::driver::fault::{node_error, unexpected};

@@ -14,7 +14,7 @@ use heirloom_participant::preflight::{
     ContractsSeen, Ground, KeySeen, Side, SynchronizerSeen, findings,
 };
 use heirloom_upgrade::port::{
-    Connection, DriverError, Link, ParticipantObservation, ParticipantCall, PlanWork, Restart,
+    Connection, DriverError, Link, ParticipantCall, ParticipantObservation, PlanWork, Restart,
     ServerObservation,
 };
 

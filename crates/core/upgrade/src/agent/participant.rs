@@ -20,8 +20,8 @@ use heirloom_registry::refusal::Refusal;
 use super::perform::refused;
 use super::{Agent, AgentError, Tick, Trouble};
 use crate::port::{
-    DriverError, JournalStore, NodeDriver, ParticipantDriver, ParticipantObservation,
-    ParticipantCall,
+    DriverError, JournalStore, NodeDriver, ParticipantCall, ParticipantDriver,
+    ParticipantObservation,
 };
 
 /// What one step of a participant needs to know.

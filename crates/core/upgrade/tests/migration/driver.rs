@@ -17,8 +17,8 @@ use heirloom_registry::network::Applied;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
 use heirloom_upgrade::journal::Durable;
 use heirloom_upgrade::port::{
-    DriverError, Imported, JournalError, JournalStore, ParticipantDriver, ParticipantObservation,
-    ParticipantCall, PlanWork, ServerObservation,
+    DriverError, Imported, JournalError, JournalStore, ParticipantCall, ParticipantDriver,
+    ParticipantObservation, PlanWork, ServerObservation,
 };
 
 use crate::world::{

@@ -9,7 +9,7 @@ use heirloom_canton_node::node::config::{Deadlines, Endpoint, NodeConfig};
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::participant::{LedgerOffset, ParticipantMove, SynchronizerRoute};
 use heirloom_participant::custodian::key::{KeyScheme, KeyUsage};
-use heirloom_upgrade::port::{DriverError, ParticipantDriver, ParticipantCall};
+use heirloom_upgrade::port::{DriverError, ParticipantCall, ParticipantDriver};
 
 use crate::world::{Participant, SYNCHRONIZER, World};
 
