@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: end to end figures, each beside its floor.
 //!
 //! Figures of parts that run in one process come from `heirloom-bench`, built as it would be
-//! shipped; [`upgrade`] and [`flag_day`] are real fleets, and
-//! [`single`] runs benches of packages. Nothing passes or fails here: what a figure means depends
+//! shipped; [`upgrade`] and [`flag_day`] are real fleets, and [`single`] and [`contracts`] run
+//! benches of packages. Nothing passes or fails here: what a figure means depends
 //! on the machine, and the floor says what the machine can do.
 
 use std::collections::BTreeSet;
@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::process;
 
+mod contracts;
 mod flag_day;
 mod single;
 mod table;
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
 }
 
 /// What can be measured, in this order.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "planning",
     "replication",
     "requests",
@@ -42,6 +43,7 @@ const NAMES: [&str; 9] = [
     UPGRADE,
     FLAG_DAY,
     "snapshot",
+    contracts::NAME,
     "gates",
     "etcd",
 ];
@@ -111,6 +113,9 @@ fn measure_singles(chosen: &BTreeSet<&str>) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for name in NAMES.iter().filter(|name| chosen.contains(**name)) {
         figures.extend(single::measure(name, &scratch)?.into_iter().flatten());
+        if *name == contracts::NAME {
+            figures.extend(contracts::measure(&scratch)?);
+        }
     }
     if scratch.exists() {
         fs::remove_dir_all(&scratch).context("what benches wrote cannot be removed")?;

@@ -37,7 +37,7 @@ use heirloom_model::party::{ParsePartyError, ParticipantId, SynchronizerId};
 use heirloom_participant::custodian::Custodian;
 use heirloom_participant::custodian::key::{KeyScheme, KeyUsage, Label};
 use heirloom_upgrade::port::{
-    DriverError, ParticipantDriver, ParticipantObservation, ParticipantTask,
+    DriverError, ParticipantCall, ParticipantDriver, ParticipantObservation,
 };
 
 use crate::driver::fault::{node_error, unexpected};
@@ -180,7 +180,7 @@ impl Driver {
     }
 
     /// The folder of a plan, which is made if it is not there.
-    fn work(&self, task: ParticipantTask<'_>) -> Result<Work, DriverError> {
+    fn work(&self, task: ParticipantCall<'_>) -> Result<Work, DriverError> {
         Work::open(&self.settings.work, task.plan)
     }
 
@@ -193,7 +193,7 @@ impl Driver {
     }
 
     /// Compares settings and source with the plan.
-    fn expect_source(&self, task: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn expect_source(&self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         let (participant, version) = ready(&self.source)?;
         let moved = task.moved;
         unexpected("source", &moved.source, &participant)?;
@@ -201,7 +201,7 @@ impl Driver {
         self.expect_settings(task)
     }
 
-    fn expect_settings(&self, task: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn expect_settings(&self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         let moved = task.moved;
         unexpected("custodian", &moved.custodian, &self.custodian_kind())?;
         if moved.routes != self.settings.routes {
@@ -216,7 +216,7 @@ impl Driver {
     }
 
     /// Compares the target, which has its name, with the plan; returns the name.
-    fn expect_target(&self, task: ParticipantTask<'_>) -> Result<ParticipantId, DriverError> {
+    fn expect_target(&self, task: ParticipantCall<'_>) -> Result<ParticipantId, DriverError> {
         self.expect_settings(task)?;
         let (participant, version) = ready(&self.target)?;
         let expected = task.moved.target_version.as_str();
@@ -261,36 +261,36 @@ impl ParticipantDriver for Driver {
 
     fn observe(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
     ) -> Result<ParticipantObservation, DriverError> {
         survey::observe(self, task)
     }
 
-    fn enroll(&mut self, task: ParticipantTask<'_>) -> Result<Enrolled, DriverError> {
+    fn enroll(&mut self, task: ParticipantCall<'_>) -> Result<Enrolled, DriverError> {
         self.expect_source(task)?;
         enroll::enroll(self, task)
     }
 
-    fn allocate(&mut self, task: ParticipantTask<'_>) -> Result<Vec<PartyMove>, DriverError> {
+    fn allocate(&mut self, task: ParticipantCall<'_>) -> Result<Vec<PartyMove>, DriverError> {
         self.expect_source(task)?;
         let target = self.expect_target(task)?;
         supply::allocate(self, task, &target)
     }
 
-    fn supply(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn supply(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.expect_source(task)?;
         let target = self.expect_target(task)?;
         supply::supply(self, &self.work(task)?, &target)
     }
 
-    fn quiesce(&mut self, task: ParticipantTask<'_>) -> Result<LedgerOffset, DriverError> {
+    fn quiesce(&mut self, task: ParticipantCall<'_>) -> Result<LedgerOffset, DriverError> {
         self.expect_source(task)?;
         quiet::quiesce(self, &self.work(task)?)
     }
 
     fn export(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         ledger_end: LedgerOffset,
     ) -> Result<Exported, DriverError> {
         self.expect_source(task)?;
@@ -299,14 +299,14 @@ impl ParticipantDriver for Driver {
 
     fn rewrite(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         exported: &Exported,
         parts: &BTreeMap<NodeId, Vec<PartyMove>>,
     ) -> Result<Rewritten, DriverError> {
         rewriting::rewrite(self, task, &self.work(task)?, exported, parts)
     }
 
-    fn safeguard(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn safeguard(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         let target = self.expect_target(task)?;
         let work = self.work(task)?;
         if work.is_safeguarded() {
@@ -319,7 +319,7 @@ impl ParticipantDriver for Driver {
 
     fn import(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         rewritten: &Rewritten,
     ) -> Result<(), DriverError> {
         self.expect_target(task)?;
@@ -327,14 +327,14 @@ impl ParticipantDriver for Driver {
         carry::import(self, task, &work, rewritten)
     }
 
-    fn connect(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn connect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.expect_target(task)?;
         quiet::connect(&self.target, &self.destinations())
     }
 
     fn reconcile(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         rewritten: &Rewritten,
     ) -> Result<Reconciled, DriverError> {
         let target = self.expect_target(task)?;
@@ -342,20 +342,20 @@ impl ParticipantDriver for Driver {
         carry::reconcile(self, task, &work, &target, rewritten)
     }
 
-    fn settle(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn settle(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         let target = self.expect_target(task)?;
         let work = self.work(task)?;
         users::recreate(self, task, &work, &target)?;
         quiet::settle(self, task)
     }
 
-    fn disconnect(&mut self, _task: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn disconnect(&mut self, _task: ParticipantCall<'_>) -> Result<(), DriverError> {
         quiet::take_off(&self.target)
     }
 
     fn purge(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         rewritten: Option<&Rewritten>,
     ) -> Result<(), DriverError> {
         let Some(rewritten) = rewritten else {
@@ -367,7 +367,7 @@ impl ParticipantDriver for Driver {
         carry::purge(self, task, &work, &target, rewritten)
     }
 
-    fn reconnect(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn reconnect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         quiet::reconnect(self, &self.work(task)?)
     }
 }

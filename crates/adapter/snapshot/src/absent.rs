@@ -31,7 +31,7 @@ pub(crate) fn check_absent(
         key.key.visit(&mut see);
     }
     parties.extend(contract.stakeholders());
-    if let Some(party) = parties.iter().find(|party| map.get_found(party).is_some()) {
+    if let Some(party) = parties.iter().find(|party| map.renamed(party).is_some()) {
         return Err(SnapshotError::OldParty { place, id: id.clone(), party: party.clone() });
     }
     for namespace in map.old_namespaces() {

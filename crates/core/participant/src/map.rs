@@ -218,7 +218,7 @@ impl PartyMap {
     }
 
     /// The new name of a party that was found in a contract.
-    pub fn get_found(&self, party: &Party) -> Option<&Party> {
+    pub fn renamed(&self, party: &Party) -> Option<&Party> {
         self.found.get(party)
     }
 

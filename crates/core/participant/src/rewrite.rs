@@ -157,7 +157,7 @@ impl<'r> Moves<'r> {
 
 impl Mapping for Moves<'_> {
     fn party(&self, party: &Party) -> Option<Party> {
-        self.map.get_found(party).cloned()
+        self.map.renamed(party).cloned()
     }
 
     fn contract_id(&self, id: &ContractId) -> Option<ContractId> {
@@ -208,7 +208,7 @@ impl<'r> Replacing<'r> {
 impl Mapping for Replacing<'_> {
     fn party(&self, party: &Party) -> Option<Party> {
         let mut noted = self.noted.borrow_mut();
-        if let Some(new) = self.map.get_found(party) {
+        if let Some(new) = self.map.renamed(party) {
             noted.notes.replaced = noted.notes.replaced.saturating_add(1);
             return Some(new.clone());
         }

@@ -29,7 +29,7 @@ impl Hosting {
     pub fn moved(self, map: &crate::map::PartyMap) -> Self {
         let mut moved = Self::new();
         for (party, nodes) in self.nodes {
-            let party = map.get_found(&party).cloned().unwrap_or(party);
+            let party = map.renamed(&party).cloned().unwrap_or(party);
             moved.nodes.entry(party).or_default().extend(nodes);
         }
         moved

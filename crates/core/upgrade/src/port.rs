@@ -23,7 +23,7 @@ use heirloom_model::service::{ServiceStatus, Terms, Tip};
 use crate::journal::Durable;
 
 pub use participant::{
-    Connection, Imported, Link, ParticipantDriver, ParticipantObservation, ParticipantTask,
+    Connection, Imported, Link, ParticipantCall, ParticipantDriver, ParticipantObservation,
     PlanWork, Restart, ServerObservation,
 };
 

@@ -5,7 +5,6 @@
 //! in its journal and in the log, so that it continues after a crash or Ctrl-C where it was.
 
 pub mod config;
-mod node;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +22,9 @@ use heirloom_store::error::StoreError;
 use heirloom_store::journal_file::JournalFile;
 use heirloom_upgrade::agent::{Agent, AgentError, Tick};
 use heirloom_upgrade::journal::{CorruptJournal, Progress};
+use heirloom_upgrade::port::keeperless::Keeperless;
 
 use crate::participant::config::{Config, SetupError};
-use crate::participant::node::ParticipantNode;
 use crate::run::{Journal, now, passes, random_nonce};
 
 /// How long the loop waits for the log to grow before it looks again.
@@ -93,7 +92,7 @@ pub enum Ended {
     Stopped,
 }
 
-type ParticipantAgent = Agent<Journal, Arc<RegistryClient>, ParticipantNode<Driver>>;
+type ParticipantAgent = Agent<Journal, Arc<RegistryClient>, Keeperless<Driver>>;
 
 /// Carries out this node's part of a plan until it is over, or until `stopping` is set.
 pub fn run(
@@ -172,7 +171,7 @@ fn recover(
     registry: Arc<RegistryClient>,
 ) -> Result<ParticipantAgent, MigrateError> {
     let key = heirloom_store::key_file::read(&config.key_file).map_err(MigrateError::Key)?;
-    let driver = ParticipantNode(config.driver()?);
+    let driver = Keeperless { participant: config.driver()? };
     let path = config.journal();
     atomic::create_directory(&config.data)?;
     if !path.exists() {

@@ -218,6 +218,18 @@ codes! {
         "wait until its writer is done, then run the command again";
     ParticipantTopology "E-PARTICIPANT-011" Refused "a topology transaction is not signed as it says"
         "do not load the file: export the topology again";
+    ParticipantConfig "E-PARTICIPANT-012" User "the configuration of a participant's node is wrong"
+        "correct what the reason names; docs/migration.md has an example";
+    ParticipantUnreachable "E-PARTICIPANT-013" Transient "a participant or its custodian does not answer"
+        "nothing is lost: look at address, certificate and token, then run the command again";
+    ParticipantRefused "E-PARTICIPANT-014" Refused "a participant or its custodian says no"
+        "correct what the reason names, then run the command again";
+    ParticipantCorrupt "E-PARTICIPANT-015" Corrupt "what a participant or its custodian says contradicts itself"
+        "stop, leave both participants as they are, and find out why";
+    ParticipantNotNew "E-PARTICIPANT-016" Refused "a node carried out plans, and its journal is gone"
+        "restore the journal from a copy, or find out what removed it; do not begin anew";
+    ParticipantNoMap "E-PARTICIPANT-017" Transient "the party map of a plan is not settled yet"
+        "look with `heirloom participant status` at which node has not stated its names, and try again";
 
     CustodianConfig "E-CUSTODIAN-001" User "a custodian's configuration is wrong"
         "correct what the reason names; docs/custodians.md has an example of each kind";

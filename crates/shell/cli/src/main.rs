@@ -16,6 +16,7 @@ mod meter;
 mod output;
 mod participant_error;
 mod participant_file;
+mod participant_setup;
 mod progress;
 mod reference;
 mod statement;

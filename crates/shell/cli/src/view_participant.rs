@@ -80,8 +80,13 @@ pub(crate) fn standing(standing: &ParticipantStanding) -> Value {
         "domain": standing.domain.to_string(),
         "node": standing.node.to_string(),
         "step": plan_step(&standing.step),
-        "facts": { standing.facts.name(): facts(&standing.facts) },
+        "facts": stated(&standing.facts),
     })
+}
+
+/// What was stated, under its name.
+pub(crate) fn stated(stated: &ParticipantFacts) -> Value {
+    json!({ stated.name(): facts(stated) })
 }
 
 fn facts(facts: &ParticipantFacts) -> Value {

@@ -15,7 +15,7 @@ use heirloom_model::participant::{
 };
 use heirloom_model::party::{Namespace, ParticipantId, PartyId, SynchronizerId};
 use heirloom_participant::custodian::key::KeyUsage;
-use heirloom_upgrade::port::{DriverError, Imported, ParticipantTask};
+use heirloom_upgrade::port::{DriverError, Imported, ParticipantCall};
 
 use crate::driver::fault::{contracts_error, custodian_error, io_error, node_error, unexpected};
 use crate::driver::roster::{self, Comparison, Gathering, Record, Records, Sorted};
@@ -38,7 +38,7 @@ pub(crate) struct Seen {
 /// Takes a snapshot of the source, which is off.
 pub(crate) fn export(
     driver: &Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     work: &Work,
     ledger_end: LedgerOffset,
 ) -> Result<Exported, DriverError> {
@@ -76,7 +76,7 @@ fn still(driver: &Driver, ledger_end: LedgerOffset) -> Result<(), DriverError> {
 /// Sends the rewritten snapshot into the target, which is off, as far as it is not there.
 pub(crate) fn import(
     driver: &mut Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     work: &Work,
     rewritten: &Rewritten,
 ) -> Result<(), DriverError> {
@@ -117,7 +117,7 @@ pub(crate) fn import(
 
 fn is_all(
     driver: &mut Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     work: &Work,
     target: &ParticipantId,
     rewritten: &Rewritten,
@@ -130,7 +130,7 @@ fn is_all(
 /// The new names of the plan's parties that the target hosts.
 fn new_parties(
     driver: &Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     target: &ParticipantId,
 ) -> Result<BTreeSet<PartyId>, DriverError> {
     let wanted = task.moved.parties.iter().map(|party| supply::new_name(party, target));
@@ -143,7 +143,7 @@ fn new_parties(
 /// The contracts of the plan that are active on the target; none if that cannot be told.
 pub(crate) fn imported(
     driver: &mut Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     work: &Work,
     target: &ParticipantId,
 ) -> Result<Option<Imported>, DriverError> {
@@ -209,7 +209,7 @@ fn compare(
 /// Compares what the target shows with the rewritten snapshot, and lets the custodian sign.
 pub(crate) fn reconcile(
     driver: &mut Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     work: &Work,
     target: &ParticipantId,
     rewritten: &Rewritten,
@@ -242,7 +242,7 @@ pub(crate) fn reconcile(
 /// Shows that the key of the target's namespace can be used.
 fn signer(
     driver: &Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     target: &ParticipantId,
 ) -> Result<Namespace, DriverError> {
     let wanted = driver.settings.keys.iter().find(|key| key.usage == KeyUsage::Namespace);
@@ -281,7 +281,7 @@ fn signer(
 /// Takes the contracts of the plan away from the target, which is off.
 pub(crate) fn purge(
     driver: &mut Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     work: &Work,
     target: &ParticipantId,
     rewritten: &Rewritten,

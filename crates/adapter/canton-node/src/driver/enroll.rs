@@ -10,14 +10,14 @@ use heirloom_model::participant::Enrolled;
 use heirloom_model::party::ParticipantId;
 use heirloom_participant::custodian::Custodian;
 use heirloom_participant::custodian::key::{KeyHandle, KeyRequest, KeyScheme, KeyUsage};
-use heirloom_upgrade::port::{DriverError, ParticipantTask};
+use heirloom_upgrade::port::{DriverError, ParticipantCall};
 
 use crate::driver::fault::{custodian_error, node_error, unexpected};
 use crate::driver::{Driver, Keeping, WantedKey, quiet, ready};
 use crate::node::{KeyEntry, KeyMaterial, Node, Place, Standing};
 
 /// Gives the target its keys and its name, and connects it to where contracts go.
-pub(crate) fn enroll(driver: &Driver, task: ParticipantTask<'_>) -> Result<Enrolled, DriverError> {
+pub(crate) fn enroll(driver: &Driver, task: ParticipantCall<'_>) -> Result<Enrolled, DriverError> {
     driver.expect_settings(task)?;
     let target = &driver.target;
     let present = target.keys().map_err(node_error)?;
@@ -158,7 +158,7 @@ fn signing(scheme: KeyScheme) -> Option<SigningScheme> {
 /// somebody else's.
 fn name(
     driver: &Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     root: &KeyMaterial,
 ) -> Result<ParticipantId, DriverError> {
     let namespace = root.fingerprint().to_namespace();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use heirloom_model::participant::LedgerOffset;
 use heirloom_model::party::{ParticipantId, SynchronizerId};
-use heirloom_upgrade::port::{DriverError, Link, ParticipantTask, Restart};
+use heirloom_upgrade::port::{DriverError, Link, ParticipantCall, Restart};
 
 use crate::driver::fault::node_error;
 use crate::driver::work::{ConnectionBefore, Connections, Work};
@@ -134,7 +134,7 @@ pub(crate) fn connect(node: &Node, wanted: &[SynchronizerId]) -> Result<(), Driv
 }
 
 /// The target connects by itself from now on. The source stays as it is, off.
-pub(crate) fn settle(driver: &Driver, task: ParticipantTask<'_>) -> Result<(), DriverError> {
+pub(crate) fn settle(driver: &Driver, task: ParticipantCall<'_>) -> Result<(), DriverError> {
     let wanted = driver.destinations();
     for registration in driver.target.registrations().map_err(node_error)? {
         let is_wanted = registration.synchronizer.as_ref().is_some_and(|one| wanted.contains(one));

@@ -18,7 +18,7 @@ use heirloom_snapshot::run::{Change, Outputs, Run, Sharing};
 use heirloom_snapshot::scratch::Scratch;
 use heirloom_snapshot::verify::verify;
 use heirloom_store::atomic;
-use heirloom_upgrade::port::{DriverError, ParticipantTask};
+use heirloom_upgrade::port::{DriverError, ParticipantCall};
 
 use crate::driver::Driver;
 use crate::driver::carry::{build_roster, read_snapshot};
@@ -31,7 +31,7 @@ const FILES_MAX: usize = 10_000;
 /// Verifies what was exported, rewrites it, and verifies what was written.
 pub(crate) fn rewrite(
     driver: &Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     work: &Work,
     exported: &Exported,
     parts: &BTreeMap<NodeId, Vec<PartyMove>>,
@@ -81,7 +81,7 @@ pub(crate) fn rewrite(
 /// The whole map, and who hosts whom under the new names.
 fn change(
     driver: &Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     parts: &BTreeMap<NodeId, Vec<PartyMove>>,
 ) -> Result<Change, DriverError> {
     let refused = |error: &dyn std::error::Error| DriverError::Refused(with_causes(error));

@@ -10,7 +10,7 @@ use heirloom_model::participant::{PartyKind, PartyMove};
 use heirloom_model::party::{ParticipantId, PartyId};
 use heirloom_store::atomic;
 use heirloom_store::error::StoreError;
-use heirloom_upgrade::port::{DriverError, ParticipantTask};
+use heirloom_upgrade::port::{DriverError, ParticipantCall};
 
 use crate::driver::fault::{node_error, store_error};
 use crate::driver::work::Work;
@@ -27,7 +27,7 @@ pub(crate) fn new_name(party: &PartyId, target: &ParticipantId) -> Result<PartyI
 /// Every party of the task under its new name, on every synchronizer.
 pub(crate) fn allocate(
     driver: &Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     target: &ParticipantId,
 ) -> Result<Vec<PartyMove>, DriverError> {
     expect_parties(driver, task)?;
@@ -73,7 +73,7 @@ pub(crate) fn allocate(
 /// The parties that move must be those of the plan: one more, and its contracts would stay behind.
 pub(crate) fn expect_parties(
     driver: &Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
 ) -> Result<(), DriverError> {
     let hosted = survey::hosted(&driver.source, &task.moved.source)?;
     let movable = hosted.iter().filter(|(_, kind)| **kind == PartyKind::Local);

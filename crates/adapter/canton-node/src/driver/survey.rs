@@ -14,7 +14,7 @@ use heirloom_participant::preflight::{
     ContractsSeen, Ground, KeySeen, Side, SynchronizerSeen, findings,
 };
 use heirloom_upgrade::port::{
-    Connection, DriverError, Link, ParticipantObservation, ParticipantTask, PlanWork, Restart,
+    Connection, DriverError, Link, ParticipantCall, ParticipantObservation, PlanWork, Restart,
     ServerObservation,
 };
 
@@ -294,7 +294,7 @@ fn kind_of(key: &PublicKey) -> Option<(KeyUsage, KeyScheme)> {
 /// What is there now.
 pub(crate) fn observe(
     driver: &mut Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
 ) -> Result<ParticipantObservation, DriverError> {
     let source = answering(server(&driver.source, None))?;
     let stated = driver.settings.target_version.clone();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use heirloom_model::party::{ParticipantId, PartyId};
-use heirloom_upgrade::port::{DriverError, ParticipantTask};
+use heirloom_upgrade::port::{DriverError, ParticipantCall};
 
 use crate::driver::fault::node_error;
 use crate::driver::work::{Work, keep};
@@ -19,7 +19,7 @@ const BUILT_IN: &str = "participant_admin";
 /// made is listed in a file of the plan.
 pub(crate) fn recreate(
     driver: &Driver,
-    task: ParticipantTask<'_>,
+    task: ParticipantCall<'_>,
     work: &Work,
     target: &ParticipantId,
 ) -> Result<(), DriverError> {

@@ -26,7 +26,9 @@ const FOR_ENCRYPTION: &[u8] = b"heirloom software key 1: encryption";
 const FOR_CHECK: &[u8] = b"heirloom software key 1: check";
 /// A file that asks for more than this is no file of ours, and would only exhaust the machine.
 const MEMORY_KIB_MAX: u32 = 1024 * 1024;
+/// New files use 3; with more than this one password takes minutes.
 const ITERATIONS_MAX: u32 = 64;
+/// New files use one lane; no machine of ours gains anything by more than this.
 const LANES_MAX: u32 = 16;
 
 /// Random, of one file.

@@ -20,8 +20,8 @@ use heirloom_registry::refusal::Refusal;
 use super::perform::refused;
 use super::{Agent, AgentError, Tick, Trouble};
 use crate::port::{
-    DriverError, JournalStore, NodeDriver, ParticipantDriver, ParticipantObservation,
-    ParticipantTask,
+    DriverError, JournalStore, NodeDriver, ParticipantCall, ParticipantDriver,
+    ParticipantObservation,
 };
 
 /// What one step of a participant needs to know.
@@ -69,7 +69,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         let Some((plan, _)) = self.progress.plan() else { return Ok(None) };
         let Some(moved) = self.moved(&plan) else { return Ok(None) };
         let Some(driver) = self.driver.participant() else { return Ok(None) };
-        let task = ParticipantTask { plan, moved: &moved };
+        let task = ParticipantCall { plan, moved: &moved };
         driver.observe(task).map(Some).map_err(AgentError::Observe)
     }
 
@@ -172,7 +172,7 @@ impl Part {
         driver: &mut dyn ParticipantDriver,
         action: ParticipantAction,
     ) -> Result<Option<ParticipantFacts>, DriverError> {
-        let task = ParticipantTask { plan: self.step.plan, moved: &self.moved };
+        let task = ParticipantCall { plan: self.step.plan, moved: &self.moved };
         match action {
             ParticipantAction::Enroll => {
                 driver.enroll(task).map(ParticipantFacts::Enrolled).map(Some)

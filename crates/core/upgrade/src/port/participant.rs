@@ -14,7 +14,7 @@ use super::DriverError;
 
 /// What a call is about.
 #[derive(Clone, Copy, Debug)]
-pub struct ParticipantTask<'a> {
+pub struct ParticipantCall<'a> {
     /// The plan: everything that the driver leaves on this host is under its name.
     pub plan: PlanDigest,
     /// What the plan says about this node.
@@ -37,29 +37,29 @@ pub trait ParticipantDriver {
 
     /// What is there now. Changes nothing. A server that does not answer is none, and does not
     /// keep the rest from being seen.
-    fn observe(&mut self, task: ParticipantTask<'_>)
+    fn observe(&mut self, task: ParticipantCall<'_>)
     -> Result<ParticipantObservation, DriverError>;
 
     /// Lets the custodian make the target's keys, or finds those that it made for this plan, and
     /// gives the target its name.
-    fn enroll(&mut self, task: ParticipantTask<'_>) -> Result<Enrolled, DriverError>;
+    fn enroll(&mut self, task: ParticipantCall<'_>) -> Result<Enrolled, DriverError>;
 
     /// Lets the target host every party of the task under its new name, and waits until that is
     /// effective on every synchronizer. Returns the moves, sorted by `from`.
-    fn allocate(&mut self, task: ParticipantTask<'_>) -> Result<Vec<PartyMove>, DriverError>;
+    fn allocate(&mut self, task: ParticipantCall<'_>) -> Result<Vec<PartyMove>, DriverError>;
 
     /// Gives the target every package of the source. The content of each is checked against its
     /// id before it is uploaded; vetting is effective when this returns.
-    fn supply(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError>;
+    fn supply(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError>;
 
     /// Notes how the source is connected, disconnects it from every synchronizer, and sees to it
     /// that it does not connect by itself after a restart. Returns where its ledger ends.
-    fn quiesce(&mut self, task: ParticipantTask<'_>) -> Result<LedgerOffset, DriverError>;
+    fn quiesce(&mut self, task: ParticipantCall<'_>) -> Result<LedgerOffset, DriverError>;
 
     /// Takes a snapshot of the source, whose ledger must end with `ledger_end` before and after.
     fn export(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         ledger_end: LedgerOffset,
     ) -> Result<Exported, DriverError>;
 
@@ -69,50 +69,50 @@ pub trait ParticipantDriver {
     /// contracts in which a party of this node and a party of that one stand.
     fn rewrite(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         exported: &Exported,
         parts: &BTreeMap<NodeId, Vec<PartyMove>>,
     ) -> Result<Rewritten, DriverError>;
 
     /// Copies the target's store, so that it can be put back as it was, and leaves a durable mark.
-    fn safeguard(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError>;
+    fn safeguard(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError>;
 
     /// Disconnects the target, so that it stays disconnected after a restart too, and imports what
     /// it lacks of the rewritten snapshot.
     fn import(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         rewritten: &Rewritten,
     ) -> Result<(), DriverError>;
 
     /// Connects the target to every synchronizer of the task. After a restart it does not connect
     /// by itself yet.
-    fn connect(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError>;
+    fn connect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError>;
 
     /// Compares contracts, stakeholders and ids that the target shows with those of the rewritten
     /// snapshot, and lets the custodian sign once with the key of the target's namespace.
     fn reconcile(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         rewritten: &Rewritten,
     ) -> Result<Reconciled, DriverError>;
 
     /// Lets the target connect by itself from now on. The source stays disconnected, and as it is.
-    fn settle(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError>;
+    fn settle(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError>;
 
     /// Way back: disconnects the target, so that it stays disconnected after a restart too.
-    fn disconnect(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError>;
+    fn disconnect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError>;
 
     /// Way back: takes from the target what this plan imported, and nothing else. `rewritten` is
     /// what this node stated, if it got that far.
     fn purge(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
         rewritten: Option<&Rewritten>,
     ) -> Result<(), DriverError>;
 
     /// Way back: connects the source again, as it was connected before it was quiet.
-    fn reconnect(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError>;
+    fn reconnect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError>;
 }
 
 /// What source and target of a node look like.

@@ -17,8 +17,8 @@ use heirloom_registry::network::Applied;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
 use heirloom_upgrade::journal::Durable;
 use heirloom_upgrade::port::{
-    DriverError, Imported, JournalError, JournalStore, ParticipantDriver, ParticipantObservation,
-    ParticipantTask, PlanWork, ServerObservation,
+    DriverError, Imported, JournalError, JournalStore, ParticipantCall, ParticipantDriver,
+    ParticipantObservation, PlanWork, ServerObservation,
 };
 
 use crate::world::{
@@ -129,7 +129,7 @@ impl ParticipantDriver for Driver {
 
     fn observe(
         &mut self,
-        task: ParticipantTask<'_>,
+        task: ParticipantCall<'_>,
     ) -> Result<ParticipantObservation, DriverError> {
         let world = lock(&self.0);
         let host = &world.hosts[&self.1];
@@ -146,7 +146,7 @@ impl ParticipantDriver for Driver {
         })
     }
 
-    fn enroll(&mut self, task: ParticipantTask<'_>) -> Result<Enrolled, DriverError> {
+    fn enroll(&mut self, task: ParticipantCall<'_>) -> Result<Enrolled, DriverError> {
         self.call("enroll", |host| {
             if host.target.participant.is_none() {
                 host.keys_made += 1;
@@ -157,7 +157,7 @@ impl ParticipantDriver for Driver {
         })
     }
 
-    fn allocate(&mut self, task: ParticipantTask<'_>) -> Result<Vec<PartyMove>, DriverError> {
+    fn allocate(&mut self, task: ParticipantCall<'_>) -> Result<Vec<PartyMove>, DriverError> {
         self.call("allocate", |host| {
             let namespace = host.target.participant.as_ref().unwrap().namespace();
             let moves = task.moved.parties.iter().map(|from| {
@@ -169,14 +169,14 @@ impl ParticipantDriver for Driver {
         })
     }
 
-    fn supply(&mut self, _: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn supply(&mut self, _: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.call("supply", |host| {
             host.lacking = 0;
             Ok(())
         })
     }
 
-    fn quiesce(&mut self, _: ParticipantTask<'_>) -> Result<LedgerOffset, DriverError> {
+    fn quiesce(&mut self, _: ParticipantCall<'_>) -> Result<LedgerOffset, DriverError> {
         self.call("quiesce", |host| {
             host.source.connection = OFF;
             Ok(LedgerOffset(host.source.ledger_end))
@@ -185,7 +185,7 @@ impl ParticipantDriver for Driver {
 
     fn export(
         &mut self,
-        _: ParticipantTask<'_>,
+        _: ParticipantCall<'_>,
         ledger_end: LedgerOffset,
     ) -> Result<Exported, DriverError> {
         self.call("export", |host| {
@@ -197,7 +197,7 @@ impl ParticipantDriver for Driver {
 
     fn rewrite(
         &mut self,
-        _: ParticipantTask<'_>,
+        _: ParticipantCall<'_>,
         exported: &Exported,
         parts: &BTreeMap<NodeId, Vec<PartyMove>>,
     ) -> Result<Rewritten, DriverError> {
@@ -233,7 +233,7 @@ impl ParticipantDriver for Driver {
         })
     }
 
-    fn safeguard(&mut self, task: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn safeguard(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.call("safeguard", |host| {
             expect(host.imported.is_empty(), "a target without contracts of the plan")?;
             host.safeguarded.insert(task.plan);
@@ -241,7 +241,7 @@ impl ParticipantDriver for Driver {
         })
     }
 
-    fn import(&mut self, _: ParticipantTask<'_>, _: &Rewritten) -> Result<(), DriverError> {
+    fn import(&mut self, _: ParticipantCall<'_>, _: &Rewritten) -> Result<(), DriverError> {
         self.call("import", |host| {
             host.target.connection = OFF;
             host.imported = host.contracts.keys().map(|id| host.renamed(id)).collect();
@@ -250,7 +250,7 @@ impl ParticipantDriver for Driver {
         })
     }
 
-    fn connect(&mut self, _: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn connect(&mut self, _: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.call("connect", |host| {
             host.target.connection = HALF;
             Ok(())
@@ -259,7 +259,7 @@ impl ParticipantDriver for Driver {
 
     fn reconcile(
         &mut self,
-        _: ParticipantTask<'_>,
+        _: ParticipantCall<'_>,
         _: &Rewritten,
     ) -> Result<Reconciled, DriverError> {
         self.call("reconcile", |host| {
@@ -272,28 +272,28 @@ impl ParticipantDriver for Driver {
         })
     }
 
-    fn settle(&mut self, _: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn settle(&mut self, _: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.call("settle", |host| {
             host.target.connection = ON;
             Ok(())
         })
     }
 
-    fn disconnect(&mut self, _: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn disconnect(&mut self, _: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.call("disconnect", |host| {
             host.target.connection = OFF;
             Ok(())
         })
     }
 
-    fn purge(&mut self, _: ParticipantTask<'_>, _: Option<&Rewritten>) -> Result<(), DriverError> {
+    fn purge(&mut self, _: ParticipantCall<'_>, _: Option<&Rewritten>) -> Result<(), DriverError> {
         self.call("purge", |host| {
             host.imported.clear();
             Ok(())
         })
     }
 
-    fn reconnect(&mut self, _: ParticipantTask<'_>) -> Result<(), DriverError> {
+    fn reconnect(&mut self, _: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.call("reconnect", |host| {
             host.source.connection = ON;
             Ok(())

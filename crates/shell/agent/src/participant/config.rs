@@ -10,7 +10,7 @@ use heirloom_canton_node::node::config::{Deadlines, Endpoint, NodeConfig};
 use heirloom_custodians::config::{Config as CustodianConfig, ConfigError as CustodianConfigError};
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::participant::{ServerVersion, SynchronizerRoute};
+use heirloom_model::participant::{CustodianKind, ServerVersion, SynchronizerRoute};
 use heirloom_model::party::{Namespace, ParsePartyError, ParticipantId, SynchronizerId};
 use heirloom_participant::custodian::key::{KeyScheme, KeyUsage, Label, Operation, ParseKeyError};
 use serde::Deserialize;
@@ -241,11 +241,21 @@ impl Config {
     }
 
     /// Who keeps the target's keys. Opens the custodian.
+    ///
+    /// A participant registers keys of a token or a KMS, and never those of files: with a
+    /// custodian of files the target makes and keeps its keys itself.
     pub fn keeping(&self) -> Result<Keeping, SetupError> {
         if self.custodian.file_name().is_some_and(|name| name == TARGET_KEEPS) {
             return Ok(Keeping::Participant);
         }
-        Ok(Keeping::Custodian(CustodianConfig::read(&self.custodian)?.open()?))
+        let custodian = CustodianConfig::read(&self.custodian)?.open()?;
+        match custodian.describe().kind {
+            CustodianKind::Software => Ok(Keeping::Participant),
+            CustodianKind::Aws
+            | CustodianKind::Gcp
+            | CustodianKind::Pkcs11
+            | CustodianKind::Vault => Ok(Keeping::Custodian(custodian)),
+        }
     }
 
     /// Source and target. Calls nobody but the custodian.

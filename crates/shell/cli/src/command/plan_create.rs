@@ -94,13 +94,14 @@ struct FlagDayWish {
 
 /// An epoch, or a number of epochs from now.
 #[derive(Clone, Copy, Debug)]
-enum When {
+pub(crate) enum When {
     At(u64),
     In(u64),
 }
 
 impl When {
-    fn epoch(self, now: Epoch) -> Epoch {
+    /// The epoch, as seen from now.
+    pub(crate) fn epoch(self, now: Epoch) -> Epoch {
         match self {
             Self::At(epoch) => Epoch(epoch),
             Self::In(epochs) => Epoch(now.0.saturating_add(epochs)),

@@ -451,7 +451,7 @@ impl View {
     }
 
     /// For people.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let approvals = match (self.consent, self.lapsed) {
             (Consent::Policy, _) => "none needed: the policy gave them in advance".to_owned(),
             (Consent::Operators, 0) => self.approvals.to_string(),

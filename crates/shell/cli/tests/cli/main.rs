@@ -10,6 +10,8 @@ mod flag_day;
 mod handover;
 mod journal;
 mod participant;
+mod participant_log;
+mod participant_node;
 mod reference;
 mod statements;
 mod upgrade;

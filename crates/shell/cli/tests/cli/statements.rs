@@ -263,6 +263,9 @@ fn the_examples_of_the_reference_are_accepted() {
     place.write("agent.toml", (example("agent") + &example("service")).as_bytes());
     let agent = heirloom_agent::config::Config::read(&place.path("agent.toml")).unwrap();
     assert!(agent.service.is_some());
+    place.write("participant.toml", example("participant").as_bytes());
+    let path = place.path("participant.toml");
+    heirloom_agent::participant::config::Config::read(&path).unwrap();
     place.write("evidence", b"");
     // The rules are read before the endorsements, which are not there.
     let digits = "00".repeat(64);

@@ -152,7 +152,7 @@ impl Place {
     }
 
     /// Begins the log in `log`.
-    fn begin_log(&self) {
+    pub(crate) fn begin_log(&self) {
         let _open = OPEN.read().unwrap_or_else(PoisonError::into_inner);
         LogFile::create(&self.path("log")).unwrap();
     }

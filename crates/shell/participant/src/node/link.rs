@@ -101,7 +101,7 @@ impl Link {
     pub async fn wait_until_following(&self) -> Result<(), NodeError> {
         let mut standing = self.standing.clone();
         let settled = standing.wait_for(|standing| *standing != Standing::Apart);
-        match tokio::time::timeout(CONNECT_MAX, settled).await {
+        match tokio::time::timeout(OBSERVATION_MAX, settled).await {
             Ok(Ok(found)) => match &*found {
                 Standing::Broken(reason) => Err(NodeError::Rejected(reason.clone())),
                 _ => Ok(()),

@@ -94,3 +94,20 @@ fn a_synchronizer_that_is_killed_has_the_same_log_again() {
     });
     assert_eq!(world.count(&alpha).contracts, 40);
 }
+
+#[test]
+fn a_command_whose_answer_is_lost_is_carried_out_once() {
+    let world = World::new();
+    let faults = "[faults]\nanswer_lost_once = [\"SubmitAndWaitForTransaction\"]\n\
+                  unavailable_once = [\"UploadDar\"]";
+    let alpha = world.participant("alpha", "3.5.1", faults);
+    world.connect(&alpha).unwrap();
+    let asked = World::load_of(&alpha, 10, &["alice", "bob", "carol"]);
+    for expected in [0, 10] {
+        let error = world.runtime.block_on(load::load(&asked)).unwrap_err();
+        assert!(error.to_string().contains("configuration asks for this"), "{error}");
+        assert_eq!(world.count(&alpha).contracts, expected);
+    }
+    world.load(&alpha, 20);
+    assert_eq!(world.count(&alpha).contracts, 20);
+}

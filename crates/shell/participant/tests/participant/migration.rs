@@ -9,7 +9,7 @@ use heirloom_canton_node::node::config::{Deadlines, Endpoint, NodeConfig};
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::participant::{LedgerOffset, ParticipantMove, SynchronizerRoute};
 use heirloom_participant::custodian::key::{KeyScheme, KeyUsage};
-use heirloom_upgrade::port::{DriverError, ParticipantDriver, ParticipantTask};
+use heirloom_upgrade::port::{DriverError, ParticipantCall, ParticipantDriver};
 
 use crate::world::{Participant, SYNCHRONIZER, World};
 
@@ -81,7 +81,7 @@ fn there_and_back(version: &str) {
     assert_eq!(found.blocks().collect::<Vec<_>>(), Vec::<&str>::new());
     let node: heirloom_model::identifier::NodeId = "one".parse().unwrap();
     let moved = ParticipantMove::of(node.clone(), &found);
-    let task = ParticipantTask { plan: PlanDigest::new([7; 32]), moved: &moved };
+    let task = ParticipantCall { plan: PlanDigest::new([7; 32]), moved: &moved };
 
     let enrolled = twice("enroll", || driver.enroll(task));
     let moves = twice("allocate", || driver.allocate(task));
@@ -139,13 +139,13 @@ fn a_target_with_another_name_is_somebody_elses() {
     let (mut driver, _alpha, _beta) = driver(&world, "3.5.1");
     let (found, _) = driver.look().unwrap();
     let moved = ParticipantMove::of("one".parse().unwrap(), &found);
-    let task = ParticipantTask { plan: PlanDigest::new([7; 32]), moved: &moved };
+    let task = ParticipantCall { plan: PlanDigest::new([7; 32]), moved: &moved };
     let strange = "beta::1220cc".parse().unwrap();
     // A key of another namespace cannot be there: the node takes only a name of its own.
     assert!(driver.target().name_it(&strange).is_err());
     let mut other = moved.clone();
     other.source = "gamma::1220dd".parse().unwrap();
-    let task_of_other = ParticipantTask { moved: &other, ..task };
+    let task_of_other = ParticipantCall { moved: &other, ..task };
     let error = driver.enroll(task_of_other).unwrap_err();
     assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
     assert_eq!(driver.target().id().unwrap(), None);
@@ -158,7 +158,7 @@ fn what_was_imported_survives_a_power_cut() {
     let (found, _) = driver.look().unwrap();
     let node: heirloom_model::identifier::NodeId = "one".parse().unwrap();
     let moved = ParticipantMove::of(node.clone(), &found);
-    let task = ParticipantTask { plan: PlanDigest::new([7; 32]), moved: &moved };
+    let task = ParticipantCall { plan: PlanDigest::new([7; 32]), moved: &moved };
     twice("enroll", || driver.enroll(task));
     let moves = twice("allocate", || driver.allocate(task));
     twice("supply", || driver.supply(task));
