@@ -31,7 +31,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Make one key of each scheme and use it: these keys stay, cost money in a cloud, and nothing
-    /// here deletes them. The prefix begins their labels
+    /// here deletes them; the prefix begins their labels
     #[arg(long, value_name = "PREFIX")]
     make_keys_that_stay: Option<Label>,
 }
