@@ -6,8 +6,9 @@ use heirloom_model::identifier::NodeId;
 use heirloom_model::participant::{PartyMove, map_digest};
 use heirloom_model::plan::ParticipantAction;
 use heirloom_registry::plan::PlanState;
+use heirloom_upgrade::port::Restart;
 
-use crate::participant::{Defect, Pair, Server};
+use crate::participant::{Contracts, Defect, Pair, Server};
 use crate::world::World;
 
 /// What was seen so far, to compare with.
@@ -116,12 +117,7 @@ pub fn check(world: &mut World, moves: &mut Moves) -> Checked {
     Ok(())
 }
 
-fn has(
-    node: &NodeId,
-    which: &'static str,
-    server: &Server,
-    wanted: &crate::participant::Contracts,
-) -> Checked {
+fn has(node: &NodeId, which: &'static str, server: &Server, wanted: &Contracts) -> Checked {
     if server.contracts == *wanted {
         return Ok(());
     }
@@ -144,11 +140,7 @@ fn imported(world: &World, node: &NodeId, pair: &Pair) -> Checked {
     if !pair.source.is_off() {
         return Err(MoveViolation::Both { node: of() });
     }
-    let automatic = pair
-        .target
-        .lines
-        .values()
-        .any(|line| line.restart == heirloom_upgrade::port::Restart::Automatic);
+    let automatic = pair.target.lines.values().any(|line| line.restart == Restart::Automatic);
     if automatic {
         return Err(MoveViolation::Settled { node: of() });
     }
@@ -191,11 +183,7 @@ fn agreed(world: &World, node: &NodeId, plan: &PlanState) -> Checked {
 }
 
 /// Who connects must not meet targets without their contracts.
-fn everybody_has_theirs(
-    world: &World,
-    node: &NodeId,
-    all: &crate::participant::Contracts,
-) -> Checked {
+fn everybody_has_theirs(world: &World, node: &NodeId, all: &Contracts) -> Checked {
     for (other, pair) in world.pairs() {
         // Somebody who puts a store back is the one who takes the contracts away.
         let whole = pair.target.contracts == pair.target.part_of(all);
@@ -216,7 +204,8 @@ fn stays_quiet(world: &World, node: &NodeId, pair: &Pair, moves: &mut Moves) -> 
     }
     let found = pair.source.ledger_end;
     if let Some(quiet) = moves.quiet.get(node).copied() {
-        if quiet != found && pair.folders.values().any(|folder| folder.exported.is_some()) {
+        let folder = pair.folders.get(plan.digest());
+        if quiet != found && folder.is_some_and(|folder| folder.exported.is_some()) {
             return Err(MoveViolation::WentOn { node: node.clone(), quiet, found });
         }
         return Ok(());

@@ -382,12 +382,13 @@ impl World {
             })
         };
         let quiet = done(ParticipantAction::Quiesce);
-        let reconciled = done(ParticipantAction::Reconcile);
+        // Who puts a store back after it was compared takes contracts away behind everybody's back.
+        let connected = done(ParticipantAction::Connect);
         let Ok(pair) = self.pair_mut(node) else { return };
         let folder = pair.folders.get(&digest).cloned().unwrap_or_default();
         match (pair.defect, folder.safeguard) {
             (Some(Defect::PutsBack), Some(kept))
-                if !reconciled && !pair.target.contracts.is_empty() =>
+                if !connected && !pair.target.contracts.is_empty() =>
             {
                 pair.target = kept;
                 pair.target.fail(1);

@@ -309,6 +309,8 @@ impl ParticipantDriver for SimDriver {
         let hosted = self.at("parties", Side::Source, |server| server.parties.clone())?;
         expect(&call.moved.parties.iter().cloned().collect(), &hosted)?;
         let namespace = self.target()?.namespace();
+        // A target that came back from an earlier plan does not connect by itself.
+        self.connect_all(call, Side::Target)?;
         let mut moves = Vec::new();
         for from in &call.moved.parties {
             let to = from.moved_to(&namespace).expect("names of this world are short");
@@ -329,6 +331,7 @@ impl ParticipantDriver for SimDriver {
 
     fn supply(&mut self, call: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.expect_source(call)?;
+        self.connect_all(call, Side::Target)?;
         let packages = self.at("packages", Side::Source, |server| server.packages.clone())?;
         for package in packages {
             let on = self.at("a package", Side::Target, |server| {
