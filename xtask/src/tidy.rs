@@ -78,6 +78,7 @@ const RULES: &[Rule] = &[
     supply::licences,
     supply::sources,
     supply::bans,
+    supply::versions,
 ];
 
 /// Reads the tree, applies every rule, prints the report.

@@ -179,8 +179,9 @@ impl Stage<'_> {
         for line in lab.show(&["plan", "show", &out, "--network", "net/network.toml"])?.lines() {
             say(&format!("   {line}"));
         }
-        let approve = ["plan", "approve", "--plan", &plan, "--key", "net/keys/operator-2.key"];
-        lab.operate(&approve)?;
+        for key in ["net/keys/operator-1.key", "net/keys/operator-2.key"] {
+            lab.operate(&["plan", "approve", "--plan", &plan, "--key", key])?;
+        }
         let begun = Instant::now();
         let kills = self.run_to_end(&flags, &plan, [from, to])?;
         let seconds = begun.elapsed().as_secs_f64();
@@ -337,7 +338,7 @@ impl Stage<'_> {
 
     fn folder(&self, moved: &Moved) -> String {
         let node = self.lab.nodes.get(self.index).map_or("", |node| node.name.as_str());
-        format!("{node}/data-{}/work/{}", moved.way, moved.plan)
+        format!("{node}/data-{}/plans/{}", moved.way, moved.plan)
     }
 
     fn scratch(&self, name: &str) -> String {
@@ -394,12 +395,18 @@ fn verify(lab: &Lab, snapshot: &str, dars: &[String]) -> Result<Value> {
 
 /// How many contracts the target showed when everything was imported.
 fn shown_contracts(status: &Value) -> Option<u64> {
-    status.pointer("/reconciled/contracts").and_then(Value::as_u64)
+    reconciled(status)?.get("contracts").and_then(Value::as_u64)
 }
 
 /// Whether the custodian signed, and the signature was verified.
 fn signed(status: &Value) -> bool {
-    status.pointer("/reconciled/signer").is_some_and(Value::is_string)
+    reconciled(status).and_then(|found| found.get("signer")).is_some_and(Value::is_string)
+}
+
+/// What the node stated when target and snapshot were compared.
+fn reconciled(status: &Value) -> Option<&Value> {
+    let stated = status.get("standings").and_then(Value::as_array)?;
+    stated.iter().find_map(|standing| standing.pointer("/facts/reconciled"))
 }
 
 fn rounded(seconds: f64) -> f64 {

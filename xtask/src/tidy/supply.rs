@@ -1,6 +1,8 @@
-//! Licences, bans and sources of what comes from elsewhere, against `deny.toml`.
+//! Licences, bans, versions and sources of what comes from elsewhere, against `deny.toml`.
 //!
 //! cargo-deny does the same and more. This needs no tool and no network, so it always runs.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tidy::Finding;
 use crate::tidy::tree::{External, Tree};
@@ -38,6 +40,26 @@ pub(crate) fn bans(tree: &Tree) -> Vec<Finding> {
         .filter_map(|package| {
             let ban = banned.iter().find(|ban| ban.name == package.name)?;
             Some(finding("ban", package, format!("is banned: {}", ban.reason)))
+        })
+        .collect()
+}
+
+/// Every package is here in one version, but for those that are named.
+pub(crate) fn versions(tree: &Tree) -> Vec<Finding> {
+    let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for External { name, version, .. } in &tree.external {
+        let skipped = tree.deny.bans.skip.iter().any(|it| it.name == format!("{name}@{version}"));
+        if !skipped {
+            found.entry(name).or_default().insert(version);
+        }
+    }
+    found
+        .into_iter()
+        .filter(|(_, versions)| versions.len() > 1)
+        .map(|(name, versions)| {
+            let versions: Vec<&str> = versions.into_iter().collect();
+            let message = format!("is here more than once: {}", versions.join(", "));
+            Finding::new("versions", name, message)
         })
         .collect()
 }
@@ -145,6 +167,22 @@ mod tests {
         assert_eq!(sources(&with(External { source: git, ..external("a", "MIT") })).len(), 1);
         let other = "registry+https://example.org/index".to_owned();
         assert_eq!(sources(&with(External { source: other, ..external("a", "MIT") })).len(), 1);
+    }
+
+    #[test]
+    fn a_second_version_is_found_unless_it_is_named() {
+        let second = |name: &str, version: &str| External {
+            version: version.to_owned(),
+            ..external(name, "MIT")
+        };
+        let mut tree = with(external("a", "MIT"));
+        assert_eq!(versions(&tree), []);
+        tree.external.push(second("a", "2.0.0"));
+        assert_eq!(versions(&tree).len(), 1);
+        tree.external = vec![second("base64", "0.13.1"), second("base64", "9.0.0")];
+        assert_eq!(versions(&tree), []);
+        tree.external.push(second("base64", "8.0.0"));
+        assert_eq!(versions(&tree).len(), 1);
     }
 
     #[test]

@@ -165,12 +165,14 @@ pub(crate) struct DenyLicences {
 /// Packages that we do not accept.
 #[derive(Clone, Default, Deserialize)]
 pub(crate) struct DenyBans {
-    pub(crate) deny: Vec<BannedPackage>,
+    pub(crate) deny: Vec<NamedPackage>,
+    /// Versions that may stand beside another one of the same package: `name@version`.
+    pub(crate) skip: Vec<NamedPackage>,
 }
 
 /// One of them.
 #[derive(Clone, Deserialize)]
-pub(crate) struct BannedPackage {
+pub(crate) struct NamedPackage {
     #[serde(rename = "crate")]
     pub(crate) name: String,
     pub(crate) reason: String,

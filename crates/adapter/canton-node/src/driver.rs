@@ -274,12 +274,15 @@ impl ParticipantDriver for Driver {
     fn allocate(&mut self, task: ParticipantCall<'_>) -> Result<Vec<PartyMove>, DriverError> {
         self.expect_source(task)?;
         let target = self.expect_target(task)?;
+        // A target that came back from an earlier plan does not connect by itself.
+        quiet::connect(&self.target, &self.destinations())?;
         supply::allocate(self, task, &target)
     }
 
     fn supply(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         self.expect_source(task)?;
         let target = self.expect_target(task)?;
+        quiet::connect(&self.target, &self.destinations())?;
         supply::supply(self, &self.work(task)?, &target)
     }
 
@@ -368,6 +371,6 @@ impl ParticipantDriver for Driver {
     }
 
     fn reconnect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
-        quiet::reconnect(self, &self.work(task)?)
+        quiet::reconnect(self, task, &self.work(task)?)
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use heirloom_model::limit::{CONTRACT_BYTES_MAX, STAKEHOLDERS_MAX};
 
-use crate::blob::codec::read_template;
+use crate::blob::codec::{read_any_salt, read_template};
 use crate::blob::{BlobError, CreatedAt};
 use crate::contract_hash::plain::{legacy_unnamed, write_legacy, write_upgrade_friendly};
 use crate::contract_hash::write_name;
@@ -347,17 +347,7 @@ pub(crate) fn read_timestamp(bytes: &[u8]) -> Result<i64, BlobError> {
 
 /// The algorithm has another number than in the third version, and there is only one.
 fn read_salt(bytes: &[u8]) -> Result<Salt, BlobError> {
-    let (mut algorithm, mut salt): (i32, &[u8]) = (0, &[]);
-    for field in Reader::new(bytes) {
-        let field = field?;
-        match field.number() {
-            1 => algorithm = field.int32()?,
-            2 => salt = field.bytes()?,
-            _ => return Err(field.unknown("Salt").into()),
-        }
-    }
-    let error = BlobError::Salt { algorithm, bytes: salt.len() };
-    salt.try_into().map(Salt::from_bytes).map_err(|_| error)
+    read_any_salt(bytes).map(|(_, salt)| salt)
 }
 
 fn read_driver_metadata(bytes: &[u8]) -> Result<Option<Salt>, BlobError> {

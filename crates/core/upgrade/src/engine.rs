@@ -8,7 +8,9 @@ pub(crate) mod service;
 use heirloom_custody::invariant::Survivors;
 use heirloom_model::admin::{KeeperStatus, SealingAge};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Placement, Plan, Step, StepId, StepOutcome, StepResult};
+use heirloom_model::plan::{
+    Action, ParticipantAction, Placement, Plan, Step, StepId, StepOutcome, StepResult,
+};
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::{PlanState, PlanStatus};
 
@@ -188,9 +190,12 @@ pub fn leaves_a_mark(plan: &Plan, step: &Step) -> bool {
     match &step.action {
         // An older upgrade may have left a copy of the same code. A commit is nothing but its
         // result: whoever reports it did it. A process that died and a proxy that forgot look as
-        // if they had been told to, and would be put right as if nobody had told them.
+        // if they had been told to, and would be put right as if nobody had told them. A source
+        // that was not taken off yet is connected and may not connect by itself any more: only
+        // the driver knows how it was.
         Action::Preserve(_)
         | Action::Commit
+        | Action::Participant(ParticipantAction::Reconnect)
         | Action::Fence(_)
         | Action::Halt(_)
         | Action::Open(_) => false,

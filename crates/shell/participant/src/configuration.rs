@@ -7,7 +7,7 @@ use heirloom_model::party::{ParsePartyError, SynchronizerId};
 use heirloom_participant::custodian::key::{KeyScheme, ParseKeyError};
 use serde::Deserialize;
 
-use crate::limit::CONFIGURATION_BYTES_MAX;
+use crate::limit::{CONFIGURATION_BYTES_MAX, CONFIRMATION_MS};
 use crate::version::{ParseVersionError, Version};
 
 /// What a participant is.
@@ -105,7 +105,7 @@ pub struct SynchronizerFile {
 }
 
 fn confirmation_ms() -> u64 {
-    30_000
+    CONFIRMATION_MS
 }
 
 /// What a participant is, understood.

@@ -15,7 +15,7 @@
 //! * [`synchronizer`]: what everybody agrees on.
 //! * [`node`], [`values`], [`repair`]: one participant.
 //! * [`service`], [`run`]: what it answers, and the processes.
-//! * [`client`]: demonstrations.
+//! * [`client`]: what demonstrations ask of it.
 //! * [`clock`], [`log`]: small things that several of them need.
 
 pub mod command;

@@ -42,10 +42,10 @@ pub const FOLLOWERS_MAX: usize = 64;
 /// Entries of the log that wait for a slow follower before it is cut off; it comes back and reads
 /// them from the store.
 pub const FOLLOWER_QUEUE: usize = 256;
-/// How long a participant may take to confirm a transaction.
-pub const CONFIRMATION_MAX: Duration = Duration::from_secs(30);
+/// How long a participant may take to confirm a transaction, in milliseconds, as in the real one.
+pub const CONFIRMATION_MS: u64 = 30_000;
 /// How long a participant may take to see what the synchronizer has accepted.
-pub const OBSERVATION_MAX: Duration = Duration::from_secs(60);
+pub const OBSERVATION_MAX: Duration = Duration::from_mins(1);
 /// How long to rest before a lost connection to the synchronizer is made again.
 pub const RECONNECT_REST: Duration = Duration::from_millis(250);
 /// How long a connection may take to be made.

@@ -214,7 +214,7 @@ impl Topology {
         let signed = signed.clone();
         let next = Accepted { subject, signed, mapping, serial, is_removal, hash, time_micros };
         self.check_signatures(&next)?;
-        self.check_content(&next, demands)?;
+        check_content(&next, demands)?;
         Ok(Assessed::New(Box::new(next)))
     }
 
@@ -272,14 +272,12 @@ impl Topology {
 
     /// The participants that host a party. A participant always hosts its own.
     pub fn hosts_of(&self, party: &PartyId) -> BTreeSet<String> {
-        match self.hosting(party) {
-            Some(found) => found.participants.iter().map(|p| p.participant_uid.clone()).collect(),
-            None => {
-                let own: Option<ParticipantId> = party.as_str().parse().ok();
-                let own = own.filter(|own| self.latest(&Subject::Keys(own.clone())).is_some());
-                own.into_iter().map(|own| own.to_string()).collect()
-            }
+        if let Some(found) = self.hosting(party) {
+            return found.participants.iter().map(|p| p.participant_uid.clone()).collect();
         }
+        let own: Option<ParticipantId> = party.as_str().parse().ok();
+        let own = own.filter(|own| self.latest(&Subject::Keys(own.clone())).is_some());
+        own.into_iter().map(|own| own.to_string()).collect()
     }
 
     /// The parties that a participant hosts, without its own.
@@ -401,37 +399,6 @@ impl Topology {
         }
         Ok(required)
     }
-
-    fn check_content(&self, next: &Accepted, demands: &Demands) -> Result<(), TopologyRefusal> {
-        match &next.mapping {
-            Mapping::NamespaceDelegation(delegation) => {
-                let key = delegation.target_key.as_ref().ok_or(CryptoError::NoKey)?;
-                let (scheme, _, name) = crypto::read_signing(key)?;
-                check_scheme(&demands.signing, "signing", scheme, name.as_str())
-            }
-            Mapping::OwnerToKeyMapping(keys) => check_keys(keys, demands),
-            Mapping::PartyToParticipant(hosting) => {
-                let (threshold, participants) = (hosting.threshold, hosting.participants.len());
-                let fits = threshold >= 1
-                    && usize::try_from(threshold).is_ok_and(|threshold| threshold <= participants);
-                if fits || next.is_removal {
-                    return Ok(());
-                }
-                let subject = format!("{:?}", next.subject);
-                Err(TopologyRefusal::Threshold { subject, threshold, participants })
-            }
-            Mapping::SynchronizerTrustCertificate(certificate) => match &demands.synchronizer {
-                Some(expected) if certificate.synchronizer_id != *expected => {
-                    Err(TopologyRefusal::OtherSynchronizer {
-                        found: certificate.synchronizer_id.clone(),
-                        expected: expected.clone(),
-                    })
-                }
-                _ => Ok(()),
-            },
-            Mapping::VettedPackages(_) => Ok(()),
-        }
-    }
 }
 
 /// Whose signatures a mapping takes.
@@ -440,6 +407,38 @@ struct Required {
     namespaces: BTreeSet<Namespace>,
     /// New keys, which must sign too.
     owned: BTreeMap<String, SigningPublicKey>,
+}
+
+/// Whether a mapping fits the place that it is for.
+fn check_content(next: &Accepted, demands: &Demands) -> Result<(), TopologyRefusal> {
+    match &next.mapping {
+        Mapping::NamespaceDelegation(delegation) => {
+            let key = delegation.target_key.as_ref().ok_or(CryptoError::NoKey)?;
+            let (scheme, _, name) = crypto::read_signing(key)?;
+            check_scheme(demands.signing.as_deref(), "signing", scheme, name.as_str())
+        }
+        Mapping::OwnerToKeyMapping(keys) => check_keys(keys, demands),
+        Mapping::PartyToParticipant(hosting) => {
+            let (threshold, participants) = (hosting.threshold, hosting.participants.len());
+            let fits = threshold >= 1
+                && usize::try_from(threshold).is_ok_and(|threshold| threshold <= participants);
+            if fits || next.is_removal {
+                return Ok(());
+            }
+            let subject = format!("{:?}", next.subject);
+            Err(TopologyRefusal::Threshold { subject, threshold, participants })
+        }
+        Mapping::SynchronizerTrustCertificate(certificate) => match &demands.synchronizer {
+            Some(expected) if certificate.synchronizer_id != *expected => {
+                Err(TopologyRefusal::OtherSynchronizer {
+                    found: certificate.synchronizer_id.clone(),
+                    expected: expected.clone(),
+                })
+            }
+            _ => Ok(()),
+        },
+        Mapping::VettedPackages(_) => Ok(()),
+    }
 }
 
 /// What keys of a topology transaction sign.
@@ -557,21 +556,21 @@ pub fn check_keys(keys: &OwnerToKeyMapping, demands: &Demands) -> Result<(), Top
         let (scheme, name) = crypto::read_public(key)?;
         match key.key {
             Some(public_key::Key::EncryptionPublicKey(_)) => {
-                check_scheme(&demands.encryption, "encryption", scheme, name.as_str())?;
+                check_scheme(demands.encryption.as_deref(), "encryption", scheme, name.as_str())?;
             }
-            _ => check_scheme(&demands.signing, "signing", scheme, name.as_str())?,
+            _ => check_scheme(demands.signing.as_deref(), "signing", scheme, name.as_str())?,
         }
     }
     Ok(())
 }
 
 fn check_scheme(
-    required: &Option<Vec<KeyScheme>>,
+    required: Option<&[KeyScheme]>,
     what: &'static str,
     scheme: KeyScheme,
     key: &str,
 ) -> Result<(), TopologyRefusal> {
-    let Some(required) = required.as_ref().filter(|required| !required.contains(&scheme)) else {
+    let Some(required) = required.filter(|required| !required.contains(&scheme)) else {
         return Ok(());
     };
     let words: Vec<&str> = required.iter().map(|scheme| scheme.as_str()).collect();

@@ -137,7 +137,7 @@ impl Reader<'_> {
     ) -> Result<Value, ValueError> {
         let argument = |index: usize| args.get(index).ok_or(ValueError::Opaque);
         Ok(match (builtin, sum) {
-            (BuiltinType::Unit, Sum::Unit(_)) => Value::Unit,
+            (BuiltinType::Unit, Sum::Unit(())) => Value::Unit,
             (BuiltinType::Bool, Sum::Bool(found)) => Value::Bool(*found),
             (BuiltinType::Int64, Sum::Int64(found)) => Value::Int64(*found),
             (BuiltinType::Date, Sum::Date(found)) => Value::Date(*found),

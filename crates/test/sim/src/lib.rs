@@ -13,8 +13,10 @@
 //! * [`world`]: nodes, disks, processes, the registry, and where faults strike.
 //! * [`node`], [`log`]: the ports of an agent, over the world.
 //! * [`service`]: the services of the nodes, their clients, and the archive of their blocks.
+//! * [`participant`]: the participants of the nodes, and the ledger that their clients share.
 //! * [`rogue`]: code that no policy names, asking for keys, and old code that claims to be new.
-//! * [`invariant`], [`invariant_service`]: what must hold after every event.
+//! * [`invariant`], [`invariant_service`], [`invariant_participant`]: what must hold after every
+//!   event.
 
 pub mod scenario;
 
@@ -22,8 +24,10 @@ pub mod world;
 
 pub mod log;
 pub mod node;
+pub mod participant;
 pub mod service;
 
 pub mod invariant;
+pub mod invariant_participant;
 pub mod invariant_service;
 pub mod rogue;

@@ -38,6 +38,8 @@ struct Totals {
     payments: usize,
     flag_days_finished: u64,
     flag_days_rolled_back: u64,
+    migrations_finished: u64,
+    migrations_rolled_back: u64,
 }
 
 fn main() -> ExitCode {
@@ -61,7 +63,8 @@ fn main() -> ExitCode {
     let summary = format!(
         "{} runs: {} finished, {} rolled back; {} operations, {} crashes; \
          fewest holders at any moment: {}; most active holders of an exclusive domain: {}; \
-         flag days: {} finished, {} rolled back; payments: {}",
+         flag days: {} finished, {} rolled back; payments: {}; \
+         migrations: {} finished, {} rolled back",
         totals.runs,
         totals.finished,
         totals.rolled_back,
@@ -72,6 +75,8 @@ fn main() -> ExitCode {
         totals.flag_days_finished,
         totals.flag_days_rolled_back,
         totals.payments,
+        totals.migrations_finished,
+        totals.migrations_rolled_back,
     );
     say(u8::from(failed.load(Ordering::Relaxed)), &summary)
 }
@@ -129,6 +134,10 @@ fn add(totals: &Mutex<Totals>, scenario: Scenario, outcome: &Outcome) {
     if scenario.is_flag_day() {
         totals.flag_days_finished += u64::from(outcome.status == PlanStatus::Finished);
         totals.flag_days_rolled_back += u64::from(outcome.status == PlanStatus::RolledBack);
+    }
+    if scenario.moves_participants() {
+        totals.migrations_finished += u64::from(outcome.status == PlanStatus::Finished);
+        totals.migrations_rolled_back += u64::from(outcome.status == PlanStatus::RolledBack);
     }
     totals.payments = totals.payments.saturating_add(outcome.payments);
     totals.operations += outcome.operations;

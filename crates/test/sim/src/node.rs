@@ -13,7 +13,8 @@ use heirloom_model::protocol::{PeerRequest, PeerResponse, ReplicatedGeneration};
 use heirloom_model::release::Release;
 use heirloom_upgrade::journal::Durable;
 use heirloom_upgrade::port::{
-    DriverError, JournalError, JournalStore, NodeDriver, Observation, ServiceDriver,
+    DriverError, JournalError, JournalStore, NodeDriver, Observation, ParticipantDriver,
+    ServiceDriver,
 };
 
 use crate::world::{Crashed, Process, Shared, World, identity, lock, stored};
@@ -343,6 +344,11 @@ impl NodeDriver for SimDriver {
 
     fn service(&mut self) -> Option<&mut dyn ServiceDriver> {
         let runs = lock(&self.world).service(&self.node).is_some();
+        if runs { Some(self) } else { None }
+    }
+
+    fn participant(&mut self) -> Option<&mut dyn ParticipantDriver> {
+        let runs = lock(&self.world).pair(&self.node).is_some();
         if runs { Some(self) } else { None }
     }
 }

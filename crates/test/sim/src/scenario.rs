@@ -20,6 +20,7 @@ use heirloom_upgrade::journal::Progress;
 use heirloom_upgrade::planner::{self, Arrangement, PlanRequest, WaveSize};
 
 use crate::invariant::{self, Ledger, Violation};
+use crate::invariant_participant::{self, MoveViolation, Moves};
 use crate::invariant_service::{self, Books, ServiceViolation};
 use crate::log::SimLog;
 use crate::node::{SimDriver, SimJournal};
@@ -27,6 +28,7 @@ use crate::rogue;
 use crate::world::{Faults, Shared, World, lock};
 
 mod handover;
+mod migration;
 mod service;
 
 /// What is expensive to make and the same for every run.
@@ -77,11 +79,23 @@ pub enum Scenario {
     FlagDayDeadline,
     /// The same code of a service starts again, node by node.
     Restart,
+    /// Two or three operators move their participants together.
+    Migration,
+    /// One operator moves a participant alone.
+    MigrationAlone,
+    /// A migration that an operator calls off at some moment; and now and then another one.
+    MigrationAbort,
+    /// A migration to which one operator never agrees.
+    MigrationSilent,
+    /// A migration in which one node gives shared contracts other ids.
+    MigrationDiffers,
+    /// A migration in which people or servers do something that they should not.
+    MigrationMishap,
 }
 
 impl Scenario {
     /// Every scenario, and its name.
-    pub const ALL: [(Self, &'static str); 19] = [
+    pub const ALL: [(Self, &'static str); 25] = [
         (Self::Upgrade, "upgrade"),
         (Self::Abort, "abort"),
         (Self::ThereAndBack, "there-and-back"),
@@ -101,6 +115,12 @@ impl Scenario {
         (Self::FlagDayLiar, "flag-day-liar"),
         (Self::FlagDayDeadline, "flag-day-deadline"),
         (Self::Restart, "restart"),
+        (Self::Migration, "migration"),
+        (Self::MigrationAlone, "migration-alone"),
+        (Self::MigrationAbort, "migration-abort"),
+        (Self::MigrationSilent, "migration-silent"),
+        (Self::MigrationDiffers, "migration-differs"),
+        (Self::MigrationMishap, "migration-mishap"),
     ];
 
     /// Whether it changes a service, and not keepers.
@@ -124,8 +144,27 @@ impl Scenario {
             | Self::Clones
             | Self::HandoverReplicated
             | Self::Move
-            | Self::Reseal => false,
+            | Self::Reseal
+            | Self::Migration
+            | Self::MigrationAlone
+            | Self::MigrationAbort
+            | Self::MigrationSilent
+            | Self::MigrationDiffers
+            | Self::MigrationMishap => false,
         }
+    }
+
+    /// Whether participants move, and there are no keepers.
+    pub fn moves_participants(self) -> bool {
+        matches!(
+            self,
+            Self::Migration
+                | Self::MigrationAlone
+                | Self::MigrationAbort
+                | Self::MigrationSilent
+                | Self::MigrationDiffers
+                | Self::MigrationMishap
+        )
     }
 
     /// Whether the service moves to other code.
@@ -153,7 +192,13 @@ impl Scenario {
             | Self::Auto
             | Self::Clones
             | Self::Move
-            | Self::Reseal => Sharing::Exclusive,
+            | Self::Reseal
+            | Self::Migration
+            | Self::MigrationAlone
+            | Self::MigrationAbort
+            | Self::MigrationSilent
+            | Self::MigrationDiffers
+            | Self::MigrationMishap => Sharing::Exclusive,
         }
     }
 
@@ -163,7 +208,10 @@ impl Scenario {
             let turn = usize::from(sha256(&[b"nodes", &seed.to_be_bytes()])[0]);
             return SERVICE_NODES_MIN + turn % (SERVICE_NODES_MAX - SERVICE_NODES_MIN + 1);
         }
+        let one_more = usize::from(sha256(&[b"participants", &seed.to_be_bytes()])[0] % 2);
         match self {
+            Self::Migration | Self::MigrationSilent | Self::MigrationDiffers => 2 + one_more,
+            Self::MigrationAbort | Self::MigrationMishap => 1 + one_more,
             Self::Upgrade | Self::Abort | Self::ThereAndBack => NODES,
             Self::Move => 2,
             Self::HandoverReplicated => 3,
@@ -172,7 +220,8 @@ impl Scenario {
             | Self::HandoverThereAndBack
             | Self::Auto
             | Self::Clones
-            | Self::Reseal => 1,
+            | Self::Reseal
+            | Self::MigrationAlone => 1,
             _ => SERVICE_NODES_MIN,
         }
     }
@@ -206,6 +255,9 @@ pub enum Failure {
     /// An invariant of a service does not hold.
     #[error("an invariant of the service does not hold")]
     Service(#[source] Box<ServiceViolation>),
+    /// An invariant of participants does not hold.
+    #[error("an invariant of the participants does not hold")]
+    Move(#[from] MoveViolation),
     /// The run does not come to its end.
     #[error("it does not end: {0}")]
     Stuck(String),
@@ -283,6 +335,8 @@ struct Run {
     agents: BTreeMap<NodeId, SimAgent>,
     ledger: Ledger,
     books: Books,
+    moves: Moves,
+    consents: Vec<migration::Consent>,
     rounds: u32,
     /// What operators will publish, and in which round at the earliest.
     pending: VecDeque<(u32, Envelope)>,
@@ -333,6 +387,8 @@ pub fn run(
         agents: BTreeMap::new(),
         ledger: Ledger::default(),
         books: Books::default(),
+        moves: Moves::default(),
+        consents: Vec::new(),
         rounds: 0,
         pending: VecDeque::new(),
         sharing: scenario.sharing(),
@@ -362,6 +418,12 @@ impl Run {
             | Scenario::FlagDayLiar
             | Scenario::FlagDayDeadline
             | Scenario::Restart => self.play_service(scenario)?,
+            Scenario::Migration
+            | Scenario::MigrationAlone
+            | Scenario::MigrationAbort
+            | Scenario::MigrationSilent
+            | Scenario::MigrationDiffers
+            | Scenario::MigrationMishap => self.play_migration(scenario)?,
         };
         let world = lock(&self.world);
         Ok(Outcome {
@@ -619,7 +681,9 @@ impl Run {
         self.operators();
         lock(&self.world).deliver_late();
         lock(&self.world).serve();
-        if self.rounds.is_multiple_of(ROGUE_ROUNDS) {
+        lock(&self.world).serve_participants();
+        self.agree()?;
+        if self.rounds.is_multiple_of(ROGUE_ROUNDS) && !self.scenario_moves() {
             rogue::tries(&mut lock(&self.world))?;
         }
         if self.rounds.is_multiple_of(INTRUDER_ROUNDS) {
@@ -635,7 +699,13 @@ impl Run {
         self.tick(&node)?;
         invariant::check(&lock(&self.world), &mut self.ledger)?;
         invariant_service::check(&mut lock(&self.world), &mut self.books)?;
+        invariant_participant::check(&mut lock(&self.world), &mut self.moves)?;
         Ok(())
+    }
+
+    /// Whether participants move: then there is no keyring to ask for.
+    fn scenario_moves(&self) -> bool {
+        !lock(&self.world).exchange.synchronizers.is_empty()
     }
 
     /// Some milliseconds a tick, and now and then a machine that slept.

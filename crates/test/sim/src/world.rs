@@ -23,6 +23,7 @@ use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use crate::participant::{Exchange, Pair};
 use crate::service::SimService;
 use crate::service::clients::Market;
 
@@ -112,6 +113,8 @@ pub struct World {
     pub clones: Vec<Process>,
     /// Clients of a service, if the nodes run one.
     pub market: Market,
+    /// Clients of the participants, if the nodes run any.
+    pub exchange: Exchange,
     rng: ChaCha8Rng,
     sessions: u64,
 }
@@ -132,6 +135,8 @@ pub struct SimNode {
     pub absent: bool,
     /// The service that the node runs beside its keeper.
     pub service: Option<SimService>,
+    /// The participants that it runs instead of a keeper.
+    pub pair: Option<Pair>,
 }
 
 /// The files of one directory.
@@ -189,6 +194,7 @@ impl World {
                 partitioned: false,
                 absent: false,
                 service: None,
+                pair: None,
             };
             (node.node, sim)
         };
@@ -205,6 +211,7 @@ impl World {
             now: Moment(0),
             clones: Vec::new(),
             market: Market::default(),
+            exchange: Exchange::default(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             sessions: 0,
             ceremony,
@@ -285,6 +292,9 @@ impl World {
     fn crash(&mut self, node: &NodeId, agent: bool, keepers: bool) {
         self.crashes = self.crashes.saturating_add(1);
         let edge = self.service(node).is_some().then(|| self.any_edge());
+        if keepers && self.pair(node).is_some() {
+            self.kill_participants(node);
+        }
         let node = self.node(node);
         node.agent_down |= agent;
         if keepers {
@@ -298,6 +308,10 @@ impl World {
     /// Kills any of the instances of a node.
     pub fn kill_one(&mut self, node: &NodeId) {
         self.crashes = self.crashes.saturating_add(1);
+        if self.pair(node).is_some() {
+            self.kill_participant(node);
+            return;
+        }
         if self.service(node).is_some() && self.chance(500) {
             self.kill_service(node);
             return;

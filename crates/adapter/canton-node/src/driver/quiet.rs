@@ -52,9 +52,8 @@ pub(crate) fn take_off(node: &Node) -> Result<(), DriverError> {
             Err(error) => return Err(node_error(error)),
         }
     }
-    if !is_off(node)? {
-        node.disconnect_all().map_err(node_error)?;
-    }
+    // Also one that is connected to nothing: it may still try since it started.
+    node.disconnect_all().map_err(node_error)?;
     for registration in &waits {
         node.set_manual(registration, true).map_err(node_error)?;
     }
@@ -142,6 +141,8 @@ pub(crate) fn settle(driver: &Driver, task: ParticipantCall<'_>) -> Result<(), D
             driver.target.set_manual(&registration, false).map_err(node_error)?;
         }
     }
+    // A target that started again since it was connected waits to be told to.
+    connect(&driver.target, &wanted)?;
     let found = survey::connections(&driver.target)?;
     for synchronizer in &wanted {
         if found.get(synchronizer).is_none_or(|one| one.restart != Restart::Automatic) {
@@ -157,13 +158,23 @@ pub(crate) fn settle(driver: &Driver, task: ParticipantCall<'_>) -> Result<(), D
     }
 }
 
-/// Connects the source as it was connected before the plan.
-pub(crate) fn reconnect(driver: &Driver, work: &Work) -> Result<(), DriverError> {
+/// Connects the source as it was connected before the plan. It may just have started when that
+/// was noted: where it connects by itself, and where the plan's contracts are, it is connected.
+pub(crate) fn reconnect(
+    driver: &Driver,
+    task: ParticipantCall<'_>,
+    work: &Work,
+) -> Result<(), DriverError> {
     let Some(before) = work.connections()? else {
         // What is not noted was not changed.
         return Ok(());
     };
     let node = &driver.source;
+    let is_wanted = |noted: &ConnectionBefore, found: &Registration| {
+        let routes = &task.moved.routes;
+        let is_left = routes.iter().any(|route| found.synchronizer.as_ref() == Some(&route.from));
+        noted.is_connected || !noted.is_manual || is_left
+    };
     for registration in node.registrations().map_err(node_error)? {
         let Some(noted) = before.each.iter().find(|one| one.alias == registration.alias) else {
             continue;
@@ -171,7 +182,7 @@ pub(crate) fn reconnect(driver: &Driver, work: &Work) -> Result<(), DriverError>
         if registration.is_manual != noted.is_manual {
             node.set_manual(&registration, noted.is_manual).map_err(node_error)?;
         }
-        if noted.is_connected && !registration.is_connected {
+        if is_wanted(noted, &registration) && !registration.is_connected {
             node.reconnect(&registration.alias).map_err(node_error)?;
         }
     }
@@ -179,7 +190,7 @@ pub(crate) fn reconnect(driver: &Driver, work: &Work) -> Result<(), DriverError>
     for noted in &before.each {
         let found = now.iter().find(|one| one.alias == noted.alias);
         let is_back = found.is_some_and(|one| {
-            one.is_manual == noted.is_manual && (one.is_connected || !noted.is_connected)
+            one.is_manual == noted.is_manual && (one.is_connected || !is_wanted(noted, one))
         });
         if !is_back {
             let what = format!("{} is not yet connected to {} again", node.name(), noted.alias);

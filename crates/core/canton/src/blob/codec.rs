@@ -237,6 +237,15 @@ fn read_authentication(bytes: &[u8]) -> Result<Salt, BlobError> {
 
 /// Reads a salt that says how it was made.
 pub(crate) fn read_salt(bytes: &[u8]) -> Result<Salt, BlobError> {
+    let (algorithm, salt) = read_any_salt(bytes)?;
+    if algorithm != SALT_HMAC_SHA256 {
+        return Err(BlobError::Salt { algorithm, bytes: salt.as_bytes().len() });
+    }
+    Ok(salt)
+}
+
+/// Reads a salt, and the number of the algorithm that made it.
+pub(crate) fn read_any_salt(bytes: &[u8]) -> Result<(i32, Salt), BlobError> {
     let (mut algorithm, mut salt): (i32, &[u8]) = (0, &[]);
     for field in Reader::new(bytes) {
         let field = field?;
@@ -247,10 +256,7 @@ pub(crate) fn read_salt(bytes: &[u8]) -> Result<Salt, BlobError> {
         }
     }
     let error = BlobError::Salt { algorithm, bytes: salt.len() };
-    match <[u8; 32]>::try_from(salt) {
-        Ok(salt) if algorithm == SALT_HMAC_SHA256 => Ok(Salt::from_bytes(salt)),
-        _ => Err(error),
-    }
+    salt.try_into().map(|salt| (algorithm, Salt::from_bytes(salt))).map_err(|_| error)
 }
 
 /// The same, written.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use heirloom_canton::fingerprint::Fingerprint;
 use heirloom_custodians::config::Config;
 use heirloom_participant::custodian::Custodian;
 use heirloom_participant::custodian::assess::{Outcome, Verdict};
@@ -31,7 +32,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Make one key of each scheme and use it: these keys stay, cost money in a cloud, and nothing
-    /// here deletes them. The prefix begins their labels
+    /// here deletes them; the prefix begins their labels
     #[arg(long, value_name = "PREFIX")]
     make_keys_that_stay: Option<Label>,
 }
@@ -84,7 +85,8 @@ fn check_json(checked: &Checked) -> Value {
         });
         named.collect()
     };
-    let differences: Vec<Value> = checked.differences.iter().map(difference_json).collect();
+    let differences: Vec<Value> =
+        checked.differences.iter().copied().map(difference_json).collect();
     let failed = probe
         .failed
         .iter()
@@ -104,8 +106,8 @@ fn check_json(checked: &Checked) -> Value {
     })
 }
 
-fn difference_json(difference: &Difference) -> Value {
-    let (word, scheme, operation) = difference_parts(*difference);
+fn difference_json(difference: Difference) -> Value {
+    let (word, scheme, operation) = difference_parts(difference);
     json!({ "found": word, "scheme": scheme.as_str(), "operation": operation.as_str() })
 }
 
@@ -134,7 +136,7 @@ fn key_json(checked: &CheckedKey) -> Value {
     json!({
         "label": key.label.as_str(), "id": key.id.as_str(), "usage": key.usage.as_str(),
         "scheme": key.scheme.as_str(), "state": state,
-        "fingerprint": fingerprint.as_ref().ok().map(|found| found.as_str()),
+        "fingerprint": fingerprint.as_ref().ok().map(Fingerprint::as_str),
     })
 }
 

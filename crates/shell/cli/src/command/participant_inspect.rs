@@ -205,7 +205,7 @@ impl Contents {
 fn of_snapshot(path: &Path) -> Result<Looked, Diagnostic> {
     let mut entries = participant_file::entries(path)?;
     let mut contents = Contents::default();
-    while let Some(frame) = entries.next() {
+    for frame in entries.by_ref() {
         let number = contents.entries.saturating_add(1);
         let frame = frame.map_err(|error| participant_file::entry_error(path, number, &error))?;
         contents.entry(&frame).map_err(|error| {

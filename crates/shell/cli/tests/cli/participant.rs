@@ -160,14 +160,7 @@ fn foreign_files_are_refused() {
     for file in ["text", "empty", "zip"] {
         place.fails(&format!("participant inspect {file}"), 1, "E-PARTICIPANT-001");
         place.fails(&format!("participant verify {file}"), 1, "E-PARTICIPANT-001");
-        place.fails(
-            &format!("participant map show {file}"),
-            1,
-            match file {
-                "zip" | "text" | "empty" => "E-PARTICIPANT-001",
-                _ => "E-INPUT-001",
-            },
-        );
+        place.fails(&format!("participant map show {file}"), 1, "E-PARTICIPANT-001");
         place.fails(&REWRITE.replace("iou.dar", file), 1, "E-PARTICIPANT-001");
         place.fails(
             &REWRITE.replace("--map map", &format!("--map {file}")),
@@ -241,7 +234,7 @@ fn a_map_of_a_key_is_the_map_of_its_fingerprint() {
         assert!(made.contains(&format!("-> issuer::{fingerprint}\n")), "{fingerprint}\n{made}");
         seen += 1;
     }
-    eprintln!("{seen} keys with X.509 form");
+    assert!(seen > 0, "some keys have X.509 form");
 }
 
 #[test]

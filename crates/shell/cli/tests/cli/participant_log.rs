@@ -71,6 +71,15 @@ fn findings(node: &NodeId, other: &NodeId) -> SurveyFindings {
     }
 }
 
+fn survey(ceremony: &Ceremony, node: &NodeId, other: &NodeId) -> ParticipantSurvey {
+    ParticipantSurvey {
+        network: ceremony.network,
+        domain: ceremony.domain,
+        node: node.clone(),
+        found: findings(node, other),
+    }
+}
+
 impl World {
     fn new() -> Self {
         let ceremony = Ceremony::new(&[23; 32]);
@@ -92,12 +101,7 @@ impl World {
         push(&mut state, &ceremony.epoch(Epoch(1)));
         push(&mut state, &ceremony.fleet(Serial(1), fleet));
         for (node, other) in [(&nodes[0], &nodes[1]), (&nodes[1], &nodes[0])] {
-            let survey = ParticipantSurvey {
-                network: ceremony.network,
-                domain: ceremony.domain,
-                node: node.clone(),
-                found: findings(node, other),
-            };
+            let survey = survey(&ceremony, node, other);
             push(&mut state, &Envelope::signed(&survey, [&ceremony.agent_key(node)]));
         }
         let request = MigrationRequest {
@@ -145,7 +149,11 @@ impl World {
             let Action::Participant(action) = step.action else { break };
             let target = targets[&step.node].clone();
             let facts = match action {
-                ParticipantAction::Survey => None,
+                ParticipantAction::Survey => {
+                    let other = self.nodes.iter().find(|node| **node != step.node).unwrap();
+                    self.say(&step.node, &survey(&self.ceremony, &step.node, other));
+                    None
+                }
                 ParticipantAction::Enroll => {
                     let custodian = CustodianKind::Pkcs11;
                     Some(ParticipantFacts::Enrolled(Enrolled { target, custodian }))

@@ -22,6 +22,9 @@ use crate::synchronizer::wire::{Accepted, Archive, Entry, Happening, Submission}
 use crate::topology::{Demands, Topology, read_next};
 use crate::values::{identifier, shown, shown_value};
 
+/// Contracts, and where to go on.
+pub type Found = (Vec<(ContractId, ContractRecord)>, Option<Place>);
+
 /// What an event shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shows {
@@ -95,14 +98,11 @@ impl Node {
             let place = Place { offset, node: number };
             match &node.happening {
                 Some(Happening::Create(blob)) => {
-                    if let Some(id) = self.create(write, topology, blob, place, &submission)? {
-                        command.created.push(ByteVec::from(id.as_bytes().to_vec()));
-                    }
+                    let made = self.create(write, topology, blob, place, &submission)?;
+                    command.created.extend(made.map(|id| ByteVec::from(id.as_bytes().to_vec())));
                 }
                 Some(Happening::Archive(archive)) => {
-                    if end(write, archive, offset)? {
-                        command.archived.push(ByteVec::from(archive.contract_id.clone()));
-                    }
+                    command.archived.extend(end(write, archive, offset)?);
                 }
                 None => {}
             }
@@ -110,7 +110,7 @@ impl Node {
         if !command.created.is_empty() || !command.archived.is_empty() {
             write.put(Table::Meta, LEDGER_END_KEY, &offset)?;
         }
-        if Some(submission.participant.as_str()) == self.id().as_ref().map(|id| id.as_str()) {
+        if self.id().is_some_and(|id| id.as_str() == submission.participant) {
             let key = command_key(&submission);
             write.put(Table::Commands, &key, &command)?;
         }
@@ -167,7 +167,7 @@ impl Node {
         read: &crate::store::Read,
         from: Place,
         count: usize,
-    ) -> Result<(Vec<(ContractId, ContractRecord)>, Option<Place>), NodeError> {
+    ) -> Result<Found, NodeError> {
         let updates = read.some::<UpdateRecord>(Table::Updates, &from.key(), count)?;
         let mut contracts = Vec::new();
         let mut next = None;
@@ -241,19 +241,19 @@ impl Node {
     }
 }
 
-/// Ends a contract that this participant has. Says whether it had it.
-fn end(write: &Write, archive: &Archive, offset: u64) -> Result<bool, NodeError> {
+/// Ends a contract, and names it if this participant had it.
+fn end(write: &Write, archive: &Archive, offset: u64) -> Result<Option<ByteVec>, NodeError> {
     let found: Option<ContractRecord> = write.one(Table::Contracts, &archive.contract_id)?;
     match found {
         Some(mut record) if record.state == ContractState::Active => {
             record.state = ContractState::Archived { offset };
             write.put(Table::Contracts, &archive.contract_id, &record)?;
-            Ok(true)
+            Ok(Some(ByteVec::from(archive.contract_id.clone())))
         }
         // Only participants of observers come here: those of signatories were asked before.
         Some(_) | None => {
             event("archived-unknown", hex::encode(&archive.contract_id));
-            Ok(false)
+            Ok(None)
         }
     }
 }

@@ -77,8 +77,12 @@ impl Node {
             public_keys: node_keys.iter().map(|key| key.public_key()).collect(),
         };
         let root = keys.first().ok_or(NodeError::NotInitialized)?;
-        let delegation =
-            self.signed(root_delegation(root), TopologyChangeOp::AddReplace, 1, &[root.clone()])?;
+        let delegation = self.signed(
+            root_delegation(root),
+            TopologyChangeOp::AddReplace,
+            1,
+            std::slice::from_ref(root),
+        )?;
         let signers: Vec<OwnKey> =
             keys.iter().filter(|key| key.usage != KeyUsage::Encryption).cloned().collect();
         let owner = Mapping::OwnerToKeyMapping(owner);

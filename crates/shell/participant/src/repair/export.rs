@@ -70,7 +70,7 @@ impl Node {
     ) -> Result<u64, NodeError> {
         let pause = self.faults().export_pause();
         let failed = |error: io::Error| NodeError::Unreachable(error.to_string());
-        let chunked = Chunks { chunks, gathered: Vec::new(), pause };
+        let chunked = Chunks { out: chunks, gathered: Vec::new(), pause };
         let mut out = GzEncoder::new(chunked, Compression::fast());
         let read = self.store().read()?;
         let (mut place, mut count) = (Some(Place { offset: 0, node: 0 }), 0);
@@ -112,7 +112,7 @@ fn is_exported(export: &Export, record: &ContractRecord, offset: u64) -> bool {
 
 /// Gathers bytes into chunks, and waits while the caller is slow.
 struct Chunks {
-    chunks: Sender<Vec<u8>>,
+    out: Sender<Vec<u8>>,
     gathered: Vec<u8>,
     pause: std::time::Duration,
 }
@@ -127,7 +127,7 @@ impl Chunks {
             std::thread::sleep(self.pause);
         }
         let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the caller has gone");
-        self.chunks.blocking_send(chunk).map_err(gone)
+        self.out.blocking_send(chunk).map_err(gone)
     }
 }
 

@@ -15,6 +15,7 @@ use heirloom_canton_node::wire::participant::{
 use tonic::{Request, Response, Status};
 
 use crate::service::Services;
+use crate::synchronizer::wire::Parameters;
 use crate::version::Line;
 
 /// The number of a synchronizer that is not superseded.
@@ -140,7 +141,7 @@ impl SynchronizerConnectivityService for Services {
             let connected: Vec<String> =
                 node.connected().into_iter().map(|(alias, _)| alias).collect();
             let results = node.synchronizers()?.into_iter().map(|one| {
-                let physical = one.parameters.as_ref().map(|parameters| parameters.physical_id());
+                let physical = one.parameters.as_ref().map(Parameters::physical_id);
                 list_registered_synchronizers_response::Result {
                     config: one.stated_config(line),
                     connected: connected.contains(&one.alias),

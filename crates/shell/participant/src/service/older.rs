@@ -111,7 +111,7 @@ impl PartyManagementService for Services {
             renames: renames.map(|(from, to)| (from, to.target_synchronizer_id)).collect(),
             excluded: std::collections::BTreeSet::new(),
         };
-        let chunks = self.exported(export).await?;
+        let chunks = self.exported(export)?;
         Ok(Response::new(Box::pin(chunks.map(|chunk| Ok(ExportAcsResponse { chunk: chunk? })))))
     }
 }

@@ -47,7 +47,7 @@ impl ParticipantRepairService for Services {
             renames: renames.map(|(from, to)| (from, to.target_synchronizer_id)).collect(),
             excluded: request.excluded_stakeholder_ids.into_iter().collect(),
         };
-        let chunks = self.exported(export).await?;
+        let chunks = self.exported(export)?;
         Ok(Response::new(Box::pin(chunks.map(|chunk| Ok(ExportAcsResponse { chunk: chunk? })))))
     }
 
@@ -83,7 +83,7 @@ impl ParticipantRepairService for Services {
 
 impl Services {
     /// The chunks of an export.
-    pub(crate) async fn exported(
+    pub(crate) fn exported(
         &self,
         export: Export,
     ) -> Result<impl Stream<Item = Result<Vec<u8>, Status>> + Send + 'static, Status> {

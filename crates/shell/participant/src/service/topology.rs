@@ -198,7 +198,7 @@ fn place_of(node: &Node, store: Option<&StoreId>) -> Result<Place, NodeError> {
     match store.and_then(|store| store.store.as_ref()) {
         Some(Store::Authorized(_)) | None => Ok(Place::Authorized),
         Some(Store::Synchronizer(found)) => {
-            let (Some(Kind::Id(name)) | Some(Kind::PhysicalId(name))) = &found.kind else {
+            let Some(Kind::Id(name) | Kind::PhysicalId(name)) = &found.kind else {
                 return Err(NodeError::Invalid("the synchronizer is not named".to_owned()));
             };
             let known = node.synchronizers()?.into_iter().find(|one| {

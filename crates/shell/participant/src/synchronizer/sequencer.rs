@@ -97,6 +97,9 @@ struct State {
     last_time_micros: i64,
 }
 
+/// Who is asked, and where the answer goes: why not, or nothing.
+type Asked = (ParticipantId, oneshot::Sender<Option<String>>);
+
 /// The synchronizer's log while it runs.
 pub struct Sequencer {
     parameters: Parameters,
@@ -106,7 +109,7 @@ pub struct Sequencer {
     state: Mutex<State>,
     head: watch::Sender<u64>,
     followers: Mutex<BTreeMap<ParticipantId, mpsc::Sender<Ballot>>>,
-    ballots: Mutex<BTreeMap<u64, (ParticipantId, oneshot::Sender<Option<String>>)>>,
+    ballots: Mutex<BTreeMap<u64, Asked>>,
     next_ballot: AtomicU64,
     turn: tokio::sync::Mutex<()>,
 }
@@ -242,11 +245,10 @@ impl Sequencer {
     /// What a participant thinks.
     pub fn vote(&self, participant: &ParticipantId, ballot: u64, refusal: Option<String>) {
         let mut ballots = lock(&self.ballots);
-        if ballots.get(&ballot).is_some_and(|(asked, _)| asked == participant) {
-            if let Some((_, sender)) = ballots.remove(&ballot) {
-                // Whoever asked may have given up.
-                sender.send(refusal).ok();
-            }
+        let is_asked = ballots.get(&ballot).is_some_and(|(asked, _)| asked == participant);
+        if is_asked && let Some((_, sender)) = ballots.remove(&ballot) {
+            // Whoever asked may have given up.
+            sender.send(refusal).ok();
         }
     }
 

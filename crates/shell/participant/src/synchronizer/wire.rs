@@ -6,6 +6,8 @@ use prost::{Message, Oneof};
 
 /// The generated client and server.
 pub mod service {
+    #![allow(clippy::pedantic, clippy::too_many_lines, reason = "generated code")]
+
     tonic::include_proto!("heirloom.synchronizer.v1.Synchronizer");
 }
 

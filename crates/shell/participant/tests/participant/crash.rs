@@ -28,7 +28,7 @@ fn a_participant_that_is_killed_while_it_is_loaded_loses_nothing_acknowledged() 
     assert!(world.count(&alpha).contracts >= seen);
     world.load(&alpha, 200);
     let after = world.count(&alpha).contracts;
-    assert!(after >= 200 && after % 10 == 0, "{after}");
+    assert!(after >= 200 && after.is_multiple_of(10), "{after}");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn an_import_that_is_killed_in_the_middle_is_finished_by_the_next_one() {
     alpha.kill();
     world.start(&mut alpha);
     let partly = world.count(&alpha).contracts;
-    assert!(partly > 0 && partly < 1_000 && partly % 200 == 0, "{partly}");
+    assert!(partly > 0 && partly < 1_000 && partly.is_multiple_of(200), "{partly}");
     // It did not connect by itself: otherwise repair would be refused.
     world.import(&alpha, snapshot, VALIDATION).unwrap();
     assert_eq!(world.count(&alpha), before);
