@@ -70,7 +70,7 @@ pub(crate) struct Participants {
 impl Participants {
     /// Starts what everybody shares: the synchronizer, and KMS if somebody needs it.
     pub(crate) fn start(lab: &Lab, with_kms: bool) -> Result<Self> {
-        let mut ports = free_ports(12)?;
+        let mut ports = free_ports(16)?;
         let synchronizer = ports.pop().context("a port is missing")?;
         let kms = ports.pop().context("a port is missing")?;
         let localstack = with_kms.then(|| LocalStack::start(lab, kms)).transpose()?;

@@ -228,7 +228,9 @@ impl fmt::Display for Waiting {
             Self::Rehearsals { found, need } => {
                 write!(f, "rehearsals of these terms by {need} operators (there are {found})")
             }
-            Self::Service { step, reason } => write!(f, "step {step}: {reason}"),
+            Self::Service { step, reason } | Self::Participant { step, reason } => {
+                write!(f, "step {step}: {reason}")
+            }
             Self::Fork { node, seen } => write!(
                 f,
                 "people, urgently: the ledger has forked, a peer of the service on {node} has \
@@ -244,7 +246,6 @@ impl fmt::Display for Waiting {
             Self::Discord { a, b, what } => {
                 write!(f, "nothing: the participants at {a} and {b} differ in their {what}")
             }
-            Self::Participant { step, reason } => write!(f, "step {step}: {reason}"),
             Self::NoKeyring => f.write_str("nothing: the plan concerns no keyring"),
             Self::BusyLog => f.write_str("a quiet moment of the registry log"),
         }

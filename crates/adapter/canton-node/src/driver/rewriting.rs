@@ -1,6 +1,6 @@
 //! The snapshot of the source under the new names, made and verified without either participant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use heirloom_canton::dar;
@@ -8,7 +8,8 @@ use heirloom_canton::dar::types::Packages;
 use heirloom_model::causes::with_causes;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::DAR_BYTES_MAX;
-use heirloom_model::participant::{Exported, PartyMove, Rewritten, SharedContracts};
+use heirloom_model::participant::{Exported, PartyKind, PartyMove, Rewritten, SharedContracts};
+use heirloom_model::party::ParticipantId;
 use heirloom_participant::map::PartyMap;
 use heirloom_participant::shared::Hosting;
 use heirloom_snapshot::check::{check_inverse, verify_after};
@@ -20,13 +21,16 @@ use heirloom_snapshot::verify::verify;
 use heirloom_store::atomic;
 use heirloom_upgrade::port::{DriverError, ParticipantCall};
 
-use crate::driver::Driver;
 use crate::driver::carry::{build_roster, read_snapshot};
 use crate::driver::fault::{io_error, store_error, unexpected};
+use crate::driver::survey::{hosted, hosts};
 use crate::driver::work::{Work, keep};
+use crate::driver::{Driver, ready};
 
 /// Package files of one participant.
 const FILES_MAX: usize = 10_000;
+/// Parties without a new name that are looked up: the first one is refused by name.
+const OTHERS_MAX: usize = 10_000;
 
 /// Verifies what was exported, rewrites it, and verifies what was written.
 pub(crate) fn rewrite(
@@ -39,6 +43,7 @@ pub(crate) fn rewrite(
     driver.expect_settings(task)?;
     let change = change(driver, task, parts)?;
     keep(&work.party_map(), change.map().to_text().as_bytes())?;
+    expect_nobody_else(driver, work, change.map())?;
     let types = types(work)?;
     let scratch = Scratch::new(work.folder());
     let mut run = Run::new(&types, &scratch);
@@ -76,6 +81,48 @@ pub(crate) fn rewrite(
         ids,
         shared: shared.collect(),
     })
+}
+
+/// Every stakeholder gets a new name, or keeps its name with the consent of whoever hosts it: it
+/// signs for itself on this source, or it is hosted by sources of the plan alone. Contracts that
+/// came after the survey may have others.
+fn expect_nobody_else(driver: &Driver, work: &Work, map: &PartyMap) -> Result<(), DriverError> {
+    let mut others = BTreeSet::new();
+    let path = work.source_snapshot();
+    read_snapshot(&path, |entry| {
+        let corrupt = |error: &dyn std::error::Error| DriverError::Corrupt {
+            what: path.display().to_string(),
+            reason: with_causes(error),
+        };
+        let contract = entry.contract().map_err(|error| corrupt(&error))?;
+        for party in contract.signatories.iter().chain(&contract.observers) {
+            let party = party.as_party_id().map_err(|error| corrupt(&error))?;
+            if map.get(&party).is_none() && others.len() < OTHERS_MAX {
+                others.insert(party);
+            }
+        }
+        Ok(())
+    })?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (source, _) = ready(&driver.source)?;
+    let own = hosted(&driver.source, &source)?;
+    others.retain(|party| own.get(party) != Some(&PartyKind::External));
+    let hosts = hosts(driver, &others)?;
+    for party in others {
+        let hosts = hosts.get(&party).map(Vec::as_slice).unwrap_or_default();
+        let outside = |host: &&ParticipantId| !map.old_namespaces().contains(&host.namespace());
+        let host = match hosts.iter().find(outside) {
+            Some(host) => host.to_string(),
+            None if hosts.is_empty() => "nobody that is known".to_owned(),
+            None => continue,
+        };
+        return Err(DriverError::Refused(format!(
+            "party {party} has a stake in contracts and no new name: its operator must take part              and agree (hosted by {host})"
+        )));
+    }
+    Ok(())
 }
 
 /// The whole map, and who hosts whom under the new names.

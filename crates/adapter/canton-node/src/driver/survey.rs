@@ -203,7 +203,7 @@ fn contracts(
 }
 
 /// Who hosts parties of others, as far as the source's synchronizers say.
-fn hosts(
+pub(crate) fn hosts(
     driver: &Driver,
     others: &BTreeSet<PartyId>,
 ) -> Result<BTreeMap<PartyId, Vec<ParticipantId>>, DriverError> {

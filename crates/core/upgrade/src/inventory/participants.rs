@@ -9,6 +9,7 @@ use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{DomainId, NodeId, OperatorId};
 use heirloom_model::participant::SurveyFindings;
 use heirloom_model::party::ParticipantId;
+use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::NetworkState;
 
 use super::InventoryError;
@@ -82,7 +83,7 @@ impl Participants {
             surveys: nodes.iter().filter_map(surveyed).collect(),
             nodes,
             operators: operators.collect(),
-            plan_number: known.map(|known| known.plan_number()).unwrap_or_default(),
+            plan_number: known.map(DomainState::plan_number).unwrap_or_default(),
             holding_plan: holding.map(|plan| *plan.digest()),
             approvals: holding
                 .map(|plan| plan.approvals().values().copied().collect())

@@ -212,7 +212,7 @@ impl MigrationError {
             Self::NoNodes | Self::NamedTwice(_) => "name each node once",
             Self::UnknownNode(_) => "publish a fleet with this node, or correct the name",
             Self::NotSurveyed(_) | Self::SurveyOld { .. } => {
-                "let the node's agent look: heirloom participant survey"
+                "let the node's agent look: heirloom participant preflight --publish"
             }
             Self::Blocked { .. } => "put it right and let the node look once more",
             Self::NoSynchronizer(_) => "connect the source once, so that it names a synchronizer",

@@ -99,16 +99,56 @@ impl Host {
 
     fn seat(&self, placement: &heirloom_model::plan::Placement) -> Seat {
         match placement.measurement {
-            it if it == self.plan.keyring.as_ref().unwrap().from.measurement => Seat::Old,
-            it if it == self.plan.keyring.as_ref().unwrap().to.measurement => Seat::New,
+            it if it
+                == self
+                    .plan
+                    .keyring
+                    .as_ref()
+                    .expect("a handover moves a keyring")
+                    .from
+                    .measurement =>
+            {
+                Seat::Old
+            }
+            it if it
+                == self
+                    .plan
+                    .keyring
+                    .as_ref()
+                    .expect("a handover moves a keyring")
+                    .to
+                    .measurement =>
+            {
+                Seat::New
+            }
             _ => Seat::Via,
         }
     }
 
     fn measured(&self, code: &heirloom_model::measurement::Measurement) -> Seat {
         match *code {
-            it if it == self.plan.keyring.as_ref().unwrap().from.measurement => Seat::Old,
-            it if it == self.plan.keyring.as_ref().unwrap().to.measurement => Seat::New,
+            it if it
+                == self
+                    .plan
+                    .keyring
+                    .as_ref()
+                    .expect("a handover moves a keyring")
+                    .from
+                    .measurement =>
+            {
+                Seat::Old
+            }
+            it if it
+                == self
+                    .plan
+                    .keyring
+                    .as_ref()
+                    .expect("a handover moves a keyring")
+                    .to
+                    .measurement =>
+            {
+                Seat::New
+            }
             _ => Seat::Via,
         }
     }

@@ -99,8 +99,16 @@ impl Run {
         let names: Vec<NodeId> = lock(&self.world).nodes.keys().cloned().collect();
         let limit = self.rounds.saturating_add(LIVENESS_ROUNDS_MAX);
         for name in names {
-            let before = lock(&self.world).judge.survey(&name).map(|seen| seen.at());
-            while lock(&self.world).judge.survey(&name).map(|seen| seen.at()) == before {
+            let before = lock(&self.world)
+                .judge
+                .survey(&name)
+                .map(heirloom_registry::migration::SurveySeen::at);
+            while lock(&self.world)
+                .judge
+                .survey(&name)
+                .map(heirloom_registry::migration::SurveySeen::at)
+                == before
+            {
                 if let Some(agent) = self.agents.get_mut(&name) {
                     let surveyed = agent.sync().and_then(|()| agent.survey());
                     lock(&self.world).note(|| format!("{name}: {surveyed:?}"));
