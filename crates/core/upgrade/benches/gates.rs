@@ -167,12 +167,12 @@ fn proof(world: &World, plan: &Plan, node: &NodeId, challenge: Nonce) -> Possess
         domain: world.ceremony.domain,
         node: node.clone(),
         challenge,
-        generation: plan.keyring.as_ref().unwrap().generation,
+        generation: plan.keyring.as_ref().expect("it moves a keyring").generation,
         checksum: CHECKSUM,
         origin: HoldingOrigin::Recovered,
         as_of: world.state().position(),
         policy: Serial(1),
-        measurement: plan.keyring.as_ref().unwrap().from.measurement,
+        measurement: plan.keyring.as_ref().expect("it moves a keyring").from.measurement,
     }
 }
 

@@ -200,15 +200,26 @@ fn first_stop(plan: &mut Plan) -> &mut Step {
 fn a_plan_for_another_world_is_found() {
     assert_found("F-101", |plan| plan.network = NetworkId::new([0; 32]));
     assert_found("F-102", |plan| plan.number = PlanNumber(8));
-    assert_found("F-104", |plan| plan.keyring.as_mut().unwrap().policy = Serial(3));
-    assert_found("F-105", |plan| plan.keyring.as_mut().unwrap().generation = Generation(2));
-    assert_found("F-105", |plan| plan.keyring.as_mut().unwrap().checksum = Checksum::new([0; 32]));
-    assert_found("F-106", |plan| plan.keyring.as_mut().unwrap().holders_min = 1);
+    assert_found("F-104", |plan| {
+        plan.keyring.as_mut().expect("it moves a keyring").policy = Serial(3)
+    });
+    assert_found("F-105", |plan| {
+        plan.keyring.as_mut().expect("it moves a keyring").generation = Generation(2)
+    });
+    assert_found("F-105", |plan| {
+        plan.keyring.as_mut().expect("it moves a keyring").checksum = Checksum::new([0; 32])
+    });
+    assert_found("F-106", |plan| {
+        plan.keyring.as_mut().expect("it moves a keyring").holders_min = 1
+    });
     assert_found("F-107", |plan| drop(plan.nodes.pop()));
     assert_found("F-107", |plan| plan.nodes.swap(0, 1));
-    assert_found("F-108", |plan| plan.keyring.as_mut().unwrap().to.measurement = OLD);
+    assert_found("F-108", |plan| {
+        plan.keyring.as_mut().expect("it moves a keyring").to.measurement = OLD
+    });
     assert_found("F-114", |plan| {
-        plan.keyring.as_mut().unwrap().to = plan.keyring.as_ref().unwrap().from
+        plan.keyring.as_mut().expect("it moves a keyring").to =
+            plan.keyring.as_ref().expect("it moves a keyring").from
     });
     assert_found("F-112", |plan| plan.not_after = Epoch(9));
     assert_found("F-204", |plan| plan.not_after = Epoch(11));
@@ -298,19 +309,25 @@ fn witnesses_and_sources_in_the_same_wave_are_found() {
     };
     assert_found("F-406", |plan| {
         let (place, neighbour) = swap_in(plan, "replicate");
-        plan.steps[place].action =
-            Action::Replicate { sources: vec![neighbour], to: plan.keyring.as_ref().unwrap().to };
+        plan.steps[place].action = Action::Replicate {
+            sources: vec![neighbour],
+            to: plan.keyring.as_ref().expect("it moves a keyring").to,
+        };
     });
     assert_found("F-406", |plan| {
         let (place, _) = swap_in(plan, "replicate");
         let own = plan.steps[place].node.clone();
-        plan.steps[place].action =
-            Action::Replicate { sources: vec![own], to: plan.keyring.as_ref().unwrap().to };
+        plan.steps[place].action = Action::Replicate {
+            sources: vec![own],
+            to: plan.keyring.as_ref().expect("it moves a keyring").to,
+        };
     });
     assert_found("F-407", |plan| {
         let (place, _) = swap_in(plan, "replicate");
-        plan.steps[place].action =
-            Action::Replicate { sources: Vec::new(), to: plan.keyring.as_ref().unwrap().to };
+        plan.steps[place].action = Action::Replicate {
+            sources: Vec::new(),
+            to: plan.keyring.as_ref().expect("it moves a keyring").to,
+        };
     });
     assert_found("F-403", |plan| {
         let (place, neighbour) = swap_in(plan, "stop");
@@ -364,11 +381,13 @@ fn steps_out_of_order_are_found() {
     // Started over sealed state of other code.
     assert_found("F-301", |plan| {
         let place = in_wave(plan, 1, "quarantine")[0];
-        plan.steps[place].action = Action::Drain(plan.keyring.as_ref().unwrap().from);
+        plan.steps[place].action =
+            Action::Drain(plan.keyring.as_ref().expect("it moves a keyring").from);
     });
     assert_found("F-304", |plan| {
         let place = in_wave(plan, 1, "start")[0];
-        plan.steps[place].action = Action::Start(plan.keyring.as_ref().unwrap().from);
+        plan.steps[place].action =
+            Action::Start(plan.keyring.as_ref().expect("it moves a keyring").from);
     });
     assert_found("F-206", |plan| {
         let place = in_wave(plan, 1, "start")[0];
@@ -490,12 +509,14 @@ fn a_way_back_that_does_not_lead_back_is_found() {
     }
     assert_found("F-304", |plan| {
         let place = place_of(plan, "start");
-        plan.rollback[place].step.action = Action::Start(plan.keyring.as_ref().unwrap().to);
+        plan.rollback[place].step.action =
+            Action::Start(plan.keyring.as_ref().expect("it moves a keyring").to);
     });
     assert_found("F-605", |plan| {
         let own = plan.nodes[0].clone();
         let last = plan.rollback.iter().rposition(|back| back.step.node == own).unwrap();
-        plan.rollback[last].step.action = Action::Restart(plan.keyring.as_ref().unwrap().from);
+        plan.rollback[last].step.action =
+            Action::Restart(plan.keyring.as_ref().expect("it moves a keyring").from);
     });
 }
 

@@ -342,7 +342,7 @@ fn the_calendar_of_a_handover_has_the_upgraders_release() {
     for name in ["keeper-1.0.0", "upgrader-1.0.0", "keeper-2.0.0"] {
         assert_eq!(release(name, &fleet), Some(Verdict::Outlives), "{name}");
     }
-    let carrier = plan.keyring.as_ref().unwrap().via.unwrap().release;
+    let carrier = plan.keyring.as_ref().expect("it moves a keyring").via.unwrap().release;
     fleet.releases.get_mut(&carrier).unwrap().not_after = Time(7_599);
     assert_eq!(release("upgrader-1.0.0", &fleet), Some(Verdict::TooEarly));
     // A reseal names one release, once.

@@ -39,7 +39,10 @@ fn every_node_has_a_step_in_every_block() {
         let fleet = served(count, 1);
         let (plan, report) = planned(wish(), &fleet);
         assert_eq!(plan.strategy, Strategy::FlagDay);
-        assert_eq!(plan.keyring.as_ref().unwrap().from, plan.keyring.as_ref().unwrap().to);
+        assert_eq!(
+            plan.keyring.as_ref().expect("it moves a keyring").from,
+            plan.keyring.as_ref().expect("it moves a keyring").to
+        );
         let blocks = [
             "equip", "muster", "fence", "freeze", "halt", "snapshot", "migrate", "deploy",
             "launch", "join", "exercise",

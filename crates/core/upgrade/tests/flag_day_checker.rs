@@ -281,11 +281,13 @@ fn the_ground_of_a_service_is_checked() {
     });
     assert_eq!(found, ["F-110"]);
     let found = spoilt_by(|plan, _| {
-        plan.keyring.as_mut().unwrap().to = Placement { release: new(), measurement: NEW };
+        plan.keyring.as_mut().expect("it moves a keyring").to =
+            Placement { release: new(), measurement: NEW };
     });
     assert_eq!(found, ["F-802"]);
     let found = spoilt_by(|plan, _| {
-        plan.keyring.as_mut().unwrap().via = Some(Placement { release: via(), measurement: NEW });
+        plan.keyring.as_mut().expect("it moves a keyring").via =
+            Some(Placement { release: via(), measurement: NEW });
     });
     assert_eq!(found, ["F-802"]);
     assert_eq!(spoilt_by(|_, fleet| drop(fleet.releases.remove(&old()))), ["F-108"]);

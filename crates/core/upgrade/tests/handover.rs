@@ -57,11 +57,17 @@ fn word(plan: &Plan, action: &Action) -> String {
         _ => None,
     };
     let side = match code {
-        Some(NEW) if plan.keyring.as_ref().unwrap().from != plan.keyring.as_ref().unwrap().to => {
+        Some(NEW)
+            if plan.keyring.as_ref().expect("it moves a keyring").from
+                != plan.keyring.as_ref().expect("it moves a keyring").to =>
+        {
             " new"
         }
         Some(VIA) => " via",
-        Some(OLD) if plan.keyring.as_ref().unwrap().from != plan.keyring.as_ref().unwrap().to => {
+        Some(OLD)
+            if plan.keyring.as_ref().expect("it moves a keyring").from
+                != plan.keyring.as_ref().expect("it moves a keyring").to =>
+        {
             " old"
         }
         _ => "",
@@ -128,7 +134,7 @@ fn a_single_node_of_an_exclusive_domain_hands_over_by_way_of_an_upgrader() {
     );
     assert_one_line(&plan);
     assert_eq!(plan.nodes, [name(0)]);
-    assert_eq!(plan.keyring.as_ref().unwrap().via.unwrap().measurement, VIA);
+    assert_eq!(plan.keyring.as_ref().expect("it moves a keyring").via.unwrap().measurement, VIA);
     let (suspend, activate) = (at(&plan, "suspend old"), at(&plan, "activate new"));
     assert_eq!(plan.point_of_no_return, activate);
     assert_eq!(activate.0, suspend.0 + 1, "nothing happens while nobody answers");
@@ -234,7 +240,7 @@ fn a_move_goes_to_the_same_release_on_another_host() {
     );
     assert_eq!(plan.point_of_no_return, StepId(6));
     assert_eq!(
-        (plan.nodes.as_slice(), plan.keyring.as_ref().unwrap().via),
+        (plan.nodes.as_slice(), plan.keyring.as_ref().expect("it moves a keyring").via),
         ([name(0), name(1)].as_slice(), None)
     );
     assert_eq!(told_back(&plan), ["restart", "activate", "verify", "stop", "quarantine", "start"]);

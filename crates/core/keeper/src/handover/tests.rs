@@ -72,7 +72,7 @@ impl Ground {
 
     /// How the hop from the upgrader to the new keeper is judged, under a policy that was changed.
     fn judge(&self, change: impl FnOnce(&mut Policy)) -> Result<(), NotAuthorised> {
-        self.judge_to(&self.plan.keyring.as_ref().unwrap().to, change)
+        self.judge_to(&self.plan.keyring.as_ref().expect("it moves a keyring").to, change)
     }
 
     fn judge_to(
@@ -90,7 +90,10 @@ impl Ground {
 #[test]
 fn a_hop_needs_an_edge_and_both_sides_in_their_roles() {
     let ground = Ground::new();
-    let (from, to) = (ground.via.measurement, ground.plan.keyring.as_ref().unwrap().to.measurement);
+    let (from, to) = (
+        ground.via.measurement,
+        ground.plan.keyring.as_ref().expect("it moves a keyring").to.measurement,
+    );
     assert_eq!(ground.judge(|_| {}), Ok(()));
     let unnamed = ground.judge(|policy| {
         policy.holders.iter_mut().for_each(|rule| rule.gives_to.retain(|named| *named != to));
@@ -117,9 +120,11 @@ fn a_hop_needs_an_edge_and_both_sides_in_their_roles() {
 #[test]
 fn a_hop_needs_a_release_that_launches_to_the_code() {
     let ground = Ground::new();
-    let measurement = ground.plan.keyring.as_ref().unwrap().to.measurement;
-    for release in [ReleaseDigest::new([9; 32]), ground.plan.keyring.as_ref().unwrap().from.release]
-    {
+    let measurement = ground.plan.keyring.as_ref().expect("it moves a keyring").to.measurement;
+    for release in [
+        ReleaseDigest::new([9; 32]),
+        ground.plan.keyring.as_ref().expect("it moves a keyring").from.release,
+    ] {
         let unknown = ground.judge_to(&Placement { release, measurement }, |_| {});
         assert_eq!(unknown, Err(NotAuthorised::UnknownRelease { release, measurement }));
     }

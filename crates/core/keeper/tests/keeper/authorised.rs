@@ -55,8 +55,8 @@ fn a_permission_says_everything_that_the_plan_says() {
     assert_eq!(
         (allowed.from, allowed.to),
         (
-            play.plan.keyring.as_ref().unwrap().from,
-            play.plan.keyring.as_ref().unwrap().via.unwrap()
+            play.plan.keyring.as_ref().expect("it moves a keyring").from,
+            play.plan.keyring.as_ref().expect("it moves a keyring").via.unwrap()
         )
     );
     assert_eq!((&allowed.from_node, &allowed.to_node), (&play.old.name, &play.via.name));
@@ -64,8 +64,8 @@ fn a_permission_says_everything_that_the_plan_says() {
     assert_eq!(
         (allowed.generation, allowed.checksum),
         (
-            play.plan.keyring.as_ref().unwrap().generation,
-            play.plan.keyring.as_ref().unwrap().checksum
+            play.plan.keyring.as_ref().expect("it moves a keyring").generation,
+            play.plan.keyring.as_ref().expect("it moves a keyring").checksum
         )
     );
     assert_eq!((allowed.not_after, allowed.nonce), (play.plan.not_after, play.plan.nonce));
@@ -220,8 +220,8 @@ fn no_hop_leads_from_a_keeper_to_an_older_one() {
     made.steps[1].gates.clear();
     made.steps[1].action = Action::HandOver {
         from_node: old.name.clone(),
-        from: made.keyring.as_ref().unwrap().to,
-        to: made.keyring.as_ref().unwrap().from,
+        from: made.keyring.as_ref().expect("it moves a keyring").to,
+        to: made.keyring.as_ref().expect("it moves a keyring").from,
     };
     let step = PlanStep { plan: world.propose(&made), step: StepId(TO_VIA) };
     let (from, to) = (world.new.security_version, world.old.security_version);
@@ -246,8 +246,8 @@ fn a_release_that_expired_receives_nothing() {
     made.steps[1].gates.clear();
     made.steps[1].action = Action::HandOver {
         from_node: old.name.clone(),
-        from: made.keyring.as_ref().unwrap().from,
-        to: made.keyring.as_ref().unwrap().to,
+        from: made.keyring.as_ref().expect("it moves a keyring").from,
+        to: made.keyring.as_ref().expect("it moves a keyring").to,
     };
     let step = PlanStep { plan: world.propose(&made), step: StepId(TO_VIA) };
     world.epoch();
@@ -323,7 +323,7 @@ fn move_to_another_host() -> (World, PlanStep, Node, Node) {
     let mut two = world.node(2, &world.old);
     world.register(&mut two);
     let mut made = plan(&world, &old);
-    let kept = made.keyring.as_mut().unwrap();
+    let kept = made.keyring.as_mut().expect("it moves a keyring");
     (kept.to, kept.via) = (kept.from, None);
     made.nodes.push(two.name.clone());
     made.rollback.clear();
@@ -334,8 +334,8 @@ fn move_to_another_host() -> (World, PlanStep, Node, Node) {
     hand.gates = Vec::<Gate>::new();
     hand.action = Action::HandOver {
         from_node: old.name.clone(),
-        from: made.keyring.as_ref().unwrap().from,
-        to: made.keyring.as_ref().unwrap().from,
+        from: made.keyring.as_ref().expect("it moves a keyring").from,
+        to: made.keyring.as_ref().expect("it moves a keyring").from,
     };
     let step = PlanStep { plan: world.propose(&made), step: StepId(TO_VIA) };
     world.feed(&mut old);

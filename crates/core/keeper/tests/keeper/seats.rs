@@ -293,11 +293,11 @@ impl Play {
             domain: self.plan.domain,
             node: node.parse().unwrap(),
             challenge: nonce,
-            generation: self.plan.keyring.as_ref().unwrap().generation,
-            checksum: self.plan.keyring.as_ref().unwrap().checksum,
+            generation: self.plan.keyring.as_ref().expect("it moves a keyring").generation,
+            checksum: self.plan.keyring.as_ref().expect("it moves a keyring").checksum,
             origin: HoldingOrigin::Recovered,
             as_of: self.world.state.position(),
-            policy: self.plan.keyring.as_ref().unwrap().policy,
+            policy: self.plan.keyring.as_ref().expect("it moves a keyring").policy,
             measurement: code.measurement,
         };
         let mut envelope = Envelope::signed(&proof, [&key]);

@@ -62,7 +62,7 @@ fn an_upgrader_is_replaced_by_another_release_between_two_handovers() {
     // No plan goes by way of it any more.
     let mut stale = crate::seats::plan(&world, &active);
     stale.number = PlanNumber(2);
-    stale.keyring.as_mut().unwrap().via = Some(world.placement(&first));
+    stale.keyring.as_mut().expect("it moves a keyring").via = Some(world.placement(&first));
     let refused = world.append(&wire::encode(&world.ceremony.proposal(&stale)));
     let is_edge =
         |refused: &Refusal| matches!(refused, Refusal::PlanMismatch { what } if *what == "edge");
@@ -70,7 +70,10 @@ fn an_upgrader_is_replaced_by_another_release_between_two_handovers() {
 
     let mut back = Play::begin(world, active, |next| {
         (next.number, next.nonce) = (PlanNumber(2), Nonce::new([0x71; 32]));
-        assert_ne!(next.keyring.as_ref().unwrap().via, plan.keyring.as_ref().unwrap().via);
+        assert_ne!(
+            next.keyring.as_ref().expect("it moves a keyring").via,
+            plan.keyring.as_ref().expect("it moves a keyring").via
+        );
     });
     back.world.feed(&mut retired);
     expect_refused_as_receiver(&mut back, &mut retired);

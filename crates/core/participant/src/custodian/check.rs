@@ -47,9 +47,8 @@ pub fn check(
         let fitting = schemes.filter(|scheme| scheme.operation() == usage.operation());
         fitting.map(|scheme| (*usage, scheme))
     });
-    let verdicts = pairs
-        .map(|(usage, scheme)| (usage, scheme, assess::assess(kind, usage, scheme)))
-        .collect();
+    let verdicts =
+        pairs.map(|(usage, scheme)| (usage, scheme, assess::assess(kind, usage, scheme))).collect();
     Ok(Checked {
         differences: probe::compare(product, &probe.abilities),
         verdicts,

@@ -204,7 +204,8 @@ fn a_suspension_needs_the_step_as_the_plan_has_it() {
     let rows: [(&str, &str, Change); 5] = [
         ("as it is", "accepted", |_| {}),
         ("other code", "wrong-step", |it| {
-            it.steps[SUSPEND as usize].action = Action::Suspend(it.keyring.as_ref().unwrap().to);
+            it.steps[SUSPEND as usize].action =
+                Action::Suspend(it.keyring.as_ref().expect("it moves a keyring").to);
         }),
         ("another node", "wrong-step", |it| it.steps[SUSPEND as usize].node = name("n2")),
         ("a step before it that is not done", "too-early", |it| {
@@ -482,7 +483,7 @@ fn a_way_back_finds_a_holder_that_never_ceased_to_be_active() {
 fn nobody_suspends_itself_on_the_way_back() {
     let mut world = World::served();
     let mut plan = world.handover();
-    let from = plan.keyring.as_ref().unwrap().from;
+    let from = plan.keyring.as_ref().expect("it moves a keyring").from;
     plan.rollback[0].step.action = Action::Suspend(from);
     world.accept(&world.proposal(&plan));
     world.accept(&signed(&world.approval(&plan), Role::Operator));
@@ -583,10 +584,12 @@ fn a_node_that_left_the_fleet_activates_nobody() {
 fn a_move_activates_the_same_code_on_another_node() {
     let mut world = World::served();
     let mut plan = world.handover();
-    (plan.keyring.as_mut().unwrap().to, plan.keyring.as_mut().unwrap().via) =
-        (plan.keyring.as_ref().unwrap().from, None);
+    (
+        plan.keyring.as_mut().expect("it moves a keyring").to,
+        plan.keyring.as_mut().expect("it moves a keyring").via,
+    ) = (plan.keyring.as_ref().expect("it moves a keyring").from, None);
     plan.nodes = vec![name("n1"), name("n2")];
-    let from = plan.keyring.as_ref().unwrap().from;
+    let from = plan.keyring.as_ref().expect("it moves a keyring").from;
     plan.steps.truncate(4);
     plan.steps[0].node = name("n2");
     plan.steps[0].action = Action::HandOver { from_node: name("n1"), from, to: from };

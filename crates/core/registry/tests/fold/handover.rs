@@ -163,18 +163,21 @@ fn an_upgrader_forgets_only_after_the_epochs_of_the_plan() {
 fn a_handover_is_made_of_known_code_in_known_roles() {
     let mut world = World::served();
     let rows: &[Row<Plan>] = &[
-        ("no upgrader", "shape", |it| it.keyring.as_mut().unwrap().via = None),
+        ("no upgrader", "shape", |it| it.keyring.as_mut().expect("it moves a keyring").via = None),
         ("a keeper as upgrader", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().via = Some(it.keyring.as_ref().unwrap().to)
+            it.keyring.as_mut().expect("it moves a keyring").via =
+                Some(it.keyring.as_ref().expect("it moves a keyring").to)
         }),
         ("an upgrader as the new code", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().to = it.keyring.as_ref().unwrap().via.unwrap()
+            it.keyring.as_mut().expect("it moves a keyring").to =
+                it.keyring.as_ref().expect("it moves a keyring").via.unwrap()
         }),
         ("an upgrader as the old code", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().from = it.keyring.as_ref().unwrap().via.unwrap()
+            it.keyring.as_mut().expect("it moves a keyring").from =
+                it.keyring.as_ref().expect("it moves a keyring").via.unwrap()
         }),
         ("an unknown upgrader", "unknown-release", |it| {
-            it.keyring.as_mut().unwrap().via.as_mut().unwrap().release =
+            it.keyring.as_mut().expect("it moves a keyring").via.as_mut().unwrap().release =
                 ReleaseDigest::new([1; 32]);
         }),
     ];
@@ -197,12 +200,12 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
     let mut world = World::served();
     let rows: &[Row<Plan>] = &[
         ("a step about unknown code", "shape", |it| {
-            let mut strange = it.keyring.as_ref().unwrap().from;
+            let mut strange = it.keyring.as_ref().expect("it moves a keyring").from;
             strange.measurement = STRANGE;
             it.steps[7].action = Action::Stop(strange);
         }),
         ("a step about an unknown release", "shape", |it| {
-            let mut strange = it.keyring.as_ref().unwrap().to;
+            let mut strange = it.keyring.as_ref().expect("it moves a keyring").to;
             strange.release = ReleaseDigest::new([1; 32]);
             it.steps[0].action = Action::Prepare(strange);
         }),
@@ -215,45 +218,50 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
         }),
         ("an upgrader that suspends itself", "shape", |it| {
             it.steps[SUSPEND as usize].action =
-                Action::Suspend(it.keyring.as_ref().unwrap().via.unwrap());
+                Action::Suspend(it.keyring.as_ref().expect("it moves a keyring").via.unwrap());
         }),
         ("an upgrader that becomes active", "shape", |it| {
             it.steps[ACTIVATE as usize].action =
-                Action::Activate(it.keyring.as_ref().unwrap().via.unwrap());
+                Action::Activate(it.keyring.as_ref().expect("it moves a keyring").via.unwrap());
         }),
         ("a keeper that forgets", "shape", |it| {
-            it.steps[FORGET as usize].action = Action::Forget(it.keyring.as_ref().unwrap().from);
+            it.steps[FORGET as usize].action =
+                Action::Forget(it.keyring.as_ref().expect("it moves a keyring").from);
         }),
         ("an upgrader that is installed", "shape", |it| {
             it.steps[7].action = Action::Install {
-                expect: it.keyring.as_ref().unwrap().from,
-                install: it.keyring.as_ref().unwrap().via.unwrap(),
+                expect: it.keyring.as_ref().expect("it moves a keyring").from,
+                install: it.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
             };
         }),
         ("an upgrader that is replicated to", "shape", |it| {
             let sources = vec![name("n1")];
-            it.steps[7].action =
-                Action::Replicate { sources, to: it.keyring.as_ref().unwrap().via.unwrap() };
+            it.steps[7].action = Action::Replicate {
+                sources,
+                to: it.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
+            };
         }),
         ("a hop from a seat to itself", "shape", |it| {
             let from_node = name("n1");
             it.steps[1].action = Action::HandOver {
                 from_node,
-                from: it.keyring.as_ref().unwrap().from,
-                to: it.keyring.as_ref().unwrap().from,
+                from: it.keyring.as_ref().expect("it moves a keyring").from,
+                to: it.keyring.as_ref().expect("it moves a keyring").from,
             };
         }),
         ("a donor on an unknown node", "unknown-node", |it| {
-            let (from, to) =
-                (it.keyring.as_ref().unwrap().from, it.keyring.as_ref().unwrap().via.unwrap());
+            let (from, to) = (
+                it.keyring.as_ref().expect("it moves a keyring").from,
+                it.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
+            );
             it.steps[1].action = Action::HandOver { from_node: name("n9"), from, to };
         }),
         ("a hop that no rule names", "plan-mismatch", |it| {
             let from_node = name("n1");
             it.steps[1].action = Action::HandOver {
                 from_node,
-                from: it.keyring.as_ref().unwrap().from,
-                to: it.keyring.as_ref().unwrap().to,
+                from: it.keyring.as_ref().expect("it moves a keyring").from,
+                to: it.keyring.as_ref().expect("it moves a keyring").to,
             };
         }),
         ("a way back after the next holder is active", "shape", |it| {
@@ -265,7 +273,7 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
         ("replication without the edges for it", "plan-mismatch", |it| {
             it.steps[7].action = Action::Replicate {
                 sources: vec![name("n1")],
-                to: it.keyring.as_ref().unwrap().to,
+                to: it.keyring.as_ref().expect("it moves a keyring").to,
             };
         }),
     ];
@@ -277,7 +285,7 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
 fn without_any_hop_the_policy_must_name_both_ways() {
     let mut world = World::served();
     let mut plan = world.handover();
-    let to = plan.keyring.as_ref().unwrap().to;
+    let to = plan.keyring.as_ref().expect("it moves a keyring").to;
     for step in [1, 3] {
         plan.steps[step].action = Action::Prepare(to);
     }
@@ -315,7 +323,7 @@ fn the_policy_names_each_hop_and_each_role() {
         change(&mut policy);
         world.accept(&signed(&policy, Role::Policy));
         let mut plan = world.handover();
-        plan.keyring.as_mut().unwrap().policy = world.serial();
+        plan.keyring.as_mut().expect("it moves a keyring").policy = world.serial();
         assert_eq!(world.code(&world.proposal(&plan)), expected, "{what}");
     }
 }
@@ -343,10 +351,10 @@ fn an_upgrader_is_a_release_of_its_kind_that_has_not_expired() {
 /// The handover by way of another release of the upgrader.
 fn with_via(world: &World, release: ReleaseDigest) -> Plan {
     let mut plan = world.handover();
-    let old = plan.keyring.as_ref().unwrap().via.unwrap();
+    let old = plan.keyring.as_ref().expect("it moves a keyring").via.unwrap();
     let mut via = old;
     via.release = release;
-    plan.keyring.as_mut().unwrap().via = Some(via);
+    plan.keyring.as_mut().expect("it moves a keyring").via = Some(via);
     for step in &mut plan.steps {
         match &mut step.action {
             Action::HandOver { from, to, .. } => {
@@ -371,9 +379,9 @@ fn no_plan_leads_to_an_older_security_version() {
         release.security_version = SecurityVersion(version);
         world.accept(&signed(&release, Role::Release));
         let mut plan = world.plan();
-        let mut to = plan.keyring.as_ref().unwrap().to;
+        let mut to = plan.keyring.as_ref().expect("it moves a keyring").to;
         to.release = release.digest();
-        plan.keyring.as_mut().unwrap().to = to;
+        plan.keyring.as_mut().expect("it moves a keyring").to = to;
         plan.steps[0].action = Action::Prepare(to);
         plan.steps[3].action = Action::Start(to);
         plan.rollback[1].step.action = Action::Stop(to);
@@ -386,10 +394,13 @@ fn no_plan_leads_to_an_older_security_version() {
 fn a_plan_that_keeps_its_code_installs_nothing() {
     let mut world = World::served();
     let mut plan = world.handover();
-    (plan.keyring.as_mut().unwrap().to, plan.keyring.as_mut().unwrap().via, plan.rollback) =
-        (plan.keyring.as_ref().unwrap().from, None, Vec::new());
+    (
+        plan.keyring.as_mut().expect("it moves a keyring").to,
+        plan.keyring.as_mut().expect("it moves a keyring").via,
+        plan.rollback,
+    ) = (plan.keyring.as_ref().expect("it moves a keyring").from, None, Vec::new());
     plan.steps.truncate(3);
-    let from = plan.keyring.as_ref().unwrap().from;
+    let from = plan.keyring.as_ref().expect("it moves a keyring").from;
     plan.steps[0].action = Action::Preserve(OLD);
     plan.steps[1].action = Action::Reseal(from);
     plan.steps[2].action = Action::Restart(from);
@@ -403,9 +414,18 @@ fn a_plan_that_keeps_its_code_installs_nothing() {
 fn a_replicated_domain_suspends_and_activates_nobody() {
     let mut world = World::with_genesis();
     for (action, expected) in [
-        (Action::Suspend(world.plan().keyring.as_ref().unwrap().from), "not-exclusive"),
-        (Action::Activate(world.plan().keyring.as_ref().unwrap().from), "not-exclusive"),
-        (Action::Drain(world.plan().keyring.as_ref().unwrap().from), "accepted"),
+        (
+            Action::Suspend(world.plan().keyring.as_ref().expect("it moves a keyring").from),
+            "not-exclusive",
+        ),
+        (
+            Action::Activate(world.plan().keyring.as_ref().expect("it moves a keyring").from),
+            "not-exclusive",
+        ),
+        (
+            Action::Drain(world.plan().keyring.as_ref().expect("it moves a keyring").from),
+            "accepted",
+        ),
     ] {
         let mut plan = world.plan();
         plan.steps[2].action = action.clone();
@@ -433,7 +453,7 @@ fn proposal_by(world: &World, plan: &Plan, node: &str) -> Envelope {
 fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
     let mut world = automatic(UpdateMode::Ask);
     let mut plan = world.handover();
-    plan.keyring.as_mut().unwrap().policy = world.serial();
+    plan.keyring.as_mut().expect("it moves a keyring").policy = world.serial();
     let found = proposal_by(&world, &plan, "n1");
     assert_eq!(world.code(&found), "unknown-signer", "operators are asked");
     let mut world = automatic(UpdateMode::Auto);
@@ -447,17 +467,21 @@ fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
             it.rollback[1].step.node = name("n2");
         }),
         ("a donor on another node", "plan-mismatch", |it| {
-            let (from, to) =
-                (it.keyring.as_ref().unwrap().from, it.keyring.as_ref().unwrap().via.unwrap());
+            let (from, to) = (
+                it.keyring.as_ref().expect("it moves a keyring").from,
+                it.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
+            );
             it.steps[1].action = Action::HandOver { from_node: name("n2"), from, to };
         }),
-        ("another policy", "plan-mismatch", |it| it.keyring.as_mut().unwrap().policy = Serial(9)),
+        ("another policy", "plan-mismatch", |it| {
+            it.keyring.as_mut().expect("it moves a keyring").policy = Serial(9)
+        }),
         ("a hop that no rule names", "plan-mismatch", |it| {
             let from_node: NodeId = name("n1");
             it.steps[1].action = Action::HandOver {
                 from_node,
-                from: it.keyring.as_ref().unwrap().from,
-                to: it.keyring.as_ref().unwrap().to,
+                from: it.keyring.as_ref().expect("it moves a keyring").from,
+                to: it.keyring.as_ref().expect("it moves a keyring").to,
             };
         }),
     ];
@@ -487,7 +511,7 @@ fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
 fn a_plan_with_the_policys_consent_runs_at_once_and_can_be_called_off() {
     let mut world = automatic(UpdateMode::Auto);
     let mut plan = world.handover();
-    plan.keyring.as_mut().unwrap().policy = world.serial();
+    plan.keyring.as_mut().expect("it moves a keyring").policy = world.serial();
     world.accept(&proposal_by(&world, &plan, "n1"));
     let state = world.state.plan(&plan.digest()).unwrap();
     assert_eq!((state.status(), state.consent()), (PlanStatus::Approved, Consent::Policy));
@@ -509,7 +533,7 @@ fn a_plan_with_the_policys_consent_runs_at_once_and_can_be_called_off() {
 fn a_plan_of_operators_waits_for_them_also_where_agents_need_not() {
     let mut world = automatic(UpdateMode::Auto);
     let mut plan = world.handover();
-    plan.keyring.as_mut().unwrap().policy = world.serial();
+    plan.keyring.as_mut().expect("it moves a keyring").policy = world.serial();
     world.accept(&world.proposal(&plan));
     let state = world.state.plan(&plan.digest()).unwrap();
     assert_eq!((state.status(), state.consent()), (PlanStatus::Proposed, Consent::Operators));
@@ -519,7 +543,7 @@ fn a_plan_of_operators_waits_for_them_also_where_agents_need_not() {
 fn no_agent_starts_a_plan_while_a_generation_is_ordered() {
     let mut world = automatic(UpdateMode::Auto);
     let mut plan = world.handover();
-    plan.keyring.as_mut().unwrap().policy = world.serial();
+    plan.keyring.as_mut().expect("it moves a keyring").policy = world.serial();
     let order = world.next_order("n1", 1);
     world.accept(&order);
     let found = world.code(&proposal_by(&world, &plan, "n1"));

@@ -42,15 +42,17 @@ fn a_plan_is_made_for_the_domain_as_it_is() {
         ("a number left out", "not-next", |it| it.number = PlanNumber(2)),
         ("number zero", "not-next", |it| it.number = PlanNumber(0)),
         ("too late", "epoch-passed", |it| it.not_after = Epoch(0)),
-        ("another policy", "plan-mismatch", |it| it.keyring.as_mut().unwrap().policy = Serial(2)),
+        ("another policy", "plan-mismatch", |it| {
+            it.keyring.as_mut().expect("it moves a keyring").policy = Serial(2)
+        }),
         ("another generation", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().generation = Generation(1)
+            it.keyring.as_mut().expect("it moves a keyring").generation = Generation(1)
         }),
         ("another checksum", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().checksum = Checksum::new([1; 32])
+            it.keyring.as_mut().expect("it moves a keyring").checksum = Checksum::new([1; 32])
         }),
         ("fewer holders than the policy", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().holders_min = 0
+            it.keyring.as_mut().expect("it moves a keyring").holders_min = 0
         }),
         ("no nodes", "shape", |it| it.nodes.clear()),
         ("nodes out of order", "shape", |it| it.nodes.reverse()),
@@ -70,10 +72,11 @@ fn a_plan_is_made_for_the_domain_as_it_is() {
         ("a way back for nothing", "shape", |it| it.rollback[0].undoes = StepId(5)),
         ("a point of no return on the way back", "shape", |it| it.point_of_no_return = StepId(5)),
         ("an unknown release", "unknown-release", |it| {
-            it.keyring.as_mut().unwrap().to.release = ReleaseDigest::new([1; 32])
+            it.keyring.as_mut().expect("it moves a keyring").to.release =
+                ReleaseDigest::new([1; 32])
         }),
         ("a release of other code", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().to.measurement = STRANGE
+            it.keyring.as_mut().expect("it moves a keyring").to.measurement = STRANGE
         }),
     ];
     let plan = world.plan();
@@ -95,7 +98,7 @@ fn the_policy_names_the_edge_and_the_way_back() {
         }
         world.accept(&signed(&policy, Role::Policy));
         let mut plan = world.plan();
-        plan.keyring.as_mut().unwrap().policy = Serial(2);
+        plan.keyring.as_mut().expect("it moves a keyring").policy = Serial(2);
         assert_eq!(world.code(&world.proposal(&plan)), expected, "without edge {rule}");
     }
 }

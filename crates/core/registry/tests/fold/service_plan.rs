@@ -73,7 +73,9 @@ fn releases_are_those_of_the_terms_and_of_the_policy() {
         ("other code than the release", "plan-mismatch", |it| {
             change(it).to.measurement = STRANGE;
         }),
-        ("a keeper", "plan-mismatch", |it| change(it).to = it.keyring.as_ref().unwrap().from),
+        ("a keeper", "plan-mismatch", |it| {
+            change(it).to = it.keyring.as_ref().expect("it moves a keyring").from
+        }),
         ("another name", "plan-mismatch", |it| change(it).terms.to.release = name("ledger-3")),
         ("another program", "plan-mismatch", |it| {
             change(it).terms.from.program = ArtifactDigest::new([9; 32]);
@@ -81,9 +83,12 @@ fn releases_are_those_of_the_terms_and_of_the_policy() {
         ("an application that the policy does not name", "plan-mismatch", |it| {
             change(it).application = name("other");
         }),
-        ("other keepers", "plan-mismatch", |it| it.keyring.as_mut().unwrap().to = change(it).to),
+        ("other keepers", "plan-mismatch", |it| {
+            it.keyring.as_mut().expect("it moves a keyring").to = change(it).to
+        }),
         ("something that carries the keyring", "plan-mismatch", |it| {
-            it.keyring.as_mut().unwrap().via = Some(it.keyring.as_ref().unwrap().from)
+            it.keyring.as_mut().expect("it moves a keyring").via =
+                Some(it.keyring.as_ref().expect("it moves a keyring").from)
         }),
     ]);
 }
@@ -139,7 +144,7 @@ fn the_policy_lets_both_versions_ask_for_every_long_lived_key() {
         policy.serial = policy.serial.next().unwrap();
         policy.applications[rule].keys = keys;
         day.world.accept(&signed(&policy, Role::Policy));
-        day.plan.keyring.as_mut().unwrap().policy = policy.serial;
+        day.plan.keyring.as_mut().expect("it moves a keyring").policy = policy.serial;
         let proposal = day.world.proposal(&day.plan);
         assert_eq!(day.world.code(&proposal), expected);
     }
@@ -149,15 +154,16 @@ fn the_policy_lets_both_versions_ask_for_every_long_lived_key() {
 fn steps_are_about_the_service_of_the_nodes() {
     refuse(&[
         ("other code", "shape", |it| {
-            let from = it.keyring.as_ref().unwrap().from;
+            let from = it.keyring.as_ref().expect("it moves a keyring").from;
             step(it, EQUIP).action = Action::Equip(from);
         }),
         ("other code installed", "shape", |it| {
-            let (expect, install) = (change(it).from, it.keyring.as_ref().unwrap().from);
+            let (expect, install) =
+                (change(it).from, it.keyring.as_ref().expect("it moves a keyring").from);
             step(it, 22).action = Action::Deploy { expect, install };
         }),
         ("a keeper stopped", "shape", |it| {
-            let from = it.keyring.as_ref().unwrap().from;
+            let from = it.keyring.as_ref().expect("it moves a keyring").from;
             step(it, HALT).action = Action::Stop(from);
         }),
         ("a node that is not under change", "shape", |it| drop(it.nodes.pop())),
@@ -304,7 +310,7 @@ fn no_policy_consents_to_a_flag_day_in_advance() {
     policy.serial = policy.serial.next().unwrap();
     policy.update = UpdateMode::Auto;
     day.world.accept(&signed(&policy, Role::Policy));
-    day.plan.keyring.as_mut().unwrap().policy = policy.serial;
+    day.plan.keyring.as_mut().expect("it moves a keyring").policy = policy.serial;
     day.plan.nodes = vec![name("n1")];
     let mut proposal = day.world.proposal(&day.plan);
     proposal.signatures.clear();

@@ -332,7 +332,7 @@ fn wide(nodes: u32, action: &Action) -> Plan {
 }
 
 fn frozen(plan: &Plan) -> Action {
-    Action::Freeze(plan.keyring.as_ref().unwrap().from)
+    Action::Freeze(plan.keyring.as_ref().expect("it moves a keyring").from)
 }
 
 #[test]
@@ -395,7 +395,10 @@ fn a_gate_of_rehearsals_counts_those_of_exactly_these_terms() {
         errors_max: 0,
         clients_min: 0,
     };
-    let (from, to) = (plan().keyring.as_ref().unwrap().from, plan().keyring.as_ref().unwrap().to);
+    let (from, to) = (
+        plan().keyring.as_ref().expect("it moves a keyring").from,
+        plan().keyring.as_ref().expect("it moves a keyring").to,
+    );
     let change = ServiceChange {
         application: "ledger".parse().unwrap(),
         from,

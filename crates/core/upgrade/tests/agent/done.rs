@@ -19,9 +19,9 @@ use crate::{finish, measurements, planned, run, step};
 /// Each in the order of [`measurements`].
 fn placements(plan: &Plan) -> [Placement; 3] {
     [
-        plan.keyring.as_ref().unwrap().from,
-        plan.keyring.as_ref().unwrap().via.unwrap(),
-        plan.keyring.as_ref().unwrap().to,
+        plan.keyring.as_ref().expect("it moves a keyring").from,
+        plan.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
+        plan.keyring.as_ref().expect("it moves a keyring").to,
     ]
 }
 
@@ -224,5 +224,5 @@ fn what_leaves_no_mark_is_carried_out_by_whoever_finds_it_begun() {
     assert!(!leaves_a_mark(&plan, &step(Action::Restart(from))));
     assert!(leaves_a_mark(&plan, &step(Action::Restart(via))));
     assert!(leaves_a_mark(&plan, &step(Action::Reseal(from))));
-    assert_eq!(plan.keyring.as_ref().unwrap().checksum, CHECKSUM);
+    assert_eq!(plan.keyring.as_ref().expect("it moves a keyring").checksum, CHECKSUM);
 }

@@ -219,7 +219,9 @@ impl ParticipantDriver for Driver {
                 SharedContracts { node: node.clone(), contracts, ids: digest_of(&ids) }
             });
             let mut snapshot = SnapshotHasher::default();
-            ids(None).iter().for_each(|id| snapshot.update(id));
+            for id in &ids(None) {
+                snapshot.update(id);
+            }
             let rewritten = Rewritten {
                 source: exported.snapshot,
                 map: map_digest(&all),

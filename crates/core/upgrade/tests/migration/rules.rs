@@ -277,13 +277,13 @@ fn rewritten_of(it: &Move, like: &NodeId) -> Rewritten {
 
 #[test]
 fn a_rewritten_snapshot_continues_what_was_stated() {
+    type Spoil = fn(&mut Rewritten);
     let action = ParticipantAction::Rewrite;
     let (it, node) = just_before(action);
     let other = it.plan.nodes[1].clone();
     let mut good = rewritten_of(&it, &other);
     good.source = lock(&it.world).hosts[&node].snapshot().snapshot;
     good.shared[0].node = other;
-    type Spoil = fn(&mut Rewritten);
     let cases: [(&str, &str, Spoil); 6] = [
         ("nothing", "accepted", |_| {}),
         ("source", "facts-mismatch", |it| it.source = SnapshotDigest::new([1; 32])),
