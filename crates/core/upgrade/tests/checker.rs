@@ -201,25 +201,25 @@ fn a_plan_for_another_world_is_found() {
     assert_found("F-101", |plan| plan.network = NetworkId::new([0; 32]));
     assert_found("F-102", |plan| plan.number = PlanNumber(8));
     assert_found("F-104", |plan| {
-        plan.keyring.as_mut().expect("it moves a keyring").policy = Serial(3)
+        plan.keyring.as_mut().expect("it moves a keyring").policy = Serial(3);
     });
     assert_found("F-105", |plan| {
-        plan.keyring.as_mut().expect("it moves a keyring").generation = Generation(2)
+        plan.keyring.as_mut().expect("it moves a keyring").generation = Generation(2);
     });
     assert_found("F-105", |plan| {
-        plan.keyring.as_mut().expect("it moves a keyring").checksum = Checksum::new([0; 32])
+        plan.keyring.as_mut().expect("it moves a keyring").checksum = Checksum::new([0; 32]);
     });
     assert_found("F-106", |plan| {
-        plan.keyring.as_mut().expect("it moves a keyring").holders_min = 1
+        plan.keyring.as_mut().expect("it moves a keyring").holders_min = 1;
     });
     assert_found("F-107", |plan| drop(plan.nodes.pop()));
     assert_found("F-107", |plan| plan.nodes.swap(0, 1));
     assert_found("F-108", |plan| {
-        plan.keyring.as_mut().expect("it moves a keyring").to.measurement = OLD
+        plan.keyring.as_mut().expect("it moves a keyring").to.measurement = OLD;
     });
     assert_found("F-114", |plan| {
         plan.keyring.as_mut().expect("it moves a keyring").to =
-            plan.keyring.as_ref().expect("it moves a keyring").from
+            plan.keyring.as_ref().expect("it moves a keyring").from;
     });
     assert_found("F-112", |plan| plan.not_after = Epoch(9));
     assert_found("F-204", |plan| plan.not_after = Epoch(11));

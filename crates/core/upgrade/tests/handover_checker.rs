@@ -258,7 +258,7 @@ fn each_fault_is_found_by_its_code() {
             ("F-111", |_, fleet| fleet.policy.holders[1].security_version = SecurityVersion(3)),
             ("F-114", |plan, _| {
                 plan.keyring.as_mut().expect("it moves a keyring").via =
-                    Some(plan.keyring.as_ref().expect("it moves a keyring").to)
+                    Some(plan.keyring.as_ref().expect("it moves a keyring").to);
             }),
             ("F-202", |plan, _| plan.nodes = vec![name(1)]),
             ("F-205", |plan, _| plan.steps[5].gates.clear()),
@@ -269,17 +269,17 @@ fn each_fault_is_found_by_its_code() {
                 plan.steps[14].action = swap(
                     plan.keyring.as_ref().expect("it moves a keyring").from,
                     plan.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
-                )
+                );
             }),
             ("F-402", |plan, _| reask(plan, 16, 10)),
             ("F-402", |plan, _| reask(plan, 17, 10)),
             ("F-602", |plan, _| {
                 plan.rollback[1].step.action =
-                    Action::Activate(plan.keyring.as_ref().expect("it moves a keyring").to)
+                    Action::Activate(plan.keyring.as_ref().expect("it moves a keyring").to);
             }),
             ("F-603", |plan, _| {
                 plan.rollback[2].step.action =
-                    Action::Prepare(plan.keyring.as_ref().expect("it moves a keyring").to)
+                    Action::Prepare(plan.keyring.as_ref().expect("it moves a keyring").to);
             }),
             ("F-606", |plan, _| plan.rollback[7].undoes = StepId(13)),
             ("F-701", |_, fleet| fleet.active = None),
@@ -287,23 +287,23 @@ fn each_fault_is_found_by_its_code() {
             ("F-702", |plan, fleet| {
                 drop(fleet.releases.remove(
                     &plan.keyring.as_ref().expect("it moves a keyring").via.unwrap().release,
-                ))
+                ));
             }),
             ("F-702", |plan, _| {
                 plan.keyring.as_mut().expect("it moves a keyring").via = Some(Placement {
                     measurement: VIA,
                     ..plan.keyring.as_ref().expect("it moves a keyring").to
-                })
+                });
             }),
             ("F-703", |_, fleet| fleet.policy.holders[2].role = HolderRole::Keeper),
             ("F-703", |_, fleet| fleet.policy.holders[1].role = HolderRole::Upgrader),
             ("F-704", |plan, _| {
                 plan.steps[2].action =
-                    Action::Drain(plan.keyring.as_ref().expect("it moves a keyring").from)
+                    Action::Drain(plan.keyring.as_ref().expect("it moves a keyring").from);
             }),
             ("F-704", |plan, _| {
                 plan.steps[6].action =
-                    Action::Drain(plan.keyring.as_ref().expect("it moves a keyring").from)
+                    Action::Drain(plan.keyring.as_ref().expect("it moves a keyring").from);
             }),
             ("F-705", |plan, _| plan.steps[11].gates.truncate(1)),
             ("F-705", |plan, _| {

@@ -166,15 +166,15 @@ fn a_handover_is_made_of_known_code_in_known_roles() {
         ("no upgrader", "shape", |it| it.keyring.as_mut().expect("it moves a keyring").via = None),
         ("a keeper as upgrader", "plan-mismatch", |it| {
             it.keyring.as_mut().expect("it moves a keyring").via =
-                Some(it.keyring.as_ref().expect("it moves a keyring").to)
+                Some(it.keyring.as_ref().expect("it moves a keyring").to);
         }),
         ("an upgrader as the new code", "plan-mismatch", |it| {
             it.keyring.as_mut().expect("it moves a keyring").to =
-                it.keyring.as_ref().expect("it moves a keyring").via.unwrap()
+                it.keyring.as_ref().expect("it moves a keyring").via.unwrap();
         }),
         ("an upgrader as the old code", "plan-mismatch", |it| {
             it.keyring.as_mut().expect("it moves a keyring").from =
-                it.keyring.as_ref().expect("it moves a keyring").via.unwrap()
+                it.keyring.as_ref().expect("it moves a keyring").via.unwrap();
         }),
         ("an unknown upgrader", "unknown-release", |it| {
             it.keyring.as_mut().expect("it moves a keyring").via.as_mut().unwrap().release =
@@ -474,7 +474,7 @@ fn an_agent_proposes_for_its_own_node_if_the_policy_consents() {
             it.steps[1].action = Action::HandOver { from_node: name("n2"), from, to };
         }),
         ("another policy", "plan-mismatch", |it| {
-            it.keyring.as_mut().expect("it moves a keyring").policy = Serial(9)
+            it.keyring.as_mut().expect("it moves a keyring").policy = Serial(9);
         }),
         ("a hop that no rule names", "plan-mismatch", |it| {
             let from_node: NodeId = name("n1");

@@ -43,16 +43,16 @@ fn a_plan_is_made_for_the_domain_as_it_is() {
         ("number zero", "not-next", |it| it.number = PlanNumber(0)),
         ("too late", "epoch-passed", |it| it.not_after = Epoch(0)),
         ("another policy", "plan-mismatch", |it| {
-            it.keyring.as_mut().expect("it moves a keyring").policy = Serial(2)
+            it.keyring.as_mut().expect("it moves a keyring").policy = Serial(2);
         }),
         ("another generation", "plan-mismatch", |it| {
-            it.keyring.as_mut().expect("it moves a keyring").generation = Generation(1)
+            it.keyring.as_mut().expect("it moves a keyring").generation = Generation(1);
         }),
         ("another checksum", "plan-mismatch", |it| {
-            it.keyring.as_mut().expect("it moves a keyring").checksum = Checksum::new([1; 32])
+            it.keyring.as_mut().expect("it moves a keyring").checksum = Checksum::new([1; 32]);
         }),
         ("fewer holders than the policy", "plan-mismatch", |it| {
-            it.keyring.as_mut().expect("it moves a keyring").holders_min = 0
+            it.keyring.as_mut().expect("it moves a keyring").holders_min = 0;
         }),
         ("no nodes", "shape", |it| it.nodes.clear()),
         ("nodes out of order", "shape", |it| it.nodes.reverse()),
@@ -73,10 +73,10 @@ fn a_plan_is_made_for_the_domain_as_it_is() {
         ("a point of no return on the way back", "shape", |it| it.point_of_no_return = StepId(5)),
         ("an unknown release", "unknown-release", |it| {
             it.keyring.as_mut().expect("it moves a keyring").to.release =
-                ReleaseDigest::new([1; 32])
+                ReleaseDigest::new([1; 32]);
         }),
         ("a release of other code", "plan-mismatch", |it| {
-            it.keyring.as_mut().expect("it moves a keyring").to.measurement = STRANGE
+            it.keyring.as_mut().expect("it moves a keyring").to.measurement = STRANGE;
         }),
     ];
     let plan = world.plan();

@@ -74,7 +74,7 @@ fn releases_are_those_of_the_terms_and_of_the_policy() {
             change(it).to.measurement = STRANGE;
         }),
         ("a keeper", "plan-mismatch", |it| {
-            change(it).to = it.keyring.as_ref().expect("it moves a keyring").from
+            change(it).to = it.keyring.as_ref().expect("it moves a keyring").from;
         }),
         ("another name", "plan-mismatch", |it| change(it).terms.to.release = name("ledger-3")),
         ("another program", "plan-mismatch", |it| {
@@ -84,11 +84,11 @@ fn releases_are_those_of_the_terms_and_of_the_policy() {
             change(it).application = name("other");
         }),
         ("other keepers", "plan-mismatch", |it| {
-            it.keyring.as_mut().expect("it moves a keyring").to = change(it).to
+            it.keyring.as_mut().expect("it moves a keyring").to = change(it).to;
         }),
         ("something that carries the keyring", "plan-mismatch", |it| {
             it.keyring.as_mut().expect("it moves a keyring").via =
-                Some(it.keyring.as_ref().expect("it moves a keyring").from)
+                Some(it.keyring.as_ref().expect("it moves a keyring").from);
         }),
     ]);
 }
