@@ -8,7 +8,9 @@ use common::{NEW, OLD, VIA, carried, handover, name, relocation, resealing, via}
 use heirloom_model::counter::{PlanNumber, SecurityVersion, Serial, Time};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Gate, Placement, Plan, RollbackStep, Step, StepId};
+use heirloom_model::plan::{
+    Action, Gate, KeyringGround, Placement, Plan, RollbackStep, Step, StepId,
+};
 use heirloom_model::policy::{HolderRole, Sharing};
 use heirloom_upgrade::checker::{Finding, check_from};
 use heirloom_upgrade::inventory::Inventory;
@@ -233,93 +235,50 @@ fn every_other_point_of_no_return_is_found() {
     }
 }
 
+/// One thing that is spoilt.
+type Change = fn(&mut Plan, &mut Inventory);
+
 /// Each row spoils one thing in the plan of an exclusive domain and names what must be found.
 #[test]
 fn each_fault_is_found_by_its_code() {
-    type Change = fn(&mut Plan, &mut Inventory);
-    let rows: Vec<(&str, Change)> =
-        vec![
-            ("F-102", |plan, _| plan.number = PlanNumber(9)),
-            ("F-106", |plan, _| plan.keyring.as_mut().expect("it moves a keyring").holders_min = 0),
-            ("F-107", |plan, _| plan.nodes.push(name(0))),
-            ("F-107", |plan, _| plan.nodes.push("stranger".parse().unwrap())),
-            ("F-109", |_, fleet| fleet.releases.get_mut(&via()).unwrap().not_after = Time(999)),
-            ("F-110", |plan, fleet| {
-                let to = fleet
-                    .releases
-                    .get_mut(&plan.keyring.as_ref().expect("it moves a keyring").to.release)
-                    .unwrap();
-                to.security_version = SecurityVersion(0);
-            }),
-            ("F-111", |_, fleet| fleet.policy.holders[0].gives_to.clear()),
-            ("F-111", |_, fleet| fleet.policy.holders[2].gives_to.clear()),
-            ("F-111", |_, fleet| fleet.policy.holders[2].gives_to = vec![OLD]),
-            ("F-111", |_, fleet| fleet.policy.not_after = Time(999)),
-            ("F-111", |_, fleet| fleet.policy.holders[1].security_version = SecurityVersion(3)),
-            ("F-114", |plan, _| {
-                plan.keyring.as_mut().expect("it moves a keyring").via =
-                    Some(plan.keyring.as_ref().expect("it moves a keyring").to);
-            }),
-            ("F-202", |plan, _| plan.nodes = vec![name(1)]),
-            ("F-205", |plan, _| plan.steps[5].gates.clear()),
-            ("F-205", |plan, _| drop(plan.rollback[3].step.gates.remove(0))),
-            ("F-206", |plan, _| plan.rollback[3].step.wave = 1),
-            ("F-301", |plan, _| plan.steps[6].action = ask(NEW, 1)),
-            ("F-304", |plan, _| {
-                plan.steps[14].action = swap(
-                    plan.keyring.as_ref().expect("it moves a keyring").from,
-                    plan.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
-                );
-            }),
-            ("F-402", |plan, _| reask(plan, 16, 10)),
-            ("F-402", |plan, _| reask(plan, 17, 10)),
-            ("F-602", |plan, _| {
-                plan.rollback[1].step.action =
-                    Action::Activate(plan.keyring.as_ref().expect("it moves a keyring").to);
-            }),
-            ("F-603", |plan, _| {
-                plan.rollback[2].step.action =
-                    Action::Prepare(plan.keyring.as_ref().expect("it moves a keyring").to);
-            }),
-            ("F-606", |plan, _| plan.rollback[7].undoes = StepId(13)),
-            ("F-701", |_, fleet| fleet.active = None),
-            ("F-701", |_, fleet| fleet.active = Some((name(0), NEW))),
-            ("F-702", |plan, fleet| {
-                drop(fleet.releases.remove(
-                    &plan.keyring.as_ref().expect("it moves a keyring").via.unwrap().release,
-                ));
-            }),
-            ("F-702", |plan, _| {
-                plan.keyring.as_mut().expect("it moves a keyring").via = Some(Placement {
-                    measurement: VIA,
-                    ..plan.keyring.as_ref().expect("it moves a keyring").to
-                });
-            }),
-            ("F-703", |_, fleet| fleet.policy.holders[2].role = HolderRole::Keeper),
-            ("F-703", |_, fleet| fleet.policy.holders[1].role = HolderRole::Upgrader),
-            ("F-704", |plan, _| {
-                plan.steps[2].action =
-                    Action::Drain(plan.keyring.as_ref().expect("it moves a keyring").from);
-            }),
-            ("F-704", |plan, _| {
-                plan.steps[6].action =
-                    Action::Drain(plan.keyring.as_ref().expect("it moves a keyring").from);
-            }),
-            ("F-705", |plan, _| plan.steps[11].gates.truncate(1)),
-            ("F-705", |plan, _| {
-                plan.steps[17].gates.retain(|gate| !matches!(gate, Gate::Proven { .. }));
-            }),
-            ("F-706", |_, fleet| fleet.policy.forget_after_epochs = 3),
-            ("F-706", |plan, _| {
-                plan.steps[17].gates.retain(|gate| !matches!(gate, Gate::Waited { .. }));
-            }),
-            ("F-707", |plan, _| plan.steps.swap_actions(12, 13)),
-            ("F-708", |plan, _| plan.steps[19].action = ask(NEW, 1)),
-            ("F-709", |plan, _| plan.point_of_no_return = StepId(11)),
-            ("F-709", |plan, _| plan.point_of_no_return = StepId(13)),
-        ];
+    let rows: Vec<(&str, Change)> = vec![
+        ("F-102", |plan, _| plan.number = PlanNumber(9)),
+        ("F-106", |plan, _| ground_mut(plan).holders_min = 0),
+        ("F-107", |plan, _| plan.nodes.push(name(0))),
+        ("F-107", |plan, _| plan.nodes.push("stranger".parse().unwrap())),
+        ("F-109", |_, fleet| fleet.releases.get_mut(&via()).unwrap().not_after = Time(999)),
+        ("F-110", |plan, fleet| {
+            let to = fleet.releases.get_mut(&ground(plan).to.release).unwrap();
+            to.security_version = SecurityVersion(0);
+        }),
+        ("F-111", |_, fleet| fleet.policy.holders[0].gives_to.clear()),
+        ("F-111", |_, fleet| fleet.policy.holders[2].gives_to.clear()),
+        ("F-111", |_, fleet| fleet.policy.holders[2].gives_to = vec![OLD]),
+        ("F-111", |_, fleet| fleet.policy.not_after = Time(999)),
+        ("F-111", |_, fleet| fleet.policy.holders[1].security_version = SecurityVersion(3)),
+        ("F-114", |plan, _| {
+            ground_mut(plan).via = Some(ground(plan).to);
+        }),
+        ("F-202", |plan, _| plan.nodes = vec![name(1)]),
+        ("F-205", |plan, _| plan.steps[5].gates.clear()),
+        ("F-205", |plan, _| drop(plan.rollback[3].step.gates.remove(0))),
+        ("F-206", |plan, _| plan.rollback[3].step.wave = 1),
+        ("F-301", |plan, _| plan.steps[6].action = ask(NEW, 1)),
+        ("F-304", |plan, _| {
+            plan.steps[14].action = swap(ground(plan).from, ground(plan).via.unwrap());
+        }),
+        ("F-402", |plan, _| reask(plan, 16, 10)),
+        ("F-402", |plan, _| reask(plan, 17, 10)),
+        ("F-602", |plan, _| {
+            plan.rollback[1].step.action = Action::Activate(ground(plan).to);
+        }),
+        ("F-603", |plan, _| {
+            plan.rollback[2].step.action = Action::Prepare(ground(plan).to);
+        }),
+        ("F-606", |plan, _| plan.rollback[7].undoes = StepId(13)),
+    ];
     let mut wrong = Vec::new();
-    for (place, (code, change)) in rows.into_iter().enumerate() {
+    for (place, (code, change)) in rows.into_iter().chain(rows_of_seats()).enumerate() {
         let (mut plan, mut fleet) = sound(&handover(None), carried(2, EXCLUSIVE, 1));
         change(&mut plan, &mut fleet);
         let found = codes(&plan, &fleet);
@@ -328,6 +287,49 @@ fn each_fault_is_found_by_its_code() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// What concerns seats and who is active.
+fn rows_of_seats() -> Vec<(&'static str, Change)> {
+    vec![
+        ("F-701", |_, fleet| fleet.active = None),
+        ("F-701", |_, fleet| fleet.active = Some((name(0), NEW))),
+        ("F-702", |plan, fleet| {
+            drop(fleet.releases.remove(&ground(plan).via.unwrap().release));
+        }),
+        ("F-702", |plan, _| {
+            ground_mut(plan).via = Some(Placement { measurement: VIA, ..ground(plan).to });
+        }),
+        ("F-703", |_, fleet| fleet.policy.holders[2].role = HolderRole::Keeper),
+        ("F-703", |_, fleet| fleet.policy.holders[1].role = HolderRole::Upgrader),
+        ("F-704", |plan, _| {
+            plan.steps[2].action = Action::Drain(ground(plan).from);
+        }),
+        ("F-704", |plan, _| {
+            plan.steps[6].action = Action::Drain(ground(plan).from);
+        }),
+        ("F-705", |plan, _| plan.steps[11].gates.truncate(1)),
+        ("F-705", |plan, _| {
+            plan.steps[17].gates.retain(|gate| !matches!(gate, Gate::Proven { .. }));
+        }),
+        ("F-706", |_, fleet| fleet.policy.forget_after_epochs = 3),
+        ("F-706", |plan, _| {
+            plan.steps[17].gates.retain(|gate| !matches!(gate, Gate::Waited { .. }));
+        }),
+        ("F-707", |plan, _| plan.steps.swap_actions(12, 13)),
+        ("F-708", |plan, _| plan.steps[19].action = ask(NEW, 1)),
+        ("F-709", |plan, _| plan.point_of_no_return = StepId(11)),
+        ("F-709", |plan, _| plan.point_of_no_return = StepId(13)),
+    ]
+}
+
+/// What the plan says about the keyring.
+fn ground(plan: &Plan) -> KeyringGround {
+    plan.keyring.clone().expect("it moves a keyring")
+}
+
+fn ground_mut(plan: &mut Plan) -> &mut KeyringGround {
+    plan.keyring.as_mut().expect("it moves a keyring")
 }
 
 /// Small words for the rows above.
