@@ -295,7 +295,7 @@ fn rows_of_seats() -> Vec<(&'static str, Change)> {
         ("F-701", |_, fleet| fleet.active = None),
         ("F-701", |_, fleet| fleet.active = Some((name(0), NEW))),
         ("F-702", |plan, fleet| {
-            drop(fleet.releases.remove(&ground(plan).via.unwrap().release));
+            drop(fleet.releases.remove(&ground(plan).via.expect("the release is known").release));
         }),
         ("F-702", |plan, _| {
             ground_mut(plan).via = Some(Placement { measurement: VIA, ..ground(plan).to });
