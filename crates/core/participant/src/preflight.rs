@@ -30,6 +30,8 @@ pub struct Ground {
     pub wanted: Vec<(KeyUsage, KeyScheme)>,
     /// Everybody whom the source hosts.
     pub hosted: BTreeMap<PartyId, PartyKind>,
+    /// The local ones that other participants host as well, and which ones.
+    pub elsewhere: BTreeMap<PartyId, Vec<ParticipantId>>,
     /// Everybody else who stands in its contracts, and who hosts them.
     pub foreign: BTreeMap<PartyId, Vec<ParticipantId>>,
     /// Where contracts go.
@@ -206,6 +208,8 @@ pub enum Code {
     ForeignParties,
     /// A party that nobody hosts stands in contracts.
     UnhostedParties,
+    /// Other participants host parties that move.
+    HostedElsewhere,
     /// Contracts carry weak ids.
     WeakIds,
 }
@@ -238,6 +242,7 @@ impl Code {
             Self::NothingHosted => "P-703",
             Self::ForeignParties => "P-704",
             Self::UnhostedParties => "P-705",
+            Self::HostedElsewhere => "P-706",
         }
     }
 }
@@ -261,6 +266,7 @@ pub fn findings(ground: &Ground) -> Vec<Finding> {
     rules::packages(ground, &mut found);
     rules::reassignments(ground, &mut found);
     rules::parties(ground, &mut found);
+    rules::hosts(ground, &mut found);
     found.sort_by_key(|finding| (finding.weight, finding.code));
     found
 }

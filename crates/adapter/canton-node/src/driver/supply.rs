@@ -71,6 +71,7 @@ pub(crate) fn allocate(
 }
 
 /// The parties that move must be those of the plan: one more, and its contracts would stay behind.
+/// Nobody else may host them: whoever does keeps their contracts under the old names.
 pub(crate) fn expect_parties(
     driver: &Driver,
     task: ParticipantCall<'_>,
@@ -78,6 +79,14 @@ pub(crate) fn expect_parties(
     let hosted = survey::hosted(&driver.source, &task.moved.source)?;
     let movable = hosted.iter().filter(|(_, kind)| **kind == PartyKind::Local);
     let movable: BTreeSet<&PartyId> = movable.map(|(party, _)| party).collect();
+    let elsewhere = survey::elsewhere(&driver.source, &task.moved.source, &hosted)?;
+    if let Some((party, hosts)) = elsewhere.first_key_value() {
+        let hosts = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(DriverError::Unexpected {
+            expected: format!("{party} on {} only", task.moved.source),
+            found: format!("{party} on {hosts} too"),
+        });
+    }
     let planned: BTreeSet<&PartyId> = task.moved.parties.iter().collect();
     match movable.symmetric_difference(&planned).next() {
         None => Ok(()),

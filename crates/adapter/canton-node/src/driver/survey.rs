@@ -44,6 +44,7 @@ pub(crate) fn look(driver: &Driver) -> Result<(SurveyFindings, Ground), DriverEr
     let ledger_end = driver.source.ledger_end().map_err(node_error)?;
     let everybody: BTreeSet<PartyId> = parties.keys().cloned().collect();
     let seen = contracts(&driver.source, &everybody, ledger_end)?;
+    let elsewhere = elsewhere(&driver.source, &source, &parties)?;
     let foreign = hosts(driver, &seen.others)?;
     let of_source = side(&driver.source, Some(source.clone()), &source_version)?;
     let mut of_target = side(&driver.target, target.clone(), &target_version)?;
@@ -60,6 +61,7 @@ pub(crate) fn look(driver: &Driver) -> Result<(SurveyFindings, Ground), DriverEr
         custodian: driver.custodian_kind(),
         wanted: driver.settings.keys.iter().map(|key| (key.usage, key.scheme)).collect(),
         hosted: parties.clone(),
+        elsewhere,
         foreign: foreign.clone(),
         routes: driver.settings.routes.clone(),
         unfinished_reassignments: Some(seen.unfinished),
@@ -142,6 +144,27 @@ pub(crate) fn hosted(
         }
     }
     Ok(kinds)
+}
+
+/// The local parties that other participants host as well: those would keep the old names.
+pub(crate) fn elsewhere(
+    node: &Node,
+    participant: &ParticipantId,
+    parties: &BTreeMap<PartyId, PartyKind>,
+) -> Result<BTreeMap<PartyId, Vec<ParticipantId>>, DriverError> {
+    let mut found: BTreeMap<PartyId, BTreeSet<ParticipantId>> = BTreeMap::new();
+    for registration in node.registrations().map_err(node_error)? {
+        let Some(synchronizer) = registration.synchronizer else { continue };
+        let place = Place::Synchronizer(synchronizer);
+        for mut hosting in node.hosted_by(&place, participant).map_err(node_error)? {
+            hosting.participants.remove(participant);
+            let is_local = parties.get(&hosting.party) == Some(&PartyKind::Local);
+            if is_local && !hosting.participants.is_empty() {
+                found.entry(hosting.party).or_default().extend(hosting.participants);
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(party, hosts)| (party, hosts.into_iter().collect())).collect())
 }
 
 /// What is seen of the contracts of a source.

@@ -255,6 +255,16 @@ pub(super) fn parties(ground: &Ground, found: &mut Vec<Finding>) {
     }
 }
 
+pub(super) fn hosts(ground: &Ground, found: &mut Vec<Finding>) {
+    if !ground.elsewhere.is_empty() {
+        let shown = ground.elsewhere.iter();
+        let shown = shown.map(|(party, hosts)| format!("{party} on {}", names(hosts)));
+        let what = format!("hosted on another participant too: {}", names(shown));
+        let remedy = "that one keeps every contract under the old name; end that hosting first";
+        found.push(blocks(Code::HostedElsewhere, what, remedy));
+    }
+}
+
 /// Whether every key of this usage is in a custodian already.
 pub(crate) fn all_in_custodian(ground: &Ground, usage: KeyUsage) -> bool {
     let mut keys = ground.source.keys.iter().filter(|key| key.usage == usage).peekable();

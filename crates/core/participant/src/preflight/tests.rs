@@ -58,6 +58,7 @@ pub(crate) fn ground() -> Ground {
             (party("old::1220bb"), PartyKind::Admin),
         ]
         .into(),
+        elsewhere: BTreeMap::new(),
         foreign: BTreeMap::new(),
         routes: vec![SynchronizerRoute { from: synchronizer(), to: synchronizer() }],
         contracts: ContractsSeen {
@@ -131,6 +132,10 @@ fn each_rule_finds_what_one_change_makes_wrong() {
         }),
         (Code::UnhostedParties, |it| {
             it.foreign.insert(party("dora::1220ee"), Vec::new());
+        }),
+        (Code::HostedElsewhere, |it| {
+            let host = "theirs::1220ee".parse().unwrap();
+            it.elsewhere.insert(party("alice::1220bb"), vec![host]);
         }),
     ];
     for (code, change) in cases {
