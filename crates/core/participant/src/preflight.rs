@@ -127,6 +127,8 @@ pub struct ContractsSeen {
     pub versions: BTreeMap<ContractIdVersion, u64>,
     /// How many were ever reassigned between synchronizers.
     pub reassigned: u64,
+    /// Hosted parties with keys of their own that have a stake in one.
+    pub external: BTreeSet<PartyId>,
     /// The packages that they need.
     pub packages: BTreeSet<PackageId>,
     /// The synchronizers that they are on.
@@ -210,6 +212,8 @@ pub enum Code {
     UnhostedParties,
     /// Other participants host parties that move.
     HostedElsewhere,
+    /// Parties with keys of their own have a stake in contracts.
+    ExternalStakes,
     /// Contracts carry weak ids.
     WeakIds,
 }
@@ -243,6 +247,7 @@ impl Code {
             Self::ForeignParties => "P-704",
             Self::UnhostedParties => "P-705",
             Self::HostedElsewhere => "P-706",
+            Self::ExternalStakes => "P-707",
         }
     }
 }

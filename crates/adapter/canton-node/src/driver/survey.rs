@@ -42,8 +42,7 @@ pub(crate) fn look(driver: &Driver) -> Result<(SurveyFindings, Ground), DriverEr
     let (target, target_version) = target_of(driver)?;
     let parties = hosted(&driver.source, &source)?;
     let ledger_end = driver.source.ledger_end().map_err(node_error)?;
-    let everybody: BTreeSet<PartyId> = parties.keys().cloned().collect();
-    let seen = contracts(&driver.source, &everybody, ledger_end)?;
+    let seen = contracts(&driver.source, &parties, ledger_end)?;
     let elsewhere = elsewhere(&driver.source, &source, &parties)?;
     let foreign = hosts(driver, &seen.others)?;
     let of_source = side(&driver.source, Some(source.clone()), &source_version)?;
@@ -180,7 +179,7 @@ struct Contracts {
 
 fn contracts(
     node: &Node,
-    parties: &BTreeSet<PartyId>,
+    parties: &BTreeMap<PartyId, PartyKind>,
     ledger_end: u64,
 ) -> Result<Contracts, DriverError> {
     let mut seen = Contracts {
@@ -192,15 +191,22 @@ fn contracts(
     if parties.is_empty() {
         return Ok(seen);
     }
-    let visited = node.visit_contracts::<NodeError>(parties, ledger_end, true, |visit| {
+    let everybody: BTreeSet<PartyId> = parties.keys().cloned().collect();
+    let visited = node.visit_contracts::<NodeError>(&everybody, ledger_end, true, |visit| {
         let Visit::Active(found) = visit else {
             seen.unfinished = seen.unfinished.saturating_add(1);
             return Ok(());
         };
         let names = found.signatories.iter().chain(&found.observers);
         for party in names.filter_map(|name| name.parse::<PartyId>().ok()) {
-            if !parties.contains(&party) && seen.others.len() < FOREIGN_MAX {
-                seen.others.insert(party);
+            match parties.get(&party) {
+                None if seen.others.len() < FOREIGN_MAX => {
+                    seen.others.insert(party);
+                }
+                Some(PartyKind::External) => {
+                    seen.seen.external.insert(party);
+                }
+                None | Some(PartyKind::Local | PartyKind::Admin) => {}
             }
         }
         let contracts = &mut seen.seen;

@@ -232,7 +232,17 @@ pub(super) fn parties(ground: &Ground, found: &mut Vec<Finding>) {
         let remedy = "move all but one of them by another way, or name the new parties yourself";
         found.push(blocks(Code::Collision, what, remedy));
     }
-    let external = of(PartyKind::External);
+    let (staked, external): (Vec<_>, Vec<_>) = of(PartyKind::External)
+        .into_iter()
+        .partition(|party| ground.contracts.external.contains(*party));
+    if !staked.is_empty() {
+        let what = format!(
+            "these have keys of their own and a stake in contracts, and keep their names: {}",
+            names(staked)
+        );
+        let remedy = "the target must host them first, with their own signatures";
+        found.push(blocks(Code::ExternalStakes, what, remedy));
+    }
     if !external.is_empty() {
         let what =
             format!("these have keys of their own and keep their names: {}", names(external));

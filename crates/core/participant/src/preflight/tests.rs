@@ -64,6 +64,7 @@ pub(crate) fn ground() -> Ground {
         contracts: ContractsSeen {
             versions: [(ContractIdVersion::V12, 7)].into(),
             reassigned: 0,
+            external: BTreeSet::new(),
             packages: [package("a")].into(),
             synchronizers: [synchronizer()].into(),
         },
@@ -133,6 +134,10 @@ fn each_rule_finds_what_one_change_makes_wrong() {
         (Code::UnhostedParties, |it| {
             it.foreign.insert(party("dora::1220ee"), Vec::new());
         }),
+        (Code::ExternalStakes, |it| {
+            it.hosted.insert(party("carol::1220dd"), PartyKind::External);
+            it.contracts.external.insert(party("carol::1220dd"));
+        }),
         (Code::HostedElsewhere, |it| {
             let host = "theirs::1220ee".parse().unwrap();
             it.elsewhere.insert(party("alice::1220bb"), vec![host]);
@@ -143,6 +148,16 @@ fn each_rule_finds_what_one_change_makes_wrong() {
         change(&mut changed);
         assert!(codes(&changed).contains(&code), "{code:?}: {:?}", findings(&changed));
     }
+}
+
+#[test]
+fn parties_with_their_own_keys_block_only_where_they_have_a_stake() {
+    let mut changed = ground();
+    changed.hosted.insert(party("carol::1220dd"), PartyKind::External);
+    assert_eq!(codes(&changed), [Code::ExternalParties]);
+    changed.contracts.external.insert(party("carol::1220dd"));
+    assert_eq!(codes(&changed), [Code::ExternalStakes]);
+    assert_eq!(findings(&changed)[0].weight, RemarkWeight::Blocks);
 }
 
 #[test]
