@@ -21,11 +21,14 @@ pub(crate) fn enroll(driver: &Driver, task: ParticipantCall<'_>) -> Result<Enrol
     driver.expect_settings(task)?;
     let target = &driver.target;
     let present = target.keys().map_err(node_error)?;
+    let is_named = target.id().map_err(node_error)?.is_some();
     let mut keys = Vec::new();
     for wanted in &driver.settings.keys {
         let material = match &driver.keeping {
             Keeping::Custodian(custodian) => {
-                registered(target, custodian.as_ref(), wanted, &present)?
+                let is_registered = present.iter().any(|key| key.name == wanted.label.as_str());
+                let handle = held(custodian.as_ref(), wanted, is_named || is_registered)?;
+                registered(target, custodian.as_ref(), wanted, &handle, &present)?
             }
             Keeping::Participant => generated(target, wanted, &present)?,
         };
@@ -61,17 +64,45 @@ pub(crate) fn enroll(driver: &Driver, task: ParticipantCall<'_>) -> Result<Enrol
     Ok(Enrolled { target: participant, custodian: driver.custodian_kind() })
 }
 
+/// The wanted key in the custodian. It is made only for a target that cannot have it yet: another
+/// custodian than that of the target must not get keys that nobody ever uses.
+fn held(
+    custodian: &dyn Custodian,
+    wanted: &WantedKey,
+    is_expected: bool,
+) -> Result<KeyHandle, DriverError> {
+    let WantedKey { usage, scheme, label } = wanted;
+    let request = KeyRequest { label: label.clone(), usage: *usage, scheme: *scheme };
+    if !is_expected {
+        return custodian.create(&request).map_err(|error| custodian_error(&error));
+    }
+    let found = custodian.find(label).map_err(|error| custodian_error(&error))?;
+    let handle = found.ok_or_else(|| DriverError::Missing {
+        what: format!(
+            "key {label} in {} (the target has this key and the custodian does not: is this the \
+             right custodian?)",
+            custodian.describe().place
+        ),
+    })?;
+    if !handle.answers(&request) {
+        return Err(DriverError::Unexpected {
+            expected: format!("key {label}, {scheme} for {usage}"),
+            found: format!("a key {label}, {} for {}", handle.scheme, handle.usage),
+        });
+    }
+    Ok(handle)
+}
+
 /// A key of the custodian, which the target can use.
 fn registered(
     target: &Node,
     custodian: &dyn Custodian,
     wanted: &WantedKey,
+    handle: &KeyHandle,
     present: &[KeyEntry],
 ) -> Result<KeyMaterial, DriverError> {
-    let WantedKey { usage, scheme, label } = wanted;
-    let request = KeyRequest { label: label.clone(), usage: *usage, scheme: *scheme };
-    let handle = custodian.create(&request).map_err(|error| custodian_error(&error))?;
-    let expected = fingerprint(custodian, &handle)?;
+    let WantedKey { usage, label, .. } = wanted;
+    let expected = fingerprint(custodian, handle)?;
     let material = match present.iter().find(|entry| entry.name == label.as_str()) {
         Some(entry) => {
             if !entry.is_for(*usage) {
@@ -198,4 +229,106 @@ fn join(driver: &Driver) -> Result<(), DriverError> {
         driver.target.connect_like(like).map_err(node_error)?;
     }
     quiet::connect(&driver.target, &driver.destinations())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use heirloom_model::participant::CustodianKind;
+    use heirloom_model::secret::SecretBytes;
+    use heirloom_participant::custodian::CustodianError;
+    use heirloom_participant::custodian::key::{
+        Algorithm, Description, KeyId, KeyState, Label, PrivateKey, PublicKeyDer, Signature,
+    };
+    use heirloom_participant::custodian::probe::Abilities;
+
+    use super::*;
+
+    /// Finds and makes keys, and does nothing else.
+    #[derive(Default)]
+    struct Shelf {
+        keys: RefCell<Vec<KeyHandle>>,
+    }
+
+    impl Shelf {
+        fn unsupported<T>(&self, what: &str) -> Result<T, CustodianError> {
+            let place = self.describe().place;
+            Err(CustodianError::Unsupported { place, what: what.to_owned() })
+        }
+    }
+
+    impl Custodian for Shelf {
+        fn describe(&self) -> Description {
+            Description { kind: CustodianKind::Software, place: "a shelf".to_owned() }
+        }
+
+        fn abilities(&self) -> Result<Abilities, CustodianError> {
+            self.unsupported("abilities")
+        }
+
+        fn create(&self, request: &KeyRequest) -> Result<KeyHandle, CustodianError> {
+            let KeyRequest { label, usage, scheme } = request.clone();
+            let id = label.as_str().parse().unwrap();
+            let made = KeyHandle { id, label, usage, scheme };
+            self.keys.borrow_mut().push(made.clone());
+            Ok(made)
+        }
+
+        fn find(&self, label: &Label) -> Result<Option<KeyHandle>, CustodianError> {
+            Ok(self.keys.borrow().iter().find(|key| key.label == *label).cloned())
+        }
+
+        fn open(&self, _: &KeyId) -> Result<KeyHandle, CustodianError> {
+            self.unsupported("open")
+        }
+
+        fn keys(&self) -> Result<Vec<KeyHandle>, CustodianError> {
+            Ok(self.keys.borrow().clone())
+        }
+
+        fn public(&self, _: &KeyHandle) -> Result<PublicKeyDer, CustodianError> {
+            self.unsupported("public")
+        }
+
+        fn state(&self, _: &KeyHandle) -> Result<KeyState, CustodianError> {
+            self.unsupported("state")
+        }
+
+        fn sign(&self, _: &KeyHandle, _: Algorithm, _: &[u8]) -> Result<Signature, CustodianError> {
+            self.unsupported("sign")
+        }
+
+        fn decrypt(
+            &self,
+            _: &KeyHandle,
+            _: Algorithm,
+            _: &[u8],
+        ) -> Result<SecretBytes, CustodianError> {
+            self.unsupported("decrypt")
+        }
+
+        fn import(&self, _: &KeyRequest, _: &PrivateKey) -> Result<KeyHandle, CustodianError> {
+            self.unsupported("import")
+        }
+    }
+
+    #[test]
+    fn a_key_that_the_target_has_is_looked_for_and_never_made() {
+        let wanted = WantedKey {
+            usage: KeyUsage::Protocol,
+            scheme: KeyScheme::P256,
+            label: "bank-protocol".parse().unwrap(),
+        };
+        let shelf = Shelf::default();
+        let missing = held(&shelf, &wanted, true);
+        assert!(matches!(missing, Err(DriverError::Missing { .. })), "{missing:?}");
+        assert_eq!(shelf.keys().unwrap(), Vec::new());
+        let made = held(&shelf, &wanted, false).unwrap();
+        assert_eq!(held(&shelf, &wanted, true).unwrap(), made);
+        let other = WantedKey { scheme: KeyScheme::P384, ..wanted };
+        let found = held(&shelf, &other, true);
+        assert!(matches!(found, Err(DriverError::Unexpected { .. })), "{found:?}");
+        assert_eq!(shelf.keys().unwrap(), [made]);
+    }
 }
