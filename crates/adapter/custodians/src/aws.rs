@@ -23,6 +23,7 @@ use crate::aws::api::Api;
 use crate::aws::bridge::Bridge;
 use crate::guard::{Guarded, Store};
 use crate::half::PrivateHalf;
+use crate::http;
 
 /// Which KMS, and who asks.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,6 +45,9 @@ pub fn open(config: &AwsConfig) -> Result<Box<dyn Custodian>, CustodianError> {
         None => format!("AWS KMS in {}", config.region),
         Some(endpoint) => format!("AWS KMS in {} at {endpoint}", config.region),
     };
+    if let Some(endpoint) = &config.endpoint {
+        http::is_plain(endpoint)?;
+    }
     let bridge = Bridge::new(&place)?;
     let config = config.clone();
     let client = bridge.run(async move { api::client(&config).await })?;
@@ -122,5 +126,27 @@ impl Store for AwsStore {
     ) -> Result<KeyHandle, CustodianError> {
         let (request, material) = (request.clone(), half.pkcs8()?);
         self.ask(|api| async move { api.import(&request, &material).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_the_loopback_interface_only() {
+        let at = |endpoint: &str| AwsConfig {
+            region: "eu-central-1".to_owned(),
+            endpoint: Some(endpoint.to_owned()),
+            credentials_file: None,
+            profile: None,
+        };
+        for refused in ["http://kms.example", "http://127.0.0.1.example:4566", "kms.example"] {
+            let opened = open(&at(refused)).err();
+            assert!(matches!(opened, Some(CustodianError::Refused { .. })), "{refused}");
+        }
+        for taken in ["http://127.0.0.1:4566", "https://kms.example"] {
+            assert!(open(&at(taken)).is_ok(), "{taken}");
+        }
     }
 }

@@ -123,12 +123,14 @@ impl Service {
     }
 }
 
-enum Plain {
+/// Whether an address speaks plain HTTP.
+pub(crate) enum Plain {
     Loopback,
     No,
 }
 
-fn is_plain(base: &str) -> Result<Plain, CustodianError> {
+/// Refuses an address that is neither TLS nor on this host.
+pub(crate) fn is_plain(base: &str) -> Result<Plain, CustodianError> {
     // The metadata server of a cloud's machine speaks nothing else; it is on the same host.
     let loopback =
         ["http://127.0.0.1", "http://localhost", "http://[::1]", "http://169.254.169.254"];

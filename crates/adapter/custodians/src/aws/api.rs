@@ -121,7 +121,13 @@ impl Api {
         }
         let Some(seen) = first else { return Ok(None) };
         // Made before a crash: it gets its alias now.
-        self.name(&seen.id, label).await?;
+        if self.name(&seen.id, label).await? {
+            return self.of_label(seen, label).map(Some);
+        }
+        // Another creator was faster: whose alias it is has the key.
+        let alias = format!("{ALIAS}{label}");
+        let owner = self.describe(&alias).await?.ok_or_else(|| self.strange(&alias))?;
+        let seen = self.look(owner).await?;
         self.of_label(seen, label).map(Some)
     }
 
