@@ -75,7 +75,8 @@ pub const LOST: [&str; 8] = [
     "transaction history, offsets, completions and the deduplication of commands",
     "contracts that were divulged to parties without a stake",
     "pruning state and schedules, and the history of commitments",
-    "users' rights, primary parties, identity providers and annotations: make them again",
+    "identity providers, and rights for parties that stay: make them again; users are made again \
+     with their annotations, and with rights and primary parties under the new names",
     "every contract id: whoever keeps ids elsewhere needs the map of contracts",
     "contract keys with parties in them: they have the new names",
     "explicitly disclosed contracts that were handed out, and databases of query services",
