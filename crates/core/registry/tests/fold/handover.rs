@@ -6,7 +6,7 @@ use heirloom_model::domain::{ActivationCause, GenerationReceipt, PlanStep, Posse
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::{Measurement, MrEnclave};
-use heirloom_model::plan::{Action, Gate, Plan, Proposal, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringGround, Placement, Plan, Proposal, StepId};
 use heirloom_model::policy::{HolderRole, HolderRule, Policy, UpdateMode};
 use heirloom_model::release::ReleaseKind;
 use heirloom_model::root::Role;
@@ -200,12 +200,12 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
     let mut world = World::served();
     let rows: &[Row<Plan>] = &[
         ("a step about unknown code", "shape", |it| {
-            let mut strange = it.keyring.as_ref().expect("it moves a keyring").from;
+            let mut strange = moved(it).from;
             strange.measurement = STRANGE;
             it.steps[7].action = Action::Stop(strange);
         }),
         ("a step about an unknown release", "shape", |it| {
-            let mut strange = it.keyring.as_ref().expect("it moves a keyring").to;
+            let mut strange = moved(it).to;
             strange.release = ReleaseDigest::new([1; 32]);
             it.steps[0].action = Action::Prepare(strange);
         }),
@@ -217,52 +217,34 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
             it.steps[4].action = Action::Verify { targets, need: 1, code: Some(STRANGE) };
         }),
         ("an upgrader that suspends itself", "shape", |it| {
-            it.steps[SUSPEND as usize].action =
-                Action::Suspend(it.keyring.as_ref().expect("it moves a keyring").via.unwrap());
+            it.steps[SUSPEND as usize].action = Action::Suspend(via(it));
         }),
         ("an upgrader that becomes active", "shape", |it| {
-            it.steps[ACTIVATE as usize].action =
-                Action::Activate(it.keyring.as_ref().expect("it moves a keyring").via.unwrap());
+            it.steps[ACTIVATE as usize].action = Action::Activate(via(it));
         }),
         ("a keeper that forgets", "shape", |it| {
-            it.steps[FORGET as usize].action =
-                Action::Forget(it.keyring.as_ref().expect("it moves a keyring").from);
+            it.steps[FORGET as usize].action = Action::Forget(moved(it).from);
         }),
         ("an upgrader that is installed", "shape", |it| {
-            it.steps[7].action = Action::Install {
-                expect: it.keyring.as_ref().expect("it moves a keyring").from,
-                install: it.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
-            };
+            it.steps[7].action = Action::Install { expect: moved(it).from, install: via(it) };
         }),
         ("an upgrader that is replicated to", "shape", |it| {
             let sources = vec![name("n1")];
-            it.steps[7].action = Action::Replicate {
-                sources,
-                to: it.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
-            };
+            it.steps[7].action = Action::Replicate { sources, to: via(it) };
         }),
         ("a hop from a seat to itself", "shape", |it| {
             let from_node = name("n1");
-            it.steps[1].action = Action::HandOver {
-                from_node,
-                from: it.keyring.as_ref().expect("it moves a keyring").from,
-                to: it.keyring.as_ref().expect("it moves a keyring").from,
-            };
+            it.steps[1].action =
+                Action::HandOver { from_node, from: moved(it).from, to: moved(it).from };
         }),
         ("a donor on an unknown node", "unknown-node", |it| {
-            let (from, to) = (
-                it.keyring.as_ref().expect("it moves a keyring").from,
-                it.keyring.as_ref().expect("it moves a keyring").via.unwrap(),
-            );
+            let (from, to) = (moved(it).from, via(it));
             it.steps[1].action = Action::HandOver { from_node: name("n9"), from, to };
         }),
         ("a hop that no rule names", "plan-mismatch", |it| {
             let from_node = name("n1");
-            it.steps[1].action = Action::HandOver {
-                from_node,
-                from: it.keyring.as_ref().expect("it moves a keyring").from,
-                to: it.keyring.as_ref().expect("it moves a keyring").to,
-            };
+            it.steps[1].action =
+                Action::HandOver { from_node, from: moved(it).from, to: moved(it).to };
         }),
         ("a way back after the next holder is active", "shape", |it| {
             it.point_of_no_return = StepId(7);
@@ -271,13 +253,20 @@ fn each_step_of_a_handover_is_about_code_in_its_role() {
             it.steps[7].gates.push(Gate::Waited { since: StepId(FORGET), epochs: 1 });
         }),
         ("replication without the edges for it", "plan-mismatch", |it| {
-            it.steps[7].action = Action::Replicate {
-                sources: vec![name("n1")],
-                to: it.keyring.as_ref().expect("it moves a keyring").to,
-            };
+            it.steps[7].action = Action::Replicate { sources: vec![name("n1")], to: moved(it).to };
         }),
     ];
     refused(&mut world, rows);
+}
+
+/// What the plan says about the keyring.
+fn moved(plan: &Plan) -> &KeyringGround {
+    plan.keyring.as_ref().expect("it moves a keyring")
+}
+
+/// Its upgrader.
+fn via(plan: &Plan) -> Placement {
+    moved(plan).via.expect("a handover has an upgrader")
 }
 
 /// A handover of nothing but hops: without them it is a replication, which needs both edges.
