@@ -15,14 +15,19 @@ use heirloom_model::participant::{
 };
 use heirloom_model::party::{Namespace, ParticipantId, PartyId, SynchronizerId};
 use heirloom_participant::custodian::key::KeyUsage;
+use heirloom_store::atomic;
 use heirloom_upgrade::port::{DriverError, Imported, ParticipantCall};
 
-use crate::driver::fault::{contracts_error, custodian_error, io_error, node_error, unexpected};
+use crate::driver::fault::{
+    contracts_error, custodian_error, io_error, node_error, store_error, unexpected,
+};
 use crate::driver::roster::{self, Comparison, Gathering, Record, Records, Sorted};
-use crate::driver::work::Work;
+use crate::driver::work::{Work, keep};
 use crate::driver::{Driver, Keeping, enroll, quiet, supply};
 use crate::node::{ExportRequest, ImportRequest, Place, Registration, Visit};
 
+/// The end of a ledger in digits.
+const OFFSET_DIGITS_MAX: usize = 20;
 /// Contracts that are purged with one call.
 const PURGE_BATCH: usize = 1_000;
 
@@ -57,7 +62,21 @@ pub(crate) fn export(
         still(driver, ledger_end)?;
     }
     let (snapshot, contracts) = read_snapshot(&path, |_| Ok(()))?;
+    keep(&work.source_end(), ledger_end.to_string().as_bytes())?;
     Ok(Exported { ledger_end, snapshot, contracts })
+}
+
+/// The source has done nothing since the snapshot was taken: what it did would be lost, or there
+/// twice.
+fn still_as_exported(driver: &Driver, work: &Work) -> Result<(), DriverError> {
+    let path = work.source_end();
+    let text = atomic::read(&path, OFFSET_DIGITS_MAX).map_err(store_error)?;
+    let noted = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+    let ledger_end = noted.ok_or_else(|| DriverError::Corrupt {
+        what: path.display().to_string(),
+        reason: "it is not the end of a ledger".to_owned(),
+    })?;
+    still(driver, LedgerOffset(ledger_end))
 }
 
 /// The source is off, and its ledger ends where it did.
@@ -84,6 +103,7 @@ pub(crate) fn import(
         let what = "the copy of the target's store".to_owned();
         return Err(DriverError::Missing { what });
     }
+    still_as_exported(driver, work)?;
     ensure_roster(work, rewritten)?;
     let path = work.target_snapshot();
     let (snapshot, contracts) = read_snapshot(&path, |_| Ok(()))?;
@@ -105,6 +125,7 @@ pub(crate) fn import(
         driver.target.import(&wanted).map_err(contracts_error)?;
     }
     // The server drops contracts of other synchronizers in silence: only counting shows it.
+    driver.seen = None;
     if is_all(driver, task, work, &target, rewritten)? {
         return Ok(());
     }
@@ -231,10 +252,13 @@ pub(crate) fn reconcile(
     }
     unexpected("contracts:", &rewritten.contracts, &comparison.found)?;
     unexpected("ids", &rewritten.ids, &comparison.ids)?;
+    let signer = signer(driver, task, target)?;
+    // The last look before the plan commits.
+    still_as_exported(driver, work)?;
     Ok(Reconciled {
         contracts: comparison.found,
         ids: comparison.ids,
-        signer: signer(driver, task, target)?,
+        signer,
         ledger_end: LedgerOffset(ledger_end),
     })
 }

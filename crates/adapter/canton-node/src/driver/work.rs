@@ -62,6 +62,11 @@ impl Work {
         self.folder.join("source-snapshot.gz")
     }
 
+    /// Where the source's ledger ended when the snapshot was taken.
+    pub(crate) fn source_end(&self) -> PathBuf {
+        self.folder.join("source-end.txt")
+    }
+
     /// The snapshot for the target.
     pub(crate) fn target_snapshot(&self) -> PathBuf {
         self.folder.join("target-snapshot.gz")
