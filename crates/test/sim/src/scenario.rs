@@ -27,6 +27,7 @@ use crate::node::{SimDriver, SimJournal};
 use crate::rogue;
 use crate::world::{Faults, Shared, World, lock};
 
+mod describe;
 mod handover;
 mod migration;
 mod service;
@@ -773,32 +774,6 @@ impl Run {
             SimDriver { world: shared(), node: node.clone() },
         );
         Ok(Agent::recover(node.clone(), key, state, progress, ports))
-    }
-
-    fn describe(&self, plan: &PlanDigest) -> String {
-        let world = lock(&self.world);
-        let status = world
-            .judge
-            .plan(plan)
-            .map(|plan| (plan.status(), plan.results().len(), plan.plan().steps.len()));
-        let length = world.judge.position().length;
-        drop(world);
-        format!("{status:?}, log {length}, {:?}", self.nodes())
-    }
-
-    fn nodes(&self) -> Vec<String> {
-        let world = lock(&self.world);
-        let describe = |(name, node): (&NodeId, &crate::world::SimNode)| {
-            let running: Vec<_> = node
-                .processes
-                .values()
-                .map(|process| process.keeper.status(world.now))
-                .map(|status| (status.state, status.measurement, status.unreadable))
-                .collect();
-            let (live, installed) = (node.disk.sealers(), node.disk.installed);
-            format!("{name}: {running:?}, installed {installed:?}, live {live:?}")
-        };
-        world.nodes.iter().map(describe).collect()
     }
 }
 
