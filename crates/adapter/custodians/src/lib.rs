@@ -1,6 +1,6 @@
 //! Key stores behind one port: an encrypted file, PKCS#11, AWS KMS, GCP KMS, Vault Transit.
 //!
-//! What every store must keep to stands once, in [`guard`]: usage, scheme, state, limits, and
+//! What every store must keep to stands once, in `guard`: usage, scheme, state, limits, and
 //! that a signature was verified before anybody gets it. A store itself only asks its product.
 //! [`config`] opens one from a file.
 //!
