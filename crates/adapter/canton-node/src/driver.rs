@@ -4,14 +4,14 @@
 //! folder of the plan has what neither of them knows. Nothing in that folder is ever overwritten
 //! with something else.
 //!
-//! * [`survey`]: what source and target look like.
-//! * [`enroll`]: the target's keys and its name.
-//! * [`supply`]: its parties and packages.
-//! * [`quiet`]: who is connected to what.
-//! * [`carry`]: contracts, out of the one and into the other.
-//! * [`rewriting`]: the snapshot between the two.
-//! * [`roster`]: the ids and stakeholders of a snapshot, sorted, on disk.
-//! * [`safeguard`], [`users`], [`work`]: the rest.
+//! * `survey`: what source and target look like.
+//! * `enroll`: the target's keys and its name.
+//! * `supply`: its parties and packages.
+//! * `quiet`: who is connected to what.
+//! * `carry`: contracts, out of the one and into the other.
+//! * `rewriting`: the snapshot between the two.
+//! * `roster`: the ids and stakeholders of a snapshot, sorted, on disk.
+//! * `safeguard`, `users`, `work`: the rest.
 
 mod carry;
 mod enroll;
