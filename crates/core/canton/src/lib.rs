@@ -4,7 +4,7 @@
 //! Nothing here talks to a participant, reads a file or decides whether somebody moves. What is
 //! read is read as strictly as the ledger itself reads it, and what is written again has the same
 //! bytes. Where something is verified, the answer is a value that only the verification makes:
-//! [`topology::VerifiedTransaction`], [`authenticate::AuthenticContract`].
+//! [`topology::verify::VerifiedTransaction`], [`authenticate::AuthenticContract`].
 //!
 //! Read in this order:
 //!

@@ -2,7 +2,7 @@
 //!
 //! A transaction is read, but not believed: [`verify::VerifiedTransaction`] is one whose every
 //! signature was checked. Whether the signers are those that the mapping needs is
-//! [`verify::VerifiedTransaction::missing_signers`].
+//! [`verify::Authority::missing`].
 
 pub mod codec;
 pub mod mapping;
