@@ -72,6 +72,24 @@ contexts! {
     MANIFEST = "heirloom v1 manifest";
     /// Digest of the PPID of an SGX machine.
     SGX_PPID = "heirloom v1 sgx ppid";
+    /// Digest of the chip identifier of an SEV-SNP machine.
+    SNP_CHIP = "heirloom v1 snp chip";
+    /// Digest of the module identifier of a Nitro enclave's machine.
+    NITRO_MODULE = "heirloom v1 nitro module";
+    /// Digest of the public endorsement key of a TPM.
+    TPM_EK = "heirloom v1 tpm endorsement key";
+    /// Measurement of a TDX trust domain, over its registers.
+    MEASUREMENT_TDX = "heirloom v1 tdx measurement";
+    /// Measurement of a Nitro enclave, over PCR 0 to 2.
+    MEASUREMENT_NITRO = "heirloom v1 nitro measurement";
+    /// Measurement of a virtual machine with a virtual TPM, over launch digest and PCRs.
+    MEASUREMENT_VTPM = "heirloom v1 vtpm measurement";
+    /// Qualifying data of a TPM quote, over report data and what was launched.
+    EVIDENCE_TPM = "heirloom v1 evidence of a tpm";
+    /// Qualifying data of a quote by a virtual TPM, over report data.
+    EVIDENCE_VTPM = "heirloom v1 evidence of a vtpm";
+    /// Derivation of seal keys from the secret that a TPM keeps for its machine.
+    TPM_SEAL = "heirloom v1 tpm seal";
     /// Derivation of the keys of emulated machines and of their manufacturer.
     EMULATED_KEY = "heirloom v1 emulated key";
     /// Digest of a map of contract ids.

@@ -111,7 +111,8 @@ names! {
 fixed_bytes! {
     /// A namespace of keys with one policy. (Oasis: the runtime id of a key manager.)
     DomainId[32];
-    /// One platform: the PPID of an SGX machine, or what its peers have of that kind, hashed.
+    /// One platform: the PPID of an SGX or TDX machine, the chip identifier of an SEV-SNP one, the
+    /// module identifier of a Nitro one, or the endorsement key of a TPM, hashed.
     PlatformId[32];
 }
 
@@ -119,6 +120,22 @@ impl PlatformId {
     /// The platform of an SGX machine, from the PPID in its PCK certificate.
     pub fn of_ppid(ppid: &[u8; 16]) -> Self {
         Self::new(sha256(&[context::SGX_PPID, ppid]))
+    }
+
+    /// The platform of an SEV-SNP machine, from the `CHIP_ID` of its reports (AMD 56860, ATTESTATION
+    /// REPORT).
+    pub fn of_chip(chip: &[u8; 64]) -> Self {
+        Self::new(sha256(&[context::SNP_CHIP, chip]))
+    }
+
+    /// The platform of a Nitro enclave: the instance in `module_id`, without the enclave's own part.
+    pub fn of_module(instance: &str) -> Self {
+        Self::new(sha256(&[context::NITRO_MODULE, instance.as_bytes()]))
+    }
+
+    /// The platform of a TPM, from the SubjectPublicKeyInfo (DER) of its endorsement key.
+    pub fn of_endorsement_key(spki: &[u8]) -> Self {
+        Self::new(sha256(&[context::TPM_EK, spki]))
     }
 }
 

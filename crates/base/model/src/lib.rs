@@ -46,6 +46,7 @@ pub mod root;
 pub mod service;
 
 pub mod admin;
+pub mod appraisal;
 pub mod protocol;
 pub mod sealed;
 

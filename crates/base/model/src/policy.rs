@@ -5,6 +5,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::appraisal::{AcceptedAdvisory, NitroRule, SnpRule, TdxRule, TpmRule, VtpmRule};
 use crate::counter::{SecurityVersion, Serial, Time};
 use crate::digest::{DigestOf, NetworkId, PlanDigest, PolicyDigest};
 use crate::identifier::{ApplicationId, DomainId, KeyId, PlatformId};
@@ -164,12 +165,12 @@ pub struct AppraisalPolicy {
     /// The machines that may attest.
     #[n(0)]
     pub platforms: PlatformRule,
-    /// Accepted TCB levels, sorted. Revoked is never accepted.
+    /// Accepted TCB levels of SGX and TDX, sorted. Revoked is never accepted.
     #[n(1)]
     pub tcb: Vec<TcbLevel>,
     /// Advisories that do not refuse a platform although they apply to it, sorted.
     #[n(2)]
-    pub advisories_accepted: Vec<String>,
+    pub advisories_accepted: Vec<AcceptedAdvisory>,
     /// Lowest evaluation data number of TCB info and QE identity.
     #[n(3)]
     pub tcb_evaluation_min: u32,
@@ -177,6 +178,22 @@ pub struct AppraisalPolicy {
     /// says when it was.
     #[n(4)]
     pub collateral_grace_seconds: u64,
+    /// TDX; without a rule its evidence is not accepted. SGX needs no rule of its own.
+    #[n(5)]
+    pub tdx: Option<TdxRule>,
+    /// SEV-SNP; without a rule its evidence is not accepted.
+    #[n(6)]
+    pub snp: Option<SnpRule>,
+    /// Nitro; without a rule its evidence is not accepted.
+    #[n(7)]
+    pub nitro: Option<NitroRule>,
+    /// Machines with a TPM; without a rule their evidence is not accepted.
+    #[n(8)]
+    pub tpm: Option<TpmRule>,
+    /// Confidential machines with a virtual TPM; without a rule, and one for what their report is,
+    /// their evidence is not accepted.
+    #[n(9)]
+    pub vtpm: Option<VtpmRule>,
 }
 
 /// Which machines may attest.
@@ -190,7 +207,7 @@ pub enum PlatformRule {
     Only(#[n(0)] Vec<PlatformId>),
 }
 
-/// Intel's TCB levels.
+/// Intel's TCB levels, of SGX and TDX.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]
 #[cbor(index_only)]
 pub enum TcbLevel {
@@ -212,6 +229,12 @@ pub enum TcbLevel {
     /// Firmware is old and the configuration matters.
     #[n(5)]
     OutOfDateConfigurationNeeded,
+    /// TDX: the firmware is new enough, the trust domain was started before it.
+    #[n(6)]
+    RelaunchAdvised,
+    /// Both that, and the platform needs another configuration.
+    #[n(7)]
+    RelaunchAdvisedConfigurationNeeded,
 }
 
 impl Policy {

@@ -30,6 +30,83 @@ pub enum SealRecipe {
     /// SGX EGETKEY with KEYNAME = SEAL (SDM volume 3D, EGETKEY).
     #[n(0)]
     Sgx(#[n(0)] SgxSealRecipe),
+    /// KDF over the secret that a TPM keeps for its machine.
+    #[n(1)]
+    Tpm(#[n(0)] TpmSealRecipe),
+    /// SEV-SNP `SNP_GET_DERIVED_KEY`.
+    #[n(2)]
+    Snp(#[n(0)] SnpSealRecipe),
+    /// Gramine's file of a seal key. Its inputs cannot be chosen; they are recorded so that it can
+    /// be said why a key is another one.
+    #[n(3)]
+    Gramine(#[n(0)] GramineSealRecipe),
+}
+
+/// What derives a seal key from the secret that a TPM keeps for its machine. The measured launcher
+/// mixes in measurement and mode of whoever asks; nobody can name another's.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct TpmSealRecipe {
+    /// Which of the machine's secrets: each new one has the next number.
+    #[n(0)]
+    pub secret: u32,
+    /// ISVSVN of the request; at most the code's own.
+    #[n(1)]
+    pub isv_svn: u16,
+    /// Diversifies the key by purpose and file.
+    #[n(2)]
+    pub key_id: Nonce,
+}
+
+/// The fields of a request for a derived key (AMD 56860, `MSG_KEY_REQ`).
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct SnpSealRecipe {
+    /// Version of the request message, which decides what its fields mean. Never left to a library.
+    #[n(0)]
+    pub message_version: u32,
+    /// Whether the key comes from the chip's key (0, VCEK) or from the migration root (1, VMRK).
+    #[n(1)]
+    pub root: u32,
+    /// GUEST_FIELD_SELECT: what is mixed into the key.
+    #[n(2)]
+    pub fields: u64,
+    /// Privilege level to mix in.
+    #[n(3)]
+    pub vmpl: u32,
+    /// Guest security version to mix in; at most the launched one.
+    #[n(4)]
+    pub guest_svn: u32,
+    /// Firmware version to mix in; at most the committed one, in every component.
+    #[n(5)]
+    pub tcb: u64,
+    /// Diversifies the key by purpose and file, after the platform.
+    #[n(6)]
+    pub key_id: Nonce,
+}
+
+/// What Gramine's seal key depended on when it was used.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct GramineSealRecipe {
+    /// ISVSVN of the enclave at that time.
+    #[n(0)]
+    pub isv_svn: u16,
+    /// CPUSVN of the machine at that time.
+    #[n(1)]
+    pub cpu_svn: CpuSvn,
+    /// Diversifies the key by purpose and file, after the platform.
+    #[n(2)]
+    pub key_id: Nonce,
+}
+
+impl SealRecipe {
+    /// What diversifies the key by purpose and file.
+    pub fn key_id(&self) -> &Nonce {
+        match self {
+            Self::Sgx(recipe) => &recipe.key_id,
+            Self::Tpm(recipe) => &recipe.key_id,
+            Self::Snp(recipe) => &recipe.key_id,
+            Self::Gramine(recipe) => &recipe.key_id,
+        }
+    }
 }
 
 /// The fields of an SGX key request that matter for a seal key.
