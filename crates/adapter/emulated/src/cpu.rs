@@ -126,6 +126,9 @@ pub enum KeyError {
         /// Of the CPU.
         own: CpuSvn,
     },
+    /// The recipe is for another kind of platform.
+    #[error("the recipe is for another kind of platform")]
+    OtherRecipe,
 }
 
 /// The report does not come from an enclave on this CPU, or is not addressed to this enclave.

@@ -375,6 +375,7 @@ impl From<crate::cpu::KeyError> for Refusal {
             crate::cpu::KeyError::InvalidCpuSvn { asked, own } => {
                 Self::CpuSvnTooHigh { asked, own }
             }
+            crate::cpu::KeyError::OtherRecipe => Self::Failed { reason: error.to_string() },
         }
     }
 }

@@ -125,7 +125,7 @@ impl EmulatedHost {
         secs: &Secs,
         recipe: &SealRecipe,
     ) -> Result<Secret<16>, KeyError> {
-        let SealRecipe::Sgx(recipe) = recipe;
+        let SealRecipe::Sgx(recipe) = recipe else { return Err(KeyError::OtherRecipe) };
         self.lock().cpu.seal_key(secs, recipe)
     }
 

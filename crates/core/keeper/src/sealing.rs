@@ -152,7 +152,7 @@ pub fn open(
         .map_err(|_| corrupt())?
         .len();
     content.truncate(size);
-    let SealRecipe::Sgx(recipe) = header.recipe;
+    let SealRecipe::Sgx(recipe) = header.recipe else { return Err(corrupt()) };
     // Nothing that was sealed at higher versions opens.
     let is_current = (recipe.isv_svn, recipe.cpu_svn) == (identity.isv_svn, identity.cpu_svn);
     let age = if is_current { SealingAge::Current } else { SealingAge::Older };
@@ -169,7 +169,9 @@ fn diagnose(
     file: &str,
 ) -> Option<Unreadable> {
     let file = file.to_owned();
-    let SealRecipe::Sgx(recipe) = header.recipe;
+    let SealRecipe::Sgx(recipe) = header.recipe else {
+        return Some(Unreadable::Corrupt { file });
+    };
     if header.format != SEALED_FORMAT || !is_ours(header, &recipe) {
         return Some(Unreadable::Corrupt { file });
     }
@@ -207,7 +209,7 @@ fn refused(
     file: &str,
     error: PlatformError,
 ) -> OpenError {
-    let SealRecipe::Sgx(recipe) = header.recipe;
+    let SealRecipe::Sgx(recipe) = header.recipe else { return OpenError::Platform(error) };
     let file = file.to_owned();
     match error {
         PlatformError::IsvSvnTooHigh { own, .. } => {
@@ -240,10 +242,9 @@ fn key_id(purpose: SealedPurpose, nonce: &[u8; NONCE_LEN]) -> Nonce {
 }
 
 fn aead_key(platform: &dyn Platform, recipe: &SealRecipe) -> Result<LessSafeKey, PlatformError> {
-    let SealRecipe::Sgx(request) = recipe;
     let expanded = platform
         .seal_key(recipe)?
-        .expose(|key| kmac256::<32>(key, &[request.key_id.as_bytes()], context::SEAL_EXPAND));
+        .expose(|key| kmac256::<32>(key, &[recipe.key_id().as_bytes()], context::SEAL_EXPAND));
     let key =
         UnboundKey::new(&AES_256_GCM, expanded.as_slice()).expect("an AES-256 key has 32 bytes");
     Ok(LessSafeKey::new(key))

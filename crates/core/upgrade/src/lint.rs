@@ -613,7 +613,10 @@ fn appraisal(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<Lint
     }
     for level in &now.tcb {
         match level {
-            TcbLevel::OutOfDate | TcbLevel::OutOfDateConfigurationNeeded => {
+            TcbLevel::OutOfDate
+            | TcbLevel::OutOfDateConfigurationNeeded
+            | TcbLevel::RelaunchAdvised
+            | TcbLevel::RelaunchAdvisedConfigurationNeeded => {
                 findings.push(LintFinding::OutOfDateAccepted(*level));
             }
             TcbLevel::UpToDate
@@ -622,7 +625,7 @@ fn appraisal(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<Lint
             | TcbLevel::ConfigurationAndSwHardeningNeeded => {}
         }
     }
-    let advisories = now.advisories_accepted.iter().cloned();
+    let advisories = now.advisories_accepted.iter().map(|found| found.id.clone());
     findings.extend(advisories.map(LintFinding::AdvisoryAccepted));
     if now.tcb_evaluation_min == 0 {
         findings.push(LintFinding::NoEvaluationFloor);

@@ -9,6 +9,7 @@ use common::{
     upgrader,
 };
 use heirloom_attest::result::AnchorClass;
+use heirloom_model::appraisal::AcceptedAdvisory;
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{AnchorId, PlanDigest};
 use heirloom_model::identifier::{FailureDomain, PlatformId};
@@ -186,7 +187,7 @@ fn each_mistake_is_found_by_its_code() {
         ("L-402", |policy| policy.holders_min = 1),
         ("L-404", |policy| policy.not_after = Time(2_000)),
         ("L-501", |policy| policy.appraisal.tcb = vec![TcbLevel::OutOfDate]),
-        ("L-502", |policy| policy.appraisal.advisories_accepted = vec!["INTEL-SA-1".to_owned()]),
+        ("L-502", |policy| policy.appraisal.advisories_accepted = vec![AcceptedAdvisory { id: "INTEL-SA-1".to_owned(), until: Time(u64::MAX) }]),
         ("L-503", |policy| policy.appraisal.platforms = PlatformRule::Any),
         ("L-504", |policy| policy.appraisal.tcb_evaluation_min = 0),
         ("L-506", |policy| policy.appraisal.collateral_grace_seconds = 10_000_000),

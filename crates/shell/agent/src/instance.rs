@@ -217,8 +217,7 @@ pub(crate) fn last_line(log: &Path, began: u64) -> io::Result<Option<String>> {
 
 /// The beginning of a measurement, for names.
 pub(crate) fn short(code: &Measurement) -> String {
-    let Measurement::Sgx(digest) = code;
-    digest.to_string().chars().take(LABEL_DIGITS).collect()
+    hex::encode(code.as_bytes()).chars().take(LABEL_DIGITS).collect()
 }
 
 fn unknown(error: &dyn std::fmt::Display) -> DriverError {

@@ -1,5 +1,6 @@
 //! Statements as JSON, for people and programs. Names are those of the model.
 
+use heirloom_model::appraisal::AcceptedAdvisory;
 use heirloom_model::domain::{
     Activation, ActivationCause, Challenge, EpochStart, GenerationOrder, GenerationReceipt,
     HoldingOrigin, LogPosition, PlanStep, PossessionProof, Registration, Suspension,
@@ -193,6 +194,8 @@ pub(crate) fn policy(policy: &Policy) -> Value {
         PlatformRule::Any => text("any"),
         PlatformRule::Only(platforms) => texts(platforms),
     };
+    let advisory = |found: &AcceptedAdvisory| json!({ "id": found.id, "until": time::show(found.until) });
+    let advisories: Vec<Value> = appraisal.advisories_accepted.iter().map(advisory).collect();
     json!({
         "network": text(policy.network),
         "domain": text(policy.domain),
@@ -208,7 +211,7 @@ pub(crate) fn policy(policy: &Policy) -> Value {
         "appraisal": {
             "platforms": platforms,
             "tcb": texts(appraisal.tcb.iter().map(|level| tcb_level(*level))),
-            "advisories_accepted": appraisal.advisories_accepted,
+            "advisories_accepted": advisories,
             "tcb_evaluation_min": appraisal.tcb_evaluation_min,
             "collateral_grace_seconds": appraisal.collateral_grace_seconds,
         },
@@ -238,6 +241,8 @@ pub(crate) fn tcb_level(level: TcbLevel) -> &'static str {
         TcbLevel::ConfigurationAndSwHardeningNeeded => "configuration-and-sw-hardening-needed",
         TcbLevel::OutOfDate => "out-of-date",
         TcbLevel::OutOfDateConfigurationNeeded => "out-of-date-configuration-needed",
+        TcbLevel::RelaunchAdvised => "relaunch-advised",
+        TcbLevel::RelaunchAdvisedConfigurationNeeded => "relaunch-advised-configuration-needed",
     }
 }
 
@@ -250,10 +255,18 @@ fn epoch(start: &EpochStart) -> Value {
 }
 
 fn endorsements(endorsements: &Endorsements) -> Value {
-    let Endorsements::SgxDcap(collateral) = endorsements;
+    let bytes = wire::encode(endorsements).len();
+    let (format, collateral) = match endorsements {
+        Endorsements::SgxDcap(collateral) => ("sgx-dcap", collateral),
+        Endorsements::TdxDcap(collateral) => ("tdx-dcap", collateral),
+        Endorsements::Snp(found) => {
+            let list = found.revoked.len();
+            return json!({ "format": "snp", "bytes": bytes, "revoked_bytes": list });
+        }
+    };
     json!({
-        "format": "sgx-dcap",
-        "bytes": wire::encode(endorsements).len(),
+        "format": format,
+        "bytes": bytes,
         "tcb_info_bytes": collateral.tcb_info.len(),
         "qe_identity_bytes": collateral.qe_identity.len(),
     })

@@ -28,6 +28,6 @@ pub(crate) fn manifest(release: &str, security_version: u16) -> Manifest {
 
 /// Report data of a quote, by its offset: header of 48 bytes, then 320 into the report.
 pub(crate) fn report_data(evidence: &Evidence) -> ReportData {
-    let Evidence::SgxDcap(quote) = evidence;
+    let Evidence::SgxDcap(quote) = evidence else { panic!("it is of the kind SGX") };
     ReportData::new(quote[48 + 320..48 + 384].try_into().unwrap())
 }

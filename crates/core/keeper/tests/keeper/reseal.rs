@@ -16,7 +16,7 @@ use crate::world::{Crash, Disk, Node, World};
 fn recipes(disk: &Disk) -> Vec<(u16, CpuSvn)> {
     let recipe = |bytes: &Vec<u8>| {
         let sealed: SealedEnvelope = wire::decode(bytes).unwrap();
-        let SealRecipe::Sgx(recipe) = sealed.header.recipe;
+        let SealRecipe::Sgx(recipe) = sealed.header.recipe else { panic!("it is of the kind SGX") };
         (recipe.isv_svn, recipe.cpu_svn)
     };
     disk.files.values().map(recipe).collect()

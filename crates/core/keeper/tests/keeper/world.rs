@@ -376,7 +376,7 @@ pub(crate) fn launch(
 
 /// What this code is launched as.
 pub(crate) fn secs(code: &Code, mode: LaunchMode) -> Secs {
-    let Measurement::Sgx(measurement) = code.measurement;
+    let Measurement::Sgx(measurement) = code.measurement else { panic!("it is of the kind SGX") };
     Secs {
         measurement,
         signer: CODE_SIGNER,

@@ -115,5 +115,7 @@ fn check_appraisal(policy: &AppraisalPolicy) -> Result<(), Refusal> {
     not_empty("policy.appraisal.tcb", &policy.tcb)?;
     ascending("policy.appraisal.tcb", &policy.tcb, POLICY_RULES_MAX, |level| *level)?;
     let advisories = &policy.advisories_accepted;
-    ascending("policy.appraisal.advisories_accepted", advisories, POLICY_RULES_MAX, Clone::clone)
+    ascending("policy.appraisal.advisories_accepted", advisories, POLICY_RULES_MAX, |found| {
+        found.id.clone()
+    })
 }

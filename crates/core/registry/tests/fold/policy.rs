@@ -1,5 +1,6 @@
 //! Policies.
 
+use heirloom_model::appraisal::AcceptedAdvisory;
 use heirloom_model::counter::{SecurityVersion, Serial, Time};
 use heirloom_model::digest::{NetworkId, PlanDigest};
 use heirloom_model::envelope::Envelope;
@@ -87,7 +88,8 @@ fn a_policy_leaves_nothing_unsaid() {
             ("no TCB level", "shape", |it| it.appraisal.tcb.clear()),
             ("a TCB level twice", "shape", |it| it.appraisal.tcb.push(TcbLevel::UpToDate)),
             ("an advisory twice", "shape", |it| {
-                it.appraisal.advisories_accepted = vec!["INTEL-SA-1".into(), "INTEL-SA-1".into()];
+                let accepted = AcceptedAdvisory { id: "INTEL-SA-1".into(), until: Time(u64::MAX) };
+                it.appraisal.advisories_accepted = vec![accepted.clone(), accepted];
             }),
             ("more ephemeral epochs than are kept", "shape", |it| it.ephemeral_epochs = 21),
         ],

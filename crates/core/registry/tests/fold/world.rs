@@ -99,14 +99,14 @@ impl Instance {
     /// The same code on the same node, started once more: with another identity key.
     pub(crate) fn started(node: &str, measurement: Measurement, start: u8) -> Self {
         let mut instance = Self::new(node, measurement);
-        let Measurement::Sgx(digest) = measurement;
+        let Measurement::Sgx(digest) = measurement else { panic!("it is of the kind SGX") };
         let number = *node.as_bytes().last().unwrap();
         instance.key = key(0xb0 + digest.as_bytes()[0], number.wrapping_add(0x40 * start));
         instance
     }
 
     pub(crate) fn with(node: &str, code: Measurement, isv_svn: u16, mode: LaunchMode) -> Self {
-        let Measurement::Sgx(measurement) = code;
+        let Measurement::Sgx(measurement) = code else { panic!("it is of the kind SGX") };
         let number = *node.as_bytes().last().unwrap();
         let host = EmulatedHost::from_seed(&development_root(), &[number; 32]);
         let secs = Secs {
@@ -118,7 +118,7 @@ impl Instance {
             misc_select: 0,
         };
         let enclave = host.launch(secs, Box::new(|bytes: &mut [u8]| bytes.fill(1)));
-        let Measurement::Sgx(digest) = code;
+        let Measurement::Sgx(digest) = code else { panic!("it is of the kind SGX") };
         let key = key(0xb0 + digest.as_bytes()[0], number);
         Self { enclave, key }
     }
@@ -314,6 +314,11 @@ impl World {
                 advisories_accepted: Vec::new(),
                 tcb_evaluation_min: 0,
                 collateral_grace_seconds: 0,
+                tdx: None,
+                snp: None,
+                nitro: None,
+                tpm: None,
+                vtpm: None,
             },
             session_seconds_max: 3600,
             ephemeral_epochs: 5,

@@ -123,7 +123,7 @@ pub(crate) fn lock(world: &Shared) -> MutexGuard<'_, World> {
 }
 
 fn secs(code: Measurement) -> Secs {
-    let Measurement::Sgx(measurement) = code;
+    let Measurement::Sgx(measurement) = code else { panic!("it is of the kind SGX") };
     Secs {
         measurement,
         signer: CODE_SIGNER,

@@ -333,8 +333,7 @@ impl Node {
 
     fn start(&mut self, code: &Measurement, how: Start) -> Result<(), DriverError> {
         let directory = &self.setup.directory;
-        let Measurement::Sgx(digest) = code;
-        let votes = directory.join("votes").join(digest.to_string());
+        let votes = directory.join("votes").join(hex::encode(code.as_bytes()));
         let config = &self.setup.config;
         let mut arguments = self.arguments(Place::Seat, code)?;
         arguments.extend(words(&[

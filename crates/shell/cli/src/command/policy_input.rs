@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use heirloom_model::appraisal::AcceptedAdvisory;
 use heirloom_model::counter::{SecurityVersion, Serial};
 use heirloom_model::digest::{NetworkId, PlanDigest};
 use heirloom_model::measurement::Measurement;
@@ -61,9 +62,16 @@ struct ApplicationInput {
 struct AppraisalInput {
     platforms: Scope,
     tcb: Vec<String>,
-    advisories_accepted: Vec<String>,
+    advisories_accepted: Vec<AdvisoryInput>,
     tcb_evaluation_min: u32,
     collateral_grace_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdvisoryInput {
+    id: String,
+    until: String,
 }
 
 /// A word that means all, said aloud, or a list.
@@ -166,16 +174,27 @@ fn appraisal(found: &AppraisalInput) -> Result<AppraisalPolicy, Diagnostic> {
         Scope::List(known) => PlatformRule::Only(input::values("appraisal.platforms", known)?),
     };
     let tcb = found.tcb.iter().map(|word| tcb_level(word)).collect::<Result<Vec<_>, _>>()?;
+    let advisory = |found: &AdvisoryInput| {
+        let until = input::time("appraisal.advisories_accepted.until", &found.until)?;
+        Ok(AcceptedAdvisory { id: found.id.clone(), until })
+    };
+    let advisories =
+        found.advisories_accepted.iter().map(advisory).collect::<Result<Vec<_>, Diagnostic>>()?;
     Ok(AppraisalPolicy {
         platforms,
         tcb: input::sorted("appraisal.tcb", tcb, |level| *level)?,
         advisories_accepted: input::sorted(
             "appraisal.advisories_accepted",
-            found.advisories_accepted.clone(),
-            Clone::clone,
+            advisories,
+            |found: &AcceptedAdvisory| found.id.clone(),
         )?,
         tcb_evaluation_min: found.tcb_evaluation_min,
         collateral_grace_seconds: found.collateral_grace_seconds,
+        tdx: None,
+        snp: None,
+        nitro: None,
+        tpm: None,
+        vtpm: None,
     })
 }
 
@@ -200,13 +219,15 @@ fn role(word: &str) -> Result<HolderRole, Diagnostic> {
 }
 
 /// Every level that a policy can accept. Revoked is not among them.
-const TCB_LEVELS: [TcbLevel; 6] = [
+const TCB_LEVELS: [TcbLevel; 8] = [
     TcbLevel::UpToDate,
     TcbLevel::SwHardeningNeeded,
     TcbLevel::ConfigurationNeeded,
     TcbLevel::ConfigurationAndSwHardeningNeeded,
     TcbLevel::OutOfDate,
     TcbLevel::OutOfDateConfigurationNeeded,
+    TcbLevel::RelaunchAdvised,
+    TcbLevel::RelaunchAdvisedConfigurationNeeded,
 ];
 
 fn tcb_level(word: &str) -> Result<TcbLevel, Diagnostic> {
