@@ -187,7 +187,10 @@ fn each_mistake_is_found_by_its_code() {
         ("L-402", |policy| policy.holders_min = 1),
         ("L-404", |policy| policy.not_after = Time(2_000)),
         ("L-501", |policy| policy.appraisal.tcb = vec![TcbLevel::OutOfDate]),
-        ("L-502", |policy| policy.appraisal.advisories_accepted = vec![AcceptedAdvisory { id: "INTEL-SA-1".to_owned(), until: Time(u64::MAX) }]),
+        ("L-502", |policy| {
+            policy.appraisal.advisories_accepted =
+                vec![AcceptedAdvisory { id: "INTEL-SA-1".to_owned(), until: Time(u64::MAX) }]
+        }),
         ("L-503", |policy| policy.appraisal.platforms = PlatformRule::Any),
         ("L-504", |policy| policy.appraisal.tcb_evaluation_min = 0),
         ("L-506", |policy| policy.appraisal.collateral_grace_seconds = 10_000_000),

@@ -194,7 +194,8 @@ pub(crate) fn policy(policy: &Policy) -> Value {
         PlatformRule::Any => text("any"),
         PlatformRule::Only(platforms) => texts(platforms),
     };
-    let advisory = |found: &AcceptedAdvisory| json!({ "id": found.id, "until": time::show(found.until) });
+    let advisory =
+        |found: &AcceptedAdvisory| json!({ "id": found.id, "until": time::show(found.until) });
     let advisories: Vec<Value> = appraisal.advisories_accepted.iter().map(advisory).collect();
     json!({
         "network": text(policy.network),

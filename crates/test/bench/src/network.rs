@@ -74,7 +74,9 @@ impl Network {
     /// An enclave with some code on a machine of its own.
     pub(crate) fn enclave(&self, machine: u8, code: &Code) -> EmulatedEnclave {
         let host = EmulatedHost::from_seed(&self.ceremony.manufacturer, &[machine; 32]);
-        let Measurement::Sgx(measurement) = code.measurement else { panic!("it is of the kind SGX") };
+        let Measurement::Sgx(measurement) = code.measurement else {
+            panic!("it is of the kind SGX")
+        };
         let secs = Secs {
             measurement,
             signer: CODE_SIGNER,

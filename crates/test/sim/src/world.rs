@@ -348,7 +348,9 @@ impl World {
 
     /// A platform for code that starts on a node.
     pub fn enclave(&mut self, node: &NodeId, code: Code) -> Result<EmulatedEnclave, String> {
-        let Measurement::Sgx(mr_enclave) = code.measurement else { panic!("it is of the kind SGX") };
+        let Measurement::Sgx(mr_enclave) = code.measurement else {
+            panic!("it is of the kind SGX")
+        };
         let secs = Secs {
             measurement: mr_enclave,
             signer: CODE_SIGNER,

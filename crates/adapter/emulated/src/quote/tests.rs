@@ -37,7 +37,8 @@ fn secs(mode: LaunchMode) -> Secs {
 
 fn quote(host: &EmulatedHost, mode: LaunchMode) -> Vec<u8> {
     let enclave = host.launch(secs(mode), Box::new(|bytes| bytes.fill(0)));
-    let Evidence::SgxDcap(quote) = enclave.evidence(&ReportData::new([0xcc else { panic!("it is of the kind SGX") }; 64])).unwrap();
+    let evidence = enclave.evidence(&ReportData::new([0xcc; 64])).unwrap();
+    let Evidence::SgxDcap(quote) = evidence else { panic!("it is of the kind SGX") };
     quote
 }
 
@@ -214,7 +215,9 @@ fn the_quoting_enclave_quotes_its_own_cpus_reports_only() {
 
 #[test]
 fn certificates_say_what_they_are() {
-    let TrustAnchor::SgxDcap(certificate) = world().root.anchor() else { panic!("it is of the kind SGX") };
+    let TrustAnchor::SgxDcap(certificate) = world().root.anchor() else {
+        panic!("it is of the kind SGX")
+    };
     let text = b"Heirloom development root, not for production";
     assert!(certificate.windows(text.len()).any(|window| window == text));
 }

@@ -116,7 +116,9 @@ fn files_sealed_to_a_signer_or_readable_by_debug_code_are_refused() {
     ];
     for edit in edits {
         let file = edited(&sealed_by(&platform, b""), |envelope| {
-            let SealRecipe::Sgx(recipe) = &mut envelope.header.recipe else { panic!("it is of the kind SGX") };
+            let SealRecipe::Sgx(recipe) = &mut envelope.header.recipe else {
+                panic!("it is of the kind SGX")
+            };
             edit(recipe);
             let key = aead_key(&platform, &envelope.header.recipe).unwrap();
             let nonce = AeadNonce::assume_unique_for_key(envelope.header.nonce);
@@ -211,7 +213,9 @@ fn no_two_files_share_a_key_and_no_file_is_sealed_to_less_than_it_must() {
     for _ in 0..8 {
         let file = sealed_by(&platform, b"secret");
         let envelope: SealedEnvelope = wire::decode(&file.bytes).unwrap();
-        let SealRecipe::Sgx(recipe) = envelope.header.recipe else { panic!("it is of the kind SGX") };
+        let SealRecipe::Sgx(recipe) = envelope.header.recipe else {
+            panic!("it is of the kind SGX")
+        };
         assert!(seen.insert(recipe.key_id));
         assert_eq!(recipe.flags_mask & FLAGS_MASK_LEAST, FLAGS_MASK_LEAST);
         assert_eq!(recipe.policy, SealPolicy::Measurement);

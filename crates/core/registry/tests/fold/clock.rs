@@ -68,7 +68,9 @@ fn endorsements_come_from_an_operator_or_an_agent_of_the_fleet() {
 fn endorsements_that_the_manufacturer_did_not_sign_are_refused() {
     let mut world = World::begun();
     let mut endorsements = development_root().endorsements(BEGIN);
-    let Endorsements::SgxDcap(collateral) = &mut endorsements else { panic!("it is of the kind SGX") };
+    let Endorsements::SgxDcap(collateral) = &mut endorsements else {
+        panic!("it is of the kind SGX")
+    };
     collateral.tcb_info_signature[0] ^= 1;
     let changed = Envelope::signed(&endorsements, &role_keys(Role::Operator)[..1]);
     assert_eq!(world.code(&changed), "evidence-refused");

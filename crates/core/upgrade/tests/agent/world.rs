@@ -147,7 +147,9 @@ impl World {
     fn launch(&mut self, code: Measurement) -> Process {
         self.starts += 1;
         let (code, _) = self.releases[&code];
-        let Measurement::Sgx(measurement) = code.measurement else { panic!("it is of the kind SGX") };
+        let Measurement::Sgx(measurement) = code.measurement else {
+            panic!("it is of the kind SGX")
+        };
         let secs = Secs {
             measurement,
             signer: CODE_SIGNER,

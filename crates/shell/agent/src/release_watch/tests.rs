@@ -82,7 +82,9 @@ impl World {
         };
         let key = SigningKey::from_seed(Secret::new([8; 32]));
         let mut signed = Envelope::signed(&receipt, [&key]);
-        let Measurement::Sgx(measurement) = self.old.measurement else { panic!("it is of the kind SGX") };
+        let Measurement::Sgx(measurement) = self.old.measurement else {
+            panic!("it is of the kind SGX")
+        };
         let secs = Secs {
             measurement,
             signer: self.ceremony.release_of("keeper-1.0.0", &self.old).signer,

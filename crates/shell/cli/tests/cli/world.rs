@@ -546,7 +546,9 @@ impl Network {
     }
 
     fn enclave(&self, number: u8, code: Code) -> EmulatedEnclave {
-        let Measurement::Sgx(measurement) = code.measurement else { panic!("it is of the kind SGX") };
+        let Measurement::Sgx(measurement) = code.measurement else {
+            panic!("it is of the kind SGX")
+        };
         let host = EmulatedHost::from_seed(&self.ceremony.manufacturer, &[number; 32]);
         let secs = Secs {
             measurement,

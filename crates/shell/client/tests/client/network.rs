@@ -143,7 +143,9 @@ impl Network {
     /// Launches code on a machine of its own.
     pub(crate) fn launch(&self, machine: u8, code: Code) -> EmulatedEnclave {
         let host = self.machine(machine);
-        let Measurement::Sgx(measurement) = code.measurement else { panic!("it is of the kind SGX") };
+        let Measurement::Sgx(measurement) = code.measurement else {
+            panic!("it is of the kind SGX")
+        };
         let secs = Secs {
             measurement,
             signer: CODE_SIGNER,

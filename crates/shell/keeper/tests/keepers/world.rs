@@ -136,7 +136,9 @@ impl World {
 
     pub(crate) fn enclave(&self, number: u8, code: &Code) -> EmulatedEnclave {
         let host = self.host(number);
-        let Measurement::Sgx(measurement) = code.measurement else { panic!("it is of the kind SGX") };
+        let Measurement::Sgx(measurement) = code.measurement else {
+            panic!("it is of the kind SGX")
+        };
         let secs = Secs {
             measurement,
             signer: CODE_SIGNER,

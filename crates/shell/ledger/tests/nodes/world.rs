@@ -180,7 +180,9 @@ impl World {
                 peers: peers.collect(),
             }),
         };
-        let Measurement::Sgx(measurement) = change.code.measurement else { panic!("it is of the kind SGX") };
+        let Measurement::Sgx(measurement) = change.code.measurement else {
+            panic!("it is of the kind SGX")
+        };
         let secs = Secs {
             measurement,
             signer: CODE_SIGNER,

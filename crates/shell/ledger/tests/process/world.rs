@@ -146,7 +146,9 @@ impl World {
     }
 
     fn start_keeper(&self, number: u8, code: &Code) -> keeper::Running {
-        let Measurement::Sgx(measurement) = code.measurement else { panic!("it is of the kind SGX") };
+        let Measurement::Sgx(measurement) = code.measurement else {
+            panic!("it is of the kind SGX")
+        };
         let secs = Secs {
             measurement,
             signer: CODE_SIGNER,

@@ -119,8 +119,12 @@ fn anchor_and_collateral_are_what_the_model_reads() {
     done(path, &["certify", "--root-dir", "root", "--state", "state"]);
     let read = |name: &str| std::fs::read(path.join(name)).unwrap();
     assert!(wire::decode::<TrustAnchor>(&read("anchor")).is_ok());
-    let Endorsements::SgxDcap(before) = wire::decode(&read("before")).unwrap() else { panic!("it is of the kind SGX") };
-    let Endorsements::SgxDcap(after) = wire::decode(&read("after")).unwrap() else { panic!("it is of the kind SGX") };
+    let Endorsements::SgxDcap(before) = wire::decode(&read("before")).unwrap() else {
+        panic!("it is of the kind SGX")
+    };
+    let Endorsements::SgxDcap(after) = wire::decode(&read("after")).unwrap() else {
+        panic!("it is of the kind SGX")
+    };
     assert!(after.pck_crl.len() > before.pck_crl.len(), "one certificate is revoked");
     assert!(!before.tcb_info.contains(r#"{"svn":3}"#) && after.tcb_info.contains(r#"{"svn":3}"#));
 }
