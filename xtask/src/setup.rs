@@ -72,6 +72,21 @@ const SYSTEM: &[System] = &[
         reason: "a real PKCS#11 token in software, for the conformance suite of custodians",
     },
     System {
+        program: "swtpm",
+        package: "swtpm",
+        reason: "a TPM in software, in tests and in demonstrations",
+    },
+    System {
+        program: "swtpm_setup",
+        package: "swtpm-tools",
+        reason: "manufactures that TPM: its endorsement key, and the certificate of it",
+    },
+    System {
+        program: "tpm2_checkquote",
+        package: "tpm2-tools",
+        reason: "the judge of our TPM client: quotes, credentials and sealed secrets from elsewhere",
+    },
+    System {
         program: "openssl",
         package: "openssl",
         reason: "the judge of that suite: signatures, ciphertexts and keys from elsewhere",
