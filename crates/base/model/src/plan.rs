@@ -80,6 +80,49 @@ pub struct KeyringGround {
     /// The fewest proven holders outside the nodes under change, at every moment.
     #[n(6)]
     pub holders_min: u32,
+    /// What the two releases are on nodes whose platform is of another kind than that of
+    /// [`Self::from`], sorted; empty where all are of one kind.
+    #[n(7)]
+    #[cbor(default, skip_if = "Vec::is_empty")]
+    pub others: Vec<CodePair>,
+}
+
+/// What the two releases of a plan are on one kind of platform.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]
+pub struct CodePair {
+    /// What runs before.
+    #[n(0)]
+    pub from: Measurement,
+    /// What runs after.
+    #[n(1)]
+    pub to: Measurement,
+}
+
+impl KeyringGround {
+    /// What runs before and after, on each kind of platform.
+    pub fn pairs(&self) -> impl Iterator<Item = (Placement, Placement)> + '_ {
+        let at = |release, measurement| Placement { release, measurement };
+        let others = self
+            .others
+            .iter()
+            .map(move |pair| (at(self.from.release, pair.from), at(self.to.release, pair.to)));
+        std::iter::once((self.from, self.to)).chain(others)
+    }
+
+    /// What runs before and after where this code runs before; none if it is not the old release.
+    pub fn pair_from(&self, before: &Measurement) -> Option<(Placement, Placement)> {
+        self.pairs().find(|(from, _)| from.measurement == *before)
+    }
+
+    /// Whether this is what runs before, on some kind of platform.
+    pub fn is_from(&self, code: &Measurement) -> bool {
+        self.pairs().any(|(from, _)| from.measurement == *code)
+    }
+
+    /// Whether this is what runs after, on some kind of platform.
+    pub fn is_to(&self, code: &Measurement) -> bool {
+        self.pairs().any(|(_, to)| to.measurement == *code)
+    }
 }
 
 /// A plan that concerns a keyring: whoever looks after keyrings takes this, so that nobody can

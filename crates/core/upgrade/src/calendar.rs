@@ -180,12 +180,15 @@ fn plan_ends(plan: KeyringPlan<'_>, inventory: &Inventory, epoch_seconds: u64) -
 
 /// The attestations that end first.
 fn attestations<'i>(plan: KeyringPlan<'_>, inventory: &'i Inventory) -> Vec<(Time, &'i NodeId)> {
-    let old = plan.keyring.from.measurement;
+    let expires = |node: &NodeId| {
+        let code = inventory.code_of(node, &plan.keyring.from.release)?;
+        Some(inventory.seen(node, &code)?.expires)
+    };
     let seen = inventory.registered.iter();
     // Others than the plan's nodes have nothing to do with it.
     let seen = seen.filter(|(node, _)| plan.nodes.binary_search(node).is_ok());
     let mut ends: Vec<(Time, &NodeId)> =
-        seen.filter_map(|(node, seen)| Some((seen.get(&old)?.expires, node))).collect();
+        seen.filter_map(|(node, _)| Some((expires(node)?, node))).collect();
     ends.sort_unstable();
     ends.truncate(ATTESTATIONS_MAX);
     ends

@@ -202,12 +202,10 @@ fn summary(plan: KeyringPlan<'_>, inventory: &Inventory) -> Vec<String> {
         })
     });
     let mut told = vec![subject(plan, inventory)];
-    if plan.keyring.from != plan.keyring.to {
-        told.push(format!(
-            "from {} to {}",
-            plan.keyring.from.measurement, plan.keyring.to.measurement
-        ));
-    }
+    let changes = plan.keyring.pairs().filter(|(from, to)| from != to);
+    told.extend(
+        changes.map(|(from, to)| format!("from {} to {}", from.measurement, to.measurement)),
+    );
     told.extend(plan.keyring.via.map(|via| {
         let name = release_name(&via.release, inventory);
         format!("by way of {name}, {}: it carries the keyring and never serves", via.measurement)
@@ -248,7 +246,7 @@ fn subject(plan: KeyringPlan<'_>, inventory: &Inventory) -> String {
         return service::subject(plan, change, |digest| release_name(digest, inventory));
     }
     let from = release_name(&plan.keyring.from.release, inventory);
-    if plan.keyring.from != plan.keyring.to {
+    if plan.keyring.from.release != plan.keyring.to.release {
         let (strategy, to) =
             (plan.strategy.name(), release_name(&plan.keyring.to.release, inventory));
         return format!(

@@ -184,6 +184,17 @@ impl Inventory {
         seen.max_by_key(|(_, seen)| seen.at).map(|(measurement, _)| *measurement)
     }
 
+    /// The measurement of a release that registered last on a node: what the release is on the kind
+    /// of platform that the node has.
+    pub fn code_of(&self, node: &NodeId, release: &ReleaseDigest) -> Option<Measurement> {
+        let release = self.releases.get(release)?;
+        let seen = release
+            .measurements
+            .iter()
+            .filter_map(|measurement| Some((self.seen(node, measurement)?.at, *measurement)));
+        seen.max().map(|(_, measurement)| measurement)
+    }
+
     /// What an instance of this measurement showed on this node, if one ever registered there.
     pub fn seen(&self, node: &NodeId, measurement: &Measurement) -> Option<&Seen> {
         self.registered.get(node)?.get(measurement)

@@ -29,7 +29,7 @@ use heirloom_custody::invariant::{LeakRisk, LossRisk};
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{Nonce, PlanDigest, ReleaseDigest};
 use heirloom_model::identifier::{ApplicationId, DomainId, HostId, NodeId};
-use heirloom_model::measurement::Measurement;
+use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::plan::{Plan, StepId};
 use heirloom_model::policy::HolderRole;
 use heirloom_model::service::Terms;
@@ -469,6 +469,16 @@ pub enum PlanError {
     /// Both releases launch to the same measurement.
     #[error("both releases launch to {0}: there is nothing to do")]
     SameMeasurement(Measurement),
+    /// The release does not say what it launches to on a node's kind of platform.
+    #[error("release {release} has no measurement for {node}, whose platform is of kind {kind}")]
+    NotOnPlatform {
+        /// The node.
+        node: NodeId,
+        /// The kind of its platform.
+        kind: TeeKind,
+        /// The release.
+        release: ReleaseDigest,
+    },
     /// The policy does not let the new code receive.
     #[error("policy serial {policy} does not allow the way forward")]
     NoWayForward {
@@ -599,6 +609,9 @@ impl PlanError {
             Self::ReleaseExpired { .. } => "sign the release again with a later end",
             Self::SecurityVersionLower { .. } => {
                 "build the release with at least the security version that runs now"
+            }
+            Self::NotOnPlatform { .. } => {
+                "make the release with its measurement on every kind of platform of the domain"
             }
             Self::SameMeasurement(_) => "nothing, or restart one node after the other",
             Self::NoWayForward { .. } => {

@@ -1,8 +1,10 @@
 //! Proposals: plans that are put forward.
 
+use std::collections::BTreeSet;
+
 use heirloom_model::envelope::Envelope;
 use heirloom_model::limit::{NODES_MAX, STEPS_MAX};
-use heirloom_model::measurement::Measurement;
+use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::plan::{Action, Gate, KeyringPlan, Placement, Plan, Proposal, Step, StepId};
 use heirloom_model::policy::{HolderRole, Policy, Sharing, UpdateMode};
 use heirloom_model::release::{Release, ReleaseKind};
@@ -243,14 +245,19 @@ fn check_successor(domain: &DomainState, policy: &Policy, plan: &Plan) -> Result
 
 /// Whether an action is about code that the plan names, in a role that the action can have.
 fn is_about(plan: KeyringPlan<'_>, action: &Action) -> bool {
-    let keeper = |code: &Placement| *code == plan.keyring.from || *code == plan.keyring.to;
+    let keeper =
+        |code: &Placement| plan.keyring.pairs().any(|(from, to)| *code == from || *code == to);
+    // What is exchanged is one release for the other on one kind of platform.
+    let exchanged = |one: &Placement, other: &Placement| {
+        plan.keyring
+            .pairs()
+            .any(|(from, to)| (*one, *other) == (from, to) || (*one, *other) == (to, from))
+    };
     let upgrader = |code: &Placement| plan.keyring.via.as_ref() == Some(code);
     let any = |code: &Placement| keeper(code) || upgrader(code);
     let measured = |code: &Measurement| {
-        [Some(&plan.keyring.from), Some(&plan.keyring.to), plan.keyring.via.as_ref()]
-            .into_iter()
-            .flatten()
-            .any(|named| named.measurement == *code)
+        let via = plan.keyring.via.is_some_and(|via| via.measurement == *code);
+        via || plan.keyring.is_from(code) || plan.keyring.is_to(code)
     };
     match action {
         Action::Prepare(code)
@@ -263,7 +270,7 @@ fn is_about(plan: KeyringPlan<'_>, action: &Action) -> bool {
         Action::Suspend(code) | Action::Activate(code) | Action::Replicate { to: code, .. } => {
             keeper(code)
         }
-        Action::Install { expect, install } => keeper(expect) && keeper(install),
+        Action::Install { expect, install } => exchanged(expect, install),
         Action::Forget(code) => upgrader(code),
         Action::Quarantine(code) | Action::Restore(code) | Action::Preserve(code) => measured(code),
         Action::Verify { code, .. } => code.as_ref().is_none_or(measured),
@@ -300,6 +307,11 @@ fn check_placements(
     let upgrader = (ReleaseKind::Upgrader, HolderRole::Upgrader);
     let from = known_release(state, policy, &plan.keyring.from, keeper)?;
     let to = known_release(state, policy, &plan.keyring.to, keeper)?;
+    check_kinds(plan)?;
+    for (from, to) in plan.keyring.pairs() {
+        known_release(state, policy, &from, keeper)?;
+        known_release(state, policy, &to, keeper)?;
+    }
     // Where a service changes, no keeper is started anew.
     if plan.service.is_none() {
         not_expired(state, "release", to.not_after)?;
@@ -312,8 +324,21 @@ fn check_placements(
         return mismatch("security version");
     }
     let installs = |step: &Step| matches!(step.action, Action::Install { .. });
-    if plan.keyring.from == plan.keyring.to && all_steps(&plan).any(installs) {
+    if plan.keyring.from.release == plan.keyring.to.release && all_steps(&plan).any(installs) {
         return mismatch("edge");
+    }
+    Ok(())
+}
+
+/// What both releases are on other kinds of platform is sorted, and each kind is there once.
+fn check_kinds(plan: KeyringPlan<'_>) -> Result<(), Refusal> {
+    const OTHERS: &str = "plan.keyring.others";
+    let others = &plan.keyring.others;
+    ascending(OTHERS, others, TeeKind::ALL.len(), |pair| *pair)?;
+    let mut kinds = BTreeSet::from([plan.keyring.from.measurement.kind()]);
+    for pair in others {
+        let distinct = pair.from.kind() == pair.to.kind() && kinds.insert(pair.from.kind());
+        require(distinct, OTHERS, Fault::Unexpected)?;
     }
     Ok(())
 }
@@ -359,6 +384,17 @@ fn check_edges(policy: &Policy, plan: KeyringPlan<'_>) -> Result<(), Refusal> {
     if hands_over && !replicates {
         return Ok(());
     }
-    let (from, to) = (&plan.keyring.from.measurement, &plan.keyring.to.measurement);
-    if policy.names_edge(from, to) && policy.names_edge(to, from) { Ok(()) } else { Err(unnamed) }
+    let pairs = || plan.keyring.pairs().map(|(from, to)| (from.measurement, to.measurement));
+    let named = pairs().all(|(from, to)| {
+        pairs().all(|(other_from, other_to)| {
+            // Nodes of one kind copy from nodes of another where anything is copied.
+            let meet = replicates || from == other_from;
+            !meet
+                || (policy.names_edge(&from, &other_to)
+                    && policy.names_edge(&to, &other_from)
+                    && policy.names_edge(&from, &other_from)
+                    && policy.names_edge(&to, &other_to))
+        })
+    });
+    if named { Ok(()) } else { Err(unnamed) }
 }

@@ -27,7 +27,8 @@ pub(crate) fn check(
 ) -> Result<(), Refusal> {
     let Some(change) = &plan.service else { return check_without(&plan) };
     let mismatch = |what| Err(Refusal::PlanMismatch { what });
-    if plan.keyring.from != plan.keyring.to || plan.keyring.via.is_some() {
+    let stays = plan.keyring.pairs().all(|(from, to)| from == to);
+    if !stays || plan.keyring.via.is_some() {
         return mismatch("keeper");
     }
     check_terms(&change.terms)?;

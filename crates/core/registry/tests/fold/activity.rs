@@ -1,6 +1,6 @@
 //! Suspensions and activations: never two active holders.
 
-use heirloom_emulated::report::LaunchMode;
+use heirloom_launcher::report::LaunchMode;
 use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber};
 use heirloom_model::digest::{Checksum, LogHash, NetworkId, PlanDigest};
 use heirloom_model::domain::{Activation, ActivationCause, HoldingOrigin, PlanStep, Suspension};

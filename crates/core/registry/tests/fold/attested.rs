@@ -1,6 +1,6 @@
 //! Registrations and proofs.
 
-use heirloom_emulated::report::LaunchMode;
+use heirloom_launcher::report::LaunchMode;
 use heirloom_model::counter::{Generation, LogIndex, Serial};
 use heirloom_model::digest::{Checksum, LogHash, NetworkId, Nonce};
 use heirloom_model::domain::{HoldingOrigin, PlanStep, PossessionProof, Registration};

@@ -1,6 +1,6 @@
 //! What services state on the way through a flag day.
 
-use heirloom_emulated::report::LaunchMode;
+use heirloom_launcher::report::LaunchMode;
 use heirloom_model::counter::{Epoch, PlanNumber};
 use heirloom_model::digest::{ConfigurationDigest, NetworkId, Nonce, PlanDigest};
 use heirloom_model::identifier::NodeId;

@@ -3,8 +3,8 @@
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
 use heirloom_emulated::provisioning::DevelopmentRoot;
-use heirloom_emulated::report::{LaunchMode, Secs};
 use heirloom_keeper::port::Platform;
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::counter::{
     Epoch, Generation, LogIndex, PlanNumber, SecurityVersion, Serial, Time,
 };

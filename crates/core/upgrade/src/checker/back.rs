@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, KeyringPlan, RollbackStep, Step};
+use heirloom_model::plan::{Action, KeyringPlan, Placement, RollbackStep, Step};
 
 use super::forward::{best_gate, check_sources, is_of, judge_proofs};
 use super::host::Host;
@@ -13,18 +13,19 @@ use super::{Fault, Report};
 pub(super) fn check(survey: &Survey<'_>, report: &mut Report) {
     for node in &survey.nodes {
         check_steps(survey, node, report);
-        check_aborts(survey.plan, node, report);
+        check_aborts(survey, node, report);
     }
 }
 
 /// Checks the steps as they stand.
 fn check_steps(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report) {
+    let codes = survey.codes(&surveyed.node.node);
     let mut before: Option<&Step> = None;
     for RollbackStep { step, .. } in surveyed.back.iter().copied() {
         if let Some(before) = before.filter(|before| !waits_for(step, before.id)) {
             report.step(step.id, Fault::LooseStep { before: before.id });
         }
-        if !names_the_way_back(survey.plan, &step.action) {
+        if !names_the_way_back(survey.plan, codes, &step.action) {
             report.step(step.id, Fault::ForeignPlacement);
         }
         match &step.action {
@@ -36,8 +37,7 @@ fn check_steps(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report
         }
         before = Some(step);
     }
-    let returned =
-        |last: &&RollbackStep| proves_itself(&last.step, &survey.plan.keyring.from.measurement);
+    let returned = |last: &&RollbackStep| proves_itself(&last.step, &codes.0.measurement);
     if !surveyed.back.last().is_some_and(returned) {
         report.plan(Fault::BackNotVerified { node: surveyed.node.node.clone() });
     }
@@ -49,18 +49,21 @@ fn proves_itself(step: &Step, old: &Measurement) -> bool {
         if targets.as_slice() == [step.node.clone()] && code.is_none_or(|code| code == *old))
 }
 
-/// Steps of the way back put the plan's old release in place of its new one.
-fn names_the_way_back(plan: KeyringPlan<'_>, action: &Action) -> bool {
+/// Steps of the way back put the plan's old release in place of its new one, as both are on the
+/// node's kind of platform.
+fn names_the_way_back(
+    plan: KeyringPlan<'_>,
+    (from, to): (Placement, Placement),
+    action: &Action,
+) -> bool {
     match action {
-        Action::Stop(placement) => *placement == plan.keyring.to,
-        Action::Quarantine(measurement) => *measurement == plan.keyring.to.measurement,
-        Action::Install { expect, install } => {
-            *expect == plan.keyring.to && *install == plan.keyring.from
-        }
-        Action::Restore(measurement) => *measurement == plan.keyring.from.measurement,
+        Action::Stop(placement) => *placement == to,
+        Action::Quarantine(measurement) => *measurement == to.measurement,
+        Action::Install { expect, install } => *expect == to && *install == from,
+        Action::Restore(measurement) => *measurement == from.measurement,
         Action::Start(placement)
         | Action::Restart(placement)
-        | Action::Replicate { to: placement, .. } => *placement == plan.keyring.from,
+        | Action::Replicate { to: placement, .. } => *placement == from,
         // Whoever proves on the way back does so with one of the two releases.
         Action::Verify { code, .. } => code.is_none_or(|code| is_of(plan, &code)),
         Action::Prepare(_)
@@ -135,9 +138,10 @@ fn check_circle(
 }
 
 /// Cuts the node off before, in and after every one of its forward steps.
-fn check_aborts(plan: KeyringPlan<'_>, surveyed: &Surveyed<'_>, report: &mut Report) {
+fn check_aborts(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report) {
     let node = &surveyed.node.node;
-    let mut reached = Host::holding(plan.keyring.from.measurement);
+    let (from, _) = survey.codes(node);
+    let mut reached = Host::holding(from.measurement);
     for step in &surveyed.forward {
         let mut taken_effect = reached.clone();
         if taken_effect.run(&step.action).is_err() {
@@ -157,7 +161,7 @@ fn check_aborts(plan: KeyringPlan<'_>, surveyed: &Surveyed<'_>, report: &mut Rep
                     return report.step(back.step.id, fault);
                 }
             }
-            if !host.proves(plan.keyring.from.measurement) {
+            if !host.proves(from.measurement) {
                 return report.step(step.id, Fault::NoWayBack { node: node.clone() });
             }
         }

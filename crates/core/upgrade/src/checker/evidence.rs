@@ -123,7 +123,10 @@ fn judge_gate(
     }
     let mut seats = Vec::new();
     for node in holders {
-        let code = code.unwrap_or(line.plan.keyring.from.measurement);
+        let before = line.plan.keyring.from;
+        // Who only proves may be of another kind of platform.
+        let own = || line.inventory.code_of(node, &before.release).unwrap_or(before.measurement);
+        let code = code.unwrap_or_else(own);
         let seat = Seat { node: node.clone(), measurement: code };
         if line.before.changes(node) && !standing.answered(since, &seat) {
             return Err(Fault::ProofNotFresh { since });

@@ -8,7 +8,7 @@ use heirloom_model::counter::{LogIndex, Serial};
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::{FailureDomain, NodeId};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Gate, KeyringPlan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Placement, Step, StepId};
 
 use super::host::Host;
 use super::survey::{Survey, Surveyed, waits_for};
@@ -27,16 +27,18 @@ pub(super) fn check(survey: &Survey<'_>, report: &mut Report) {
 fn check_node(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report) {
     let plan = survey.plan;
     let name = &surveyed.node.node;
-    let mut host = Host::holding(plan.keyring.from.measurement);
+    let codes = survey.codes(name);
+    let (before_code, after_code) = (codes.0.measurement, codes.1.measurement);
+    let mut host = Host::holding(before_code);
     let mut before: Option<&Step> = None;
     for step in &surveyed.forward {
         check_order(survey, surveyed, step, before, report);
-        if !names_the_plan(plan, &step.action) {
+        if !names_the_plan(plan, codes, &step.action) {
             report.step(step.id, Fault::ForeignPlacement);
         }
         match &step.action {
             Action::Stop(_) => {
-                if !host.is_prepared_for(plan.keyring.to.measurement) {
+                if !host.is_prepared_for(after_code) {
                     report.step(step.id, Fault::NotPrepared { node: name.clone() });
                 }
                 check_stop(survey, surveyed, step, report);
@@ -54,7 +56,7 @@ fn check_node(survey: &Survey<'_>, surveyed: &Surveyed<'_>, report: &mut Report)
     }
     let proves =
         matches!(surveyed.forward.last(), Some(Step { action: Action::Verify { .. }, .. }));
-    if surveyed.wave == 0 || !proves || !host.proves(plan.keyring.to.measurement) {
+    if surveyed.wave == 0 || !proves || !host.proves(after_code) {
         report.plan(Fault::NotUpgraded { node: name.clone() });
     }
 }
@@ -94,19 +96,22 @@ fn check_begin(survey: &Survey<'_>, wave: u32, step: &Step, report: &mut Report)
     }
 }
 
-/// Forward steps put the plan's new release in place of its old one, and nothing else.
-fn names_the_plan(plan: KeyringPlan<'_>, action: &Action) -> bool {
+/// Forward steps put the plan's new release in place of its old one, as both are on the node's
+/// kind of platform, and nothing else.
+fn names_the_plan(
+    plan: KeyringPlan<'_>,
+    (from, to): (Placement, Placement),
+    action: &Action,
+) -> bool {
     match action {
         Action::Prepare(placement)
         | Action::Start(placement)
         | Action::Restart(placement)
-        | Action::Replicate { to: placement, .. } => *placement == plan.keyring.to,
-        Action::Stop(placement) | Action::Drain(placement) => *placement == plan.keyring.from,
-        Action::Quarantine(measurement) => *measurement == plan.keyring.from.measurement,
-        Action::Install { expect, install } => {
-            *expect == plan.keyring.from && *install == plan.keyring.to
-        }
-        Action::Verify { code, .. } => code.is_none_or(|code| code == plan.keyring.to.measurement),
+        | Action::Replicate { to: placement, .. } => *placement == to,
+        Action::Stop(placement) | Action::Drain(placement) => *placement == from,
+        Action::Quarantine(measurement) => *measurement == from.measurement,
+        Action::Install { expect, install } => *expect == from && *install == to,
+        Action::Verify { code, .. } => code.is_none_or(|code| plan.keyring.is_to(&code)),
         Action::Withdraw(_) => true,
         Action::Restore(_)
         | Action::HandOver { .. }
@@ -136,7 +141,7 @@ fn names_the_plan(plan: KeyringPlan<'_>, action: &Action) -> bool {
 
 /// Whether this code is one of the two that a plan in waves runs.
 pub(super) fn is_of(plan: KeyringPlan<'_>, code: &Measurement) -> bool {
-    [plan.keyring.from.measurement, plan.keyring.to.measurement].contains(code)
+    plan.keyring.is_from(code) || plan.keyring.is_to(code)
 }
 
 /// A plan in waves asks nobody else than the code of its two releases.
@@ -156,9 +161,10 @@ fn check_questions(plan: KeyringPlan<'_>, report: &mut Report) {
 fn check_stop(survey: &Survey<'_>, surveyed: &Surveyed<'_>, stop: &Step, report: &mut Report) {
     let (name, wave) = (&surveyed.node.node, surveyed.wave);
     check_begin(survey, wave, stop, report);
+    let (_, to) = survey.codes(name);
     let tried = |gate: &Gate| {
         matches!(gate, Gate::Registered { node, measurement }
-            if node == name && *measurement == survey.plan.keyring.to.measurement)
+            if node == name && *measurement == to.measurement)
     };
     if !stop.gates.iter().any(tried) {
         report.step(stop.id, Fault::NoTrial { node: name.clone() });
@@ -247,7 +253,8 @@ fn lose(
         .collect();
     let runs = |node: &NodeId| -> Measurement {
         let changed = survey.wave_of(node) < wave;
-        if changed { plan.keyring.to.measurement } else { plan.keyring.from.measurement }
+        let (from, to) = survey.codes(node);
+        if changed { to.measurement } else { from.measurement }
     };
     let proofs: Vec<Proof> = holders
         .iter()
@@ -271,7 +278,8 @@ fn lose(
     let away: BTreeSet<Seat> = away
         .iter()
         .flat_map(|node| {
-            [plan.keyring.from, plan.keyring.to].map(|at| Seat::new(node, &at.measurement))
+            let (from, to) = survey.codes(node);
+            [from, to].map(|at| Seat::new(node, &at.measurement))
         })
         .collect();
     let survivors = no_loss(&requirement, &copies, &proofs, &NextEffect::TakeAway(&away))?;

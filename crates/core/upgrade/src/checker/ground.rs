@@ -97,44 +97,63 @@ fn check_nodes(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report
 
 /// Keepers stay as they are, and are what the log knows.
 fn check_kept(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
-    if plan.keyring.from != plan.keyring.to || plan.keyring.via.is_some() {
+    if plan.keyring.via.is_some() {
         report.plan(Fault::KeeperChanges);
     }
-    if release(&plan.keyring.from, inventory).is_none() {
-        let Placement { release, measurement } = plan.keyring.from;
-        report.plan(Fault::WrongRelease { release, measurement });
+    for (from, to) in plan.keyring.pairs() {
+        if from != to {
+            report.plan(Fault::KeeperChanges);
+        }
+        if release(&from, inventory).is_none() {
+            let Placement { release, measurement } = from;
+            report.plan(Fault::WrongRelease { release, measurement });
+        }
     }
 }
 
 fn check_releases(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report) {
-    if plan.keyring.from.measurement == plan.keyring.to.measurement {
-        report.plan(Fault::NothingChanges);
-    }
-    let releases =
-        [&plan.keyring.from, &plan.keyring.to].map(|placement| release(placement, inventory));
-    for (placement, found) in [&plan.keyring.from, &plan.keyring.to].into_iter().zip(&releases) {
-        if found.is_none() {
-            let Placement { release, measurement } = *placement;
-            report.plan(Fault::WrongRelease { release, measurement });
+    let mut parties: Vec<(Party, Party)> = Vec::new();
+    for (from, to) in plan.keyring.pairs() {
+        if from.measurement == to.measurement || from.measurement.kind() != to.measurement.kind() {
+            report.plan(Fault::NothingChanges);
         }
+        let found = [&from, &to].map(|placement| release(placement, inventory));
+        for (placement, found) in [from, to].into_iter().zip(&found) {
+            if found.is_none() {
+                let Placement { release, measurement } = placement;
+                report.plan(Fault::WrongRelease { release, measurement });
+            }
+        }
+        let [Some(old), Some(new)] = found else { return };
+        let party = |placement: &Placement, release: &Release| Party {
+            measurement: placement.measurement,
+            security_version: release.security_version,
+        };
+        parties.push((party(&from, old), party(&to, new)));
     }
-    let [Some(old), Some(new)] = releases else { return };
+    let (Some(new), Some((old_party, new_party))) =
+        (inventory.releases.get(&plan.keyring.to.release), parties.first())
+    else {
+        return;
+    };
     if inventory.now > new.not_after {
         report.plan(Fault::ReleaseExpired { not_after: new.not_after });
     }
-    if new.security_version < old.security_version {
-        let (from, to) = (old.security_version, new.security_version);
+    if new_party.security_version < old_party.security_version {
+        let (from, to) = (old_party.security_version, new_party.security_version);
         report.plan(Fault::SecurityVersionLower { from, to });
     }
-    let party = |placement: &Placement, release: &Release| Party {
-        measurement: placement.measurement,
-        security_version: release.security_version,
-    };
-    let (old, new) = (party(&plan.keyring.from, old), party(&plan.keyring.to, new));
-    // Old gives to new in the first wave, new to new later; old and new to old on the way back.
-    for (giver, receiver) in [(&old, &new), (&new, &new), (&old, &old), (&new, &old)] {
-        if let Err(risk) = no_leak(&inventory.policy, inventory.now, giver, receiver) {
-            report.plan(Fault::Leak(risk));
+    // Old gives to new in the first wave, new to new later; old and new to old on the way back:
+    // from nodes of every kind of platform to nodes of every kind.
+    for (old, new) in &parties {
+        for (other_old, other_new) in &parties {
+            for (giver, receiver) in
+                [(old, other_new), (new, other_new), (old, other_old), (new, other_old)]
+            {
+                if let Err(risk) = no_leak(&inventory.policy, inventory.now, giver, receiver) {
+                    report.plan(Fault::Leak(risk));
+                }
+            }
         }
     }
 }

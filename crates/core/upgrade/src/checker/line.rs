@@ -137,8 +137,12 @@ fn check_nodes(plan: KeyringPlan<'_>, inventory: &Inventory, report: &mut Report
     }
 }
 
-/// Steps name the plan's placements and no others.
+/// Steps name the plan's placements and no others. A seat is of one kind of platform, so there is
+/// one placement before and one after.
 fn check_placements(plan: KeyringPlan<'_>, report: &mut Report) {
+    if !plan.keyring.others.is_empty() {
+        report.plan(Fault::ForeignPlacement);
+    }
     let known: Vec<Placement> =
         [plan.keyring.from, plan.keyring.to].into_iter().chain(plan.keyring.via).collect();
     let back = plan.rollback.iter().map(|back| &back.step);

@@ -111,7 +111,7 @@ fn check_placements(plan: KeyringPlan<'_>, change: &ServiceChange, report: &mut 
             Action::Snapshot | Action::Migrate | Action::Commit | Action::Withdraw(_) => !is_back,
             Action::Revert => is_back,
             Action::Verify { code, .. } => {
-                !is_back && code.is_none_or(|code| code == plan.keyring.from.measurement)
+                !is_back && code.is_none_or(|code| plan.keyring.is_from(&code))
             }
             Action::Prepare(_)
             | Action::Drain(_)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{NodeId, OperatorId};
-use heirloom_model::plan::{Action, Gate, KeyringPlan, RollbackStep, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, Placement, RollbackStep, Step, StepId};
 
 use super::{Fault, Report};
 use crate::inventory::Inventory;
@@ -93,6 +93,20 @@ impl<'a> Survey<'a> {
         let mut survey = Self { plan, inventory, nodes, index, waves, reached, operators };
         survey.walk(report);
         survey
+    }
+
+    /// What runs on a node before and after. A plan that says nothing about the node's kind of
+    /// platform names foreign code for it, whatever it names.
+    pub(super) fn codes(&self, node: &NodeId) -> (Placement, Placement) {
+        let kept = self.plan.keyring;
+        let before = self.inventory.code_of(node, &kept.from.release);
+        before.map_or((kept.from, kept.to), |before| {
+            let nowhere = || {
+                let at = Placement { measurement: before, ..kept.from };
+                (at, Placement { measurement: before, ..kept.to })
+            };
+            kept.pair_from(&before).unwrap_or_else(nowhere)
+        })
     }
 
     /// The wave in which a node changes; 0 if it never does.

@@ -45,7 +45,9 @@ enum Owner {
 impl<'i> Ledger<'i> {
     pub(super) fn new(plan: KeyringPlan<'_>, inventory: &'i Inventory) -> Self {
         let moved = plan.steps.iter().filter_map(|step| match &step.action {
-            Action::HandOver { to, .. } if *to == plan.keyring.from => inventory.node(&step.node),
+            Action::HandOver { to, .. } if to.release == plan.keyring.from.release => {
+                inventory.node(&step.node)
+            }
             _ => None,
         });
         let mut ledger = Self {
@@ -57,7 +59,10 @@ impl<'i> Ledger<'i> {
         };
         for node in plan.nodes.iter().filter_map(|name| inventory.node(name)) {
             if !ledger.targets.contains(&node.node) {
-                ledger.enter(plan, &node.node, plan.keyring.from.measurement, State::Running);
+                let before = plan.keyring.from;
+                let code = inventory.code_of(&node.node, &before.release);
+                let code = code.unwrap_or(before.measurement);
+                ledger.enter(plan, &node.node, code, State::Running);
             }
         }
         ledger
@@ -121,9 +126,8 @@ impl<'i> Ledger<'i> {
         if plan.keyring.via.is_some_and(|via| via.measurement == code) {
             return Owner::Carrier;
         }
-        let changes = plan.keyring.from.measurement != plan.keyring.to.measurement;
-        let is_new =
-            code == plan.keyring.to.measurement && (changes || self.targets.contains(node));
+        let changes = plan.keyring.from.release != plan.keyring.to.release;
+        let is_new = plan.keyring.is_to(&code) && (changes || self.targets.contains(node));
         if is_new { Owner::New } else { Owner::Old }
     }
 

@@ -35,9 +35,9 @@ enum Side {
 fn side(plan: KeyringPlan<'_>, measurement: &Measurement) -> Side {
     if plan.keyring.via.is_some_and(|via| via.measurement == *measurement) {
         Side::Carrier
-    } else if plan.keyring.from.measurement == plan.keyring.to.measurement {
+    } else if plan.keyring.from.release == plan.keyring.to.release {
         Side::Kept
-    } else if *measurement == plan.keyring.to.measurement {
+    } else if plan.keyring.is_to(measurement) {
         Side::New
     } else {
         Side::Old

@@ -107,6 +107,7 @@ impl Draft {
             generation: ground.keyring.generation,
             checksum: ground.keyring.checksum,
             holders_min: ground.need,
+            others: ground.others.clone(),
         };
         let plan = Plan {
             network: inventory.network,

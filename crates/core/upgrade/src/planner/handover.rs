@@ -15,7 +15,7 @@ use heirloom_model::plan::{Action, Gate, Placement, Plan, StepId, Strategy};
 use heirloom_model::policy::Sharing;
 
 use super::draft::{self, Draft, Frame};
-use super::eligible::{self, Ground};
+use super::eligible::{self, Changing, Ground};
 use super::{Downtime, Hop, Lease, Note, PlanError, PlanReport, PlanRequest, witness};
 use crate::inventory::Inventory;
 
@@ -31,9 +31,10 @@ pub(super) fn upgrade(
     withdraw: Option<Serial>,
     inventory: &Inventory,
 ) -> Result<(Plan, PlanReport), PlanError> {
-    let ground = eligible::ground(request, Epoch::default(), inventory)?;
+    let ground = eligible::ground(request, Changing::One(node), Epoch::default(), inventory)?;
     eligible::check_changes(&ground)?;
-    let (carrier, via) = eligible::upgrader(via, inventory)?;
+    let kind = ground.from.measurement.kind();
+    let (carrier, via) = eligible::upgrader(via, (node, kind), inventory)?;
     for placement in [&ground.from, &ground.to] {
         if placement.measurement == via.measurement {
             return Err(PlanError::SameMeasurement(via.measurement));
@@ -61,11 +62,13 @@ pub(super) fn relocate(
     to_node: &NodeId,
     inventory: &Inventory,
 ) -> Result<(Plan, PlanReport), PlanError> {
-    let ground = eligible::stays(request, Epoch::default(), inventory)?;
+    let changing = Changing::Move(from_node, to_node);
+    let ground = eligible::stays(request, changing, Epoch::default(), inventory)?;
     eligible::handing(&ground, from_node, inventory)?;
-    check_target(from_node, to_node, &ground.from, inventory)?;
-    let party = eligible::party(&ground.from, inventory)?;
-    eligible::check_hop(Hop::Itself, &party, &party, inventory)?;
+    check_target(from_node, to_node, &ground.to, inventory)?;
+    let giver = eligible::party(&ground.from, inventory)?;
+    let receiver = eligible::party(&ground.to, inventory)?;
+    eligible::check_hop(Hop::Itself, &giver, &receiver, inventory)?;
     let mut line = Line::new(&ground, &[from_node, to_node], inventory)?;
     let switch = line.relocate(from_node, to_node);
     line.finish(request, None, switch.no_return, switch.downtime)
@@ -77,7 +80,7 @@ pub(super) fn reseal(
     node: &NodeId,
     inventory: &Inventory,
 ) -> Result<(Plan, PlanReport), PlanError> {
-    let ground = eligible::stays(request, Epoch::default(), inventory)?;
+    let ground = eligible::stays(request, Changing::One(node), Epoch::default(), inventory)?;
     eligible::handing(&ground, node, inventory)?;
     let mut line = Line::new(&ground, &[node], inventory)?;
     let at = ground.from;
@@ -176,8 +179,7 @@ impl<'i> Line<'i> {
         // One holder is what a node under handover keeps itself, in another seat.
         if ground.need > 1 {
             let found = witness::beside(inventory, changing, ground.need);
-            let (need, holds) = ((ground.need, ground.keyring), ground.from.measurement);
-            let judged = witness::enough(inventory, need, holds, found.iter().copied());
+            let judged = witness::enough(inventory, ground, found.iter().copied());
             if let (Err(risk), Some(node)) = (judged, nodes.first().cloned()) {
                 return Err(PlanError::TooFewOutside { node, needed: ground.need, risk });
             }
@@ -186,7 +188,7 @@ impl<'i> Line<'i> {
         }
         nodes.sort();
         let exclusive = inventory.policy.sharing == Sharing::Exclusive;
-        let (draft, ground) = (Draft::default(), *ground);
+        let (draft, ground) = (Draft::default(), ground.clone());
         let (last, last_back) = (None, None);
         Ok(Self { inventory, ground, exclusive, draft, last, last_back, beside, nodes })
     }
@@ -275,7 +277,8 @@ impl<'i> Line<'i> {
     /// something else than before.
     fn switch(&mut self, (old, new): (&NodeId, &NodeId), proofs: Vec<Gate>) -> Switch {
         let Ground { from, to, .. } = self.ground;
-        let replaces = from.measurement != to.measurement;
+        // On another node, what is installed there is what takes over.
+        let replaces = old == new;
         let install = Action::Install { expect: from, install: to };
         if self.exclusive {
             let suspend = self.step(old, Action::Suspend(from), proofs.clone());
@@ -364,28 +367,28 @@ impl<'i> Line<'i> {
 
     /// A move, and its way back.
     fn relocate(&mut self, old: &NodeId, new: &NodeId) -> Switch {
-        let at = self.ground.from;
-        let holds = self.ask(old, old, &at);
+        let Ground { from, to, .. } = self.ground;
+        let holds = self.ask(old, old, &from);
         let proof = self.proofs(&[&holds]);
         let from_node = old.clone();
-        let taken = self.step(new, Action::HandOver { from_node, from: at, to: at }, proof);
-        self.step(new, Action::Restart(at), Vec::new());
-        let first = self.ask(old, new, &at);
-        let second = self.ask(new, new, &at);
+        let taken = self.step(new, Action::HandOver { from_node, from, to }, proof);
+        self.step(new, Action::Restart(to), Vec::new());
+        let first = self.ask(old, new, &to);
+        let second = self.ask(new, new, &to);
         let beside = self.ask_beside(old);
         let mut proofs = self.proofs(&[&first, &second]);
         proofs.extend(beside);
         let switch = self.switch((old, new), proofs);
-        let again = self.ask(old, new, &at);
+        let again = self.ask(old, new, &to);
         let mut proof = self.proofs(&[&again]);
         proof.extend(self.ask_beside(old));
-        self.step(old, Action::Quarantine(at.measurement), proof);
+        self.step(old, Action::Quarantine(from.measurement), proof);
 
         self.switch_back(old, &switch);
         let proofs = self.ask_back(old, holds.step);
-        self.back(new, taken, Action::Stop(at), proofs);
-        self.back(new, taken, Action::Quarantine(at.measurement), Vec::new());
-        self.back(new, taken, Action::Start(at), Vec::new());
+        self.back(new, taken, Action::Stop(to), proofs);
+        self.back(new, taken, Action::Quarantine(to.measurement), Vec::new());
+        self.back(new, taken, Action::Start(to), Vec::new());
         switch
     }
 

@@ -8,12 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use heirloom_custody::holding::Keyring;
 use heirloom_custody::invariant::LossRisk;
 use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{FailureDomain, NodeId};
-use heirloom_model::measurement::Measurement;
 
+use super::eligible::Ground;
 use super::{PlanError, SOURCES_MAX, WITNESS_SPARE, WaveSize, witness};
 use crate::inventory::Inventory;
 
@@ -45,10 +44,8 @@ pub(super) enum Side {
 impl<'a> Layout<'a> {
     pub(super) fn new(
         inventory: &'a Inventory,
-        need: u32,
         size: WaveSize,
-        keyring: Keyring,
-        holds: Measurement,
+        ground: &Ground,
     ) -> Result<Self, PlanError> {
         let (line, domains) = line_up(&inventory.nodes);
         let asked = match size {
@@ -56,11 +53,11 @@ impl<'a> Layout<'a> {
             WaveSize::Count(count) => usize::try_from(count).unwrap_or(usize::MAX).max(1),
             WaveSize::OneByOne => 1,
         };
-        let need_domains = usize::try_from(need).unwrap_or(usize::MAX);
+        let need_domains = usize::try_from(ground.need).unwrap_or(usize::MAX);
         let waves = Vec::new();
         let mut layout = Self { inventory, need: need_domains, line, domains, waves, asked };
         layout.waves = layout.cut()?;
-        layout.confirm(need, keyring, holds)?;
+        layout.confirm(ground)?;
         Ok(layout)
     }
 
@@ -140,13 +137,13 @@ impl<'a> Layout<'a> {
 
     /// Asks custody about every wave: if its witnesses prove, is nothing lost when all of it is
     /// gone at once?
-    fn confirm(&self, need: u32, keyring: Keyring, holds: Measurement) -> Result<(), PlanError> {
+    fn confirm(&self, ground: &Ground) -> Result<(), PlanError> {
         for (wave, range) in self.waves.iter().enumerate() {
             let witnesses = self.witnesses(wave, range.start);
             let witnesses = witnesses.iter().map(|position| self.node(*position));
-            if let Err(risk) = witness::enough(self.inventory, (need, keyring), holds, witnesses) {
+            if let Err(risk) = witness::enough(self.inventory, ground, witnesses) {
                 let node = self.node(range.start).node.clone();
-                return Err(PlanError::TooFewOutside { node, needed: need, risk });
+                return Err(PlanError::TooFewOutside { node, needed: ground.need, risk });
             }
         }
         Ok(())

@@ -3,10 +3,10 @@
 
 use heirloom_model::counter::{Epoch, Serial};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Gate, Plan, StepId, Strategy};
+use heirloom_model::plan::{Action, Gate, Placement, Plan, StepId, Strategy};
 
 use super::draft::{self, Draft, Frame};
-use super::eligible::{self, Ground};
+use super::eligible::{self, Changing};
 use super::layout::Layout;
 use super::verifier::Verifiers;
 use super::{Downtime, Note, PlanError, PlanReport, PlanRequest, WaveSize};
@@ -26,14 +26,16 @@ pub(super) fn plan(
     inventory: &Inventory,
 ) -> Result<(Plan, PlanReport), PlanError> {
     let earliest = wish.upgrade_epoch.unwrap_or_default();
-    let ground = eligible::ground(request, earliest, inventory)?;
+    let ground = eligible::ground(request, Changing::All, earliest, inventory)?;
     eligible::rolling(&ground, wish.withdraw, inventory)?;
-    let (need, holds) = (ground.need, ground.from.measurement);
-    let layout = Layout::new(inventory, need, wish.wave_size, ground.keyring, holds)?;
+    let need = ground.need;
+    let layout = Layout::new(inventory, wish.wave_size, &ground)?;
     let verifiers = Verifiers::new(&layout);
+    let pair = |position| ground.pair(&layout.node(position).node, inventory);
     let mut rolling = Rolling {
         layout: &layout,
-        ground,
+        codes: layout.positions().map(pair).collect(),
+        need,
         draft: Draft::default(),
         undo: vec![Undo::UNKNOWN; layout.positions().len()],
         pairs: Vec::new(),
@@ -53,7 +55,9 @@ pub(super) fn plan(
 /// The plan so far.
 struct Rolling<'l, 'i> {
     layout: &'l Layout<'i>,
-    ground: Ground,
+    /// What runs before and after, by position in the line.
+    codes: Vec<(Placement, Placement)>,
+    need: u32,
     draft: Draft,
     /// By position in the line.
     undo: Vec<Undo>,
@@ -102,7 +106,7 @@ impl Rolling<'_, '_> {
     fn prepare(&mut self) -> StepId {
         let mut ready = Vec::new();
         for position in self.layout.positions() {
-            let step = self.push(position, 0, Action::Prepare(self.ground.to), Vec::new());
+            let step = self.push(position, 0, Action::Prepare(self.codes(position).1), Vec::new());
             self.undo_mut(position).prepare = step;
             ready.push(Gate::Done(step));
         }
@@ -117,7 +121,7 @@ impl Rolling<'_, '_> {
 
     /// The steps of one node; returns the last one.
     fn change(&mut self, position: usize, wave: usize, before: StepId) -> StepId {
-        let Ground { from, to, need, .. } = self.ground;
+        let ((from, to), need) = (self.codes(position), self.need);
         let number = number(wave);
         let witnesses = self.layout.names(self.layout.witnesses(wave, position));
         let sources = self.layout.sources(wave, position);
@@ -172,7 +176,7 @@ impl Rolling<'_, '_> {
         let all = self.layout.names(self.layout.positions());
         let once = self.verify(first, 0, all.clone(), done);
         let again = self.verify(second, 0, all.clone(), vec![Gate::Done(once)]);
-        let proven = Gate::Proven { holders: all, need: self.ground.need, since: again };
+        let proven = Gate::Proven { holders: all, need: self.need, since: again };
         let gates = vec![Gate::Done(again), proven, Gate::PolicyPublished(withdraw)];
         self.push(first, 0, Action::Withdraw(withdraw), gates);
     }
@@ -193,7 +197,7 @@ impl Rolling<'_, '_> {
 
     /// The way back of one node; returns its last step.
     fn change_back(&mut self, position: usize, wave: usize, returned: &[StepId]) -> StepId {
-        let Ground { from, to, need, .. } = self.ground;
+        let ((from, to), need) = (self.codes(position), self.need);
         let undo = self.undo.get(position).copied().unwrap_or(Undo::UNKNOWN);
         let (witnesses, later) = self.layout.witnesses_back(wave, position);
         let witnesses = self.layout.names(witnesses);
@@ -239,6 +243,11 @@ impl Rolling<'_, '_> {
 
     fn push(&mut self, position: usize, wave: u32, action: Action, gates: Vec<Gate>) -> StepId {
         self.draft.push(&self.layout.node(position).node, wave, action, gates)
+    }
+
+    /// What runs before and after at a position.
+    fn codes(&self, position: usize) -> (Placement, Placement) {
+        *self.codes.get(position).expect("there is one for each position")
     }
 
     fn undo_mut(&mut self, position: usize) -> &mut Undo {

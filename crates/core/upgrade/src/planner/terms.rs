@@ -13,7 +13,7 @@ use heirloom_model::policy::{KeyScope, Sharing};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_model::service::{KeyCustody, ProgramTerm, ServiceChange, Terms};
 
-use super::eligible::{self, Ground};
+use super::eligible::{self, Changing, Ground};
 use super::service::{ServiceError, StageFault};
 use super::{FlagDayRequest, PlanError, PlanRequest, verifier, witness};
 use crate::inventory::Inventory;
@@ -38,7 +38,7 @@ pub(super) fn footing<'i>(
     wish: &FlagDayRequest,
     inventory: &'i Inventory,
 ) -> Result<Footing<'i>, PlanError> {
-    let ground = eligible::stays(request, wish.abort_after, inventory)?;
+    let ground = eligible::stays(request, Changing::All, wish.abort_after, inventory)?;
     let needed = wish.opens.max(inventory.epoch);
     if wish.abort_after < needed {
         let abort_after = wish.abort_after;
@@ -226,11 +226,11 @@ fn stages(asked: &[Vec<NodeId>], nodes: &[Node]) -> Result<Vec<Vec<NodeId>>, Ser
 
 /// The nodes whose keepers can prove that nothing is lost, if everything else stops.
 fn holders(ground: &Ground, inventory: &Inventory) -> Result<Vec<NodeId>, PlanError> {
-    let code = ground.from.measurement;
+    let code = |node: &Node| ground.pair(&node.node, inventory).0.measurement;
     let holds = |node: &&Node| match (inventory.policy.sharing, &inventory.active) {
-        (Sharing::Replicated, _) => inventory.seen(&node.node, &code).is_some(),
+        (Sharing::Replicated, _) => inventory.seen(&node.node, &code(node)).is_some(),
         (Sharing::Exclusive, Some((active, measurement))) => {
-            *active == node.node && *measurement == code
+            *active == node.node && *measurement == code(node)
         }
         (Sharing::Exclusive, None) => false,
     };
@@ -239,7 +239,7 @@ fn holders(ground: &Ground, inventory: &Inventory) -> Result<Vec<NodeId>, PlanEr
         return Err(PlanError::NobodyActive(inventory.domain));
     }
     let needed = ground.need;
-    let survivors = witness::enough(inventory, (needed, ground.keyring), code, keepers());
+    let survivors = witness::enough(inventory, ground, keepers());
     let _survivors = survivors.map_err(|risk| ServiceError::TooFewHolders { needed, risk })?;
     Ok(keepers().map(|node| node.node.clone()).collect())
 }

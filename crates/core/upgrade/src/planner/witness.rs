@@ -2,24 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use heirloom_custody::holding::{Condition, KeyCopy, Keyring, Proof};
+use heirloom_custody::holding::{Condition, KeyCopy, Proof};
 use heirloom_custody::invariant::{LossRisk, NextEffect, Requirement, Survivors, no_loss};
 use heirloom_model::counter::LogIndex;
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{FailureDomain, NodeId};
-use heirloom_model::measurement::Measurement;
 
 use super::WITNESS_SPARE;
+use super::eligible::Ground;
 use crate::inventory::Inventory;
 
 /// Asks custody: if exactly these nodes prove, is nothing lost when everything else is gone?
 pub(super) fn enough<'n>(
     inventory: &Inventory,
-    (need, keyring): (u32, Keyring),
-    holds: Measurement,
+    ground: &Ground,
     witnesses: impl Iterator<Item = &'n Node> + Clone,
 ) -> Result<Survivors, LossRisk> {
+    let (need, keyring) = (ground.need, ground.keyring);
     let copies: Vec<KeyCopy> = witnesses
         .clone()
         .map(|node| KeyCopy {
@@ -33,7 +33,7 @@ pub(super) fn enough<'n>(
         .map(|node| Proof {
             node: node.node.clone(),
             platform: inventory.platform(&node.node),
-            measurement: holds,
+            measurement: ground.pair(&node.node, inventory).0.measurement,
             generation: keyring.generation,
             checksum: keyring.checksum,
             origin: HoldingOrigin::Recovered,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_emulated::report::{LaunchMode, Secs};
 use heirloom_keeper::port::Platform;
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::admin::{FollowedPolicy, Holding, KeeperStatus, SealingAge, Ticket};
 use heirloom_model::counter::{Epoch, Generation, LogIndex, Serial};
 use heirloom_model::digest::{Checksum, Nonce, ReleaseDigest};

@@ -98,7 +98,7 @@ pub(crate) fn part(plan: &Plan, node: &NodeId, code: &Measurement) -> Option<&'s
     }
     // Without a handover the new code takes the place of the old one on every node.
     let kept = plan.keyring.as_ref()?;
-    match (*code == kept.from.measurement, *code == kept.to.measurement) {
+    match (kept.is_from(code), kept.is_to(code)) {
         (true, false) => Some("old"),
         (false, true) => Some("new"),
         (true, true) | (false, false) => None,

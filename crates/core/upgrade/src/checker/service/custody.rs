@@ -6,6 +6,7 @@ use heirloom_custody::holding::{Condition, KeyCopy, Keyring, Proof};
 use heirloom_custody::invariant::{NextEffect, Requirement, no_loss};
 use heirloom_model::counter::LogIndex;
 use heirloom_model::domain::HoldingOrigin;
+use heirloom_model::fleet::Node;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Gate, Step, StepId};
 
@@ -73,11 +74,14 @@ fn remaining(view: &View<'_>, holders: &[NodeId]) -> Result<u32, Fault> {
             changing: BTreeSet::new(),
         })
         .collect();
+    let kept = plan.keyring.from;
+    let runs =
+        |node: &Node| inventory.code_of(&node.node, &kept.release).unwrap_or(kept.measurement);
     let proofs: Vec<Proof> = nodes()
         .map(|node| Proof {
             node: node.node.clone(),
             platform: inventory.platform(&node.node),
-            measurement: plan.keyring.from.measurement,
+            measurement: runs(node),
             generation: plan.keyring.generation,
             checksum: plan.keyring.checksum,
             origin: HoldingOrigin::Recovered,
