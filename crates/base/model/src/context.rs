@@ -88,8 +88,14 @@ contexts! {
     EVIDENCE_TPM = "heirloom v1 evidence of a tpm";
     /// Qualifying data of a quote by a virtual TPM, over report data.
     EVIDENCE_VTPM = "heirloom v1 evidence of a vtpm";
+    /// Name of the counter that a keeper raises when it witnesses.
+    COUNTER_WITNESS = "heirloom v1 counter of a witness";
     /// Derivation of seal keys from the secret that a TPM keeps for its machine.
     TPM_SEAL = "heirloom v1 tpm seal";
+    /// Derivation of seal keys from the key that SEV-SNP firmware derives for a guest.
+    SNP_SEAL = "heirloom v1 snp seal";
+    /// Derivation of seal keys from the seal key that Gramine lends to its enclave.
+    GRAMINE_SEAL = "heirloom v1 gramine seal";
     /// Derivation of the keys of emulated machines and of their manufacturer.
     EMULATED_KEY = "heirloom v1 emulated key";
     /// Digest of a map of contract ids.
