@@ -166,7 +166,7 @@ impl Platform for Gramine {
         let evidence = Evidence::SgxDcap(quote.to_vec());
         let claims =
             decode::unverified(&evidence).map_err(|error| corrupt(&error.to_string()))?;
-        if claims.report_data != *report_data {
+        if claims.report_data != Some(*report_data) {
             return Err(corrupt(ANOTHER_QUESTION));
         }
         Ok(evidence)

@@ -113,7 +113,7 @@ impl Tsm {
         let quote = decode::unpadded_quote(&answer.blob)
             .map_err(|error| self.corrupt(&error.to_string()))?;
         let evidence = Evidence::TdxDcap(quote.to_vec());
-        if self.claims(&evidence)?.report_data != *data {
+        if self.claims(&evidence)?.report_data != Some(*data) {
             return Err(self.corrupt("the quote answers another question"));
         }
         Ok(evidence)
@@ -166,16 +166,16 @@ impl Tsm {
 
     fn tdx_identity(&self) -> Result<PlatformIdentity, PlatformError> {
         let claims = self.claims(&self.tdx(&ReportData::new([0; ReportData::BYTES]))?)?;
+        let missing = || self.corrupt("the quote does not name code, machine and their version");
+        let quoted = claims.quoted.ok_or_else(missing)?;
         Ok(PlatformIdentity {
-            measurement: claims.measurement,
+            measurement: claims.measurement.ok_or_else(missing)?,
             signer: NO_SIGNER,
             product_id: 0,
             isv_svn: 0,
-            cpu_svn: CpuSvn::new(claims.cpu_svn),
+            cpu_svn: CpuSvn::new(quoted.tcb_svn),
             debug: claims.debug,
-            platform: claims
-                .platform
-                .ok_or_else(|| self.corrupt("the quote does not name the machine"))?,
+            platform: claims.platform.ok_or_else(missing)?,
         })
     }
 
