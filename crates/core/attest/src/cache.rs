@@ -1,70 +1,52 @@
-//! Quoting identities whose verification is remembered.
+//! What was verified before.
 //!
 //! Verifying one quote fully costs about ten P-256 signatures, of which nine are the same for
-//! every quote of one quoting enclave. They are remembered here under a digest of everything that
-//! they cover. What is remembered are facts, not permissions: the policy is judged again each
-//! time, and nothing of the enclave that is quoted is in here.
+//! every quote of one quoting enclave; of a Nitro document four out of five, of an SEV-SNP report
+//! two out of three. They are remembered here under a digest of everything that they cover. What is
+//! remembered are facts, not permissions: the policy is judged again each time, and nothing of
+//! what is attested is in here.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use heirloom_model::counter::Time;
-use heirloom_model::digest::{AnchorId, sha256};
+use heirloom_model::digest::sha256;
 use heirloom_model::limit::QUOTING_IDENTITIES_MAX;
 
-use crate::dcap::PlatformClaims;
-use crate::endorse::Family;
-use crate::pki::Window;
-use crate::quote::Quote;
-
-/// Digest of everything in a quote that its quoting identity consists of.
+/// Digest of everything that something remembered was verified from.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) struct QuotingKey([u8; 32]);
+pub(crate) struct MemoryKey([u8; 32]);
 
-/// A verified quoting identity.
+/// A bounded number of verified things; the oldest goes first.
 #[derive(Clone, Debug)]
-pub(crate) struct QuotingIdentity {
-    pub(crate) claims: PlatformClaims,
-    pub(crate) anchor: AnchorId,
-    pub(crate) family: Family,
-    /// Digest of the endorsements that it was verified with.
-    pub(crate) endorsements: [u8; 32],
-    /// The time for which it was verified.
-    pub(crate) verified: Time,
-    /// When the platform's certificates and the anchor are valid.
-    pub(crate) certificates: Window,
+pub(crate) struct Memory<V> {
+    known: BTreeMap<MemoryKey, V>,
+    order: VecDeque<MemoryKey>,
 }
 
-/// A bounded number of quoting identities; the oldest goes first.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Cache {
-    known: BTreeMap<QuotingKey, QuotingIdentity>,
-    order: VecDeque<QuotingKey>,
-}
-
-impl QuotingKey {
-    pub(crate) fn of(quote: &Quote<'_>) -> Self {
-        let authentication = length(quote.authentication);
-        let certification = length(quote.certification);
-        Self(sha256(&[
-            quote.header,
-            quote.attestation_key,
-            quote.qe_report.bytes(),
-            quote.qe_signature,
-            &authentication,
-            quote.authentication,
-            &certification,
-            quote.certification,
-        ]))
+impl MemoryKey {
+    /// Each part is hashed with its length, so that no two lists of parts read alike.
+    pub(crate) fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut bytes = Vec::new();
+        for part in parts {
+            bytes.extend(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            bytes.extend(part);
+        }
+        Self(sha256(&[&bytes]))
     }
 }
 
-impl Cache {
-    pub(crate) fn get(&self, key: &QuotingKey) -> Option<&QuotingIdentity> {
+impl<V> Default for Memory<V> {
+    fn default() -> Self {
+        Self { known: BTreeMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<V> Memory<V> {
+    pub(crate) fn get(&self, key: &MemoryKey) -> Option<&V> {
         self.known.get(key)
     }
 
-    pub(crate) fn put(&mut self, key: QuotingKey, identity: QuotingIdentity) {
-        if self.known.insert(key, identity).is_some() {
+    pub(crate) fn put(&mut self, key: MemoryKey, value: V) {
+        if self.known.insert(key, value).is_some() {
             return;
         }
         self.order.push_back(key);
@@ -83,52 +65,32 @@ impl Cache {
     }
 }
 
-/// Variable parts are hashed with their length, so that no two quotes read alike.
-fn length(bytes: &[u8]) -> [u8; 8] {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes()
-}
-
 #[cfg(test)]
 mod tests {
-    use heirloom_model::identifier::PlatformId;
-    use heirloom_model::policy::TcbLevel;
-
     use super::*;
 
-    fn key(number: usize) -> QuotingKey {
-        QuotingKey(sha256(&[&number.to_be_bytes()]))
-    }
-
-    fn identity() -> QuotingIdentity {
-        let claims = PlatformClaims {
-            platform: PlatformId::new([0; 32]),
-            fmspc: [0; 6],
-            tcb: TcbLevel::UpToDate,
-            advisories: Vec::new(),
-            tcb_evaluation: 1,
-        };
-        let anchor = AnchorId::new([0; 32]);
-        QuotingIdentity {
-            claims,
-            anchor,
-            family: Family { anchor, fmspc: [0; 6], issuer: [0; 32] },
-            endorsements: [0; 32],
-            verified: Time(0),
-            certificates: Window { since: Time(0), until: Time(1) },
-        }
+    fn key(number: usize) -> MemoryKey {
+        MemoryKey::of([number.to_string().as_bytes()])
     }
 
     #[test]
-    fn the_oldest_identity_makes_room() {
-        let mut cache = Cache::default();
+    fn the_oldest_makes_room() {
+        let mut memory = Memory::default();
         for number in 0..=QUOTING_IDENTITIES_MAX {
-            cache.put(key(number), identity());
-            // An identity that is verified again takes no second place.
-            cache.put(key(number), identity());
+            memory.put(key(number), number);
+            // What is verified again takes no second place.
+            memory.put(key(number), number);
         }
-        assert_eq!(cache.len(), QUOTING_IDENTITIES_MAX);
-        assert!(cache.get(&key(0)).is_none());
-        assert!(cache.get(&key(1)).is_some());
-        assert!(cache.get(&key(QUOTING_IDENTITIES_MAX)).is_some());
+        assert_eq!(memory.len(), QUOTING_IDENTITIES_MAX);
+        assert!(memory.get(&key(0)).is_none());
+        assert_eq!(memory.get(&key(1)), Some(&1));
+        assert_eq!(memory.get(&key(QUOTING_IDENTITIES_MAX)), Some(&QUOTING_IDENTITIES_MAX));
+    }
+
+    #[test]
+    fn parts_that_join_alike_are_not_alike() {
+        let one = MemoryKey::of([b"ab".as_slice(), b"c"]);
+        assert_ne!(one, MemoryKey::of([b"a".as_slice(), b"bc"]));
+        assert_ne!(one, MemoryKey::of([b"abc".as_slice()]));
     }
 }

@@ -11,10 +11,11 @@ use dcap_qvl::{QuoteClaims, QuoteCollateralV3, QuotePolicy, TcbStatus};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::DcapCollateral;
 use heirloom_model::identifier::PlatformId;
-use heirloom_model::measurement::{Measurement, MrEnclave};
+use heirloom_model::measurement::{Measurement, MrEnclave, Register48, TdMeasurement};
 use heirloom_model::policy::TcbLevel;
 
-use crate::quote::Quote;
+use crate::quote::{Body, Quote, Report};
+use crate::td_report::TdReport;
 
 /// SGX platform types that the library knows: standard, scalable, scalable with integrity.
 const SGX_TYPES: &[u8] = &[0, 1, 2];
@@ -44,6 +45,7 @@ pub(crate) fn verify(
     moment: Time,
 ) -> Result<PlatformClaims, NotVerified> {
     let claims = QuoteVerifier::new(root.to_vec())
+        .allow_service_td(true)
         .verify_with_policy(raw, convert(collateral), moment.0, &facts(moment))
         .map_err(|error| NotVerified(format!("{error:#}")))?;
     same_quote(&claims, quote)?;
@@ -73,6 +75,7 @@ pub(crate) fn verify(
 ///   centres have. Where SMT is a weakness the TCB level says `ConfigurationNeeded`. Who wants to
 ///   exclude machines lists the ones to include.
 /// * *SGX types* that the library does not know are refused.
+/// * *Service trust domains* pass: the policy names the ones that it accepts.
 fn facts(moment: Time) -> QuotePolicy {
     let any_age = Duration::from_secs(u64::MAX);
     [
@@ -81,6 +84,8 @@ fn facts(moment: Time) -> QuotePolicy {
         TcbStatus::ConfigurationAndSWHardeningNeeded,
         TcbStatus::OutOfDate,
         TcbStatus::OutOfDateConfigurationNeeded,
+        TcbStatus::TDRelaunchAdvised,
+        TcbStatus::TDRelaunchAdvisedConfigurationNeeded,
     ]
     .into_iter()
     .fold(QuotePolicy::strict(moment.0), QuotePolicy::allow_status)
@@ -94,17 +99,51 @@ fn facts(moment: Time) -> QuotePolicy {
 
 /// Two parsers read the quote; what one verified must be what the other shows.
 fn same_quote(claims: &QuoteClaims, quote: &Quote<'_>) -> Result<(), NotVerified> {
-    let differ = || NotVerified("two parsers read different quotes".to_owned());
-    let theirs = claims.report.as_sgx().ok_or_else(differ)?;
-    let ours = &quote.report;
-    let same = ours.measurement() == Measurement::Sgx(MrEnclave::new(theirs.mr_enclave))
+    let same = match quote.body {
+        Body::Sgx(ours) => claims.report.as_sgx().is_some_and(|theirs| same_enclave(theirs, ours)),
+        Body::Tdx(ours) => same_domain(&claims.report, ours),
+    };
+    if same && claims.header.version == quote.version {
+        return Ok(());
+    }
+    Err(NotVerified("two parsers read different quotes".to_owned()))
+}
+
+fn same_enclave(theirs: &dcap_qvl::quote::EnclaveReport, ours: Report<'_>) -> bool {
+    ours.measurement() == Measurement::Sgx(MrEnclave::new(theirs.mr_enclave))
         && *ours.signer().as_bytes() == theirs.mr_signer
         && ours.product_id() == theirs.isv_prod_id
         && ours.security_version().0 == u64::from(theirs.isv_svn)
         && ours.attributes() == theirs.attributes
         && ours.cpu_svn() == theirs.cpu_svn
-        && *ours.report_data().as_bytes() == theirs.report_data;
-    if same { Ok(()) } else { Err(differ()) }
+        && *ours.report_data().as_bytes() == theirs.report_data
+}
+
+fn same_domain(report: &dcap_qvl::quote::Report, ours: TdReport<'_>) -> bool {
+    let Some(theirs) = report.as_td10() else { return false };
+    let newer = report.as_td15();
+    let registers = [
+        theirs.mr_td,
+        theirs.rt_mr0,
+        theirs.rt_mr1,
+        theirs.rt_mr2,
+        theirs.rt_mr3,
+        theirs.mr_config_id,
+        theirs.mr_owner,
+        theirs.mr_owner_config,
+    ];
+    let measured = TdMeasurement::of(&registers.map(Register48::new));
+    report.as_td15_ex().is_none()
+        && ours.measurement() == Measurement::Tdx(measured)
+        && ours.tee_tcb_svn() == theirs.tee_tcb_svn
+        && ours.current_tee_tcb_svn() == newer.map(|newer| newer.tee_tcb_svn2)
+        && *ours.module().as_bytes() == theirs.mr_seam
+        && *ours.module_signer().as_bytes() == theirs.mr_signer_seam
+        && ours.module_attributes() == theirs.seam_attributes
+        && ours.attributes().to_le_bytes() == theirs.td_attributes
+        && ours.xfam().to_le_bytes() == theirs.xfam
+        && *ours.service_td().as_bytes() == newer.map_or([0; 48], |newer| newer.mr_service_td)
+        && *ours.report_data().as_bytes() == theirs.report_data
 }
 
 fn convert(collateral: &DcapCollateral) -> QuoteCollateralV3 {
@@ -132,10 +171,12 @@ fn level(status: TcbStatus) -> Result<TcbLevel, NotVerified> {
         TcbStatus::ConfigurationAndSWHardeningNeeded => TcbLevel::ConfigurationAndSwHardeningNeeded,
         TcbStatus::OutOfDate => TcbLevel::OutOfDate,
         TcbStatus::OutOfDateConfigurationNeeded => TcbLevel::OutOfDateConfigurationNeeded,
-        TcbStatus::Revoked
-        | TcbStatus::TDRelaunchAdvised
-        | TcbStatus::TDRelaunchAdvisedConfigurationNeeded => {
-            return Err(NotVerified(format!("TCB status {status} is no status of SGX")));
+        TcbStatus::TDRelaunchAdvised => TcbLevel::RelaunchAdvised,
+        TcbStatus::TDRelaunchAdvisedConfigurationNeeded => {
+            TcbLevel::RelaunchAdvisedConfigurationNeeded
+        }
+        TcbStatus::Revoked => {
+            return Err(NotVerified("the TCB is revoked".to_owned()));
         }
     })
 }
@@ -161,6 +202,8 @@ pub(crate) enum Standing {
     NoLevel,
     /// At a level that was taken back.
     Revoked,
+    /// Not the manufacturer's TDX module.
+    ForeignModule,
     /// Nothing is wrong with it.
     Good,
 }
@@ -183,17 +226,45 @@ pub(crate) fn standing(
     };
     let extension = dcap_qvl::intel::parse_pck_extension(certificate).ok()?;
     let tcb_info: dcap_qvl::TcbInfo = serde_json::from_str(&collateral.tcb_info).ok()?;
-    let met = |level: &&dcap_qvl::TcbLevel| {
-        let short = level.shortfalls(&extension.cpu_svn, extension.pce_svn, None);
-        short.is_ok_and(|short| short.is_empty())
+    let module = match quote.body {
+        Body::Sgx(_) => None,
+        Body::Tdx(report) => Some(report),
     };
-    let Some(level) = tcb_info.tcb_levels.iter().find(met) else {
-        return Some(Standing::NoLevel);
-    };
-    if [level.tcb_status, enclave_level.tcb_status].contains(&TcbStatus::Revoked) {
-        return Some(Standing::Revoked);
+    if module.is_some_and(|report| !module_is_listed(report, &tcb_info)) {
+        return Some(Standing::ForeignModule);
     }
-    Some(Standing::Good)
+    // A report of TDX 1.5 says two security versions, and each must reach a level.
+    let versions: Vec<_> = match module {
+        None => vec![None],
+        Some(report) => {
+            let current = report.current_tee_tcb_svn().map(Some);
+            [Some(report.tee_tcb_svn())].into_iter().chain(current).collect()
+        }
+    };
+    let mut statuses = vec![enclave_level.tcb_status];
+    for version in &versions {
+        let met = |level: &&dcap_qvl::TcbLevel| {
+            let short = level.shortfalls(&extension.cpu_svn, extension.pce_svn, version.as_ref());
+            short.is_ok_and(|short| short.is_empty())
+        };
+        let Some(level) = tcb_info.tcb_levels.iter().find(met) else {
+            return Some(Standing::NoLevel);
+        };
+        statuses.push(level.tcb_status);
+    }
+    Some(if statuses.contains(&TcbStatus::Revoked) { Standing::Revoked } else { Standing::Good })
+}
+
+/// Whether the manufacturer lists the signer of a TDX module. A module of a version of its own has
+/// an identity of its own.
+fn module_is_listed(report: TdReport<'_>, tcb_info: &dcap_qvl::TcbInfo) -> bool {
+    let signer = hex::encode(report.module_signer().as_bytes());
+    let listed = match tcb_info.tdx_module_identity(&report.tee_tcb_svn()) {
+        Ok(Some(identity)) => Some(&identity.mrsigner),
+        Ok(None) => tcb_info.tdx_module.as_ref().map(|module| &module.mrsigner),
+        Err(_) => None,
+    };
+    listed.is_some_and(|listed| listed.eq_ignore_ascii_case(&signer))
 }
 
 fn genuine(quote: &Quote<'_>, identity: &dcap_qvl::QeIdentity) -> bool {

@@ -47,6 +47,7 @@ pub(crate) fn reason(
     }
     match dcap::standing(quote, &leaf.der, &collateral.content) {
         Some(Standing::ForeignQuotingEnclave) => AppraiseError::QuotingEnclaveIdentity,
+        Some(Standing::ForeignModule) => AppraiseError::ForeignModule,
         Some(Standing::NoLevel) => AppraiseError::NoTcbLevel,
         Some(Standing::Revoked) => AppraiseError::RevokedTcb,
         Some(Standing::Good) | None => other,

@@ -8,7 +8,8 @@ use std::fmt;
 
 use heirloom_model::counter::Time;
 use heirloom_model::digest::{AnchorId, sha256};
-use heirloom_model::evidence::{DcapCollateral, Endorsements, TrustAnchor};
+use heirloom_model::evidence::{DcapCollateral, Endorsements, SnpEndorsements, TrustAnchor};
+use heirloom_model::measurement::TeeKind;
 use heirloom_model::wire;
 
 use crate::error::{AppraiseError, EndorsementPart};
@@ -18,6 +19,8 @@ use crate::result::Grace;
 /// A family of platforms that share endorsements.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Family {
+    /// SGX or TDX, which have endorsements of their own.
+    pub kind: TeeKind,
     /// The root that vouches for it.
     pub anchor: AnchorId,
     /// Intel's number of the platform's make (FMSPC).
@@ -28,7 +31,8 @@ pub struct Family {
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FMSPC {} under root {}", hex::encode_upper(self.fmspc), self.anchor)
+        let (kind, fmspc) = (self.kind, hex::encode_upper(self.fmspc));
+        write!(f, "{kind} with FMSPC {fmspc} under root {}", self.anchor)
     }
 }
 
@@ -48,6 +52,8 @@ pub enum ExpiryItem {
     Anchor(AnchorId),
     /// A part of the endorsements of a family.
     Endorsements(Family, EndorsementPart),
+    /// The list of revoked keys under a root.
+    Revocations(AnchorId),
 }
 
 /// Endorsements of one family whose signatures are checked up to their own root.
@@ -66,7 +72,7 @@ pub(crate) struct Collateral {
 
 impl Collateral {
     /// Parses endorsements and checks every signature in them.
-    pub(crate) fn parse(content: DcapCollateral) -> Result<Self, AppraiseError> {
+    pub(crate) fn parse(kind: TeeKind, content: DcapCollateral) -> Result<Self, AppraiseError> {
         use EndorsementPart as Part;
         let (tcb_signer, root) = issuer(Part::TcbInfoIssuer, &content.tcb_info_issuer_chain)?;
         signed_by(
@@ -88,9 +94,10 @@ impl Collateral {
         agree(pck_root.der == root.der, Part::PckCrlIssuer)?;
         let pck_crl = crl(Part::PckCrl, &content.pck_crl, &pck_ca)?;
         let root_crl = crl(Part::RootCrl, &content.root_ca_crl, &root)?;
-        let (tcb_info, fmspc) = tcb_info(&content.tcb_info)?;
+        let (tcb_info, fmspc) = tcb_info(kind, &content.tcb_info)?;
         let qe_identity = Document::parse(Part::QeIdentity, &content.qe_identity)?.window()?;
         let family = Family {
+            kind,
             anchor: TrustAnchor::SgxDcap(root.der).id(),
             fmspc,
             issuer: sha256(&[&pck_ca.subject]),
@@ -135,7 +142,7 @@ impl Collateral {
             content.pck_crl = new.pck_crl;
             content.pck_crl_issuer_chain = new.pck_crl_issuer_chain;
         }
-        Self::parse(content)
+        Self::parse(self.family.kind, content)
     }
 
     fn since(&self, wanted: EndorsementPart) -> Time {
@@ -158,17 +165,14 @@ impl Collateral {
     ) -> Result<(Time, Option<Grace>), AppraiseError> {
         self.not_of_the_future(now)?;
         let (part, expired) = self.expires();
-        if now < expired {
+        let Some(grace) = grace(part, expired, grace_seconds, now)? else {
             return Ok((now, None));
-        }
-        let until = expired.after(grace_seconds);
-        let last = expired.previous().filter(|_| now < until);
-        let Some(last) = last else {
-            return Err(AppraiseError::ExpiredEndorsements { part, expired });
         };
+        let nothing = AppraiseError::ExpiredEndorsements { part, expired };
+        let last = expired.previous().ok_or(nothing)?;
         // Parts whose windows never overlapped have no last second.
         self.not_of_the_future(last)?;
-        Ok((last, Some(Grace { expired, until })))
+        Ok((last, Some(grace)))
     }
 
     /// The calendar of its parts.
@@ -184,6 +188,65 @@ impl Collateral {
         early.map_or(Ok(()), |(part, window)| {
             Err(AppraiseError::EndorsementsNotYetValid { part: *part, since: window.since })
         })
+    }
+}
+
+/// AMD's list of revoked keys under one root, whose signature is checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Revocations {
+    pub(crate) list: Crl,
+}
+
+impl Revocations {
+    /// Parses a list and checks that its root signed it.
+    pub(crate) fn parse(content: &SnpEndorsements) -> Result<Self, AppraiseError> {
+        let part = EndorsementPart::VekCrl;
+        let malformed = |fault| AppraiseError::MalformedEndorsements { part, fault };
+        let root = Certificate::parse(&content.root.0).map_err(malformed)?;
+        let list = Crl::parse(&content.revoked).map_err(malformed)?;
+        if !root.signed_crl_pss(&list) {
+            return Err(AppraiseError::EndorsementSignature { part });
+        }
+        Ok(Self { list })
+    }
+
+    /// The newer of two lists, this one being the one that came last.
+    pub(crate) fn newest(self, known: Self) -> Self {
+        if self.list.this_update >= known.list.this_update { self } else { known }
+    }
+
+    /// The grace that the list needs to count now, if any.
+    pub(crate) fn grace(
+        &self,
+        now: Time,
+        grace_seconds: u64,
+    ) -> Result<Option<Grace>, AppraiseError> {
+        grace(EndorsementPart::VekCrl, self.list.until, grace_seconds, now)
+    }
+
+    /// Whether the list names one of these certificates.
+    pub(crate) fn names(&self, certificates: &[Certificate]) -> bool {
+        certificates.iter().any(|certificate| {
+            certificate.issuer == self.list.issuer
+                && self.list.revoked.contains(&certificate.serial)
+        })
+    }
+}
+
+/// Whether something that expires counts now: by itself, or by the policy's grace.
+fn grace(
+    part: EndorsementPart,
+    expired: Time,
+    grace_seconds: u64,
+    now: Time,
+) -> Result<Option<Grace>, AppraiseError> {
+    let until = expired.after(grace_seconds);
+    if now < expired {
+        Ok(None)
+    } else if now < until {
+        Ok(Some(Grace { part, expired, until }))
+    } else {
+        Err(AppraiseError::ExpiredEndorsements { part, expired })
     }
 }
 
@@ -226,9 +289,10 @@ fn crl(part: EndorsementPart, der: &[u8], ca: &Certificate) -> Result<Crl, Appra
 }
 
 /// The window and the family of a TCB info.
-fn tcb_info(json: &str) -> Result<(Window, [u8; 6]), AppraiseError> {
+fn tcb_info(kind: TeeKind, json: &str) -> Result<(Window, [u8; 6]), AppraiseError> {
     let document = Document::parse(EndorsementPart::TcbInfo, json)?;
-    agree(document.text("id")? == "SGX", EndorsementPart::TcbInfo)?;
+    // Intel's words are in capitals.
+    agree(document.text("id")?.to_ascii_lowercase() == kind.name(), EndorsementPart::TcbInfo)?;
     let mut fmspc = [0; 6];
     hex::decode_to_slice(document.text("fmspc")?, &mut fmspc)
         .map_err(|_| document.malformed("the FMSPC is not 6 bytes"))?;

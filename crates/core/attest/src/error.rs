@@ -2,12 +2,21 @@
 
 use std::fmt;
 
+use heirloom_model::appraisal::{SnpGeneration, VekKind};
 use heirloom_model::counter::Time;
+use heirloom_model::digest::AnchorId;
 use heirloom_model::evidence::ReportData;
 use heirloom_model::identifier::PlatformId;
+use heirloom_model::measurement::TeeKind;
 use heirloom_model::policy::TcbLevel;
 
+use crate::account::Step;
+use crate::chain::ChainError;
 use crate::endorse::Family;
+use crate::hcl::HclError;
+use crate::nitro::NitroError;
+use crate::snp::SnpError;
+use crate::tpm::TpmError;
 
 /// Why there is no attestation result. One variant per reason.
 ///
@@ -26,11 +35,17 @@ pub enum AppraiseError {
         /// In the quote's header.
         found: u16,
     },
-    /// Not an SGX enclave.
+    /// Not what the evidence is said to be about: an SGX enclave, or a TDX trust domain.
     #[error("TEE type {found:#x} is not supported")]
     UnsupportedTeeType {
         /// In the quote's header.
         found: u32,
+    },
+    /// A kind of report that this release does not appraise.
+    #[error("quoted bodies of type {found} are not supported")]
+    UnsupportedQuoteBody {
+        /// In the quote.
+        found: u16,
     },
     /// The attestation key is not of a known algorithm.
     #[error("attestation keys of type {found} are not supported")]
@@ -50,6 +65,15 @@ pub enum AppraiseError {
     /// The enclave can be read from outside.
     #[error("the enclave runs in debug mode")]
     DebugEnclave,
+    /// The host may count what happens in the trust domain.
+    #[error("the trust domain is profiled")]
+    ProfiledDomain,
+    /// A migration agent may move the trust domain elsewhere.
+    #[error("the trust domain can be migrated")]
+    MigratableDomain,
+    /// The host may take pages away from the trust domain unnoticed.
+    #[error("the trust domain does not refuse pages that the host replaces")]
+    PagesNotProtected,
     /// The enclave was never initialised.
     #[error("the enclave is not initialised")]
     NotInitialised,
@@ -175,6 +199,9 @@ pub enum AppraiseError {
     /// The quoting enclave is not the manufacturer's.
     #[error("the quoting enclave is not the one that the manufacturer describes")]
     QuotingEnclaveIdentity,
+    /// The TDX module is not the manufacturer's.
+    #[error("the TDX module is not one that the manufacturer describes")]
+    ForeignModule,
     /// The quote is not signed by its attestation key.
     #[error("the signature of the quote does not verify")]
     QuoteSignature,
@@ -192,6 +219,15 @@ pub enum AppraiseError {
         /// In the evidence.
         found: Box<ReportData>,
     },
+    /// The policy says nothing about this kind of evidence.
+    #[error("the policy does not accept evidence of kind {kind}")]
+    KindNotAccepted {
+        /// The kind.
+        kind: TeeKind,
+    },
+    /// The policy lists machines, and the evidence does not say which one made it.
+    #[error("the policy lists platforms, and the evidence names none")]
+    HostUnknown,
     /// The policy does not list the machine.
     #[error("the policy does not list platform {platform}")]
     PlatformNotListed {
@@ -210,6 +246,14 @@ pub enum AppraiseError {
         /// The first one, in the order of the alphabet.
         advisory: String,
     },
+    /// An advisory applies to the platform that the policy does not accept any more.
+    #[error("the policy accepted advisory {advisory} until {until}")]
+    AdvisoryNoLongerAccepted {
+        /// The first one, in the order of the alphabet.
+        advisory: String,
+        /// The last second in which it did.
+        until: Time,
+    },
     /// The endorsements were made before the evaluation that the policy demands.
     #[error("the endorsements are of TCB evaluation {found}, the policy demands {least}")]
     TcbEvaluationTooLow {
@@ -218,6 +262,92 @@ pub enum AppraiseError {
         /// In the policy.
         least: u32,
     },
+    /// A claim is none of the policy's reference values.
+    #[error("the policy does not accept {claim} {found}")]
+    ReferenceMismatch {
+        /// Which claim.
+        claim: &'static str,
+        /// In the evidence.
+        found: String,
+    },
+    /// The policy says nothing about this generation of machines.
+    #[error("the policy does not accept machines of generation {found:?}")]
+    GenerationNotAccepted {
+        /// The generation.
+        found: SnpGeneration,
+    },
+    /// The machine's firmware is older than the policy accepts.
+    #[error("the machine's {component} is of version {found}, the policy demands {least}")]
+    FirmwareTooOld {
+        /// Which part of the firmware.
+        component: &'static str,
+        /// In the evidence.
+        found: u8,
+        /// In the policy.
+        least: u8,
+    },
+    /// The policy does not accept reports by this kind of key.
+    #[error("the policy does not accept reports by a key of kind {found:?}")]
+    KeyKindNotAccepted {
+        /// The kind.
+        found: VekKind,
+    },
+    /// The report was asked for from a privilege level that the policy does not accept.
+    #[error("the report is of privilege level {found}, the policy accepts up to {most}")]
+    PrivilegeTooLow {
+        /// In the report.
+        found: u32,
+        /// In the policy.
+        most: u8,
+    },
+    /// The guest may run with hyper-threading, which the policy does not accept.
+    #[error("the policy does not accept guests that may run with hyper-threading")]
+    ThreadsNotAccepted,
+    /// The policy demands a list of revoked keys, and there is none.
+    #[error("there is no list of revoked keys under root {anchor}")]
+    MissingRevocations {
+        /// The root.
+        anchor: AnchorId,
+    },
+    /// A Nitro document carries something else than report data.
+    #[error("the document's user data has {found} bytes instead of 64")]
+    UserDataLength {
+        /// How many there are.
+        found: usize,
+    },
+    /// A quote does not cover the registers that evidence must cover: 0 to 15, each once.
+    #[error("the quote does not cover exactly registers 0 to 15")]
+    RegistersIncomplete,
+    /// The policy says nothing, or several things, about a register.
+    #[error("the policy does not say exactly one thing about register {index}")]
+    RegisterRules {
+        /// Which.
+        index: u8,
+    },
+    /// Nothing was measured: every register is zero.
+    #[error("every register is zero")]
+    ZeroRegisters,
+    /// The machine's report is of a kind that no virtual TPM is appraised with.
+    #[error("virtual TPMs of machines of kind {kind} are not supported")]
+    UnsupportedHardware {
+        /// The kind.
+        kind: TeeKind,
+    },
+    /// A certificate chain does not verify.
+    #[error("{0}")]
+    Chain(ChainError),
+    /// An SEV-SNP report does not verify.
+    #[error("{0}")]
+    Snp(SnpError),
+    /// A Nitro document does not verify.
+    #[error("{0}")]
+    Nitro(NitroError),
+    /// A TPM quote does not verify.
+    #[error("{0}")]
+    Tpm(TpmError),
+    /// What firmware below a virtual machine left does not belong to the machine.
+    #[error("{0}")]
+    Hcl(HclError),
 }
 
 /// One of the things that make up endorsements.
@@ -237,6 +367,8 @@ pub enum EndorsementPart {
     PckCrl,
     /// The certificate of that intermediate.
     PckCrlIssuer,
+    /// AMD's list of revoked keys.
+    VekCrl,
 }
 
 impl fmt::Display for EndorsementPart {
@@ -249,6 +381,7 @@ impl fmt::Display for EndorsementPart {
             Self::RootCrl => "root CRL",
             Self::PckCrl => "PCK CRL",
             Self::PckCrlIssuer => "issuer of the PCK CRL",
+            Self::VekCrl => "CRL of a root of SEV-SNP keys",
         })
     }
 }
@@ -260,10 +393,14 @@ impl AppraiseError {
             Self::MalformedQuote { .. } => "malformed-quote",
             Self::UnsupportedQuoteVersion { .. } => "unsupported-quote-version",
             Self::UnsupportedTeeType { .. } => "unsupported-tee-type",
+            Self::UnsupportedQuoteBody { .. } => "unsupported-quote-body",
             Self::UnsupportedAttestationKey { .. } => "unsupported-attestation-key",
             Self::UnsupportedCertificationData { .. } => "unsupported-certification-data",
             Self::UnknownQuotingVendor => "unknown-quoting-vendor",
             Self::DebugEnclave => "debug-enclave",
+            Self::ProfiledDomain => "profiled-domain",
+            Self::MigratableDomain => "migratable-domain",
+            Self::PagesNotProtected => "pages-not-protected",
             Self::NotInitialised => "not-initialised",
             Self::Not64Bit => "not-64-bit",
             Self::PrivilegedEnclave { .. } => "privileged-enclave",
@@ -290,13 +427,108 @@ impl AppraiseError {
             Self::QuotingEnclaveSignature => "quoting-enclave-signature",
             Self::QuotingEnclaveKey => "quoting-enclave-key",
             Self::QuotingEnclaveIdentity => "quoting-enclave-identity",
+            Self::ForeignModule => "foreign-tdx-module",
             Self::QuoteSignature => "quote-signature",
             Self::NotVerified { .. } => "not-verified",
             Self::ReportDataMismatch { .. } => "report-data-mismatch",
+            Self::KindNotAccepted { .. } => "kind-not-accepted",
+            Self::HostUnknown => "host-unknown",
             Self::PlatformNotListed { .. } => "platform-not-listed",
             Self::TcbLevelNotAccepted { .. } => "tcb-level-not-accepted",
             Self::AdvisoryNotAccepted { .. } => "advisory-not-accepted",
+            Self::AdvisoryNoLongerAccepted { .. } => "advisory-no-longer-accepted",
             Self::TcbEvaluationTooLow { .. } => "tcb-evaluation-too-low",
+            Self::ReferenceMismatch { .. } => "reference-mismatch",
+            Self::GenerationNotAccepted { .. } => "generation-not-accepted",
+            Self::FirmwareTooOld { .. } => "firmware-too-old",
+            Self::KeyKindNotAccepted { .. } => "key-kind-not-accepted",
+            Self::PrivilegeTooLow { .. } => "privilege-too-low",
+            Self::ThreadsNotAccepted => "threads-not-accepted",
+            Self::MissingRevocations { .. } => "missing-revocations",
+            Self::UserDataLength { .. } => "user-data-length",
+            Self::RegistersIncomplete => "registers-incomplete",
+            Self::RegisterRules { .. } => "register-rules",
+            Self::ZeroRegisters => "zero-registers",
+            Self::UnsupportedHardware { .. } => "unsupported-hardware",
+            Self::Chain(error) => error.reason(),
+            Self::Snp(error) => error.reason(),
+            Self::Nitro(error) => error.reason(),
+            Self::Tpm(error) => error.reason(),
+            Self::Hcl(error) => error.reason(),
+        }
+    }
+
+    /// Which of several checks that are made at once refused, if the reason says so.
+    pub(crate) fn step(&self) -> Option<Step> {
+        match self {
+            Self::CertificateRevoked => Some(Step::Revocation),
+            Self::QuotingEnclaveSignature => Some(Step::QuotingReport),
+            Self::QuotingEnclaveKey => Some(Step::QuotingKey),
+            Self::QuoteSignature => Some(Step::Signature),
+            Self::QuotingEnclaveIdentity => Some(Step::QuotingIdentity),
+            // Whatever has no name passed everything that has one.
+            Self::RevokedTcb | Self::NoTcbLevel | Self::ForeignModule | Self::NotVerified { .. } => {
+                Some(Step::TcbLevel)
+            }
+            Self::ZeroMeasurement | Self::ZeroSigner => Some(Step::Measured),
+            Self::Snp(error) => Some(match error {
+                SnpError::Signature => Step::Signature,
+                SnpError::ZeroMeasurement => Step::Measured,
+                SnpError::Debug
+                | SnpError::MigrationAgent
+                | SnpError::UnknownPolicy { .. }
+                | SnpError::PrivilegeLevel { .. } => Step::Attributes,
+                _ => Step::KeyIdentity,
+            }),
+            _ => None,
         }
     }
 }
+
+impl From<ChainError> for AppraiseError {
+    fn from(error: ChainError) -> Self {
+        match error {
+            ChainError::Malformed { fault } => Self::MalformedCertificate { fault },
+            ChainError::Expired { until } => Self::CertificateExpired { expired: until },
+            ChainError::NotYetValid { since } => Self::CertificateNotYetValid { since },
+            ChainError::Revoked => Self::CertificateRevoked,
+            ChainError::UnknownAnchor => Self::UnknownAnchor,
+            other => Self::Chain(other),
+        }
+    }
+}
+
+impl From<NitroError> for AppraiseError {
+    fn from(error: NitroError) -> Self {
+        match error {
+            NitroError::Chain { error } => error.into(),
+            NitroError::UnknownAnchor => Self::UnknownAnchor,
+            other => Self::Nitro(other),
+        }
+    }
+}
+
+impl From<TpmError> for AppraiseError {
+    fn from(error: TpmError) -> Self {
+        match error {
+            TpmError::Chain { error } => error.into(),
+            other => Self::Tpm(other),
+        }
+    }
+}
+
+impl From<HclError> for AppraiseError {
+    fn from(error: HclError) -> Self {
+        Self::Hcl(error)
+    }
+}
+
+impl From<SnpError> for AppraiseError {
+    fn from(error: SnpError) -> Self {
+        match error {
+            SnpError::Chain { error } => error.into(),
+            other => Self::Snp(other),
+        }
+    }
+}
+

@@ -11,11 +11,15 @@
 //!
 //! * [`appraiser`]: the one verb, and the order in which things are refused.
 //! * [`result`], [`error`]: its two answers.
+//! * [`account`]: what one appraisal checked, for people.
 //! * [`local`]: reports between enclaves of one CPU.
 //! * [`endorse`]: manufacturers' statements, and when they expire.
+//! * [`chain`]: certificate paths and for how long they hold.
+//! * [`snp`], [`nitro`], [`tpm`], [`hcl`]: what evidence of one kind proves, before any policy.
 //! * [`decode`]: claims of a quote that nobody verified, for people.
 //! * [`oasis`]: what an Oasis key manager says about itself.
 
+pub mod account;
 pub mod appraiser;
 pub mod error;
 pub mod local;
@@ -23,11 +27,18 @@ pub mod result;
 
 pub mod endorse;
 
+pub mod chain;
+pub mod hcl;
+pub mod nitro;
+pub mod snp;
+pub mod tpm;
+
 mod cache;
 mod dcap;
 mod diagnose;
 mod pki;
 mod quote;
+mod td_report;
 
 pub mod decode;
 pub mod oasis;

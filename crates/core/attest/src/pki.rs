@@ -5,7 +5,8 @@
 //! endorsements aside with forged ones, and so that a refusal can be named.
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use heirloom_model::counter::Time;
 use x509_cert::crl::CertificateList;
@@ -75,6 +76,11 @@ impl Certificate {
         })
     }
 
+    /// The public key as the certificate has it, without its algorithm.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
     /// The certificates of a PEM text, in their order.
     pub(crate) fn parse_chain(pem: &[u8]) -> Result<Vec<Self>, &'static str> {
         let blocks = pem::parse_many(pem).map_err(|_| "not PEM")?;
@@ -86,12 +92,20 @@ impl Certificate {
 
     /// Whether this certificate's key made the signature of `other`.
     pub(crate) fn signed_certificate(&self, other: &Self) -> bool {
-        other.issuer == self.subject && self.signed_der(&other.der, &other.signature)
+        let algorithm = &ECDSA_P256_SHA256_ASN1;
+        other.issuer == self.subject && self.signed_der(algorithm, &other.der, &other.signature)
     }
 
     /// Whether this certificate's key made the signature of a list.
     pub(crate) fn signed_crl(&self, crl: &Crl) -> bool {
-        crl.issuer == self.subject && self.signed_der(&crl.der, &crl.signature)
+        let algorithm = &ECDSA_P256_SHA256_ASN1;
+        crl.issuer == self.subject && self.signed_der(algorithm, &crl.der, &crl.signature)
+    }
+
+    /// The same for AMD, whose keys are RSA and sign with PSS and SHA-384.
+    pub(crate) fn signed_crl_pss(&self, crl: &Crl) -> bool {
+        let algorithm = &RSA_PSS_2048_8192_SHA384;
+        crl.issuer == self.subject && self.signed_der(algorithm, &crl.der, &crl.signature)
     }
 
     /// Whether this certificate's key made a signature, as r and s, over these bytes.
@@ -100,11 +114,16 @@ impl Certificate {
     }
 
     /// A certificate or list is SEQUENCE { signed part, algorithm, signature }.
-    fn signed_der(&self, der: &[u8], signature: &[u8]) -> bool {
+    fn signed_der(
+        &self,
+        algorithm: &'static dyn VerificationAlgorithm,
+        der: &[u8],
+        signature: &[u8],
+    ) -> bool {
         let Ok(outer) = AnyRef::from_der(der) else { return false };
         let Ok(mut content) = SliceReader::new(outer.value()) else { return false };
         let Ok(signed) = content.tlv_bytes() else { return false };
-        verifies(&ECDSA_P256_SHA256_ASN1, &self.public_key, signed, signature)
+        verifies(algorithm, &self.public_key, signed, signature)
     }
 }
 

@@ -1,4 +1,5 @@
-//! SGX quotes, version 3 (Intel's "ECDSA Quote Library API", appendix A.4).
+//! DCAP quotes: SGX version 3 (Intel's "ECDSA Quote Library API", appendix A.4), TDX versions 4 and
+//! 5 (Intel's "TDX DCAP Quoting Library API", appendix A.3).
 //!
 //! The layout is parsed here once more although the library behind [`crate::dcap`] parses it too:
 //! a quote whose quoting identity is already verified never reaches that library, and the two
@@ -10,19 +11,26 @@ use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
 
 use crate::error::AppraiseError;
 use crate::pki;
+use crate::td_report::{self, TdReport};
 
-const VERSION: u16 = 3;
+const VERSION_SGX: u16 = 3;
+const VERSION_TDX: u16 = 4;
+/// The body has a header of its own, which says what it is.
+const VERSION_TDX_TYPED: u16 = 5;
 const ATTESTATION_KEY_ECDSA_P256: u16 = 2;
 const TEE_SGX: u32 = 0;
+const TEE_TDX: u32 = 0x81;
+const BODY_TD_1_0: u16 = 2;
+const BODY_TD_1_5: u16 = 3;
 const CERTIFICATION_PCK_CHAIN: u16 = 5;
+/// TDX: report and signature of the quoting enclave, and what certifies it.
+const CERTIFICATION_QE_REPORT: u16 = 6;
 const VENDOR_INTEL: [u8; 16] = [
     0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9, 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07,
 ];
 
 const HEADER_BYTES: usize = 48;
 const REPORT_BYTES: usize = 384;
-/// Header and report: what the attestation key signs.
-const SIGNED_BYTES: usize = HEADER_BYTES + REPORT_BYTES;
 /// What Intel's quoting enclave hashes together with the attestation key.
 const AUTHENTICATION_BYTES: usize = 32;
 
@@ -44,9 +52,10 @@ mod attribute {
 /// A quote, taken apart. Nothing in it is verified.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quote<'a> {
+    pub(crate) version: u16,
     pub(crate) signed: &'a [u8],
     pub(crate) header: &'a [u8; HEADER_BYTES],
-    pub(crate) report: Report<'a>,
+    pub(crate) body: Body<'a>,
     signature: &'a [u8],
     pub(crate) attestation_key: &'a [u8],
     pub(crate) qe_report: Report<'a>,
@@ -56,57 +65,184 @@ pub(crate) struct Quote<'a> {
     pub(crate) certification: &'a [u8],
 }
 
+/// What is quoted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Body<'a> {
+    /// An enclave.
+    Sgx(Report<'a>),
+    /// A trust domain.
+    Tdx(TdReport<'a>),
+}
+
 impl<'a> Quote<'a> {
-    /// Takes a quote apart. Every byte has a meaning; padding is refused.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, AppraiseError> {
+    /// Takes a quote of an enclave apart. Every byte has a meaning; padding is refused.
+    pub(crate) fn parse_sgx(bytes: &'a [u8]) -> Result<Self, AppraiseError> {
         let mut rest = bytes;
         let header = take_array::<HEADER_BYTES>(&mut rest)?;
-        supported(header)?;
-        let report = Report(take_array(&mut rest)?);
-        let section_length = length(u32::from_le_bytes(*take_array(&mut rest)?))?;
-        let mut section = take(&mut rest, section_length)?;
-        if !rest.is_empty() {
-            return Err(malformed("bytes follow the signature section"));
-        }
+        let version = supported(header, &[VERSION_SGX], TEE_SGX)?;
+        let body = Body::Sgx(Report(take_array(&mut rest)?));
+        let signed = signed(bytes, rest)?;
+        let mut section = last_section(&mut rest)?;
         let signature = take(&mut section, 64)?;
         let attestation_key = take(&mut section, 64)?;
-        let qe_report = Report(take_array(&mut section)?);
-        let qe_signature = take(&mut section, 64)?;
-        let authentication_length = usize::from(take_u16(&mut section)?);
-        let authentication = take(&mut section, authentication_length)?;
+        let quoting = Quoting::parse(section)?;
+        Ok(Self::of(version, header, body, signed, (signature, attestation_key), quoting))
+    }
+
+    /// Takes a quote of a trust domain apart. Every byte has a meaning; padding is refused.
+    pub(crate) fn parse_tdx(bytes: &'a [u8]) -> Result<Self, AppraiseError> {
+        let mut rest = bytes;
+        let header = take_array::<HEADER_BYTES>(&mut rest)?;
+        let version = supported(header, &[VERSION_TDX, VERSION_TDX_TYPED], TEE_TDX)?;
+        let report = td_report(&mut rest, version)?;
+        let signed = signed(bytes, rest)?;
+        let mut section = last_section(&mut rest)?;
+        let signature = take(&mut section, 64)?;
+        let attestation_key = take(&mut section, 64)?;
         let certification_type = take_u16(&mut section)?;
-        let certification_length = length(u32::from_le_bytes(*take_array(&mut section)?))?;
-        let certification = take(&mut section, certification_length)?;
-        if !section.is_empty() {
-            return Err(malformed("bytes follow the certification data"));
-        }
-        if certification_type != CERTIFICATION_PCK_CHAIN {
+        if certification_type != CERTIFICATION_QE_REPORT {
             return Err(AppraiseError::UnsupportedCertificationData { found: certification_type });
         }
-        if authentication.len() != AUTHENTICATION_BYTES {
-            return Err(malformed("the authentication data must have 32 bytes"));
-        }
-        let signed = bytes.get(..SIGNED_BYTES).ok_or(malformed("truncated"))?;
-        Ok(Self {
+        let quoting = Quoting::parse(last_section(&mut section)?)?;
+        let body = Body::Tdx(report);
+        Ok(Self::of(version, header, body, signed, (signature, attestation_key), quoting))
+    }
+
+    fn of(
+        version: u16,
+        header: &'a [u8; HEADER_BYTES],
+        body: Body<'a>,
+        signed: &'a [u8],
+        (signature, attestation_key): (&'a [u8], &'a [u8]),
+        quoting: Quoting<'a>,
+    ) -> Self {
+        let Quoting { qe_report, qe_signature, authentication, certification } = quoting;
+        Self {
+            version,
             signed,
             header,
-            report,
+            body,
             signature,
             attestation_key,
             qe_report,
             qe_signature,
             authentication,
             certification,
-        })
+        }
     }
 
-    /// Succeeds if the attestation key signed header and report.
+    /// Succeeds if the attestation key signed header and body.
     pub(crate) fn verify_signature(&self) -> Result<(), AppraiseError> {
         if pki::point_signed(self.attestation_key, self.signed, self.signature) {
             return Ok(());
         }
         Err(AppraiseError::QuoteSignature)
     }
+
+    pub(crate) fn measurement(&self) -> Measurement {
+        match self.body {
+            Body::Sgx(report) => report.measurement(),
+            Body::Tdx(report) => report.measurement(),
+        }
+    }
+
+    pub(crate) fn report_data(&self) -> ReportData {
+        match self.body {
+            Body::Sgx(report) => report.report_data(),
+            Body::Tdx(report) => report.report_data(),
+        }
+    }
+
+    /// What no policy can allow.
+    pub(crate) fn deny(&self) -> Result<(), AppraiseError> {
+        match self.body {
+            Body::Sgx(report) => report.deny(),
+            Body::Tdx(report) => report.deny(),
+        }
+    }
+
+    /// A quote without the zeros that follow it.
+    pub(crate) fn unpadded(bytes: &'a [u8]) -> Result<&'a [u8], AppraiseError> {
+        let mut rest = bytes;
+        let header = take_array::<HEADER_BYTES>(&mut rest)?;
+        if header.starts_with(&VERSION_SGX.to_le_bytes()) {
+            supported(header, &[VERSION_SGX], TEE_SGX)?;
+            take(&mut rest, REPORT_BYTES)?;
+        } else {
+            let version = supported(header, &[VERSION_TDX, VERSION_TDX_TYPED], TEE_TDX)?;
+            td_report(&mut rest, version)?;
+        }
+        section(&mut rest)?;
+        if rest.iter().any(|byte| *byte != 0) {
+            return Err(malformed("bytes other than zeros follow the signature section"));
+        }
+        signed(bytes, rest)
+    }
+}
+
+/// What certifies an attestation key: the quoting enclave's report, and the platform's
+/// certificates.
+struct Quoting<'a> {
+    qe_report: Report<'a>,
+    qe_signature: &'a [u8],
+    authentication: &'a [u8],
+    certification: &'a [u8],
+}
+
+impl<'a> Quoting<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, AppraiseError> {
+        let mut rest = bytes;
+        let qe_report = Report(take_array(&mut rest)?);
+        let qe_signature = take(&mut rest, 64)?;
+        let authentication_length = usize::from(take_u16(&mut rest)?);
+        let authentication = take(&mut rest, authentication_length)?;
+        let certification_type = take_u16(&mut rest)?;
+        let certification = last_section(&mut rest)?;
+        if certification_type != CERTIFICATION_PCK_CHAIN {
+            return Err(AppraiseError::UnsupportedCertificationData { found: certification_type });
+        }
+        if authentication.len() != AUTHENTICATION_BYTES {
+            return Err(malformed("the authentication data must have 32 bytes"));
+        }
+        Ok(Self { qe_report, qe_signature, authentication, certification })
+    }
+}
+
+/// The report of a trust domain: of TDX 1.0 in version 4, and whatever its type says in version 5.
+fn td_report<'a>(rest: &mut &'a [u8], version: u16) -> Result<TdReport<'a>, AppraiseError> {
+    let (kind, stated) = if version == VERSION_TDX {
+        (BODY_TD_1_0, None)
+    } else {
+        let kind = take_u16(rest)?;
+        (kind, Some(length(u32::from_le_bytes(*take_array(rest)?))?))
+    };
+    let expected = match kind {
+        BODY_TD_1_0 => td_report::BYTES_1_0,
+        BODY_TD_1_5 => td_report::BYTES_1_5,
+        found => return Err(AppraiseError::UnsupportedQuoteBody { found }),
+    };
+    if stated.is_some_and(|stated| stated != expected) {
+        return Err(malformed("the body does not have the length of its type"));
+    }
+    TdReport::of(take(rest, expected)?).ok_or(malformed("truncated"))
+}
+
+/// All bytes before the rest.
+fn signed<'a>(bytes: &'a [u8], rest: &[u8]) -> Result<&'a [u8], AppraiseError> {
+    let count = bytes.len().checked_sub(rest.len());
+    count.and_then(|count| bytes.get(..count)).ok_or(malformed("truncated"))
+}
+
+/// A part that says how long it is.
+fn section<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], AppraiseError> {
+    let count = length(u32::from_le_bytes(*take_array(rest)?))?;
+    take(rest, count)
+}
+
+/// The same, with nothing behind it.
+fn last_section<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], AppraiseError> {
+    let found = section(rest)?;
+    if rest.is_empty() { Ok(found) } else { Err(malformed("bytes follow the last section")) }
 }
 
 /// The report of an enclave (SDM volume 3D, 34.16).
@@ -234,27 +370,31 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Whether this release knows quotes of this kind.
-fn supported(header: &[u8; HEADER_BYTES]) -> Result<(), AppraiseError> {
+/// The version of a quote, if this release knows its kind.
+fn supported(
+    header: &[u8; HEADER_BYTES],
+    versions: &[u16],
+    expected: u32,
+) -> Result<u16, AppraiseError> {
     let mut rest = header.as_slice();
     let version = take_u16(&mut rest)?;
     let key_type = take_u16(&mut rest)?;
     let tee = u32::from_le_bytes(*take_array(&mut rest)?);
     let _svns = take(&mut rest, 4)?;
     let vendor = take(&mut rest, 16)?;
-    if version != VERSION {
+    if !versions.contains(&version) {
         return Err(AppraiseError::UnsupportedQuoteVersion { found: version });
     }
     if key_type != ATTESTATION_KEY_ECDSA_P256 {
         return Err(AppraiseError::UnsupportedAttestationKey { found: key_type });
     }
-    if tee != TEE_SGX {
+    if tee != expected {
         return Err(AppraiseError::UnsupportedTeeType { found: tee });
     }
     if vendor != VENDOR_INTEL {
         return Err(AppraiseError::UnknownQuotingVendor);
     }
-    Ok(())
+    Ok(version)
 }
 
 fn malformed(fault: &'static str) -> AppraiseError {

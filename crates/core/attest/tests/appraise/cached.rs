@@ -4,7 +4,6 @@
 //! exactly as one that has never seen anything.
 
 use heirloom_model::counter::Time;
-use heirloom_model::evidence::Endorsements;
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::policy::{PlatformRule, TcbLevel};
 
@@ -96,6 +95,6 @@ fn anchors_that_are_replaced_take_what_is_remembered_with_them() {
     assert_eq!(reason(&case.appraise_with(&mut appraiser)), "unknown-anchor");
     appraiser.replace_anchors(case.anchors.clone());
     assert_eq!(reason(&case.appraise_with(&mut appraiser)), "missing-endorsements");
-    appraiser.endorse(Endorsements::SgxDcap(case.collateral.clone())).unwrap();
+    appraiser.endorse(case.endorsements()).unwrap();
     assert_eq!(reason(&case.appraise_with(&mut appraiser)), "ok");
 }

@@ -101,7 +101,7 @@ fn decoding_for_people_says_what_no_policy_could_accept() {
     let claims = decode(case.quote.clone());
     assert_eq!(claims.denied, None);
     assert!(!claims.debug);
-    assert_eq!(claims.fmspc, Some([0x00, 0xa0, 0x67, 0x11, 0x00, 0x00]));
+    assert_eq!(claims.quoted.unwrap().fmspc, Some([0x00, 0xa0, 0x67, 0x11, 0x00, 0x00]));
     assert_eq!(claims.platform, Some(case.appraise().unwrap().platform()));
     let debug = decode(case.with(|case| case.quote[FLAGS] |= 2).quote);
     assert!(debug.debug);

@@ -4,10 +4,10 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::error::{AppraiseError, EndorsementPart};
-use heirloom_attest::result::{AnchorClass, AttestationResult};
+use heirloom_attest::result::{AnchorClass, AttestationResult, Tcb};
 use heirloom_emulated::host::EmulatedHost;
 use heirloom_emulated::provisioning::{COLLATERAL_SECONDS, DevelopmentRoot, FIRST_CPU_SVN};
-use heirloom_emulated::report::{Attributes, LaunchMode, Secs};
+use heirloom_launcher::report::{Attributes, LaunchMode, Secs};
 use heirloom_keeper::port::Platform;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::sha256;
@@ -19,7 +19,7 @@ use heirloom_model::sealed::CpuSvn;
 use heirloom_model::{context, evidence::TrustAnchor};
 use x509_cert::der::Decode;
 
-use crate::vectors::reason;
+use crate::vectors::{policy, reason};
 
 const FOUNDED: Time = Time(1_700_000_000);
 const NOW: Time = Time(1_750_000_000);
@@ -45,16 +45,6 @@ fn quote(host: &EmulatedHost, secs: Secs) -> Evidence {
     host.launch(secs, Box::new(|bytes| bytes.fill(9))).evidence(&DATA).unwrap()
 }
 
-fn policy() -> AppraisalPolicy {
-    AppraisalPolicy {
-        platforms: PlatformRule::Any,
-        tcb: vec![TcbLevel::UpToDate],
-        advisories_accepted: Vec::new(),
-        tcb_evaluation_min: 1,
-        collateral_grace_seconds: 0,
-    }
-}
-
 fn endorsed(root: &DevelopmentRoot, collateral: DcapCollateral) -> Appraiser {
     let mut appraiser = Appraiser::new(vec![root.anchor()]);
     appraiser.endorse(Endorsements::SgxDcap(collateral)).unwrap();
@@ -77,8 +67,8 @@ fn an_emulated_machine_takes_the_same_way_and_the_result_says_what_it_is() {
     assert_eq!(result.anchor_class(), AnchorClass::Development);
     assert_eq!(result.anchor(), root.anchor().id());
     assert_eq!(result.platform(), host.platform());
-    assert_eq!(result.tcb(), TcbLevel::UpToDate);
-    assert_eq!((result.product_id(), result.security_version().0), (5, 6));
+    assert_eq!(result.tcb(), Tcb::Intel(TcbLevel::UpToDate));
+    assert_eq!((result.product_id(), result.security_version().0), (Some(5), 6));
     assert_eq!(result.expires(), NOW.after(COLLATERAL_SECONDS));
 }
 
@@ -190,7 +180,7 @@ fn a_machine_that_falls_out_of_date_is_refused_although_it_was_verified_before()
     );
     let tolerant = AppraisalPolicy { tcb: vec![TcbLevel::OutOfDate], ..policy() };
     let result = appraiser.appraise(&evidence, &DATA, &tolerant, NOW).unwrap();
-    assert_eq!(result.tcb(), TcbLevel::OutOfDate);
+    assert_eq!(result.tcb(), Tcb::Intel(TcbLevel::OutOfDate));
 
     host.update_microcode().unwrap();
     host.certify_again(&root);

@@ -53,7 +53,7 @@ fn endorsements_of_a_foreign_root_are_refused() {
 }
 
 #[test]
-fn endorsements_for_tdx_are_refused() {
+fn endorsements_for_tdx_are_none_for_sgx() {
     let (Some(case), Some(tdx)) = (sgx(), collateral("tee/tdx/tdx_quote_v4.collateral.json"))
     else {
         return;

@@ -15,4 +15,5 @@ mod local;
 mod oasis_init;
 mod oasis_quotes;
 mod sgx;
+mod tdx;
 mod vectors;

@@ -1,13 +1,14 @@
 //! The real quote is accepted on its day; one changed field refuses it.
 
 use heirloom_attest::error::{AppraiseError, EndorsementPart};
-use heirloom_attest::result::AnchorClass;
+use heirloom_attest::result::{AnchorClass, Tcb};
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::evidence::{Evidence, ReportData, TrustAnchor};
 use heirloom_model::identifier::PlatformId;
+use heirloom_model::measurement::TeeKind;
 use heirloom_model::policy::{PlatformRule, TcbLevel};
 
-use crate::vectors::{Case, NOW, collateral, reason, sgx};
+use crate::vectors::{Case, NOW, collateral, forever, reason, sgx};
 
 /// The first second at which the quote's endorsements do not count: TCB info and quoting enclave
 /// identity are good until 2025-07-19, the identity 55 minutes shorter.
@@ -22,12 +23,13 @@ fn a_real_quote_is_accepted_on_its_day() {
         "sgx:33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"
     );
     assert_eq!(
-        result.signer().to_string(),
+        result.signer().unwrap().to_string(),
         "815f42f11cf64430c30bab7816ba596a1da0130c3b028b673133a66cf9a3e0e6"
     );
-    assert_eq!(result.product_id(), 0);
+    assert_eq!(result.product_id(), Some(0));
+    assert_eq!(result.kind(), TeeKind::Sgx);
     assert_eq!(result.security_version(), SecurityVersion(0));
-    assert_eq!(result.tcb(), TcbLevel::ConfigurationAndSwHardeningNeeded);
+    assert_eq!(result.tcb(), Tcb::Intel(TcbLevel::ConfigurationAndSwHardeningNeeded));
     assert_eq!(result.advisories(), ["INTEL-SA-00289", "INTEL-SA-00615"]);
     assert_eq!(result.anchor_class(), AnchorClass::Production);
     assert_eq!(*result.report_data(), case.report_data());
@@ -99,7 +101,7 @@ fn every_field_of_the_policy_is_consulted() {
         ("tcb-level-not-accepted", case.with(|case| case.policy.tcb.clear())),
         (
             "advisory-not-accepted",
-            case.with(|case| case.policy.advisories_accepted = vec!["INTEL-SA-00289".to_owned()]),
+            case.with(|case| case.policy.advisories_accepted = forever(&["INTEL-SA-00289"])),
         ),
         ("advisory-not-accepted", case.with(|case| case.policy.advisories_accepted.clear())),
         ("tcb-evaluation-too-low", case.with(|case| case.policy.tcb_evaluation_min = 18)),
@@ -108,6 +110,23 @@ fn every_field_of_the_policy_is_consulted() {
     for (expected, refused) in refusals {
         assert_eq!(reason(&refused.appraise()), expected);
     }
+}
+
+/// An accepted advisory is accepted until a date, and the result does not outlive it.
+#[test]
+fn advisories_are_accepted_until_their_last_second() {
+    let Some(case) = sgx() else { return };
+    let until = |until: Time| {
+        case.with(|case| case.policy.advisories_accepted[1].until = until).appraise()
+    };
+    assert_eq!(until(NOW).unwrap().expires(), NOW.after(1));
+    assert_eq!(
+        until(NOW.previous().unwrap()),
+        Err(AppraiseError::AdvisoryNoLongerAccepted {
+            advisory: "INTEL-SA-00615".to_owned(),
+            until: NOW.previous().unwrap()
+        })
+    );
 }
 
 #[test]
@@ -131,6 +150,7 @@ fn expired_endorsements_count_only_as_long_as_the_policy_says_and_the_result_say
     let graced = at(EXPIRED.0, 3600).unwrap();
     let grace = graced.grace().unwrap();
     assert_eq!((grace.expired, grace.until), (EXPIRED, EXPIRED.after(3600)));
+    assert_eq!(grace.part, EndorsementPart::QeIdentity);
     assert_eq!(graced.expires(), grace.until);
     assert!(at(EXPIRED.0 + 3599, 3600).is_ok());
     assert_eq!(reason(&at(EXPIRED.0 + 3600, 3600)), "expired-endorsements");

@@ -6,6 +6,8 @@ use heirloom_attest::error::AppraiseError;
 use heirloom_attest::result::AttestationResult;
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{DcapCollateral, Endorsements, Evidence, ReportData, TrustAnchor};
+use heirloom_model::appraisal::{AcceptedAdvisory, Reference, TdxRule};
+use heirloom_model::measurement::{Register48, TeeKind};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
 use serde_json::Value;
 
@@ -15,6 +17,7 @@ pub(crate) const NOW: Time = Time(1_750_334_171);
 /// A quote with everything that an appraisal of it needs.
 #[derive(Clone)]
 pub(crate) struct Case {
+    pub(crate) kind: TeeKind,
     pub(crate) quote: Vec<u8>,
     pub(crate) anchors: Vec<TrustAnchor>,
     pub(crate) collateral: DcapCollateral,
@@ -60,32 +63,87 @@ pub(crate) fn collateral(relative: &str) -> Option<DcapCollateral> {
 /// A real SGX quote of a machine that needs configuration and hardening, under the Processor CA.
 pub(crate) fn sgx() -> Option<Case> {
     Some(Case {
+        kind: TeeKind::Sgx,
         quote: bytes("tee/sgx/sgx_quote_v3.bin")?,
         anchors: vec![intel_root()?],
         collateral: collateral("tee/sgx/sgx_quote_v3.collateral.json")?,
         policy: AppraisalPolicy {
-            platforms: PlatformRule::Any,
             tcb: vec![TcbLevel::ConfigurationAndSwHardeningNeeded],
-            advisories_accepted: vec!["INTEL-SA-00289".to_owned(), "INTEL-SA-00615".to_owned()],
+            advisories_accepted: forever(&["INTEL-SA-00289", "INTEL-SA-00615"]),
             tcb_evaluation_min: 17,
-            collateral_grace_seconds: 0,
+            ..policy()
         },
         now: NOW,
     })
+}
+
+/// A real TDX quote of version 4, of a machine that is up to date, under the Platform CA. It came
+/// with padding.
+pub(crate) fn tdx() -> Option<Case> {
+    let padded = bytes("tee/tdx/tdx_quote_v4.bin")?;
+    Some(Case {
+        kind: TeeKind::Tdx,
+        quote: decode::unpadded_quote(&padded).unwrap().to_vec(),
+        anchors: vec![intel_root()?],
+        collateral: collateral("tee/tdx/tdx_quote_v4.collateral.json")?,
+        policy: policy(),
+        now: Time(1_750_332_747),
+    })
+}
+
+/// Accepts platforms that are up to date, and of TDX what has no service trust domains.
+pub(crate) fn policy() -> AppraisalPolicy {
+    AppraisalPolicy {
+        platforms: PlatformRule::Any,
+        tcb: vec![TcbLevel::UpToDate],
+        advisories_accepted: Vec::new(),
+        tcb_evaluation_min: 1,
+        collateral_grace_seconds: 0,
+        tdx: Some(TdxRule {
+            module: Reference::Skip,
+            attributes: Reference::Skip,
+            xfam: Reference::Skip,
+            service_td: Reference::Match(vec![Register48::new([0; 48])]),
+        }),
+        snp: None,
+        nitro: None,
+        tpm: None,
+        vtpm: None,
+    }
+}
+
+/// Advisories that are accepted for longer than any test lasts.
+pub(crate) fn forever(names: &[&str]) -> Vec<AcceptedAdvisory> {
+    let accepted = |name: &&str| AcceptedAdvisory { id: (*name).to_owned(), until: Time(u64::MAX) };
+    names.iter().map(accepted).collect()
 }
 
 impl Case {
     /// An appraiser with the case's anchors and endorsements.
     pub(crate) fn appraiser(&self) -> Result<Appraiser, AppraiseError> {
         let mut appraiser = Appraiser::new(self.anchors.clone());
-        appraiser.endorse(Endorsements::SgxDcap(self.collateral.clone()))?;
+        appraiser.endorse(self.endorsements())?;
         Ok(appraiser)
+    }
+
+    pub(crate) fn evidence(&self) -> Evidence {
+        match self.kind {
+            TeeKind::Tdx => Evidence::TdxDcap(self.quote.clone()),
+            _ => Evidence::SgxDcap(self.quote.clone()),
+        }
+    }
+
+    pub(crate) fn endorsements(&self) -> Endorsements {
+        match self.kind {
+            TeeKind::Tdx => Endorsements::TdxDcap(self.collateral.clone()),
+            _ => Endorsements::SgxDcap(self.collateral.clone()),
+        }
     }
 
     /// What the evidence carries, so that it is expected.
     pub(crate) fn report_data(&self) -> ReportData {
-        let evidence = Evidence::SgxDcap(self.quote.clone());
-        decode::unverified(&evidence).map_or(ReportData::new([0; 64]), |claims| claims.report_data)
+        let claims = decode::unverified(&self.evidence()).ok();
+        claims.and_then(|claims| claims.report_data).unwrap_or(ReportData::new([0; 64]))
     }
 
     /// Appraises with a new appraiser.
@@ -98,8 +156,7 @@ impl Case {
         &self,
         appraiser: &mut Appraiser,
     ) -> Result<AttestationResult, AppraiseError> {
-        let evidence = Evidence::SgxDcap(self.quote.clone());
-        appraiser.appraise(&evidence, &self.report_data(), &self.policy, self.now)
+        appraiser.appraise(&self.evidence(), &self.report_data(), &self.policy, self.now)
     }
 
     /// The case with one change.

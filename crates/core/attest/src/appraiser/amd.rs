@@ -1,0 +1,262 @@
+//! SEV-SNP: reports under AMD's root keys.
+
+use std::collections::BTreeMap;
+
+use heirloom_model::appraisal::{Revocation, Smt, SnpMinimum, SnpRule};
+use heirloom_model::counter::{SecurityVersion, Time};
+use heirloom_model::digest::AnchorId;
+use heirloom_model::evidence::{
+    Certificate as Der, SnpEndorsements, SnpEvidence, TrustAnchor,
+};
+use heirloom_model::measurement::{Measurement, TeeKind};
+
+use super::judge::{self, Question, reference};
+use crate::account::{Step, Trail};
+use crate::cache::{Memory, MemoryKey};
+use crate::endorse::{Expiry, ExpiryItem, Revocations};
+use crate::error::AppraiseError;
+use crate::pki::Certificate;
+use crate::result::{AttestationResult, Grace, Host, Tcb};
+use crate::snp::{self, Report, SnpClaims, VerifiedVek};
+
+/// AMD's word about its keys, and which of them are verified.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Amd {
+    revocations: BTreeMap<AnchorId, Revocations>,
+    pub(super) memory: Memory<VerifiedVek>,
+}
+
+/// A report that verifies, before anybody looked at what it says.
+pub(super) struct Verified {
+    pub(super) claims: SnpClaims,
+    pub(super) anchor: AnchorId,
+    /// When its certificates expire.
+    pub(super) expires: Time,
+}
+
+impl Amd {
+    /// Forgets what rests on other anchors.
+    pub(super) fn retain(&mut self, anchors: &[TrustAnchor]) {
+        self.memory.clear();
+        self.revocations.retain(|root, _| anchors.iter().any(|anchor| anchor.id() == *root));
+    }
+
+    /// Learns a list of revoked keys.
+    pub(super) fn endorse(
+        &mut self,
+        anchors: &[TrustAnchor],
+        content: &SnpEndorsements,
+    ) -> Result<(), AppraiseError> {
+        let root = TrustAnchor::Snp(content.root.0.clone());
+        // As many lists are kept as there are anchors.
+        if !anchors.contains(&root) {
+            return Err(AppraiseError::UnknownAnchor);
+        }
+        let found = Revocations::parse(content)?;
+        let newest = match self.revocations.remove(&root.id()) {
+            Some(known) => found.newest(known),
+            None => found,
+        };
+        self.revocations.insert(root.id(), newest);
+        Ok(())
+    }
+
+    pub(super) fn calendar(&self) -> impl Iterator<Item = Expiry> {
+        self.revocations.iter().map(|(root, revocations)| Expiry {
+            at: revocations.list.until,
+            item: ExpiryItem::Revocations(*root),
+        })
+    }
+
+    /// Appraises a report of a guest.
+    pub(super) fn snp(
+        &mut self,
+        anchors: &[TrustAnchor],
+        evidence: &SnpEvidence,
+        question: &Question<'_>,
+        trail: &mut Trail,
+    ) -> Result<AttestationResult, AppraiseError> {
+        let SnpEvidence { report, certificates } = evidence;
+        let report = trail.check(Step::Format, Report::parse(report), |report| {
+            format!("SEV-SNP report of version {}", report.version())
+        })?;
+        let verified = self.verify(anchors, &report, certificates, question.now, trail)?;
+        let report = verified.claims.report();
+        question.report_data(&report.report_data(), trail)?;
+        let rule = judge::rule(trail, TeeKind::Snp, question.policy.snp.as_ref())?;
+        let (expires, grace) = self.judge(&verified, rule, question, trail)?;
+        Ok(AttestationResult {
+            measurement: Measurement::Snp(report.launch_digest()),
+            signed: None,
+            security_version: SecurityVersion(u64::from(report.guest_svn())),
+            host: verified.host(),
+            anchor: verified.anchor,
+            tcb: verified.tcb(),
+            advisories: Vec::new(),
+            report_data: report.report_data(),
+            expires,
+            grace,
+        })
+    }
+
+    /// Verifies a report: the path of its key from memory if it was verified before.
+    pub(super) fn verify(
+        &mut self,
+        anchors: &[TrustAnchor],
+        report: &Report<'_>,
+        certificates: &[Der],
+        now: Time,
+        trail: &mut Trail,
+    ) -> Result<Verified, AppraiseError> {
+        let key = MemoryKey::of(certificates.iter().map(|certificate| certificate.0.as_slice()));
+        let vek = match self.memory.get(&key) {
+            Some(known) => known.chain().holds_at(now).map(|()| known.clone()).map_err(Into::into),
+            None => snp::verify_vek(anchors, certificates, None, now).map_err(AppraiseError::from),
+        };
+        let vek = trail.check(Step::Chain, vek, |vek| {
+            let (since, until) = (vek.chain().since(), vek.chain().until());
+            format!("{:?} of {:?}, valid from {since} until {until}", vek.kind(), vek.generation())
+        })?;
+        let anchor = TrustAnchor::Snp(vek.chain().anchor().to_vec()).id();
+        self.not_revoked(anchor, certificates, trail)?;
+        let steps = [Step::Attributes, Step::Measured, Step::KeyIdentity, Step::Signature];
+        let claims = snp::verify(report, &vek, now);
+        let claims = trail.block(&steps, claims, |step, claims| match step {
+            Step::Attributes => format!("guest policy {:#x}", report.policy()),
+            Step::Measured => Measurement::Snp(report.launch_digest()).to_string(),
+            Step::KeyIdentity => format!("{:?} with {}", claims.kind(), claims.tcb()),
+            _ => "by the certified key".to_owned(),
+        })?;
+        let expires = vek.chain().until();
+        self.memory.put(key, vek);
+        Ok(Verified { claims, anchor, expires })
+    }
+
+    /// Whatever the policy says, and however old the list is: who is on it is refused.
+    fn not_revoked(
+        &self,
+        anchor: AnchorId,
+        certificates: &[Der],
+        trail: &mut Trail,
+    ) -> Result<(), AppraiseError> {
+        let Some(revocations) = self.revocations.get(&anchor) else {
+            trail.skip(Step::Revocation, || "there is no list of revoked keys".to_owned());
+            return Ok(());
+        };
+        let parsed: Result<Vec<_>, _> =
+            certificates.iter().map(|certificate| Certificate::parse(&certificate.0)).collect();
+        let outcome = match parsed {
+            Err(fault) => Err(AppraiseError::MalformedCertificate { fault }),
+            Ok(parsed) if revocations.names(&parsed) => Err(AppraiseError::CertificateRevoked),
+            Ok(_) => Ok(()),
+        };
+        let made = revocations.list.this_update;
+        trail.check(Step::Revocation, outcome, |()| format!("not in the list made at {made}"))
+    }
+
+    /// Judges what the policy says about guests. Answers until when the result holds, and by which
+    /// grace.
+    pub(super) fn judge(
+        &self,
+        verified: &Verified,
+        rule: &SnpRule,
+        question: &Question<'_>,
+        trail: &mut Trail,
+    ) -> Result<(Time, Option<Grace>), AppraiseError> {
+        let listed = self.listed(verified.anchor, rule, question, trail)?;
+        question.host(verified.host(), trail)?;
+        let (report, claims) = (verified.claims.report(), &verified.claims);
+        let tcb = check_firmware(claims, &rule.tcb_min);
+        trail.check(Step::Tcb, tcb, |()| verified.tcb().to_string())?;
+        let kind = if rule.keys.contains(&claims.kind()) {
+            Ok(claims.kind())
+        } else {
+            Err(AppraiseError::KeyKindNotAccepted { found: claims.kind() })
+        };
+        trail.check(Step::KeyKind, kind, |kind| match claims.provider() {
+            Some(provider) => format!("{kind:?} of {provider}"),
+            None => format!("{kind:?}"),
+        })?;
+        let (found, most) = (report.vmpl(), rule.vmpl_max);
+        let level = if found <= u32::from(most) {
+            Ok(found)
+        } else {
+            Err(AppraiseError::PrivilegeTooLow { found, most })
+        };
+        trail.check(Step::Privilege, level, |found| format!("{found}, at most {most}"))?;
+        let identity = (Step::IdentityKey, "identity key");
+        reference(trail, identity, &rule.id_key, &report.id_key(), judge::text)?;
+        let author = (Step::AuthorKey, "author key");
+        reference(trail, author, &rule.author_key, &report.author_key(), judge::text)?;
+        let host = (Step::HostData, "host data");
+        reference(trail, host, &rule.host_data, &report.host_data(), judge::text)?;
+        let threads = match rule.smt {
+            Smt::Refused if report.allows_smt() || report.smt_enabled() => {
+                Err(AppraiseError::ThreadsNotAccepted)
+            }
+            Smt::Refused | Smt::Accepted => Ok(report.allows_smt()),
+        };
+        trail.check(Step::Threads, threads, |allows| {
+            if *allows { "allowed by the guest's policy".to_owned() } else { "excluded".to_owned() }
+        })?;
+        let (until, grace) = listed;
+        Ok((verified.expires.min(until), grace))
+    }
+
+    /// Whether there is the list of revoked keys that the policy demands, and until when it counts.
+    fn listed(
+        &self,
+        anchor: AnchorId,
+        rule: &SnpRule,
+        question: &Question<'_>,
+        trail: &mut Trail,
+    ) -> Result<(Time, Option<Grace>), AppraiseError> {
+        let known = self.revocations.get(&anchor);
+        if rule.revocation == Revocation::IfPresent {
+            trail.skip(Step::Endorsements, || match known {
+                Some(known) => format!("a list until {} is not demanded", known.list.until),
+                None => "no list, and none is demanded".to_owned(),
+            });
+            return Ok((Time(u64::MAX), None));
+        }
+        let found = known.ok_or(AppraiseError::MissingRevocations { anchor }).and_then(|known| {
+            let grace = known.grace(question.now, question.policy.collateral_grace_seconds)?;
+            Ok((grace.map_or(known.list.until, |grace| grace.until), grace))
+        });
+        trail.check(Step::Endorsements, found, |(until, grace)| match grace {
+            None => format!("a list until {until}"),
+            Some(grace) => format!("a list that expired at {}, grace until {until}", grace.expired),
+        })
+    }
+}
+
+impl Verified {
+    pub(super) fn host(&self) -> Host {
+        self.claims.platform().map_or(Host::Unknown, Host::Known)
+    }
+
+    pub(super) fn tcb(&self) -> Tcb {
+        Tcb::Snp(self.claims.generation(), self.claims.tcb())
+    }
+}
+
+/// Each part of the firmware must be as new as the policy demands of its generation.
+fn check_firmware(claims: &SnpClaims, least: &[SnpMinimum]) -> Result<(), AppraiseError> {
+    let generation = claims.generation();
+    let least = least.iter().find(|least| least.generation == generation);
+    let least = least.ok_or(AppraiseError::GenerationNotAccepted { found: generation })?;
+    let found = claims.tcb();
+    let parts = [
+        ("FMC", found.fmc, least.fmc),
+        ("boot loader", found.bootloader, least.bootloader),
+        ("PSP operating system", found.tee, least.tee),
+        ("SNP firmware", found.snp, least.snp),
+        ("microcode", found.microcode, least.microcode),
+    ];
+    match parts.into_iter().find(|(_, found, least)| found < least) {
+        Some((component, found, least)) => {
+            Err(AppraiseError::FirmwareTooOld { component, found, least })
+        }
+        None => Ok(()),
+    }
+}
