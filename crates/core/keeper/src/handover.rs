@@ -541,8 +541,8 @@ pub(crate) fn expect_report(
         .map_err(|error| NotAttested::Report(Box::new(error)))?;
     let shown = peer.result();
     let is_one_enclave = attested.measurement() == shown.measurement()
-        && attested.signer() == shown.signer()
-        && attested.product_id() == shown.product_id()
+        && Some(attested.signer()) == shown.signer()
+        && Some(attested.product_id()) == shown.product_id()
         && attested.security_version() == shown.security_version();
     if is_one_enclave { Ok(()) } else { Err(NotAttested::TwoEnclaves) }
 }

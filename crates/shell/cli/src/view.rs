@@ -1,5 +1,6 @@
 //! Statements as JSON, for people and programs. Names are those of the model.
 
+use heirloom_attest::result::Tcb;
 use heirloom_model::appraisal::AcceptedAdvisory;
 use heirloom_model::domain::{
     Activation, ActivationCause, Challenge, EpochStart, GenerationOrder, GenerationReceipt,
@@ -230,6 +231,14 @@ pub(crate) fn update(mode: UpdateMode) -> &'static str {
     match mode {
         UpdateMode::Ask => "ask",
         UpdateMode::Auto => "auto",
+    }
+}
+
+/// The words for what is known about a machine's firmware.
+pub(crate) fn tcb(tcb: &Tcb) -> String {
+    match tcb {
+        Tcb::Intel(level) => tcb_level(*level).to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! one order in which all of this happened, and that a statement which comes late finds that
 //! somebody else was faster.
 
+use heirloom_attest::result::Host;
 use heirloom_model::counter::{Generation, LogIndex};
 use heirloom_model::digest::Checksum;
 use heirloom_model::domain::{Activation, ActivationCause, HoldingOrigin, PlanStep, Suspension};
@@ -109,7 +110,8 @@ fn check_restarted(
     if !active.is_at(node, &measurement) {
         return Err(Refusal::OtherSeat { node: node.clone(), measurement });
     }
-    if active.platform != attested.result.platform() {
+    // Of hosts that their evidence does not name, nobody knows whether they are one.
+    if attested.result.host() != Host::Known(active.platform) {
         return Err(Refusal::OtherPlatform { found: attested.result.platform() });
     }
     Ok(())

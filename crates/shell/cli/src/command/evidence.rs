@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::error::AppraiseError;
+use heirloom_attest::result::Host;
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{Evidence, ReportData, TrustAnchor};
 use heirloom_model::limit::EVIDENCE_BYTES_MAX;
@@ -82,14 +83,18 @@ fn appraise(args: &Appraise) -> Result<Report, Diagnostic> {
         |grace| json!({ "expired": time::show(grace.expired), "until": time::show(grace.until) }),
     );
     let json = json!({
+        "kind": result.kind().name(),
         "measurement": result.measurement().to_string(),
-        "signer": result.signer().to_string(),
+        "signer": result.signer().map(|signer| signer.to_string()),
         "product_id": result.product_id(),
         "security_version": result.security_version().0,
-        "platform": result.platform().to_string(),
+        "platform": match result.host() {
+            Host::Known(platform) => Some(platform.to_string()),
+            Host::Unknown => None,
+        },
         "anchor": result.anchor().to_string(),
         "anchor_class": result.anchor_class().name(),
-        "tcb": view::tcb_level(result.tcb()),
+        "tcb": view::tcb(&result.tcb()),
         "advisories": result.advisories(),
         "report_data": result.report_data().to_string(),
         "expires": time::show(result.expires()),

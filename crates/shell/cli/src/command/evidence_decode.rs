@@ -150,18 +150,24 @@ fn quote(bytes: Vec<u8>, oasis: &OasisError) -> Result<Report, Diagnostic> {
     let certified = claims
         .certified
         .map(|(since, until)| json!({ "since": time::show(since), "until": time::show(until) }));
+    let quoted = claims.quoted.as_ref();
+    let fmspc = quoted.and_then(|quoted| quoted.fmspc);
+    let facts: serde_json::Map<_, _> =
+        claims.facts.iter().map(|(name, text)| ((*name).to_owned(), text.as_str().into())).collect();
     let json = json!({
-        "measurement": claims.measurement.to_string(),
-        "signer": claims.signer.to_string(),
+        "kind": claims.kind.name(),
+        "measurement": claims.measurement.map(|measurement| measurement.to_string()),
+        "signer": claims.signer.map(|signer| signer.to_string()),
         "product_id": claims.product_id,
-        "security_version": claims.security_version.0,
+        "security_version": claims.security_version.map(|version| version.0),
         "debug": claims.debug,
-        "attributes": hex::encode(claims.attributes),
-        "cpu_svn": hex::encode(claims.cpu_svn),
-        "report_data": claims.report_data.to_string(),
-        "quoting_signer": claims.quoting_signer.to_string(),
-        "quoting_security_version": claims.quoting_security_version.0,
-        "fmspc": claims.fmspc.map(hex::encode_upper),
+        "attributes": quoted.map(|quoted| hex::encode(quoted.attributes)),
+        "cpu_svn": quoted.map(|quoted| hex::encode(quoted.tcb_svn)),
+        "report_data": claims.report_data.map(|data| data.to_string()),
+        "quoting_signer": quoted.map(|quoted| quoted.quoting_signer.to_string()),
+        "quoting_security_version": quoted.map(|quoted| quoted.quoting_security_version.0),
+        "fmspc": fmspc.map(hex::encode_upper),
+        "facts": facts,
         "platform": claims.platform.map(|platform| platform.to_string()),
         "certified": certified,
         "denied": claims.denied.map(|error| error.to_string()),
