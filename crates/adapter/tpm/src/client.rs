@@ -13,7 +13,7 @@ use crate::error::TpmError;
 use crate::key::StorageRoot;
 use crate::limit::{RANDOM_BYTES, RETRIES_MAX, RETRY_PAUSE_MAX};
 use crate::session::Session;
-use crate::structure::{OWNER, Target};
+use crate::structure::{LOCKOUT, OWNER, Target};
 use crate::transport::Transport;
 use crate::wire::{Reader, Writer};
 
@@ -91,7 +91,8 @@ impl Tpm {
     /// Sets the owner's authorisation value. From then on nobody else makes permanent objects, or
     /// makes or removes counters.
     ///
-    /// Whoever loses the value can only clear the whole TPM.
+    /// Whoever loses the value can only clear the whole TPM. After [`TpmError::Unknown`] either
+    /// value may be the right one.
     pub fn change_owner(&mut self, owner: Secret<32>) -> Result<(), TpmError> {
         let root = StorageRoot::transient(self)?;
         let mut session = Session::salted(&root)?;
@@ -108,6 +109,15 @@ impl Tpm {
         drop(root);
         self.owner = Some(owner);
         Ok(())
+    }
+
+    /// Forgets wrong authorisations, and every loss of power that was counted as one.
+    ///
+    /// Nothing of ours is affected by them; keys that others made in the TPM are.
+    pub fn reset_lockout(&self) -> Result<(), TpmError> {
+        let call = Call::new(CommandCode::DictionaryAttackLockReset, Writer::new())
+            .about([Target::bare(LOCKOUT)]);
+        self.run(call, vec![Authorisation::Empty]).map(drop)
     }
 
     /// Gives a command and takes its answer.

@@ -156,8 +156,7 @@ impl<'tpm> Counter<'tpm> {
 
 fn define_index(tpm: &Tpm, public: &CounterPublic) -> Result<(), TpmError> {
     let parameters = Writer::new().sized(&[]).sized(&public.area(0));
-    let call =
-        Call::new(CommandCode::NvDefineSpace, parameters).about([Target::bare(OWNER)]);
+    let call = Call::new(CommandCode::NvDefineSpace, parameters).about([Target::bare(OWNER)]);
     tpm.run_as_owner(call).map(drop)
 }
 

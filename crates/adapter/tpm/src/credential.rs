@@ -39,8 +39,7 @@ impl AttestationKey<'_> {
             .about([self.target(), endorsement.target()])
             .with_secret_answer()
             .ending_session();
-        let authorisations =
-            vec![Authorisation::Empty, Authorisation::Session(&mut session, &[])];
+        let authorisations = vec![Authorisation::Empty, Authorisation::Session(&mut session, &[])];
         let answer = self.tpm().run(call, authorisations)?;
         let mut reader = answer.reader();
         let secret = SecretBytes::new(reader.sized()?.to_vec());

@@ -80,9 +80,8 @@ impl<'tpm> Object<'tpm> {
         private: &[u8],
     ) -> Result<Self, TpmError> {
         let parameters = Writer::new().sized(private).sized(area.as_bytes());
-        let call = Call::new(CommandCode::Load, parameters)
-            .about([root.target()])
-            .answering_handle();
+        let call =
+            Call::new(CommandCode::Load, parameters).about([root.target()]).answering_handle();
         let answer = root.tpm().run(call, vec![Authorisation::Empty])?;
         Self::loaded(root.tpm(), answer.handle, |_| {
             let mut reader = answer.reader();

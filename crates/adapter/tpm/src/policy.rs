@@ -90,8 +90,7 @@ impl Step {
             // the session is another, and what it opens refuses it.
             Self::Registers { selection, .. } => {
                 let parameters = selection.write(Writer::new().sized(&[]));
-                let call =
-                    Call::new(CommandCode::PolicyPcr, parameters).about([session.target()]);
+                let call = Call::new(CommandCode::PolicyPcr, parameters).about([session.target()]);
                 session.tpm().run(call, Vec::new()).map(drop)
             }
         }

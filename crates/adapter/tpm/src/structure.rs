@@ -16,6 +16,7 @@ pub(crate) const CURVE_P256: u16 = 0x0003;
 pub(crate) const OWNER: u32 = 0x4000_0001;
 pub(crate) const NULL: u32 = 0x4000_0007;
 pub(crate) const PASSWORD: u32 = 0x4000_0009;
+pub(crate) const LOCKOUT: u32 = 0x4000_000a;
 pub(crate) const ENDORSEMENT: u32 = 0x4000_000b;
 
 pub(crate) const TAG_NO_SESSIONS: u16 = 0x8001;

@@ -194,7 +194,9 @@ impl Transport for Device {
         // The driver takes a command as one write and gives its response as one read.
         match self.file.write(command) {
             Ok(written) if written == command.len() => {}
-            Ok(_) => return Err(TransportError::Unreachable { reason: "a short write".to_owned() }),
+            Ok(_) => {
+                return Err(TransportError::Unreachable { reason: "a short write".to_owned() });
+            }
             Err(error) => return Err(TransportError::Unreachable { reason: error.to_string() }),
         }
         let mut response = Zeroizing::new(vec![0; MESSAGE_BYTES_MAX]);
