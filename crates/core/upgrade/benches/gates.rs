@@ -64,6 +64,7 @@ fn all_done() -> (NetworkState, Plan) {
             generation: committed.generation,
             checksum: committed.checksum,
             holders_min: 2,
+            others: Vec::new(),
         }),
         domain: world.ceremony.domain,
         number: PlanNumber(1),

@@ -54,6 +54,7 @@ impl Ground {
                 generation: GENERATION,
                 checksum: CHECKSUM,
                 holders_min: 1,
+                others: Vec::new(),
             }),
             domain: ceremony.domain,
             number: PlanNumber(1),

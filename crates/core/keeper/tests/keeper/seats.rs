@@ -435,6 +435,7 @@ pub(crate) fn plan(world: &World, node: &Node) -> Plan {
             generation: committed.generation,
             checksum: committed.checksum,
             holders_min: policy.holders_min,
+            others: Vec::new(),
         }),
         domain: world.ceremony.domain,
         number: PlanNumber(1),

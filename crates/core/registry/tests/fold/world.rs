@@ -425,6 +425,7 @@ impl World {
                 generation: Generation(0),
                 checksum: CHECKSUM,
                 holders_min: 1,
+                others: Vec::new(),
             }),
             domain: DOMAIN,
             number: PlanNumber(1),

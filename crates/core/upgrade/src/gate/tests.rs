@@ -184,6 +184,7 @@ fn plan() -> Plan {
             generation: Generation(3),
             checksum: Checksum::new([7; 32]),
             holders_min: 1,
+            others: Vec::new(),
         }),
         domain: DomainId::new([8; 32]),
         number: PlanNumber(1),

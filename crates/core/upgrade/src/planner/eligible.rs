@@ -135,12 +135,14 @@ fn pairs(
             let known = inventory.nodes.iter().filter(|node| before(&node.node).is_some());
             let pairs: BTreeSet<CodePair> =
                 known.map(|node| pair(&node.node)).collect::<Result<_, PlanError>>()?;
-            if pairs.is_empty() {
-                let node = inventory.nodes.first().map(|node| &node.node);
-                let node = node.ok_or(PlanError::NotAKeeper(from))?;
-                return Ok(vec![pair(node)?]);
+            match (pairs.is_empty(), inventory.nodes.first()) {
+                (false, _) => Ok(pairs.into_iter().collect()),
+                (true, Some(node)) => Ok(vec![pair(&node.node)?]),
+                (true, None) => {
+                    let to = new.measurements.first().ok_or(PlanError::NotAKeeper(to))?;
+                    Ok(vec![CodePair { from: first, to: *to }])
+                }
             }
-            Ok(pairs.into_iter().collect())
         }
     }
 }

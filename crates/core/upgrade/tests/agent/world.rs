@@ -211,6 +211,8 @@ impl World {
             role: process.code.kind.role().unwrap(),
             address: String::new(),
             sealing: SealingAge::Current,
+            volatile: None,
+            behind: None,
         }
     }
 

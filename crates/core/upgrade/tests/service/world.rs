@@ -371,6 +371,8 @@ impl World {
             role: HolderRole::Keeper,
             address: String::new(),
             sealing: SealingAge::Current,
+            volatile: None,
+            behind: None,
         }
     }
 

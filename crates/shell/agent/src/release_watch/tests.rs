@@ -1,5 +1,5 @@
 use heirloom_emulated::host::EmulatedHost;
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::port::Platform as _;
 use heirloom_model::counter::{Epoch, Generation, PlanNumber, Serial};
 use heirloom_model::digest::{Checksum, Nonce};
@@ -139,6 +139,7 @@ impl World {
                 generation: Generation(0),
                 checksum: CHECKSUM,
                 holders_min: 1,
+                others: Vec::new(),
             }),
             domain: self.ceremony.domain,
             number: PlanNumber(self.domain().plan_number().0 + 1),

@@ -234,6 +234,7 @@ fn plan(world: &World) -> Plan {
             generation: committed.generation,
             checksum: committed.checksum,
             holders_min: 1,
+            others: Vec::new(),
         }),
         domain: world.ceremony.domain,
         number: PlanNumber(1),
