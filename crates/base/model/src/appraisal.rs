@@ -56,7 +56,7 @@ pub struct TdxRule {
     /// Extended features (XFAM).
     #[n(2)]
     pub xfam: Reference<u64>,
-    /// Service trust domains that are bound to this one (SERVTD_HASH); zero is none. Quotes that
+    /// Service trust domains that are bound to this one (`SERVTD_HASH`); zero is none. Quotes that
     /// have no such field are taken as zero.
     #[n(3)]
     pub service_td: Reference<Register48>,

@@ -133,7 +133,7 @@ impl PlatformId {
         Self::new(sha256(&[context::NITRO_MODULE, instance.as_bytes()]))
     }
 
-    /// The platform of a TPM, from the SubjectPublicKeyInfo (DER) of its endorsement key.
+    /// The platform of a TPM, from the `SubjectPublicKeyInfo` (DER) of its endorsement key.
     pub fn of_endorsement_key(spki: &[u8]) -> Self {
         Self::new(sha256(&[context::TPM_EK, spki]))
     }

@@ -66,7 +66,7 @@ pub struct SnpSealRecipe {
     /// Whether the key comes from the chip's key (0, VCEK) or from the migration root (1, VMRK).
     #[n(1)]
     pub root: u32,
-    /// GUEST_FIELD_SELECT: what is mixed into the key.
+    /// `GUEST_FIELD_SELECT`: what is mixed into the key.
     #[n(2)]
     pub fields: u64,
     /// Privilege level to mix in.
