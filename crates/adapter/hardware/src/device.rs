@@ -61,9 +61,8 @@ impl GuestDevice for SevGuest {
         // SAFETY: the kernel reads 32 bytes at `request` and writes 64 bytes at `response`, which
         // are as long and live until after the call, and writes only into `message` otherwise.
         #[expect(unsafe_code, reason = "the device has no other interface")]
-        let done = unsafe {
-            libc::ioctl(device.as_raw_fd(), SNP_GET_DERIVED_KEY, &raw mut message)
-        };
+        let done =
+            unsafe { libc::ioctl(device.as_raw_fd(), SNP_GET_DERIVED_KEY, &raw mut message) };
         if done == 0 {
             return Ok(response);
         }
@@ -98,8 +97,7 @@ struct NsmMessage {
     response: libc::iovec,
 }
 
-const NSM_TRANSACT: libc::c_ulong =
-    nix::request_code_readwrite!(0x0a, 0, size_of::<NsmMessage>());
+const NSM_TRANSACT: libc::c_ulong = nix::request_code_readwrite!(0x0a, 0, size_of::<NsmMessage>());
 
 impl NsmDevice for SecurityModule {
     fn transact(&self, request: &[u8]) -> Result<Vec<u8>, PlatformError> {
@@ -120,8 +118,7 @@ impl NsmDevice for SecurityModule {
         // SAFETY: the kernel reads `request`, writes at most `iov_len` bytes into `response` and
         // their number into `message`; all three live until after the call.
         #[expect(unsafe_code, reason = "the device has no other interface")]
-        let done =
-            unsafe { libc::ioctl(self.device.as_raw_fd(), NSM_TRANSACT, &raw mut message) };
+        let done = unsafe { libc::ioctl(self.device.as_raw_fd(), NSM_TRANSACT, &raw mut message) };
         if done != 0 {
             return Err(file::unreachable(&self.path, &io::Error::last_os_error()));
         }

@@ -55,10 +55,8 @@ pub(crate) fn read_word(path: &Path) -> Result<String, PlatformError> {
 
 /// Writes a whole answer in one piece, which is what such files take.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), PlatformError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .map_err(|error| unreachable(path, &error))?;
+    let mut file =
+        OpenOptions::new().write(true).open(path).map_err(|error| unreachable(path, &error))?;
     let written = file.write(bytes).map_err(|error| unreachable(path, &error))?;
     if written != bytes.len() {
         return Err(corrupt(path, &format!("took {written} of {} bytes", bytes.len())));

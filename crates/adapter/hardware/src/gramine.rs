@@ -164,8 +164,7 @@ impl Platform for Gramine {
         let corrupt = |what: &str| file::corrupt(&path, what);
         let quote = decode::unpadded_quote(&quote).map_err(|error| corrupt(&error.to_string()))?;
         let evidence = Evidence::SgxDcap(quote.to_vec());
-        let claims =
-            decode::unverified(&evidence).map_err(|error| corrupt(&error.to_string()))?;
+        let claims = decode::unverified(&evidence).map_err(|error| corrupt(&error.to_string()))?;
         if claims.report_data != Some(*report_data) {
             return Err(corrupt(ANOTHER_QUESTION));
         }

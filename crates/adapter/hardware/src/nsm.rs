@@ -43,7 +43,9 @@ impl Nsm {
         let answer = transact(&*device, &message::describe())?;
         let description = message::description(&answer)?;
         if description.version_major != VERSION {
-            return Err(PlatformError::Unsupported("another version of the security module than 1"));
+            return Err(PlatformError::Unsupported(
+                "another version of the security module than 1",
+            ));
         }
         if description.digest != DIGEST {
             return Err(PlatformError::Unsupported("another digest than SHA-384"));

@@ -24,11 +24,7 @@ pub(super) fn provider(root: &Path) -> Result<String, PlatformError> {
 }
 
 /// Asks for a report with this report data, of this provider.
-pub(super) fn ask(
-    root: &Path,
-    provider: &str,
-    data: &ReportData,
-) -> Result<Answer, PlatformError> {
+pub(super) fn ask(root: &Path, provider: &str, data: &ReportData) -> Result<Answer, PlatformError> {
     let request = Request::new(root)?;
     let found = request.provider()?;
     if found != provider {
@@ -70,9 +66,9 @@ impl Request {
         match fs::create_dir(&path) {
             Ok(()) => Ok(Self(path)),
             // What the kernel says if no module for a TEE is loaded.
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(
-                PlatformError::Unreachable(format!("{}: no provider", root.display())),
-            ),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+                Err(PlatformError::Unreachable(format!("{}: no provider", root.display())))
+            }
             Err(error) => Err(file::unreachable(&path, &error)),
         }
     }

@@ -1,7 +1,7 @@
 //! Which TEE is here, and that nothing falls back.
 
 use heirloom_hardware::find::{FindError, Interface, Places, State, find, open};
-use heirloom_keeper::port::{Platform as _, PlatformError};
+use heirloom_keeper::port::PlatformError;
 use tempfile::TempDir;
 
 use crate::fuse::Mounted;

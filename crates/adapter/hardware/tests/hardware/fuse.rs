@@ -137,8 +137,21 @@ impl<F: Files> Bridge<F> {
         let (size, blocks, nlink, rdev, blksize, flags) = (0, 0, 1, 0, 4096, 0);
         let ino = number;
         Ok(FileAttr {
-            ino, size, blocks, atime, mtime, ctime, crtime, kind, perm, nlink, uid, gid, rdev,
-            blksize, flags,
+            ino,
+            size,
+            blocks,
+            atime,
+            mtime,
+            ctime,
+            crtime,
+            kind,
+            perm,
+            nlink,
+            uid,
+            gid,
+            rdev,
+            blksize,
+            flags,
         })
     }
 }

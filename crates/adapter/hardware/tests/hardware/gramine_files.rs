@@ -93,10 +93,6 @@ impl GramineFiles {
         self.cpu.update_microcode().unwrap()
     }
 
-    pub(crate) fn cpu_svn(&self) -> CpuSvn {
-        self.cpu.cpu_svn()
-    }
-
     /// EGETKEY as Gramine asks: at present versions, without identifier.
     pub(crate) fn seal_key(&self) -> Vec<u8> {
         let recipe = SgxSealRecipe {
@@ -146,7 +142,8 @@ impl Files for GramineFiles {
             "target_info" => Ok(self.target.clone()),
             "user_report_data" => Ok(self.report_data.clone()),
             "report" => {
-                let target = ReportTarget::new(self.target.clone().try_into().map_err(|_| libc::EINVAL)?);
+                let target =
+                    ReportTarget::new(self.target.clone().try_into().map_err(|_| libc::EINVAL)?);
                 let target = TargetInfo::from_bytes(&target).map_err(|_| libc::EINVAL)?;
                 Ok(self.report(&target).to_bytes().to_vec())
             }

@@ -204,7 +204,8 @@ fn refusals_and_failures_of_the_module_differ() {
 #[test]
 fn answers_that_are_none_are_corrupt() {
     let Some(module) = Module::new() else { return };
-    for answer in [Vec::new(), vec![0; 13 * 1024], b"\xa1\x69GetRandom\xa1\x66random\x40".to_vec()] {
+    for answer in [Vec::new(), vec![0; 13 * 1024], b"\xa1\x69GetRandom\xa1\x66random\x40".to_vec()]
+    {
         let nsm = module.answering("DescribePCR", answer.clone()).open().unwrap();
         let found = nsm.identity().err();
         assert!(matches!(found, Some(PlatformError::Corrupt(_))), "{found:?}");

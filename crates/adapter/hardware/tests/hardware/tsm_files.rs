@@ -139,7 +139,11 @@ impl TsmFiles {
 impl Files for TsmFiles {
     fn node(&mut self, path: &str) -> Result<Node, i32> {
         let Some((name, file)) = path.split_once('/') else {
-            return if self.questions.contains_key(path) { Ok(Node::Directory) } else { Err(libc::ENOENT) };
+            return if self.questions.contains_key(path) {
+                Ok(Node::Directory)
+            } else {
+                Err(libc::ENOENT)
+            };
         };
         if !self.questions.contains_key(name) {
             return Err(libc::ENOENT);
@@ -178,7 +182,8 @@ impl Files for TsmFiles {
             "inblob" => question.data = data.to_vec(),
             "privlevel" => {
                 let level = str::from_utf8(data).ok().and_then(|word| word.trim().parse().ok());
-                question.level = level.filter(|level| (floor..=3).contains(level)).ok_or(libc::EINVAL)?;
+                question.level =
+                    level.filter(|level| (floor..=3).contains(level)).ok_or(libc::EINVAL)?;
                 self.levels.push(question.level);
             }
             _ => return Err(libc::EACCES),
