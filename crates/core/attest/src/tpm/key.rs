@@ -130,6 +130,14 @@ impl AttestationKey {
     pub fn spki(&self) -> Vec<u8> {
         self.0.spki()
     }
+
+    /// The uncompressed point of a P-256 key, for whoever issues a certificate.
+    pub fn p256_point(&self) -> Option<&[u8; 65]> {
+        match &self.0 {
+            Key::P256(point) => Some(point),
+            Key::P384(_) | Key::Rsa(_) => None,
+        }
+    }
 }
 
 fn rsa_algorithm(scheme: Scheme, hash: Hash) -> Result<&'static RsaParameters, TpmError> {
