@@ -4,6 +4,7 @@
 //! Files with the semantics of the real ones need a file system of our own (FUSE). Where none can
 //! be mounted, tests that need one print that they were skipped.
 
+mod conformance;
 mod find;
 mod fuse;
 mod gramine;

@@ -24,24 +24,26 @@ const DATA: ReportData = ReportData::new([0xa5; 64]);
 /// When the recorded certificates are good.
 const NOW: Time = Time(1_773_000_000);
 
-const VCEK: u128 = 0x63da_758d_e664_4564_adc5_f4b9_3be8_accd;
+pub(crate) const VCEK: u128 = 0x63da_758d_e664_4564_adc5_f4b9_3be8_accd;
 const VLEK: u128 = 0xa807_4bc2_a25a_483e_aae6_39c0_45a0_b8a1;
 const ASK: u128 = 0x4ab7_b379_bbac_4fe4_a02f_05ae_f327_c782;
 const ARK: u128 = 0xc0b4_06a4_a803_4952_9743_3fb6_014c_d0ae;
 
 /// Firmware: a chip, and the fields of the guest that the host cannot choose.
 #[derive(Clone)]
-struct Firmware {
-    chip: [u8; 32],
+pub(crate) struct Firmware {
+    pub(crate) chip: [u8; 32],
     measurement: [u8; 48],
+    policy: [u8; 8],
     status: u32,
     requests: Arc<Mutex<Vec<(u8, [u8; DERIVED_KEY_REQUEST_BYTES])>>>,
 }
 
 impl Firmware {
-    fn of(report: &[u8]) -> Self {
+    pub(crate) fn of(report: &[u8]) -> Self {
         let measurement = report[0x90..0xc0].try_into().unwrap();
-        Self { chip: [1; 32], measurement, status: 0, requests: Arc::default() }
+        let policy = report[8..16].try_into().unwrap();
+        Self { chip: [1; 32], measurement, policy, status: 0, requests: Arc::default() }
     }
 }
 
@@ -55,14 +57,14 @@ impl GuestDevice for Firmware {
         let mut response = Zeroizing::new([0; DERIVED_KEY_RESPONSE_BYTES]);
         response[..4].copy_from_slice(&self.status.to_le_bytes());
         if self.status == 0 {
-            let key = sha256(&[&self.chip, &self.measurement, request]);
+            let key = sha256(&[&self.chip, &self.measurement, &self.policy, request]);
             response[32..].copy_from_slice(&key);
         }
         Ok(response)
     }
 }
 
-fn vector(name: &str) -> Option<Vec<u8>> {
+pub(crate) fn vector(name: &str) -> Option<Vec<u8>> {
     let found = heirloom_testkit::vectors::find(&format!("tee/snp/{name}"));
     if found.is_none() {
         skipped(&format!("tee/snp/{name} is not here"));
@@ -75,7 +77,7 @@ fn der(pem: &[u8]) -> Vec<u8> {
 }
 
 /// A table as hosts write it.
-fn table(entries: &[(u128, &[u8])]) -> Vec<u8> {
+pub(crate) fn table(entries: &[(u128, &[u8])]) -> Vec<u8> {
     let mut head = Vec::new();
     let mut tail = Vec::new();
     let begin = 24 * (entries.len() + 1);

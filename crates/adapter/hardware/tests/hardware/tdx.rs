@@ -13,7 +13,7 @@ use crate::tsm_files::{Trouble, TsmFiles};
 
 const DATA: ReportData = ReportData::new([0xa5; 64]);
 
-fn vector(name: &str) -> Option<Vec<u8>> {
+pub(crate) fn vector(name: &str) -> Option<Vec<u8>> {
     let found = heirloom_testkit::vectors::find(&format!("tee/tdx/{name}"));
     if found.is_none() {
         skipped(&format!("tee/tdx/{name} is not here"));
