@@ -157,9 +157,9 @@ impl Tsm {
             isv_svn,
             cpu_svn: derived_key::cpu_svn(report.committed_tcb()),
             debug: report.is_debug(),
-            platform: match key {
-                VekKind::Vcek => PlatformId::of_chip(&report.chip_id()),
-                VekKind::Vlek => NO_PLATFORM,
+            platform: match (key, report.chip_id()) {
+                (VekKind::Vlek, _) | (VekKind::Vcek, HIDDEN_CHIP) => NO_PLATFORM,
+                (VekKind::Vcek, chip) => PlatformId::of_chip(&chip),
             },
         })
     }
@@ -186,8 +186,11 @@ impl Tsm {
 
 /// Virtual machines are measured, and not signed by a key that counts.
 const NO_SIGNER: MrSigner = MrSigner::new([0; MrSigner::BYTES]);
-/// Reports under a provider's key do not name the chip.
+/// Reports under a provider's key do not name the chip, and an owner can hide it.
 const NO_PLATFORM: PlatformId = PlatformId::new([0; PlatformId::BYTES]);
+
+/// What reports say where the machine's owner hides the chip.
+const HIDDEN_CHIP: [u8; 64] = [0; 64];
 
 /// What trust domains do not have.
 const NO_SEALING: &str =

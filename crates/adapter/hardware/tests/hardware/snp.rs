@@ -173,6 +173,8 @@ fn a_guest_knows_who_it_is() {
     });
     let changed = milan.open().identity().unwrap();
     assert_eq!((changed.isv_svn, changed.debug), (300, true));
+    milan.files.world(|world| world.blob[0x1a0..0x1e0].fill(0));
+    assert_eq!(milan.open().identity().unwrap().platform, PlatformId::new([0; 32]));
     milan.files.world(|world| world.blob[4..8].copy_from_slice(&70_000_u32.to_le_bytes()));
     assert!(matches!(milan.open().identity(), Err(PlatformError::Unsupported(_))));
 }
