@@ -80,11 +80,16 @@ impl<'a> Line<'a> {
             }
         };
         let back = plan.rollback.iter().map(|back| &back.step);
-        let nodes = plan.steps.iter().chain(back).map(|step| step.node.clone()).collect();
+        // A receiver of the same release runs it already, on a platform of its own kind.
+        let runs = |node: &NodeId| {
+            let stays = plan.keyring.from.release == plan.keyring.to.release && node == last;
+            if stays { heir.measurement } else { old.measurement }
+        };
+        let acting = plan.steps.iter().chain(back).map(|step| &step.node);
+        let nodes = acting.map(|node| (node.clone(), runs(node))).collect();
         let holding = BTreeSet::from([first.clone()]);
         let carrier = plan.keyring.via.map(|via| via.measurement);
-        let before =
-            World::before(plan.keyring.from.measurement, &nodes, &holding, activity, carrier);
+        let before = World::before(&nodes, &holding, activity, carrier);
         Some(Self { plan, inventory, old, heir, before })
     }
 }

@@ -78,15 +78,15 @@ const STARTED: Process = Process { recovered: true, service: Service::Open };
 const EMPTY: Place = Place { process: None, keys: Keys::Absent, sealing: Sealing::AsFound };
 
 impl World {
-    /// Nodes before a plan: each runs this code, and those in `holding` have the keyring.
+    /// Nodes before a plan: each runs what `nodes` says, and those in `holding` have the keyring.
     pub(super) fn before(
-        code: Measurement,
-        nodes: &BTreeSet<NodeId>,
+        nodes: &BTreeMap<NodeId, Measurement>,
         holding: &BTreeSet<NodeId>,
         activity: Activity,
         carrier: Option<Measurement>,
     ) -> Self {
-        let site = |node: &NodeId| {
+        let site = |(node, code): (&NodeId, &Measurement)| {
+            let code = *code;
             let keys = if holding.contains(node) { Keys::Present } else { Keys::Absent };
             let place = Place { process: Some(STARTED), keys, ..EMPTY };
             let site = Site {
