@@ -85,12 +85,11 @@ impl<'tpm> Object<'tpm> {
         let answer = root.tpm().run(call, vec![Authorisation::Empty])?;
         Self::loaded(root.tpm(), answer.handle, |_| {
             let mut reader = answer.reader();
-            let name = reader.sized()?;
-            if name == area.name().as_bytes() {
-                Ok(area)
-            } else {
-                Err(reader.corrupt("its name is not that of what was loaded"))
+            if reader.sized()? != area.name().as_bytes() {
+                return Err(reader.corrupt("its name is not that of what was loaded"));
             }
+            reader.end()?;
+            Ok(area)
         })
     }
 

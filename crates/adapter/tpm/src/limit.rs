@@ -27,7 +27,7 @@ pub const RETRIES_MAX: u32 = 160;
 /// The longest pause before it is asked again. Pauses double from one millisecond.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_millis(64);
 /// How long a TPM behind a socket may take for one answer: an RSA key takes seconds.
-pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+pub const ANSWER_TIME_MAX: Duration = Duration::from_mins(1);
 /// How long a connection to such a TPM may take.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often registers are read again because one was extended between reading and quoting.

@@ -241,7 +241,14 @@ fn load_authority<'tpm>(tpm: &'tpm Tpm, authority: &Authority) -> Result<Object<
     let parameters = Writer::new().u16(0).sized(area.as_bytes()).u32(OWNER);
     let call = Call::new(CommandCode::LoadExternal, parameters).answering_handle();
     let answer = tpm.run(call, Vec::new())?;
-    Object::loaded(tpm, answer.handle, |_| Ok(area))
+    Object::loaded(tpm, answer.handle, |_| {
+        let mut reader = answer.reader();
+        if reader.sized()? != area.name().as_bytes() {
+            return Err(reader.corrupt("its name is not that of the authority"));
+        }
+        reader.end()?;
+        Ok(area)
+    })
 }
 
 /// The digest that the TPM itself computes for conditions that hold now: what tests compare with.

@@ -150,6 +150,7 @@ fn a_tpm_in_software_rolls_back_with_its_folder() {
         counter.increment(&root, None).unwrap();
         copied
     };
+    assert!(world.swtpm.state().join("tpm2-00.permall").is_file());
     // This is why such a TPM protects nothing from its own machine, and why the documents say so.
     assert_eq!(read(&copied) + 1, read(&world));
 }

@@ -102,8 +102,9 @@ fn a_lockout_that_others_ran_into_can_be_ended() {
     world.tpm();
     let define = ["-C", "o", "-s", "8", "-a", "authread|authwrite", "-p", "right", "0x1800001"];
     world.tool("tpm2_nvdefine", &define).unwrap();
+    std::fs::write(world.path("eight"), [0; 8]).unwrap();
     for _ in 0..4 {
-        let write = ["-C", "0x1800001", "-P", "wrong", "-i", "log", "0x1800001"];
+        let write = ["-C", "0x1800001", "-P", "wrong", "-i", "eight", "0x1800001"];
         world.tool("tpm2_nvwrite", &write).unwrap_err();
     }
     assert!(world.tpm().description().unwrap().in_lockout);
