@@ -320,6 +320,31 @@ fn an_endorsement_key_decrypts_and_does_nothing_else() {
     assert_eq!(ek(EK_ATTRIBUTES, &cbc).unwrap_err().reason(), "unsupported-algorithm");
 }
 
+/// Public areas that a TPM in software gave out, and the name by which it knows the second.
+const SOFTWARE_EK: &str = "\
+     0023000b000300b20020837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa0006\
+     008000430010000300100020c69db210d327318f1617b036313ea3bfa047e7b3f6f20d1c3231ba0fbae2fa45\
+     002014607460224c2ba6526afb093dae4a457aa4b7920292b6db95ee3e7cbe966b36";
+const SOFTWARE_AK: &str = "\
+     0023000b00050072000000100018000b000300100020b670739449352e186f23a0b41df9e013a6cb3b2c8f06\
+     2819e91b0b3bd05bf2d70020025de9bddacd3138a0a26ea4e6395353e5e6e25339d4efc55d47da86183286ee";
+const SOFTWARE_AK_NAME: &str =
+    "000b55775151d7e64920732c475368828071e9fa8bb4bf1b1a1e10cf5394bb9636ee";
+
+#[test]
+fn a_tpm_knows_a_key_by_the_name_that_we_compute() {
+    let [ek, ak, name] =
+        [SOFTWARE_EK, SOFTWARE_AK, SOFTWARE_AK_NAME].map(|text| hex::decode(text).unwrap());
+    assert!(EkPublic::parse(&ek).is_ok());
+    let ak = AkPublic::parse(&ak).unwrap();
+    assert_eq!(ak.name().as_bytes().as_slice(), name);
+    assert_eq!(Name::parse(&name), Ok(ak.name()));
+    assert!(Name::parse(&name[1..]).is_err());
+    // Another algorithm.
+    let other = [&[0x00, 0x0c], &name[2..]].concat();
+    assert_eq!(Name::parse(&other).unwrap_err().reason(), "malformed-tpm-data");
+}
+
 /// What a TPM does with a credential after it has the seed (TPM 2.0 part 1, 24).
 fn open(credential: &Credential, seed: &[u8], name: &Name) -> Option<Vec<u8>> {
     use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, UnboundCipherKey};
