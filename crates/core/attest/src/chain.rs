@@ -273,7 +273,7 @@ impl Issuers {
         let used = |anchor: &TrustAnchor<'_>| anchor == path.anchor();
         let anchor = trusted.iter().zip(anchors).find(|(anchor, _)| used(anchor));
         let (_, anchor) = anchor.ok_or(ChainError::UnknownAnchor)?;
-        let between: Vec<_> = path.intermediate_certificates().map(|cert| cert.der()).collect();
+        let between: Vec<_> = path.intermediate_certificates().map(webpki::Cert::der).collect();
         let ders = between.iter().map(AsRef::as_ref).chain([*anchor]);
         let certificates = ders
             .map(Certificate::parse)

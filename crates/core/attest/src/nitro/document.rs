@@ -139,9 +139,18 @@ struct Fields<'a> {
     registers: Option<BTreeMap<u8, Register48>>,
     certificate: Option<&'a [u8]>,
     bundle: Option<Vec<&'a [u8]>>,
-    public_key: Option<Option<&'a [u8]>>,
-    user_data: Option<Option<&'a [u8]>>,
-    nonce: Option<Option<&'a [u8]>>,
+    public_key: Option<Data<'a>>,
+    user_data: Option<Data<'a>>,
+    nonce: Option<Data<'a>>,
+}
+
+/// A field that the attester fills, or leaves empty.
+struct Data<'a>(Option<&'a [u8]>);
+
+impl<'a> Data<'a> {
+    fn bytes(self) -> Option<&'a [u8]> {
+        self.0
+    }
 }
 
 impl<'a> Fields<'a> {
@@ -189,9 +198,9 @@ impl<'a> Fields<'a> {
             registers: self.registers.ok_or(missing.clone())?,
             certificate: self.certificate.ok_or(missing.clone())?,
             bundle: self.bundle.ok_or(missing)?,
-            public_key: self.public_key.flatten(),
-            user_data: self.user_data.flatten(),
-            nonce: self.nonce.flatten(),
+            public_key: self.public_key.and_then(Data::bytes),
+            user_data: self.user_data.and_then(Data::bytes),
+            nonce: self.nonce.and_then(Data::bytes),
         })
     }
 }
@@ -243,14 +252,14 @@ fn data<'a>(
     field: &'static str,
     decoder: &mut Decoder<'a>,
     limit: usize,
-) -> Result<Option<&'a [u8]>, NitroError> {
+) -> Result<Data<'a>, NitroError> {
     if decoder.datatype().map_err(not_cbor)? == Type::Null {
         decoder.null().map_err(not_cbor)?;
-        return Ok(None);
+        return Ok(Data(None));
     }
     let bytes = decoder.bytes().map_err(not_cbor)?;
     within(field, bytes.len(), limit)?;
-    Ok(Some(bytes))
+    Ok(Data(Some(bytes)))
 }
 
 /// How many elements follow; there is no end mark.
@@ -292,7 +301,6 @@ fn encoded(write: impl FnOnce(&mut Encoder<Vec<u8>>) -> Result<(), Unfailing>) -
     encoder.into_writer()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "shaped for map_err")]
 fn not_cbor(_: minicbor::decode::Error) -> NitroError {
     malformed("it is not the CBOR of a document")
 }

@@ -6,6 +6,7 @@ use heirloom_model::counter::Time;
 use heirloom_model::evidence::{Certificate, TrustAnchor};
 use x509_cert::der::Decode;
 use x509_cert::der::asn1::{Ia5StringRef, ObjectIdentifier, OctetStringRef};
+use x509_cert::name::RelativeDistinguishedName;
 
 use super::error::SnpError;
 use super::report::Tcb;
@@ -132,7 +133,7 @@ impl VerifiedVek {
         };
         let tcb = certificate.tcb(generation)?;
         certificate.key_is_p384()?;
-        Ok(Self { kind, generation, tcb, hardware, provider, chain })
+        Ok(Self { chain, kind, generation, tcb, hardware, provider })
     }
 }
 
@@ -222,7 +223,7 @@ impl<'a> Extensions<'a> {
         let subject = self.certificate.tbs_certificate().subject();
         let mut names = subject
             .iter_rdn()
-            .flat_map(|set| set.iter())
+            .flat_map(RelativeDistinguishedName::iter)
             .filter(|attribute| attribute.oid == oid::COMMON_NAME);
         let (Some(name), None) = (names.next(), names.next()) else {
             return Err(malformed("it has not one common name"));

@@ -89,7 +89,7 @@ fn encrypt(spki: &[u8], seed: &[u8; 32]) -> Result<Vec<u8>, TpmError> {
 type Agreed = (Zeroizing<[u8; 32]>, Vec<u8>);
 
 /// P-256: the seed is an ephemeral key, and what both derive from the agreed point is the seed of
-/// the credential (KDFe, TPM 2.0 part 1, 11.4.10.3).
+/// the credential (`KDFe`, TPM 2.0 part 1, 11.4.10.3).
 fn agree(point: &[u8; 65], seed: &[u8; 32]) -> Result<Agreed, TpmError> {
     let unusable = |_| TpmError::Credential;
     let ephemeral =
@@ -110,7 +110,7 @@ fn coordinates(point: &[u8]) -> Option<(&[u8], &[u8])> {
     coordinates.split_at_checked(coordinates.len() / 2)
 }
 
-/// One block of KDFa (TPM 2.0 part 1, 11.4.10.2), which is enough for 256 bits. The label ends with
+/// One block of `KDFa` (TPM 2.0 part 1, 11.4.10.2), which is enough for 256 bits. The label ends with
 /// a zero.
 fn kdfa(key: &[u8; 32], label: &[u8], context: &[u8], bits: u16) -> Zeroizing<Vec<u8>> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);

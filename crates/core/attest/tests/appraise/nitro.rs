@@ -157,7 +157,9 @@ impl World {
     fn bundle(&mut self, ders: &[Vec<u8>]) {
         let value = cbor(|e| {
             e.array(ders.len() as u64).unwrap();
-            ders.iter().for_each(|der| drop(e.bytes(der)));
+            for der in ders {
+                e.bytes(der).unwrap();
+            }
         });
         self.set("cabundle", value);
     }
@@ -183,10 +185,11 @@ impl World {
                 e.tag(Tag::new(tag)).unwrap();
             }
             e.array(4).unwrap().bytes(&self.protected).unwrap();
-            match self.unprotected {
-                true => e.map(1).unwrap().u8(4).unwrap().bytes(&[1]).unwrap(),
-                false => e.map(0).unwrap(),
-            };
+            if self.unprotected {
+                e.map(1).unwrap().u8(4).unwrap().bytes(&[1]).unwrap();
+            } else {
+                e.map(0).unwrap();
+            }
             e.bytes(&payload).unwrap().bytes(&signature).unwrap();
         })
     }
