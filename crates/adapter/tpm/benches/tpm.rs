@@ -3,7 +3,7 @@
 
 #[path = "../../../test/testkit/src/swtpm.rs"]
 #[expect(dead_code, reason = "tests use the rest of it")]
-mod swtpm;
+pub mod swtpm;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use heirloom_model::secret::Secret;

@@ -57,14 +57,14 @@ impl Handles {
 impl Tpm {
     /// Who made it, and what it runs.
     pub fn description(&self) -> Result<Description, TpmError> {
-        let manufacturer = self.property(0x105)?.to_be_bytes();
+        let manufacturer = self.property(MANUFACTURER)?.to_be_bytes();
         let letters = manufacturer.iter().filter(|byte| byte.is_ascii_graphic());
-        let firmware = u64::from(self.property(0x10b)?) << 32 | u64::from(self.property(0x10c)?);
+        let firmware = u64::from(self.property(FIRMWARE_VERSION)?) << 32 | u64::from(self.property(FIRMWARE_VERSION + 1)?);
         Ok(Description {
             manufacturer: letters.map(|byte| char::from(*byte)).collect(),
             firmware,
-            in_lockout: self.property(0x201)? & IN_LOCKOUT != 0,
-            lockout_counter: self.property(0x20e)?,
+            in_lockout: self.property(PERMANENT)? & IN_LOCKOUT != 0,
+            lockout_counter: self.property(LOCKOUT_COUNTER)?,
         })
     }
 
@@ -152,5 +152,10 @@ impl Tpm {
     }
 }
 
+// Properties (part 2, 6.13).
+const MANUFACTURER: u32 = 0x105;
+const FIRMWARE_VERSION: u32 = 0x10b;
+const PERMANENT: u32 = 0x200;
+const LOCKOUT_COUNTER: u32 = 0x20e;
 /// `TPMA_PERMANENT.inLockout`.
 const IN_LOCKOUT: u32 = 1 << 9;
