@@ -42,7 +42,7 @@ pub trait GuestDevice: Send + Sync {
 const MESSAGE_VERSION: u8 = 1;
 /// The chip's key as root. The other root belongs to a migration agent.
 const ROOT_CHIP: u32 = 0;
-/// GUEST_FIELD_SELECT: policy, image, family, measurement, guest version, firmware version.
+/// `GUEST_FIELD_SELECT`: policy, image, family, measurement, guest version, firmware version.
 const FIELDS: u64 = 0b11_1111;
 
 /// What to seal with now.

@@ -11,7 +11,7 @@
 //!
 //! * [`gramine`]: SGX, and why its seal keys do not outlive a microcode update.
 //! * [`tsm`]: TDX and SEV-SNP. [`derived_key`]: what SEV-SNP seals with.
-//! * [`nsm`]: Nitro.
+//! * [`nsm`]: Nitro, and what an enclave lacks.
 //! * [`find`]: which of them is here, without falling back.
 //! * [`device`]: the two devices that are spoken to by ioctl.
 

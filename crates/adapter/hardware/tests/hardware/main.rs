@@ -4,12 +4,21 @@
 //! Files with the semantics of the real ones need a file system of our own (FUSE). Where none can
 //! be mounted, tests that need one print that they were skipped.
 
+#[cfg(test)]
 mod conformance;
+#[cfg(test)]
 mod find;
+#[cfg(test)]
 mod fuse;
+#[cfg(test)]
 mod gramine;
+#[cfg(test)]
 mod gramine_files;
+#[cfg(test)]
 mod nsm;
+#[cfg(test)]
 mod snp;
+#[cfg(test)]
 mod tdx;
+#[cfg(test)]
 mod tsm_files;

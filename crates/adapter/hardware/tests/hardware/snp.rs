@@ -29,6 +29,9 @@ const VLEK: u128 = 0xa807_4bc2_a25a_483e_aae6_39c0_45a0_b8a1;
 const ASK: u128 = 0x4ab7_b379_bbac_4fe4_a02f_05ae_f327_c782;
 const ARK: u128 = 0xc0b4_06a4_a803_4952_9743_3fb6_014c_d0ae;
 
+/// Message version and request.
+type Asked = (u8, [u8; DERIVED_KEY_REQUEST_BYTES]);
+
 /// Firmware: a chip, and the fields of the guest that the host cannot choose.
 #[derive(Clone)]
 pub(crate) struct Firmware {
@@ -36,7 +39,7 @@ pub(crate) struct Firmware {
     measurement: [u8; 48],
     policy: [u8; 8],
     status: u32,
-    requests: Arc<Mutex<Vec<(u8, [u8; DERIVED_KEY_REQUEST_BYTES])>>>,
+    requests: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Firmware {
