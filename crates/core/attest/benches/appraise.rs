@@ -1,91 +1,149 @@
-//! How long an appraisal takes: in full, from memory, and the floor that no verifier gets below.
+//! How long an appraisal takes, per kind of evidence: in full, from memory, and the floors that no
+//! verifier gets below, which are the bare signatures of each in the same run.
 //!
-//! The floor is two P-256 signatures: the quoting enclave's report and the quote itself. From
-//! memory only the second one is verified again.
+//! SGX and TDX are real quotes; the others are made here, with RSA-2048 where AMD has RSA-4096, and
+//! one certificate less than AWS has, and their floors are made alike.
 
 #![expect(clippy::print_stderr, reason = "a skipped benchmark says so")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on panics")]
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use std::hint::black_box;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
+    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_SHA384,
+    RsaEncoding, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 use heirloom_attest::appraiser::Appraiser;
-use heirloom_attest::decode;
-use heirloom_model::counter::Time;
-use heirloom_model::evidence::{DcapCollateral, Endorsements, Evidence, TrustAnchor};
-use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
+use heirloom_model::measurement::TeeKind;
 
-const NOW: Time = Time(1_750_334_171);
+#[path = "../tests/appraise/forge.rs"]
+#[allow(dead_code, reason = "tests make more than is measured")]
+mod forge;
+#[path = "../tests/appraise/vectors.rs"]
+#[allow(dead_code, reason = "tests need more than is measured")]
+mod vectors;
+#[path = "../tests/appraise/worlds.rs"]
+#[allow(dead_code, reason = "tests make more than is measured")]
+mod worlds;
 
-fn vector(name: &str) -> Option<Vec<u8>> {
-    let path = heirloom_testkit::vectors::find(&format!("tee/sgx/{name}"))?;
-    #[expect(clippy::disallowed_methods, reason = "benchmarks read vectors from files")]
-    std::fs::read(path).ok()
+/// What a floor verifies.
+#[derive(Clone, Copy)]
+enum Bare {
+    P256,
+    P384,
+    /// As certificates of AMD are signed.
+    Pss,
+    /// As quotes of TPMs are signed.
+    Pkcs1,
 }
 
-fn collateral() -> Option<DcapCollateral> {
-    let json: serde_json::Value =
-        serde_json::from_slice(&vector("sgx_quote_v3.collateral.json")?).ok()?;
-    let text = |name: &str| json[name].as_str().map(str::to_owned);
-    let binary = |name: &str| hex::decode(text(name)?).ok();
-    Some(DcapCollateral {
-        pck_crl_issuer_chain: text("pck_crl_issuer_chain")?,
-        root_ca_crl: binary("root_ca_crl")?,
-        pck_crl: binary("pck_crl")?,
-        tcb_info_issuer_chain: text("tcb_info_issuer_chain")?,
-        tcb_info: text("tcb_info")?,
-        tcb_info_signature: binary("tcb_info_signature")?,
-        qe_identity_issuer_chain: text("qe_identity_issuer_chain")?,
-        qe_identity: text("qe_identity")?,
-        qe_identity_signature: binary("qe_identity_signature")?,
-    })
+/// A signature over as many bytes as a report has.
+struct Signed {
+    algorithm: &'static dyn VerificationAlgorithm,
+    key: Vec<u8>,
+    message: Vec<u8>,
+    signature: Vec<u8>,
 }
 
-fn policy() -> AppraisalPolicy {
-    AppraisalPolicy {
-        platforms: PlatformRule::Any,
-        tcb: vec![TcbLevel::ConfigurationAndSwHardeningNeeded],
-        advisories_accepted: vec!["INTEL-SA-00289".to_owned(), "INTEL-SA-00615".to_owned()],
-        tcb_evaluation_min: 17,
-        collateral_grace_seconds: 0,
+impl Bare {
+    fn make(self) -> Signed {
+        match self {
+            Self::P256 => ecdsa(&ECDSA_P256_SHA256_FIXED, &ECDSA_P256_SHA256_FIXED_SIGNING),
+            Self::P384 => ecdsa(&ECDSA_P384_SHA384_FIXED, &ECDSA_P384_SHA384_FIXED_SIGNING),
+            Self::Pss => rsa(&RSA_PSS_2048_8192_SHA384, &RSA_PSS_SHA384),
+            Self::Pkcs1 => rsa(&RSA_PKCS1_2048_8192_SHA256, &RSA_PKCS1_SHA256),
+        }
     }
 }
 
-fn appraise(criterion: &mut Criterion) {
-    let (Some(quote), Some(root), Some(collateral)) =
-        (vector("sgx_quote_v3.bin"), vector("IntelSGXRootCA.der"), collateral())
-    else {
-        eprintln!("skipped: the SGX vectors are not on this machine");
-        return;
-    };
-    let mut empty = Appraiser::new(vec![TrustAnchor::SgxDcap(root)]);
-    empty.endorse(Endorsements::SgxDcap(collateral)).expect("the vector's endorsements are good");
-    let evidence = Evidence::SgxDcap(quote.clone());
-    let claims = decode::unverified(&evidence).expect("the vector is a quote");
-    let policy = policy();
-    let run = |appraiser: &mut Appraiser| {
-        appraiser
-            .appraise(&evidence, &claims.report_data, &policy, NOW)
-            .expect("the vector is good on its day")
-    };
-    let mut group = criterion.benchmark_group("appraise");
-    group.bench_function("full", |bencher| {
-        // The clone is a copy of 15 kB, three orders of magnitude below the appraisal.
-        bencher.iter(|| run(&mut empty.clone()));
-    });
+fn message() -> Vec<u8> {
+    vec![0x5a; 672]
+}
+
+fn ecdsa(
+    algorithm: &'static dyn VerificationAlgorithm,
+    signing: &'static EcdsaSigningAlgorithm,
+) -> Signed {
+    let pair = EcdsaKeyPair::generate(signing).unwrap();
+    let signature = pair.sign(&SystemRandom::new(), &message()).unwrap().as_ref().to_vec();
+    Signed { algorithm, key: pair.public_key().as_ref().to_vec(), message: message(), signature }
+}
+
+fn rsa(
+    algorithm: &'static dyn VerificationAlgorithm,
+    padding: &'static dyn RsaEncoding,
+) -> Signed {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(padding, &SystemRandom::new(), &message(), &mut signature).unwrap();
+    Signed { algorithm, key: pair.public_key().as_ref().to_vec(), message: message(), signature }
+}
+
+/// The signatures that a kind has in full, and from memory.
+fn floors(kind: TeeKind) -> (Vec<Bare>, Vec<Bare>) {
+    match kind {
+        // Intel: the quoting enclave's report and the quote; what the library verifies besides, it
+        // verifies for each quote alike. TPM: certificate and quote.
+        TeeKind::Sgx | TeeKind::Tdx | TeeKind::Tpm => (vec![Bare::P256; 2], vec![Bare::P256]),
+        TeeKind::Snp => (vec![Bare::Pss, Bare::Pss, Bare::P384], vec![Bare::P384]),
+        TeeKind::Nitro => (vec![Bare::P384; 2], vec![Bare::P384]),
+        TeeKind::Vtpm => (
+            vec![Bare::Pss, Bare::Pss, Bare::P384, Bare::Pkcs1],
+            vec![Bare::P384, Bare::Pkcs1],
+        ),
+    }
+}
+
+fn measure(
+    criterion: &mut Criterion,
+    kind: TeeKind,
+    empty: &Appraiser,
+    run: &dyn Fn(&mut Appraiser),
+) {
+    let mut group = criterion.benchmark_group(format!("appraise-{kind}"));
+    // The clone is a copy of some kilobytes, orders of magnitude below the appraisal.
+    group.bench_function("full", |bencher| bencher.iter(|| run(&mut empty.clone())));
     let mut warm = empty.clone();
     run(&mut warm);
     group.bench_function("cached", |bencher| bencher.iter(|| run(&mut warm)));
-    let (signed, section) = quote.split_at(432);
-    let (signature, key) = (section[4..68].to_vec(), [&[4], &section[68..132]].concat());
-    group.bench_function("floor", |bencher| {
-        bencher.iter(|| {
-            for _ in 0..2 {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key)
-                    .verify(signed, &signature)
-                    .expect("the vector is signed");
-            }
+    let (full, cached) = floors(kind);
+    for (name, bare) in [("full-floor", full), ("cached-floor", cached)] {
+        let signed: Vec<_> = bare.into_iter().map(Bare::make).collect();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for Signed { algorithm, key, message, signature } in &signed {
+                    UnparsedPublicKey::new(*algorithm, key)
+                        .verify(black_box(message), signature)
+                        .unwrap();
+                }
+            });
         });
-    });
+    }
     group.finish();
+}
+
+fn appraise(criterion: &mut Criterion) {
+    let real = [vectors::sgx(), vectors::tdx()];
+    if real.iter().any(Option::is_none) {
+        eprintln!("skipped: the SGX and TDX vectors are not on this machine");
+    }
+    for case in real.into_iter().flatten() {
+        let empty = case.appraiser().unwrap();
+        measure(criterion, case.kind, &empty, &|appraiser| {
+            case.appraise_with(appraiser).unwrap();
+        });
+    }
+    for made in worlds::all() {
+        let empty = made.appraiser();
+        measure(criterion, made.evidence.kind(), &empty, &|appraiser| {
+            made.appraise_with(appraiser).unwrap();
+        });
+    }
 }
 
 criterion_group!(benches, appraise);

@@ -188,10 +188,8 @@ fn documented(document: &Document<'_>) -> UnverifiedClaims {
     let debug = image.iter().any(is_zero);
     let names = ["pcr0", "pcr1", "pcr2", "pcr3", "pcr4", "pcr5", "pcr6", "pcr7", "pcr8"];
     let registers = (0..).zip(names).filter_map(|(index, name)| Some((name, register(index)?)));
-    let facts = [
-        ("module", document.module_id().to_owned()),
-        ("made", document.timestamp().to_string()),
-    ];
+    let facts =
+        [("module", document.module_id().to_owned()), ("made", document.timestamp().to_string())];
     let registers = registers.map(|(name, value)| (name, value.to_string()));
     let found = document.user_data().and_then(|data| data.try_into().ok());
     let leaf = Certificate::parse(document.certificate()).ok();

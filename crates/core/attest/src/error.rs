@@ -467,9 +467,10 @@ impl AppraiseError {
             Self::QuoteSignature => Some(Step::Signature),
             Self::QuotingEnclaveIdentity => Some(Step::QuotingIdentity),
             // Whatever has no name passed everything that has one.
-            Self::RevokedTcb | Self::NoTcbLevel | Self::ForeignModule | Self::NotVerified { .. } => {
-                Some(Step::TcbLevel)
-            }
+            Self::RevokedTcb
+            | Self::NoTcbLevel
+            | Self::ForeignModule
+            | Self::NotVerified { .. } => Some(Step::TcbLevel),
             Self::ZeroMeasurement | Self::ZeroSigner => Some(Step::Measured),
             Self::Snp(error) => Some(match error {
                 SnpError::Signature => Step::Signature,
@@ -531,4 +532,3 @@ impl From<SnpError> for AppraiseError {
         }
     }
 }
-

@@ -86,7 +86,7 @@ impl<'a> Quote<'a> {
         let signature = take(&mut section, 64)?;
         let attestation_key = take(&mut section, 64)?;
         let quoting = Quoting::parse(section)?;
-        Ok(Self::of(version, header, body, signed, (signature, attestation_key), quoting))
+        Ok(Self::of(version, header, body, signed, (signature, attestation_key), &quoting))
     }
 
     /// Takes a quote of a trust domain apart. Every byte has a meaning; padding is refused.
@@ -105,7 +105,7 @@ impl<'a> Quote<'a> {
         }
         let quoting = Quoting::parse(last_section(&mut section)?)?;
         let body = Body::Tdx(report);
-        Ok(Self::of(version, header, body, signed, (signature, attestation_key), quoting))
+        Ok(Self::of(version, header, body, signed, (signature, attestation_key), &quoting))
     }
 
     fn of(
@@ -114,9 +114,9 @@ impl<'a> Quote<'a> {
         body: Body<'a>,
         signed: &'a [u8],
         (signature, attestation_key): (&'a [u8], &'a [u8]),
-        quoting: Quoting<'a>,
+        quoting: &Quoting<'a>,
     ) -> Self {
-        let Quoting { qe_report, qe_signature, authentication, certification } = quoting;
+        let Quoting { qe_report, qe_signature, authentication, certification } = *quoting;
         Self {
             version,
             signed,

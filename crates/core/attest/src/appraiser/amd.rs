@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use heirloom_model::appraisal::{Revocation, Smt, SnpMinimum, SnpRule};
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::AnchorId;
-use heirloom_model::evidence::{
-    Certificate as Der, SnpEndorsements, SnpEvidence, TrustAnchor,
-};
+use heirloom_model::evidence::{Certificate as Der, SnpEndorsements, SnpEvidence, TrustAnchor};
 use heirloom_model::measurement::{Measurement, TeeKind};
 
 use super::judge::{self, Question, reference};
@@ -80,7 +78,7 @@ impl Amd {
         let report = trail.check(Step::Format, Report::parse(report), |report| {
             format!("SEV-SNP report of version {}", report.version())
         })?;
-        let verified = self.verify(anchors, &report, certificates, question.now, trail)?;
+        let verified = self.verify(anchors, report, certificates, question.now, trail)?;
         let report = verified.claims.report();
         question.report_data(&report.report_data(), trail)?;
         let rule = judge::rule(trail, TeeKind::Snp, question.policy.snp.as_ref())?;
@@ -103,7 +101,7 @@ impl Amd {
     pub(super) fn verify(
         &mut self,
         anchors: &[TrustAnchor],
-        report: &Report<'_>,
+        report: Report<'_>,
         certificates: &[Der],
         now: Time,
         trail: &mut Trail,
@@ -120,7 +118,7 @@ impl Amd {
         let anchor = TrustAnchor::Snp(vek.chain().anchor().to_vec()).id();
         self.not_revoked(anchor, certificates, trail)?;
         let steps = [Step::Attributes, Step::Measured, Step::KeyIdentity, Step::Signature];
-        let claims = snp::verify(report, &vek, now);
+        let claims = snp::verify(&report, &vek, now);
         let claims = trail.block(&steps, claims, |step, claims| match step {
             Step::Attributes => format!("guest policy {:#x}", report.policy()),
             Step::Measured => Measurement::Snp(report.launch_digest()).to_string(),

@@ -161,12 +161,11 @@ impl Intel {
                     *trail = attempt;
                     return Ok(verified);
                 }
-                Ok(None) => {}
                 Err(error) if tells_more(&refusal, &error) => {
                     refusal = error;
                     furthest = attempt;
                 }
-                Err(_) => {}
+                Ok(None) | Err(_) => {}
             }
         }
         *trail = furthest;
@@ -195,10 +194,14 @@ impl Intel {
             return Ok(None);
         }
         let remembered = || format!("remembered as verified for {}", identity.verified);
-        REMEMBERED_BEFORE.iter().for_each(|step| trail.pass(*step, remembered));
+        for step in REMEMBERED_BEFORE {
+            trail.pass(*step, remembered);
+        }
         let signature = quote.verify_signature();
         trail.check(Step::Signature, signature, |()| "by the attestation key".to_owned())?;
-        REMEMBERED_AFTER.iter().for_each(|step| trail.pass(*step, remembered));
+        for step in REMEMBERED_AFTER {
+            trail.pass(*step, remembered);
+        }
         Ok(Some(Verified::new(identity.clone(), collateral, grace)))
     }
 
@@ -426,8 +429,7 @@ fn result(quote: &Quote<'_>, verified: Verified, until: Time) -> AttestationResu
     let Verified { identity, grace, expires } = verified;
     let (signed, security_version) = match quote.body {
         Body::Sgx(report) => {
-            let signed =
-                SignedCode { signer: report.signer(), product_id: report.product_id() };
+            let signed = SignedCode { signer: report.signer(), product_id: report.product_id() };
             (Some(signed), report.security_version())
         }
         Body::Tdx(_) => (None, SecurityVersion(0)),

@@ -35,20 +35,18 @@ impl Tpm {
         })?;
         let key = MemoryKey::of(certificates.iter().map(|certificate| certificate.0.as_slice()));
         let now = question.now;
-        let certified = match self.memory.get(&key) {
-            Some(known) => known.chain().holds_at(now).map(|()| known.clone()).map_err(Into::into),
-            None => {
-                let verified = tpm::verify_ak_certificate(anchors, certificates, None, now);
-                verified.map_err(AppraiseError::from)
-            }
+        let certified = if let Some(known) = self.memory.get(&key) {
+            known.chain().holds_at(now).map(|()| known.clone()).map_err(AppraiseError::from)
+        } else {
+            let verified = tpm::verify_ak_certificate(anchors, certificates, None, now);
+            verified.map_err(AppraiseError::from)
         };
         let certified = trail.check(Step::Chain, certified, |certified| {
             let (since, until) = (certified.chain().since(), certified.chain().until());
             format!("the key of {}, valid from {since} until {until}", certified.platform())
         })?;
         let qualifying = launch.qualify(report_data);
-        let quote =
-            tpm::verify_quote(certified.key(), attest, signature, &qualifying, registers);
+        let quote = tpm::verify_quote(certified.key(), attest, signature, &qualifying, registers);
         let quote = quote.map_err(AppraiseError::from);
         let quote = quote.and_then(|quote| judge::quoted(registers).map(|()| quote));
         let quote = trail.check(Step::Quote, quote, |_| {

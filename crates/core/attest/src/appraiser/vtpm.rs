@@ -5,7 +5,9 @@ use heirloom_model::appraisal::VtpmRule;
 use heirloom_model::counter::SecurityVersion;
 use heirloom_model::digest::sha256;
 use heirloom_model::evidence::{PcrValue, TrustAnchor, VtpmEvidence};
-use heirloom_model::measurement::{LaunchDigest, Measurement, Register32, TeeKind, VtpmMeasurement};
+use heirloom_model::measurement::{
+    LaunchDigest, Measurement, Register32, TeeKind, VtpmMeasurement,
+};
 
 use super::amd::Amd;
 use super::judge::{self, Question};
@@ -31,7 +33,7 @@ pub(super) fn appraise(
     let (left, report) = trail.check(Step::Format, parsed, |(_, report)| {
         format!("HCL report with an SEV-SNP report of version {}", report.version())
     })?;
-    let verified = amd.verify(anchors, &report, certificates, question.now, trail)?;
+    let verified = amd.verify(anchors, report, certificates, question.now, trail)?;
     let report = verified.claims.report();
     let bound = hcl::bind(&left, &verified.claims);
     let bound = trail.check(Step::Binding, bound, |_| {

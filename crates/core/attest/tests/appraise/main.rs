@@ -7,13 +7,21 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod accounts;
 mod cached;
 mod deny;
 mod development;
 mod endorsements;
+mod forge;
+mod kinds;
 mod local;
+mod nitro;
 mod oasis_init;
 mod oasis_quotes;
 mod sgx;
+mod snp;
 mod tdx;
+mod tpm;
 mod vectors;
+mod vtpm;
+mod worlds;

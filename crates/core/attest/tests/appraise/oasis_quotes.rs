@@ -64,7 +64,7 @@ const CASES: [(&str, Verdict); 22] = [
     ("endorsement-signature", Verdict::Same),
     ("ok", Verdict::Same),
     ("unsupported-certification-data", Verdict::Same),
-    ("ok", Verdict::Same),                  // TDX
+    ("ok", Verdict::Same), // TDX
     ("kind-not-accepted", Verdict::Same),
     ("reference-mismatch", Verdict::Mapped), // another module is named
     ("pages-not-protected", Verdict::Refused),

@@ -116,9 +116,8 @@ fn every_field_of_the_policy_is_consulted() {
 #[test]
 fn advisories_are_accepted_until_their_last_second() {
     let Some(case) = sgx() else { return };
-    let until = |until: Time| {
-        case.with(|case| case.policy.advisories_accepted[1].until = until).appraise()
-    };
+    let until =
+        |until: Time| case.with(|case| case.policy.advisories_accepted[1].until = until).appraise();
     assert_eq!(until(NOW).unwrap().expires(), NOW.after(1));
     assert_eq!(
         until(NOW.previous().unwrap()),
@@ -194,7 +193,7 @@ fn a_foreign_anchor_vouches_for_nothing() {
 
     // The same name, another key: the last byte of the root's public key lies before its
     // extensions, so a flip in the key keeps the name.
-    let TrustAnchor::SgxDcap(mut der) = case.anchors[0].clone();
+    let mut der = case.anchors[0].certificate().to_vec();
     let key = der.windows(4).position(|w| w == [0x03, 0x42, 0x00, 0x04]).unwrap() + 4;
     der[key] ^= 1;
     let imitation = TrustAnchor::SgxDcap(der);

@@ -85,7 +85,10 @@ fn no_policy_allows_debug_profiling_migration_or_unknown_attributes() {
     assert_eq!(with(good | (1 << 29)), Err(AppraiseError::MigratableDomain));
     assert_eq!(with(0), Err(AppraiseError::PagesNotProtected));
     for bit in [1, 7, 15, 17, 23, 26, 32, 61] {
-        assert_eq!(with(good | (1 << bit)), Err(AppraiseError::UnknownAttributes { bits: 1 << bit }));
+        assert_eq!(
+            with(good | (1 << bit)),
+            Err(AppraiseError::UnknownAttributes { bits: 1 << bit })
+        );
     }
     // Known and for the policy to judge: only the signature refuses them.
     for bit in [16, 18, 27, 30, 31, 62, 63] {
