@@ -6,36 +6,25 @@
 
 use aes::Aes128;
 use cmac::{Cmac, KeyInit, Mac};
+use heirloom_launcher::secret_memory::MachineMemory;
 use heirloom_model::evidence::ReportData;
 use heirloom_model::sealed::{CpuSvn, SealPolicy, SgxSealRecipe};
 use heirloom_model::secret::Secret;
 use zeroize::Zeroize;
 
 use crate::ecdsa::{EcdsaKey, derive};
-use crate::report::{FLAG_DEBUG, FLAG_INIT, Report, ReportBody, Secs, TargetInfo, take};
+use heirloom_launcher::report::{FLAG_DEBUG, FLAG_INIT, Report, ReportBody, Secs, TargetInfo, take};
 
 /// The fuses of one CPU: 16 bytes that derive enclave keys, 32 that identify it to its
 /// manufacturer.
 pub const FUSE_BYTES: usize = 48;
 
-/// Memory that keeps the fuses. What it is decides who else can read them.
-pub trait FuseMemory: Send + Sync {
-    /// Lends the fuses.
-    fn with_fuses(&self, use_bytes: &mut dyn FnMut(&[u8; FUSE_BYTES]));
-}
-
-impl FuseMemory for Secret<FUSE_BYTES> {
-    fn with_fuses(&self, use_bytes: &mut dyn FnMut(&[u8; FUSE_BYTES])) {
-        self.expose(|bytes| use_bytes(bytes));
-    }
-}
-
 /// The secrets that are burnt into one CPU.
-pub struct FuseKeys(Box<dyn FuseMemory>);
+pub struct FuseKeys(Box<dyn MachineMemory<FUSE_BYTES>>);
 
 impl FuseKeys {
     /// Takes over fuses in whatever memory keeps them.
-    pub fn new(memory: Box<dyn FuseMemory>) -> Self {
+    pub fn new(memory: Box<dyn MachineMemory<FUSE_BYTES>>) -> Self {
         Self(memory)
     }
 
@@ -91,7 +80,7 @@ impl FuseKeys {
     fn lend<R>(&self, use_fuses: impl FnOnce(&[u8; FUSE_BYTES]) -> R) -> R {
         let mut once = Some(use_fuses);
         let mut result = None;
-        self.0.with_fuses(&mut |fuses| {
+        self.0.lend(&mut |fuses| {
             if let Some(use_fuses) = once.take() {
                 result = Some(use_fuses(fuses));
             }

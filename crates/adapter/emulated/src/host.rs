@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity};
+use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity, Sealing};
+use heirloom_keeper::sealing::sgx_recipe;
+use heirloom_launcher::protocol::Lack;
+use heirloom_launcher::randomness::Randomness;
+use heirloom_model::digest::Nonce;
 use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::Measurement;
@@ -12,17 +16,7 @@ use heirloom_model::secret::Secret;
 use crate::cpu::{Cpu, CpuSvnExhausted, ForeignReport, FuseKeys, KeyError, VerifiedReport};
 use crate::provisioning::{DevelopmentRoot, FIRST_CPU_SVN, PckCertificate, PckRequest};
 use crate::quote::QuotingEnclave;
-use crate::report::{LaunchMode, RESERVED_TARGET, Report, ReservedTarget, Secs, TargetInfo};
-
-/// Fills a slice with random bytes: the operating system's, or those of a simulated world.
-pub type Randomness = Box<dyn FnMut(&mut [u8]) + Send>;
-
-/// The operating system's random bytes.
-pub fn system_randomness() -> Randomness {
-    Box::new(|bytes| {
-        aws_lc_rs::rand::fill(bytes).expect("the operating system has random bytes");
-    })
-}
+use heirloom_launcher::report::{LaunchMode, Report, Secs, TargetInfo};
 
 /// One machine: a CPU and its quoting enclave. Clones are the same machine.
 #[derive(Clone)]
@@ -119,6 +113,11 @@ impl EmulatedHost {
         }
     }
 
+    /// With what an enclave seals now.
+    pub(crate) fn seal_recipe(&self, secs: &Secs, key_id: Nonce) -> SealRecipe {
+        SealRecipe::Sgx(sgx_recipe(&self.identity(secs), key_id))
+    }
+
     /// The seal key of a recipe for an enclave.
     pub(crate) fn seal_key(
         &self,
@@ -169,6 +168,14 @@ impl Platform for EmulatedEnclave {
         Ok(self.host.identity(&self.secs))
     }
 
+    fn sealing(&self) -> Result<Sealing, PlatformError> {
+        Ok(Sealing::Recorded)
+    }
+
+    fn seal_recipe(&self, key_id: Nonce) -> Result<SealRecipe, PlatformError> {
+        Ok(self.host.seal_recipe(&self.secs, key_id))
+    }
+
     fn seal_key(&self, recipe: &SealRecipe) -> Result<Secret<16>, PlatformError> {
         Ok(self.host.seal_key(&self.secs, recipe)?)
     }
@@ -207,6 +214,7 @@ impl From<KeyError> for PlatformError {
         match error {
             KeyError::InvalidIsvSvn { asked, own } => Self::IsvSvnTooHigh { asked, own },
             KeyError::InvalidCpuSvn { asked, own } => Self::CpuSvnTooHigh { asked, own },
+            KeyError::OtherRecipe => Self::Unsupported(Lack::SealRecipe.words()),
         }
     }
 }
@@ -214,11 +222,5 @@ impl From<KeyError> for PlatformError {
 impl From<ForeignReport> for PlatformError {
     fn from(_: ForeignReport) -> Self {
         Self::ReportRefused
-    }
-}
-
-impl From<ReservedTarget> for PlatformError {
-    fn from(_: ReservedTarget) -> Self {
-        Self::Unsupported(RESERVED_TARGET)
     }
 }

@@ -173,7 +173,7 @@ impl DevelopmentRoot {
     pub fn certify(&self, request: &PckRequest) -> PckCertificate {
         let detail = [&request.ppid[..], request.cpu_svn.as_bytes(), &request.public_key].concat();
         let digest = derive(&self.secret_for_serials, "serial", &detail);
-        let mut serial: [u8; 16] = crate::report::take(&digest, 0);
+        let mut serial: [u8; 16] = heirloom_launcher::report::take(&digest, 0);
         // Serial numbers are positive, and never shorter than they look.
         if let Some(first) = serial.first_mut() {
             *first = (*first & 0x3f) | 0x40;

@@ -7,7 +7,7 @@ use heirloom_model::measurement::{MrEnclave, MrSigner};
 use crate::cpu::{Cpu, ForeignReport};
 use crate::ecdsa::EcdsaKey;
 use crate::provisioning::{PCE_SVN, PckCertificate};
-use crate::report::{
+use heirloom_launcher::report::{
     Attributes, FLAG_INIT, FLAG_PROVISION_KEY, Report, ReportBody, Secs, TargetInfo, put,
 };
 

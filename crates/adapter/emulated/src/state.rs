@@ -10,11 +10,11 @@ use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
 use crate::cpu::{FUSE_BYTES, FuseKeys, next_cpu_svn};
-use crate::files::{self, FileError};
+use heirloom_launcher::files::{self, FileError};
 use crate::provisioning::{
     AnnounceError, Announcements, DevelopmentRoot, FIRST_CPU_SVN, PckCertificate, PckRequest,
 };
-use crate::secret_memory::{FuseProtection, protect};
+use heirloom_launcher::secret_memory::{MemoryProtection, protect};
 
 /// The directory of a development root.
 pub struct RootDirectory {
@@ -145,7 +145,7 @@ impl HostDirectory {
     }
 
     /// Reads the fuses into the best memory that the kernel offers.
-    pub fn fuses(&self) -> Result<(FuseKeys, FuseProtection), StateError> {
+    pub fn fuses(&self) -> Result<(FuseKeys, MemoryProtection), StateError> {
         let fuses = files::read_secret(&self.path.join(FUSES), FUSES_KIND)?;
         let (memory, protection) = protect(&fuses);
         let fuses = FuseKeys::new(memory);

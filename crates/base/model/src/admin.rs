@@ -283,6 +283,35 @@ pub enum Unreadable {
         #[n(0)]
         newest: Generation,
     },
+    /// A newer secret of the machine sealed it than the machine has: somebody put older state of
+    /// the machine back.
+    #[n(7)]
+    #[error("{file} was sealed with machine secret {sealed_with}, the machine's newest is {own}")]
+    MachineSecretMissing {
+        /// The file.
+        #[n(0)]
+        file: String,
+        /// The number of the secret then.
+        #[n(1)]
+        sealed_with: u32,
+        /// The number of the newest now.
+        #[n(2)]
+        own: u32,
+    },
+    /// The platform's keys depend on circumstances that are other ones now: restore them, or take
+    /// the keyring from another holder.
+    #[n(8)]
+    #[error(
+        "{file} was sealed under other circumstances, and this platform has no key for them: {reason}"
+    )]
+    OtherCircumstances {
+        /// The file.
+        #[n(0)]
+        file: String,
+        /// What differs, for people.
+        #[n(1)]
+        reason: String,
+    },
 }
 
 /// What a keeper says about itself.
@@ -342,6 +371,49 @@ pub struct KeeperStatus {
     /// Whether some sealed file was made at lower security versions than the present ones.
     #[n(17)]
     pub sealing: SealingAge,
+    /// Why what it holds does not last, if it does not: it never counts as a proven holder then.
+    #[n(18)]
+    pub volatile: Option<Volatile>,
+    /// By how much its newest witness is behind the platform's counter, if it is.
+    #[n(19)]
+    pub behind: Option<WitnessGap>,
+}
+
+/// Why what a keeper holds does not last.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum Volatile {
+    /// Its platform seals nothing: it holds for as long as it runs.
+    #[n(0)]
+    Memory,
+    /// Its platform's keys change with each update: it holds until the next one.
+    #[n(1)]
+    UntilUpdate,
+}
+
+impl std::fmt::Display for Volatile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "holds, not durable: the platform seals nothing",
+            Self::UntilUpdate => "holds until the platform is updated",
+        })
+    }
+}
+
+/// An old directory: the platform has counted further than the newest witness in it.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq, thiserror::Error)]
+#[error("the platform's counter stands at {counter}, the newest witness is {}", shown(*.newest))]
+pub struct WitnessGap {
+    /// Where the platform's counter stands.
+    #[n(0)]
+    pub counter: u64,
+    /// The number of the newest witness that opens; none if there is none.
+    #[n(1)]
+    pub newest: Option<u64>,
+}
+
+fn shown(number: Option<u64>) -> String {
+    number.map_or_else(|| "missing".to_owned(), |number| number.to_string())
 }
 
 /// Whether sealed files were made by platform and code as they are now.

@@ -88,6 +88,12 @@ contexts! {
     EVIDENCE_TPM = "heirloom v1 evidence of a tpm";
     /// Qualifying data of a quote by a virtual TPM, over report data.
     EVIDENCE_VTPM = "heirloom v1 evidence of a vtpm";
+    /// What an authority approves with a host: for which machine.
+    TPM_APPROVAL = "heirloom v1 tpm approval of a host";
+    /// Key that authenticates the counters of a machine with a TPM.
+    TPM_COUNTERS = "heirloom v1 tpm counters";
+    /// Key that authenticates reports of code to other code of one launcher.
+    TPM_REPORT = "heirloom v1 tpm report";
     /// Name of the counter that a keeper raises when it witnesses.
     COUNTER_WITNESS = "heirloom v1 counter of a witness";
     /// Derivation of seal keys from the secret that a TPM keeps for its machine.

@@ -107,6 +107,8 @@ pub fn parse_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; 
 }
 
 fixed_bytes! {
+    /// A counter of some code on a platform: SHA-256 over what it is for.
+    CounterName[32];
     /// SHA-256 of an artifact's bytes.
     ArtifactDigest[32];
     /// SHA-256 over the context and the exact bytes of evidence.
@@ -145,6 +147,17 @@ fixed_bytes! {
     SnapshotDigest[32];
     /// A random or derived value that makes one answer fresh.
     Nonce[32];
+}
+
+impl CounterName {
+    /// The counter of a node's witness in a domain.
+    pub fn of_witness(
+        domain: &crate::identifier::DomainId,
+        node: &crate::identifier::NodeId,
+    ) -> Self {
+        let node = node.as_str().as_bytes();
+        Self::new(sha256(&[crate::context::COUNTER_WITNESS, domain.as_bytes(), node]))
+    }
 }
 
 /// A digest that hashes one encoded value under one context string.

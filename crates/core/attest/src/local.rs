@@ -1,4 +1,4 @@
-//! Local attestation: what an enclave says to another enclave of the same CPU.
+//! Local attestation: what code says to other code on the same CPU, or under the same launcher.
 //!
 //! A report (SGX: EREPORT) is authenticated by a key that only the enclave that it is addressed
 //! to can ask of the CPU that made it. So nobody but that enclave can check it, and no
@@ -7,7 +7,7 @@
 
 use heirloom_model::counter::SecurityVersion;
 use heirloom_model::evidence::{LocalReport, ReportData};
-use heirloom_model::measurement::{Measurement, MrSigner};
+use heirloom_model::measurement::{LaunchedCode, Measurement, MrSigner, TeeKind};
 use heirloom_model::sealed::CpuSvn;
 
 use crate::error::AppraiseError;
@@ -53,10 +53,15 @@ pub enum LocalError<E> {
 
 /// Appraises a report that is addressed to this enclave.
 ///
+/// `kind` is what the platform says about this enclave itself: whatever is on the same CPU, or
+/// under the same launcher of a machine with a TPM, is of the same kind. Other kinds have no such
+/// reports.
+///
 /// `verify` asks the platform whether the report was made on this CPU for this enclave, and is
 /// not called if nothing could come of it. Everything is refused that is refused in evidence for
 /// others: debug enclaves, zero measurements, unknown attributes.
 pub fn appraise_local<E>(
+    kind: TeeKind,
     report: &LocalReport,
     expected: &ReportData,
     verify: impl FnOnce(&LocalReport) -> Result<(), E>,
@@ -65,6 +70,14 @@ pub fn appraise_local<E>(
     let (body, _) = report.as_bytes().split_first_chunk().expect("a report begins with its body");
     let body = Report::of(body);
     body.deny().map_err(LocalError::Denied)?;
+    let measurement = match (kind, body.measurement()) {
+        (TeeKind::Sgx, measurement) => measurement,
+        // The launcher measures as SGX does, and its measurements are others all the same.
+        (TeeKind::Tpm, Measurement::Sgx(code)) => {
+            Measurement::Tpm(LaunchedCode::new(*code.as_bytes()))
+        }
+        (kind, _) => return Err(LocalError::Denied(AppraiseError::KindNotAccepted { kind })),
+    };
     verify(report).map_err(LocalError::NotVerified)?;
     let found = body.report_data();
     if found != *expected {
@@ -74,7 +87,7 @@ pub fn appraise_local<E>(
         });
     }
     Ok(LocalAttestation {
-        measurement: body.measurement(),
+        measurement,
         signer: body.signer(),
         product_id: body.product_id(),
         security_version: body.security_version(),

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 
-use heirloom_model::digest::sha256;
+use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::identifier::{DomainId, PlatformId};
 use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
 use heirloom_model::sealed::{CpuSvn, SealPolicy, SealRecipe};
 use heirloom_model::secret::Secret;
 
-use crate::port::{Platform, PlatformError, PlatformIdentity};
+use crate::port::{Platform, PlatformError, PlatformIdentity, Sealing};
+use crate::sealing::sgx_recipe;
 
 pub(crate) const DOMAIN: DomainId = DomainId::new([0xd0; 32]);
 
@@ -60,6 +61,14 @@ impl FakePlatform {
 impl Platform for FakePlatform {
     fn identity(&self) -> Result<PlatformIdentity, PlatformError> {
         Ok(self.identity)
+    }
+
+    fn sealing(&self) -> Result<Sealing, PlatformError> {
+        Ok(Sealing::Recorded)
+    }
+
+    fn seal_recipe(&self, key_id: Nonce) -> Result<SealRecipe, PlatformError> {
+        Ok(SealRecipe::Sgx(sgx_recipe(&self.identity, key_id)))
     }
 
     fn seal_key(&self, recipe: &SealRecipe) -> Result<Secret<16>, PlatformError> {

@@ -537,9 +537,10 @@ pub(crate) fn expect_report(
         (None, true) => return Err(NotAttested::ReportMissing),
         (Some(_), false) => return Err(NotAttested::ReportUnexpected),
     };
-    let attested = appraise_local(report, expected, |report| platform.verify_report(report))
-        .map_err(|error| NotAttested::Report(Box::new(error)))?;
     let shown = peer.result();
+    let verify = |report: &LocalReport| platform.verify_report(report);
+    let attested = appraise_local(shown.kind(), report, expected, verify)
+        .map_err(|error| NotAttested::Report(Box::new(error)))?;
     let is_one_enclave = attested.measurement() == shown.measurement()
         && Some(attested.signer()) == shown.signer()
         && Some(attested.product_id()) == shown.product_id()

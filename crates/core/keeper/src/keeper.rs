@@ -15,8 +15,9 @@
 //! * Unreadable key material is never overwritten. A keeper that found some writes no key file
 //!   at all until its files are quarantined and it starts again.
 //! * Sealing gives no freshness: the newest log position, policy and generation are witnessed in
-//!   sealed files, and a log that is shorter than that, or another one, is refused. Whoever takes
-//!   away the witness with everything else gets an empty keeper, which asks its peers.
+//!   sealed files, and a log that is shorter than that, or another one, is refused. Where the
+//!   platform counts, older files are refused too. Whoever takes away the witness with everything
+//!   else gets an empty keeper, which asks its peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,8 +40,9 @@ use crate::file::{FileName, Kind};
 use crate::handshake::{is_expired, permit_holder};
 use crate::intent::{Durable, Intent, Released, StoredFile};
 use crate::keyring::{Batch, Coverage, Gap, Keyring};
-use crate::port::{Platform, PlatformError, PlatformIdentity};
+use crate::port::{Platform, PlatformError, PlatformIdentity, Sealing};
 
+mod counter;
 pub mod error;
 mod exclusive;
 mod follow;
@@ -114,6 +116,10 @@ pub struct Keeper {
     /// Files that were sealed at lower security versions than the present ones.
     older: BTreeSet<String>,
     sequence: u64,
+    /// Where the platform's counter of witnesses stands; none if it counts nothing.
+    counter: Option<u64>,
+    /// What sealing here survives.
+    sealing: Sealing,
     /// Which generation was the newest committed one when each of the last epochs began.
     epochs: BTreeMap<Epoch, Option<Generation>>,
     attendance: Attendance,
@@ -183,6 +189,8 @@ impl Keeper {
         let identity = platform.identity()?;
         let files = if identity.debug { &[] } else { files };
         let loaded = load::load(platform, &identity, &config.domain, files)?;
+        let counter = counter::read(platform, &config)?;
+        let sealing = platform.sealing()?;
         let mut seed = zeroize::Zeroizing::new([0; 32]);
         platform.random(seed.as_mut_slice())?;
         Ok(Self {
@@ -203,6 +211,8 @@ impl Keeper {
             stale: BTreeSet::new(),
             older: loaded.older,
             sequence: loaded.sequence,
+            counter,
+            sealing,
             epochs: BTreeMap::new(),
             attendance: Attendance::default(),
             suspended: None,
@@ -401,6 +411,7 @@ impl Keeper {
         let seen = self.witness.map_or(LogPosition::START.length, |(_, seen)| seen.position.length);
         let committed = self.committed().map(|committed| committed.generation);
         self.forked == Forked::Yes
+            || self.witness_gap().is_some()
             || self.position().length < seen
             || self.keyring.newest() > committed
     }

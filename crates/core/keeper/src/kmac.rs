@@ -6,7 +6,7 @@ use tiny_keccak::{Hasher, Kmac};
 use zeroize::Zeroizing;
 
 /// KMAC256 of the concatenation of `parts`, `N` bytes long.
-pub(crate) fn kmac256<const N: usize>(
+pub fn kmac256<const N: usize>(
     key: &[u8],
     parts: &[&[u8]],
     custom: &[u8],

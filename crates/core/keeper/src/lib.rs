@@ -18,6 +18,7 @@
 //! * [`intent`]: effects that stay locked until their files are durable.
 //! * [`handshake`]: how two sides of a session come to believe each other.
 //! * [`handover`]: who may hand a keyring to whom.
+//! * [`kmac`]: the one function that derives keys from secrets.
 //! * [`port`]: the platform and the directory for state, as traits.
 
 pub mod keeper;
@@ -32,7 +33,7 @@ pub mod handover;
 pub mod handshake;
 pub mod port;
 
-mod kmac;
+pub mod kmac;
 
 #[cfg(test)]
 mod fake;

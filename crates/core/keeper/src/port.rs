@@ -1,5 +1,6 @@
 //! What the keeper needs from the outside, as traits that adapters implement.
 
+use heirloom_model::digest::{CounterName, Nonce};
 use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::{Measurement, MrSigner};
@@ -9,10 +10,18 @@ use heirloom_model::secret::Secret;
 /// One TEE, seen from the code that runs in it.
 ///
 /// Every call is answered by the platform about the caller itself; the caller cannot choose who
-/// it is. No call changes anything, so each may be repeated after a crash.
+/// it is. No call but [`Self::raise`] changes anything, and that one names the value that it
+/// wants: each may be repeated after a crash.
 pub trait Platform {
     /// Who the platform says we are.
     fn identity(&self) -> Result<PlatformIdentity, PlatformError>;
+
+    /// What sealing on this platform survives.
+    fn sealing(&self) -> Result<Sealing, PlatformError>;
+
+    /// What to seal with now: the recipe that records the present circumstances, with this key
+    /// identifier. Platforms without sealing answer [`PlatformError::Unsupported`].
+    fn seal_recipe(&self, key_id: Nonce) -> Result<SealRecipe, PlatformError>;
 
     /// The seal key of a recipe. Equal recipes give equal keys, for the same code on the same
     /// platform only.
@@ -36,8 +45,41 @@ pub trait Platform {
     /// about what the report contains; [`PlatformError::ReportRefused`] if it was not.
     fn verify_report(&self, report: &LocalReport) -> Result<(), PlatformError>;
 
+    /// Where a counter stands that only this code on this platform can raise, and nobody can
+    /// lower. Platforms without one answer [`PlatformError::Unsupported`]: sealed files on them
+    /// have no freshness of their own.
+    fn counter(&self, _name: &CounterName) -> Result<u64, PlatformError> {
+        Err(PlatformError::Unsupported(NO_COUNTER))
+    }
+
+    /// Raises a counter by one step to this value. When this returns, it stands there durably. One
+    /// that stands there or higher stays as it is, so that a raise may be repeated after a crash;
+    /// one that stands lower by more than a step is refused.
+    fn raise(&self, _name: &CounterName, _to: u64) -> Result<(), PlatformError> {
+        Err(PlatformError::Unsupported(NO_COUNTER))
+    }
+
     /// Fills `bytes` from the platform's generator.
     fn random(&self, bytes: &mut [u8]) -> Result<(), PlatformError>;
+}
+
+/// What platforms without a counter answer.
+pub const NO_COUNTER: &str = "a counter that nobody can lower";
+
+/// What sealing on a platform survives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sealing {
+    /// Recipes record everything that a key depends on, and the keys of recorded values can be
+    /// asked for: what was sealed opens after firmware was updated, and after the same code
+    /// started again. SGX, a machine with a TPM, SEV-SNP.
+    Recorded,
+    /// Keys depend on the present circumstances, and no others can be asked for: what was sealed
+    /// opens for as long as these are what they were. After an update of firmware or security
+    /// version a keeper must be given its keyring by another holder. Gramine's key files.
+    CurrentOnly,
+    /// Nothing can be sealed. A keeper holds its keyring in memory for as long as it runs, and is
+    /// never a proven holder. TDX, Nitro.
+    None,
 }
 
 /// What the platform says about the code that calls it.
@@ -77,6 +119,25 @@ pub enum PlatformError {
         asked: CpuSvn,
         /// Of the platform.
         own: CpuSvn,
+    },
+    /// The recipe names a secret of the machine that the machine does not have (any more).
+    #[error("the platform refuses a key of machine secret {asked}: its newest is {own}")]
+    MachineSecretTooHigh {
+        /// In the recipe.
+        asked: u32,
+        /// The newest of the machine.
+        own: u32,
+    },
+    /// The key depended on circumstances that are other ones now, and cannot be asked for.
+    #[error("the platform has no key for other circumstances than the present ones: {0}")]
+    OtherCircumstances(String),
+    /// A counter goes up by single steps.
+    #[error("the counter stands at {stands} and is not raised to {to} at once")]
+    CounterJump {
+        /// Where it stands.
+        stands: u64,
+        /// Asked for.
+        to: u64,
     },
     /// A local report was not made on this CPU, or not for this code.
     #[error("the report was not made on this machine for this code")]

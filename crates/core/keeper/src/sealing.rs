@@ -15,6 +15,7 @@ use heirloom_model::context;
 use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::identifier::DomainId;
+use heirloom_model::measurement::TeeKind;
 use heirloom_model::sealed::{
     SEALED_FORMAT, SealPolicy, SealRecipe, SealedEnvelope, SealedHeader, SealedPurpose,
     SgxSealRecipe,
@@ -36,6 +37,10 @@ pub const FLAGS_MASK: u64 = 0b111;
 pub const XFRM_MASK: u64 = 0b11;
 /// MISCSELECT that a seal key depends on: none, it changes with the kernel.
 pub const MISC_MASK: u32 = 0;
+
+/// What an SEV-SNP key of a keeper always depends on: guest policy, which says whether the guest
+/// can be debugged, and measurement (AMD 56860, GUEST_FIELD_SELECT, bits 0 and 3).
+pub const SNP_FIELDS_LEAST: u64 = 0b1001;
 
 /// What a file is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,15 +88,7 @@ pub fn seal(
 ) -> Result<Vec<u8>, PlatformError> {
     let mut nonce = [0; NONCE_LEN];
     platform.random(&mut nonce)?;
-    let recipe = SgxSealRecipe {
-        policy: SealPolicy::Measurement,
-        isv_svn: identity.isv_svn,
-        cpu_svn: identity.cpu_svn,
-        flags_mask: FLAGS_MASK,
-        xfrm_mask: XFRM_MASK,
-        misc_mask: MISC_MASK,
-        key_id: key_id(subject.purpose, &nonce),
-    };
+    let recipe = platform.seal_recipe(key_id(subject.purpose, &nonce))?;
     let header = SealedHeader {
         format: SEALED_FORMAT,
         purpose: subject.purpose,
@@ -102,7 +99,7 @@ pub fn seal(
         platform: identity.platform,
         measurement: identity.measurement,
         signer: identity.signer,
-        recipe: SealRecipe::Sgx(recipe),
+        recipe,
         nonce,
     };
     let key = aead_key(platform, &header.recipe)?;
@@ -152,9 +149,8 @@ pub fn open(
         .map_err(|_| corrupt())?
         .len();
     content.truncate(size);
-    let SealRecipe::Sgx(recipe) = header.recipe else { return Err(corrupt()) };
-    // Nothing that was sealed at higher versions opens.
-    let is_current = (recipe.isv_svn, recipe.cpu_svn) == (identity.isv_svn, identity.cpu_svn);
+    // Nothing that was sealed at higher versions opens: what differs is older.
+    let is_current = platform.seal_recipe(*header.recipe.key_id())? == header.recipe;
     let age = if is_current { SealingAge::Current } else { SealingAge::Older };
     let SealedHeader { purpose, domain, first, last, sequence, .. } = header;
     Ok(Opened { subject: Subject { purpose, domain, first, last, sequence }, age, content })
@@ -169,10 +165,7 @@ fn diagnose(
     file: &str,
 ) -> Option<Unreadable> {
     let file = file.to_owned();
-    let SealRecipe::Sgx(recipe) = header.recipe else {
-        return Some(Unreadable::Corrupt { file });
-    };
-    if header.format != SEALED_FORMAT || !is_ours(header, &recipe) {
+    if header.format != SEALED_FORMAT || !is_ours(header) {
         return Some(Unreadable::Corrupt { file });
     }
     if header.domain != *domain {
@@ -186,20 +179,59 @@ fn diagnose(
         let (sealed_on, own) = (header.platform, own.platform);
         return Some(Unreadable::OtherPlatform { file, sealed_on, own });
     }
-    if recipe.isv_svn > own.isv_svn {
-        let (sealed_at, own) = (recipe.isv_svn, own.isv_svn);
-        return Some(Unreadable::CodeRolledBack { file, sealed_at, own });
+    match recorded_isv_svn(&header.recipe) {
+        Some(sealed_at) if sealed_at > own.isv_svn => {
+            Some(Unreadable::CodeRolledBack { file, sealed_at, own: own.isv_svn })
+        }
+        Some(_) | None => None,
     }
-    None
 }
 
-/// Whether keepers make such recipes at all: to the measurement, never readable by a debug twin,
-/// with a key of its own for each purpose and file.
-fn is_ours(header: &SealedHeader, recipe: &SgxSealRecipe) -> bool {
-    recipe.policy == SealPolicy::Measurement
-        && recipe.flags_mask & FLAGS_MASK_LEAST == FLAGS_MASK_LEAST
-        && recipe.key_id == key_id(header.purpose, &header.nonce)
+/// The security version of the code that a recipe asks for, if it does.
+fn recorded_isv_svn(recipe: &SealRecipe) -> Option<u16> {
+    match recipe {
+        SealRecipe::Sgx(recipe) => Some(recipe.isv_svn),
+        SealRecipe::Tpm(recipe) => Some(recipe.isv_svn),
+        SealRecipe::Gramine(recipe) => Some(recipe.isv_svn),
+        SealRecipe::Snp(_) => None,
+    }
+}
+
+/// Whether keepers make such recipes at all: for the kind of platform that measured the code, to
+/// the measurement, never readable by a debug twin, with a key of its own for each purpose and
+/// file.
+fn is_ours(header: &SealedHeader) -> bool {
+    let fits = match (header.measurement.kind(), &header.recipe) {
+        (TeeKind::Sgx, SealRecipe::Sgx(recipe)) => {
+            recipe.policy == SealPolicy::Measurement
+                && recipe.flags_mask & FLAGS_MASK_LEAST == FLAGS_MASK_LEAST
+        }
+        // What is mixed into these keys is not the recipe's to choose: measurement and mode are.
+        (TeeKind::Sgx, SealRecipe::Gramine(_)) | (TeeKind::Tpm, SealRecipe::Tpm(_)) => true,
+        (TeeKind::Snp, SealRecipe::Snp(recipe)) => {
+            recipe.fields & SNP_FIELDS_LEAST == SNP_FIELDS_LEAST
+        }
+        (
+            TeeKind::Sgx | TeeKind::Tdx | TeeKind::Snp | TeeKind::Nitro | TeeKind::Tpm
+            | TeeKind::Vtpm,
+            _,
+        ) => false,
+    };
+    fits && *header.recipe.key_id() == key_id(header.purpose, &header.nonce)
         && header.first <= header.last
+}
+
+/// The recipe of SGX that seals to exactly this code at the security versions of `identity`.
+pub fn sgx_recipe(identity: &PlatformIdentity, key_id: Nonce) -> SgxSealRecipe {
+    SgxSealRecipe {
+        policy: SealPolicy::Measurement,
+        isv_svn: identity.isv_svn,
+        cpu_svn: identity.cpu_svn,
+        flags_mask: FLAGS_MASK,
+        xfrm_mask: XFRM_MASK,
+        misc_mask: MISC_MASK,
+        key_id,
+    }
 }
 
 /// What it means that the platform gave no key.
@@ -209,14 +241,19 @@ fn refused(
     file: &str,
     error: PlatformError,
 ) -> OpenError {
-    let SealRecipe::Sgx(recipe) = header.recipe else { return OpenError::Platform(error) };
     let file = file.to_owned();
     match error {
-        PlatformError::IsvSvnTooHigh { own, .. } => {
-            Unreadable::CodeRolledBack { file, sealed_at: recipe.isv_svn, own }.into()
+        PlatformError::IsvSvnTooHigh { asked: sealed_at, own } => {
+            Unreadable::CodeRolledBack { file, sealed_at, own }.into()
         }
-        PlatformError::CpuSvnTooHigh { own, .. } => {
-            Unreadable::PlatformRolledBack { file, sealed_at: recipe.cpu_svn, own }.into()
+        PlatformError::CpuSvnTooHigh { asked: sealed_at, own } => {
+            Unreadable::PlatformRolledBack { file, sealed_at, own }.into()
+        }
+        PlatformError::MachineSecretTooHigh { asked: sealed_with, own } => {
+            Unreadable::MachineSecretMissing { file, sealed_with, own }.into()
+        }
+        PlatformError::OtherCircumstances(reason) => {
+            Unreadable::OtherCircumstances { file, reason }.into()
         }
         // The platform that made the recipe supports it: somebody changed the recipe.
         PlatformError::Unsupported(_) if identity.measurement == header.measurement => {
@@ -224,6 +261,7 @@ fn refused(
         }
         PlatformError::Unsupported(_)
         | PlatformError::NotMeasured
+        | PlatformError::CounterJump { .. }
         | PlatformError::ReportRefused
         | PlatformError::Unreachable(_)
         | PlatformError::Corrupt(_) => OpenError::Platform(error),

@@ -10,9 +10,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use heirloom_emulated::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT, VerifiedBundle};
-use heirloom_emulated::manifest::{MANIFEST_BYTES_MAX, Manifest};
-use heirloom_emulated::report::LaunchMode;
+use heirloom_launcher::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT, VerifiedBundle};
+use heirloom_launcher::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use heirloom_launcher::report::LaunchMode;
 use heirloom_fetch::error::FetchError;
 use heirloom_fetch::fetch::fetch;
 use heirloom_fetch::mirror::Mirror;

@@ -9,8 +9,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use heirloom_emulated::client::LaunchClient;
-use heirloom_emulated::protocol::{
+use heirloom_launcher::client::LaunchClient;
+use heirloom_launcher::protocol::{
     InstanceInfo, InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode,
 };
 use heirloom_model::identifier::NodeId;

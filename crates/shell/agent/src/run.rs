@@ -533,7 +533,7 @@ pub(crate) fn random_nonce() -> Nonce {
 mod tests {
     use std::os::unix::net::UnixListener;
 
-    use heirloom_emulated::protocol::{Answer, InstanceInfo, InstanceState, LaunchId, Request};
+    use heirloom_launcher::protocol::{Answer, InstanceInfo, InstanceState, LaunchId, Request};
     use heirloom_model::digest::NetworkId;
     use heirloom_model::frame::{receive, send};
     use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};

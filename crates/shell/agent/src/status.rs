@@ -108,6 +108,8 @@ fn own(state: &NetworkState, observed: &Observation, keeper: &KeeperStatus) -> V
         "epoch": state.epoch().0,
         "activity": activity(state, keeper),
         "unreadable": keeper.unreadable.as_ref().map(ToString::to_string),
+        "volatile": keeper.volatile.map(|reason| reason.to_string()),
+        "behind": keeper.behind.map(|gap| gap.to_string()),
         "requests_served": keeper.requests_served,
         "requests_refused": keeper.requests_refused,
     });

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use heirloom_emulated::client::{PlatformClient, wait_until_daemon_ends};
+use heirloom_launcher::client::{PlatformClient, wait_until_daemon_ends};
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper::port::PlatformError;
 use heirloom_keeper_shell::arguments::{self, ArgumentError};

@@ -208,7 +208,9 @@ impl Service {
         let mut keeper = self.keeper_mut();
         let intent = keeper.follow(self.platform(), entries, attended, clock::now())?;
         drop(keeper);
-        self.carry_out(directory, intent)
+        let position = self.carry_out(directory, intent)?;
+        self.keeper_mut().count_witness(self.platform()).map_err(KeeperError::from)?;
+        Ok(position)
     }
 
     fn register(&self) -> Result<Vec<u8>, AdminRefusal> {

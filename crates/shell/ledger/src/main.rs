@@ -6,7 +6,7 @@ use std::thread;
 
 use clap::Parser;
 use heirloom_client::client::Client;
-use heirloom_emulated::client::{PlatformClient, wait_until_daemon_ends};
+use heirloom_launcher::client::{PlatformClient, wait_until_daemon_ends};
 use heirloom_ledger::schema::schema_of;
 use heirloom_ledger_shell::command::{Command, NodeArguments, in_order};
 use heirloom_ledger_shell::configuration;

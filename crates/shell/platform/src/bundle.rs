@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use heirloom_emulated::bundle::{BINARY_BYTES_MAX, Bundle, VerifiedBundle};
-use heirloom_emulated::files;
-use heirloom_emulated::host::system_randomness;
-use heirloom_emulated::manifest::Manifest;
-use heirloom_emulated::report::LaunchMode;
-use heirloom_emulated::signer::EnclaveSigningKey;
-use heirloom_emulated::sigstruct;
+use heirloom_launcher::bundle::{BINARY_BYTES_MAX, Bundle, VerifiedBundle};
+use heirloom_launcher::files;
+use heirloom_launcher::randomness::system_randomness;
+use heirloom_launcher::manifest::Manifest;
+use heirloom_launcher::report::LaunchMode;
+use heirloom_launcher::signer::EnclaveSigningKey;
+use heirloom_launcher::sigstruct;
 use heirloom_model::counter::Time;
 use heirloom_model::measurement::{Measurement, MrSigner};
 use serde_json::{Value, json};

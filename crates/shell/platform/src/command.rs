@@ -1,8 +1,10 @@
 //! The command line. Its doc comments are its help.
 
+mod tpm_command;
+
 use std::path::PathBuf;
 
-use heirloom_emulated::manifest::Manifest;
+use heirloom_launcher::manifest::Manifest;
 use heirloom_emulated::state::HostRecord;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::NetworkId;
@@ -14,7 +16,10 @@ use heirloom_platform::error::PlatformdError;
 use heirloom_platform::{bundle, machine, root};
 use serde_json::{Value, json};
 
-/// The emulated SGX platform of one host. For development: nothing here is a TEE.
+/// The platform of one host: an emulated SGX machine for development, or a machine with a TPM.
+///
+/// Nothing here is a TEE. The emulated machine proves nothing to anybody but under its own
+/// development root; a TPM proves what the whole machine booted, and isolates nothing from it.
 #[derive(clap::Parser)]
 #[command(name = "heirloom-platformd", version)]
 pub(crate) enum Command {
@@ -132,6 +137,12 @@ pub(crate) enum Command {
         #[arg(long)]
         socket: PathBuf,
     },
+    /// Make, approve, enrol and serve a machine with a TPM.
+    #[command(subcommand)]
+    Tpm(tpm_command::TpmCommand),
+    /// Certify the attestation keys of machines with a TPM.
+    #[command(subcommand)]
+    AttestationCa(tpm_command::CaCommand),
     /// Measure and verify a bundle.
     Measure {
         /// The bundle's directory.
@@ -227,12 +238,14 @@ pub(crate) fn run(command: Command, now: Time) -> Result<Option<Value>, Platform
             Some(machine::launch(&socket, &bundle, &log, label, arguments)?)
         }
         Command::List { socket } => Some(machine::list(&socket)?),
+        Command::Tpm(command) => tpm_command::run_tpm(command)?,
+        Command::AttestationCa(command) => tpm_command::run_ca(command, now)?,
         Command::Measure { bundle } => Some(bundle::describe(&bundle::measure(&bundle)?)),
     })
 }
 
 impl SignBundle {
-    fn run(self, now: Time) -> Result<heirloom_emulated::bundle::VerifiedBundle, PlatformdError> {
+    fn run(self, now: Time) -> Result<heirloom_launcher::bundle::VerifiedBundle, PlatformdError> {
         let kind = match (self.kind, &self.application) {
             (Some(Kind::Keeper), _) | (None, None) => ReleaseKind::Keeper,
             (Some(Kind::Application), _) | (None, Some(_)) => ReleaseKind::Application,

@@ -1,22 +1,31 @@
 //! Why a command was not carried out.
 
-use heirloom_emulated::bundle::BundleError;
-use heirloom_emulated::daemon::DaemonError;
-use heirloom_emulated::files::FileError;
-use heirloom_emulated::signer::SigningKeyError;
+use std::path::PathBuf;
+
+use heirloom_emulated::machine::BindError;
 use heirloom_emulated::state::StateError;
+use heirloom_launcher::bundle::BundleError;
+use heirloom_launcher::daemon::DaemonError;
+use heirloom_launcher::files::FileError;
+use heirloom_launcher::signer::SigningKeyError;
+use heirloom_tpm::machine::error::MachineError;
+
+use crate::attestation_ca::CertifyError;
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformdError {
     /// The daemon of a machine did not do what it was asked.
     #[error("the machine did not do it")]
-    Asked(#[source] heirloom_emulated::client::ClientError),
+    Asked(#[source] heirloom_launcher::client::ClientError),
     /// A bundle could not be signed or is refused.
     #[error("the bundle cannot be used")]
     Bundle(#[from] BundleError),
-    /// The daemon did not start or had to end.
+    /// The daemon did not start.
     #[error("the platform cannot be served")]
+    Serve(#[from] BindError),
+    /// The daemon had to end.
+    #[error("the platform had to end")]
     Daemon(#[from] DaemonError),
     /// A file could not be read or written.
     #[error("a file cannot be used")]
@@ -24,6 +33,26 @@ pub enum PlatformdError {
     /// A key is no enclave signing key, or was not made.
     #[error("the enclave signing key cannot be used")]
     Key(#[from] SigningKeyError),
+    /// A machine with a TPM could not be used.
+    #[error("the machine cannot be used")]
+    Machine(#[from] MachineError),
+    /// A machine with a TPM is not served.
+    #[error("the platform cannot be served")]
+    ServeTpm(#[from] heirloom_tpm::machine::BindError),
+    /// The TPM cannot be reached.
+    #[error("the TPM cannot be used")]
+    Tpm(#[from] heirloom_tpm::error::TpmError),
+    /// A file is not PEM of the expected kind.
+    #[error("{path} is not what it should be: {what}")]
+    NotPem {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        what: &'static str,
+    },
+    /// The attestation CA did not certify a key.
+    #[error("the attestation key is not certified")]
+    Certify(#[from] CertifyError),
     /// A relative path cannot be completed.
     #[error("the current directory is not known")]
     Path(#[source] std::io::Error),

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::thread;
 
-use heirloom_emulated::client::LaunchClient;
-use heirloom_emulated::daemon::Daemon;
-use heirloom_emulated::host::system_randomness;
-use heirloom_emulated::protocol::{InstanceInfo, InstanceState, LaunchRequest, WireMode};
+use heirloom_launcher::client::LaunchClient;
+use heirloom_launcher::daemon::{Daemon, Stopper};
+use heirloom_launcher::randomness::system_randomness;
+use heirloom_launcher::protocol::{InstanceInfo, InstanceState, LaunchRequest, WireMode};
 use heirloom_emulated::state::{HostDirectory, HostRecord, RootDirectory};
 use heirloom_model::identifier::HostId;
 use serde_json::{Value, json};
@@ -45,8 +45,15 @@ pub fn update_microcode(state: &Path) -> Result<HostRecord, PlatformdError> {
 
 /// Serves a machine until SIGTERM or SIGINT; then kills what it launched.
 pub fn serve(state: &Path, socket: &Path) -> Result<(), PlatformdError> {
+    serve_as(|| Ok(heirloom_emulated::machine::bind(state, socket)?))
+}
+
+/// Serves whatever machine is bound until SIGTERM or SIGINT.
+pub(crate) fn serve_as(
+    bind: impl FnOnce() -> Result<(Daemon, Stopper), PlatformdError>,
+) -> Result<(), PlatformdError> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(PlatformdError::Signals)?;
-    let (daemon, stopper) = Daemon::bind(state, socket)?;
+    let (daemon, stopper) = bind()?;
     let handle = signals.handle();
     let waiter = thread::spawn(move || {
         // Ends with the first signal, or with the handle.

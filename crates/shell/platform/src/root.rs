@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use heirloom_emulated::files;
-use heirloom_emulated::host::system_randomness;
+use heirloom_launcher::files;
+use heirloom_launcher::randomness::system_randomness;
 use heirloom_emulated::state::{HostDirectory, RootDirectory};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{Endorsements, TrustAnchor};

@@ -1,7 +1,8 @@
 //! A network whose log is in this process, made from a seed: every process makes the same one.
 
-use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost, system_randomness};
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
+use heirloom_launcher::randomness::system_randomness;
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::counter::{Epoch, Generation, Serial};
 use heirloom_model::digest::Nonce;
 use heirloom_model::envelope::Envelope;

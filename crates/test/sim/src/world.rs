@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::handshake::{Handshake, Peer};
 use heirloom_keeper::intent::{Intent, StoredFile};
 use heirloom_keeper::keeper::{Keeper, KeeperConfig};

@@ -2,7 +2,7 @@ use heirloom_model::digest::Nonce;
 use heirloom_model::measurement::{MrEnclave, MrSigner};
 
 use super::*;
-use crate::report::LaunchMode;
+use heirloom_launcher::report::LaunchMode;
 
 const SVN: CpuSvn = CpuSvn::new([2; 16]);
 

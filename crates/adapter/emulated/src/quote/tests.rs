@@ -8,7 +8,7 @@ use heirloom_model::identifier::PlatformId;
 use super::*;
 use crate::host::EmulatedHost;
 use crate::provisioning::{COLLATERAL_SECONDS, DevelopmentRoot};
-use crate::report::LaunchMode;
+use heirloom_launcher::report::LaunchMode;
 
 const FOUNDED: Time = Time(1_700_000_000);
 const NOW: Time = Time(1_780_000_000);
@@ -105,13 +105,13 @@ fn every_signed_byte_counts() {
     let World { root, host } = world();
     let (verifier, collateral) = (verifier(&root), current(&root));
     let quote = quote(&host, LaunchMode::Production);
-    for at in 0..HEADER_BYTES + crate::report::REPORT_BODY_BYTES {
+    for at in 0..HEADER_BYTES + heirloom_launcher::report::REPORT_BODY_BYTES {
         let mut changed = quote.clone();
         changed[at] ^= 1;
         assert!(verifier.verify(&changed, &collateral, NOW.0).is_err(), "byte {at}");
     }
     // Attestation signature, attestation key, QE report, its signature, authentication data.
-    let start = HEADER_BYTES + crate::report::REPORT_BODY_BYTES + 4;
+    let start = HEADER_BYTES + heirloom_launcher::report::REPORT_BODY_BYTES + 4;
     for at in (start..start + 64 + 64 + 384 + 64 + 2 + 32).step_by(7) {
         let mut changed = quote.clone();
         changed[at] ^= 1;

@@ -4,7 +4,7 @@ use heirloom_conformance::platform::{PlatformWorld, Variant, run};
 use heirloom_emulated::cpu::next_cpu_svn;
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
 use heirloom_emulated::provisioning::{DevelopmentRoot, FIRST_CPU_SVN};
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::measurement::{MrEnclave, MrSigner};

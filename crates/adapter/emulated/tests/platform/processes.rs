@@ -8,14 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use heirloom_conformance::platform::{PlatformWorld, Variant, run};
-use heirloom_emulated::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT};
-use heirloom_emulated::client::{ClientError, LaunchClient, PlatformClient};
-use heirloom_emulated::daemon::{Daemon, DaemonError, Stopper};
-use heirloom_emulated::files::FileError;
-use heirloom_emulated::protocol::{
+use heirloom_launcher::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT};
+use heirloom_launcher::client::{ClientError, LaunchClient, PlatformClient};
+use heirloom_launcher::daemon::{DaemonError, Stopper};
+use heirloom_launcher::files::FileError;
+use heirloom_launcher::protocol::{
     Answer, InstanceInfo, InstanceState, LABEL_BYTES_MAX, LaunchId, LaunchRequest, Refusal,
     Request, StopSignal, WireMode,
 };
+use heirloom_emulated::machine::BindError;
 use heirloom_emulated::provisioning::DevelopmentRoot;
 use heirloom_emulated::state::{HostDirectory, StateError};
 use heirloom_keeper::port::{Platform as _, PlatformError};
@@ -52,7 +53,7 @@ impl Host {
     }
 
     fn start_daemon(&mut self) {
-        let (daemon, stopper) = Daemon::bind(&self.state(), &self.socket).unwrap();
+        let (daemon, stopper) = heirloom_emulated::machine::bind(&self.state(), &self.socket).unwrap();
         self.daemon = Some((stopper, std::thread::spawn(move || daemon.run())));
     }
 
@@ -487,25 +488,25 @@ fn a_daemon_takes_its_instances_along_and_begins_anew() {
 #[test]
 fn one_machine_has_one_daemon_and_its_own_fuses() {
     let mut host = Host::new(2);
-    let second = Daemon::bind(&host.state(), &host.directory.path().join("second"));
-    assert!(matches!(second, Err(DaemonError::AlreadyServed { .. })));
+    let second = heirloom_emulated::machine::bind(&host.state(), &host.directory.path().join("second"));
+    assert!(matches!(second, Err(BindError::Daemon(DaemonError::AlreadyServed { .. }))));
     host.stop_daemon();
     let fuses = host.state().join("fuses");
     let original = fs::read(&fuses).unwrap();
     let mut damaged = original.clone();
     damaged[20] ^= 1;
     fs::write(&fuses, &damaged).unwrap();
-    let corrupt = Daemon::bind(&host.state(), &host.socket);
+    let corrupt = heirloom_emulated::machine::bind(&host.state(), &host.socket);
     assert!(matches!(
         corrupt,
-        Err(DaemonError::State(StateError::File(FileError::Corrupt { .. })))
+        Err(BindError::State(StateError::File(FileError::Corrupt { .. })))
     ));
     assert_eq!(fs::read(&fuses).unwrap(), damaged, "what is damaged stays for diagnosis");
     fs::remove_file(&fuses).unwrap();
-    let missing = Daemon::bind(&host.state(), &host.socket);
+    let missing = heirloom_emulated::machine::bind(&host.state(), &host.socket);
     assert!(matches!(
         missing,
-        Err(DaemonError::State(StateError::File(FileError::Missing { .. })))
+        Err(BindError::State(StateError::File(FileError::Missing { .. })))
     ));
     assert!(!fuses.exists(), "fuses are never made anew");
     fs::write(&fuses, &original).unwrap();

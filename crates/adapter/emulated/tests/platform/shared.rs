@@ -1,7 +1,7 @@
 //! What the tests of this crate share.
 
-use heirloom_emulated::manifest::Manifest;
-use heirloom_emulated::signer::EnclaveSigningKey;
+use heirloom_launcher::manifest::Manifest;
+use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::identifier::DomainId;
@@ -9,7 +9,7 @@ use heirloom_model::release::ReleaseKind;
 
 /// The key that everybody has.
 pub(crate) fn test_key() -> EnclaveSigningKey {
-    let pem = include_str!("../data/enclave-signing-test-key-not-secret.pem");
+    let pem = include_str!("../../../launcher/tests/data/enclave-signing-test-key-not-secret.pem");
     EnclaveSigningKey::from_pem(pem).unwrap()
 }
 

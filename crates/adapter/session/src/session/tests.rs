@@ -9,7 +9,7 @@ use std::thread;
 
 use heirloom_attest::error::AppraiseError;
 use heirloom_emulated::host::EmulatedEnclave;
-use heirloom_emulated::report::LaunchMode;
+use heirloom_launcher::report::LaunchMode;
 use heirloom_keeper::handshake::HandshakeError;
 use heirloom_keeper::port::Platform;
 use heirloom_model::digest::NetworkId;

@@ -4,11 +4,11 @@ use heirloom_attest::error::AppraiseError;
 use heirloom_attest::local::{LocalAttestation, LocalError, appraise_local};
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
 use heirloom_emulated::provisioning::{DevelopmentRoot, FIRST_CPU_SVN};
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::port::{Platform as _, PlatformError};
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::evidence::{LocalReport, ReportData};
-use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
+use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner, TeeKind};
 
 /// Where the fields of a report stand (SDM volume 3D, 37.15).
 const FLAGS: usize = 48;
@@ -44,7 +44,7 @@ fn said(speaker: &EmulatedEnclave, question: &ReportData) -> LocalReport {
 }
 
 fn appraise(report: &LocalReport) -> Result<LocalAttestation, LocalError<PlatformError>> {
-    appraise_local(report, &QUESTION, |report| listener().verify_report(report))
+    appraise_local(TeeKind::Sgx, report, &QUESTION, |report| listener().verify_report(report))
 }
 
 fn refusal<E: std::fmt::Debug>(found: Result<LocalAttestation, LocalError<E>>) -> AppraiseError {
@@ -103,7 +103,7 @@ fn what_no_policy_can_allow_is_refused_before_the_platform_is_asked() {
         let mut bytes = *report.as_bytes();
         change(&mut bytes);
         let never = |_: &LocalReport| -> Result<(), PlatformError> { panic!("asked in vain") };
-        refusal(appraise_local(&LocalReport::new(bytes), &QUESTION, never))
+        refusal(appraise_local(TeeKind::Sgx, &LocalReport::new(bytes), &QUESTION, never))
     };
     let flags = |flags: u8| changed(&|bytes| bytes[FLAGS] = flags);
     assert_eq!(flags(0b0111), AppraiseError::DebugEnclave);

@@ -14,7 +14,7 @@ use super::{Change, Forked, Keeper};
 use crate::file::FileName;
 use crate::intent::{FileWrite, Intent};
 use crate::keyring::{Batch, extend};
-use crate::port::{Platform, PlatformError};
+use crate::port::{Platform, PlatformError, Sealing};
 use crate::sealing::{Subject, seal};
 
 impl Keeper {
@@ -38,6 +38,8 @@ impl Keeper {
         now: Moment,
     ) -> Result<Intent<LogPosition>, KeeperError> {
         self.attendance.pass(now);
+        // What a crash or an error left uncounted.
+        self.count_witness(platform)?;
         for entry in entries {
             self.follow_one(entry)?;
         }
@@ -120,7 +122,7 @@ impl Keeper {
                 .secret
                 .expose(|secret| Batch::of_one(generation, secret, proposal.previous));
             let offset = u64::try_from(change.batches.len()).unwrap_or(u64::MAX);
-            writes.push(self.keyring_file(platform, &batch, offset)?);
+            writes.extend(self.keyring_file(platform, &batch, offset)?);
             change.batches.push(batch);
             change.promoted.push(*order);
             change.stale.push(FileName::proposed(generation, order).to_string());
@@ -149,13 +151,15 @@ impl Keeper {
                 || self.root_serial() > self.witnessed_root
         });
         if is_news && now.policy > Serial(0) {
-            let sequence = self.witness_files.last().map_or(0, |last| last.saturating_add(1));
+            let sequence = self.next_witness();
             let none = Generation(0);
             let purpose = SealedPurpose::Witness;
             let domain = self.config.domain;
             let subject = Subject { purpose, domain, first: none, last: none, sequence };
-            let bytes = seal(platform, &self.identity, &subject, &wire::encode(&now))?;
-            writes.push(FileWrite { name: FileName::Witness { sequence }.to_string(), bytes });
+            if self.sealing != Sealing::None {
+                let bytes = seal(platform, &self.identity, &subject, &wire::encode(&now))?;
+                writes.push(FileWrite { name: FileName::Witness { sequence }.to_string(), bytes });
+            }
             change.witness = Some((sequence, now));
         }
         // The newest good one and the one before it are kept.
@@ -167,13 +171,17 @@ impl Keeper {
         Ok(())
     }
 
-    /// A file with a batch of committed generations, the `offset`th one of an intent.
+    /// A file with a batch of committed generations, the `offset`th one of an intent; none where
+    /// nothing can be sealed.
     pub(super) fn keyring_file(
         &self,
         platform: &dyn Platform,
         batch: &Batch,
         offset: u64,
-    ) -> Result<FileWrite, PlatformError> {
+    ) -> Result<Option<FileWrite>, PlatformError> {
+        if self.sealing == Sealing::None {
+            return Ok(None);
+        }
         let (first, last) = (batch.first(), batch.last());
         let subject = Subject {
             purpose: SealedPurpose::Keyring,
@@ -183,6 +191,6 @@ impl Keeper {
             sequence: self.sequence.saturating_add(1).saturating_add(offset),
         };
         let bytes = seal(platform, &self.identity, &subject, &batch.to_bytes())?;
-        Ok(FileWrite { name: FileName::Keyring { first, last }.to_string(), bytes })
+        Ok(Some(FileWrite { name: FileName::Keyring { first, last }.to_string(), bytes }))
     }
 }

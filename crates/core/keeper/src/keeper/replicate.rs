@@ -92,7 +92,7 @@ impl Keeper {
             ..progress
         });
         let change = Change { batches: vec![batch], ..Change::default() };
-        Ok(Intent::with(vec![file], Vec::new(), change, progress))
+        Ok(Intent::with(file.into_iter().collect(), Vec::new(), change, progress))
     }
 
     /// Judges backward: the peer may hold, and the policy names the edge from it to this code.

@@ -8,8 +8,12 @@ use super::error::KeeperError;
 use super::{Change, Keeper};
 use crate::file::{FileName, Kind};
 use crate::intent::{FileWrite, Intent, StoredFile};
-use crate::port::{Platform, PlatformError, PlatformIdentity};
+use crate::port::{Platform, PlatformError, PlatformIdentity, Sealing};
 use crate::sealing::{OpenError, open, seal};
+
+/// What is said where keys cannot be asked for under other circumstances than the present ones.
+const NO_RESEALING: &str = "sealing again after an update: its keys change with the update; let \
+                            this keeper receive its keyring from another holder instead";
 
 impl Keeper {
     /// Seals every file again that was made at lower security versions than the present ones,
@@ -24,6 +28,9 @@ impl Keeper {
         files: &[StoredFile],
     ) -> Result<Intent<()>, KeeperError> {
         self.expect_writable()?;
+        if self.sealing != Sealing::Recorded {
+            return Err(PlatformError::Unsupported(NO_RESEALING).into());
+        }
         let identity = self.identity_now(platform)?;
         self.reload(platform, files)?;
         let ordered: BTreeMap<&str, &StoredFile> =

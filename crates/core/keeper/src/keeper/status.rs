@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use heirloom_attest::oasis::{InitResponse, encode_signed};
-use heirloom_model::admin::{ExtraInfo, FollowedPolicy, Holding, KeeperStatus, SealingAge};
+use heirloom_model::admin::{ExtraInfo, FollowedPolicy, Holding, KeeperStatus, SealingAge, Volatile};
 use heirloom_model::counter::Moment;
 use heirloom_model::digest::Checksum;
 use heirloom_model::policy::HolderRole;
@@ -11,6 +11,7 @@ use heirloom_model::protocol::ServingState;
 
 use super::Keeper;
 use crate::keyring::Coverage;
+use crate::port::Sealing;
 
 pub(super) fn status(keeper: &Keeper, now: Moment) -> KeeperStatus {
     let state = keeper.state_at(now);
@@ -28,6 +29,7 @@ pub(super) fn status(keeper: &Keeper, now: Moment) -> KeeperStatus {
     let progress = keeper.progress().filter(|_| holding.is_none());
     let is_first = keeper.committed().is_none();
     let may_generate = keeper.config.role == HolderRole::Keeper
+        && keeper.sealing != Sealing::None
         && (state == ServingState::Ready || (state == ServingState::Empty && is_first));
     let sealing = if keeper.older.is_empty() { SealingAge::Current } else { SealingAge::Older };
     KeeperStatus {
@@ -50,6 +52,12 @@ pub(super) fn status(keeper: &Keeper, now: Moment) -> KeeperStatus {
         // The core has no socket: whoever has one fills this in.
         address: String::new(),
         sealing,
+        volatile: match keeper.sealing {
+            Sealing::Recorded => None,
+            Sealing::CurrentOnly => Some(Volatile::UntilUpdate),
+            Sealing::None => Some(Volatile::Memory),
+        },
+        behind: keeper.witness_gap(),
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::fake::{DOMAIN, FakePlatform};
+use crate::port::Sealing;
 use heirloom_model::evidence::{LocalReport, ReportTarget};
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::{Measurement, MrEnclave};
@@ -155,6 +156,12 @@ fn a_file_that_would_not_open_is_not_handed_out() {
     impl Platform for Moody {
         fn identity(&self) -> Result<PlatformIdentity, PlatformError> {
             self.0.identity()
+        }
+        fn sealing(&self) -> Result<Sealing, PlatformError> {
+            self.0.sealing()
+        }
+        fn seal_recipe(&self, key_id: Nonce) -> Result<SealRecipe, PlatformError> {
+            self.0.seal_recipe(key_id)
         }
         fn seal_key(
             &self,

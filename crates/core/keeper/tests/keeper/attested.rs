@@ -4,7 +4,7 @@
 use heirloom_attest::error::AppraiseError;
 use heirloom_attest::local::LocalError;
 use heirloom_emulated::host::EmulatedEnclave;
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::handover::{NotAttested, authorise};
 use heirloom_keeper::handshake::Peer;
 use heirloom_keeper::keeper::error::KeeperError;

@@ -5,6 +5,7 @@
 
 mod attested;
 mod authorised;
+mod counter;
 mod crash;
 mod exclusive;
 mod forget;

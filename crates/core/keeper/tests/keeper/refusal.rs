@@ -1,6 +1,6 @@
 //! What a keeper does not do, and the name that it gives to each reason.
 
-use heirloom_emulated::report::LaunchMode;
+use heirloom_launcher::report::LaunchMode;
 use heirloom_keeper::handshake::Peer;
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_model::admin::{AdminRefusal, Unreadable};

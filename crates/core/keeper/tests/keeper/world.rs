@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::handover::DonorSession;
 use heirloom_keeper::handshake::{Handshake, Peer};
 use heirloom_keeper::intent::{Intent, StoredFile};

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use heirloom_emulated::protocol::{Answer, Request};
+use heirloom_launcher::protocol::{Answer, Request};
 use heirloom_model::digest::{BlockId, ConfigurationDigest};
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::frame::{receive, send};

@@ -1,4 +1,4 @@
-use heirloom_emulated::signer::EnclaveSigningKey;
+use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_fetch::progress::Unwatched;
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{ArtifactDigest, DigestOf, NetworkId};
@@ -8,7 +8,7 @@ use heirloom_model::release::Artifact;
 
 use super::*;
 
-const EMULATED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../adapter/emulated/tests/data");
+const EMULATED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../adapter/launcher/tests/data");
 const OTHER: Measurement = Measurement::Sgx(MrEnclave::new([9; 32]));
 
 struct World {

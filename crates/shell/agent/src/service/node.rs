@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use heirloom_emulated::bundle::MANIFEST;
-use heirloom_emulated::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use heirloom_launcher::bundle::MANIFEST;
+use heirloom_launcher::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::Measurement;
@@ -290,7 +290,7 @@ impl Node {
         how: Start,
     ) -> Result<Box<ServiceStatus>, DriverError> {
         let is_code =
-            |found: &heirloom_emulated::protocol::InstanceInfo| found.measurement == *code;
+            |found: &heirloom_launcher::protocol::InstanceInfo| found.measurement == *code;
         if !self.processes.running(Place::Seat)?.iter().any(is_code) {
             self.note_end()?;
             self.restart.is_due()?;

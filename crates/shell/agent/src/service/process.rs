@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use heirloom_emulated::client::{ClientError, LaunchClient};
-use heirloom_emulated::protocol::{
+use heirloom_launcher::client::{ClientError, LaunchClient};
+use heirloom_launcher::protocol::{
     InstanceInfo, InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode,
 };
 use heirloom_model::identifier::NodeId;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use heirloom_emulated::bundle::{BINARY, MANIFEST, SIGSTRUCT};
+use heirloom_launcher::bundle::{BINARY, MANIFEST, SIGSTRUCT};
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{ArtifactDigest, DigestOf as _};
 use heirloom_model::envelope::Envelope;

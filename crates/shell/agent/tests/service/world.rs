@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use heirloom_agent::bundles::Bundles;
 use heirloom_agent::service::state::{Desired, Distribution, Promise, StateFile, Wanted};
 use heirloom_agent::service::{Service, Setup};
-use heirloom_emulated::bundle::Bundle;
-use heirloom_emulated::client::LaunchClient;
-use heirloom_emulated::daemon::{Daemon, DaemonError, Stopper};
-use heirloom_emulated::manifest::Manifest;
-use heirloom_emulated::protocol::{InstanceInfo, InstanceState, StopSignal};
+use heirloom_launcher::bundle::Bundle;
+use heirloom_launcher::client::LaunchClient;
+use heirloom_launcher::daemon::{DaemonError, Stopper};
+use heirloom_launcher::manifest::Manifest;
+use heirloom_launcher::protocol::{InstanceInfo, InstanceState, StopSignal};
 use heirloom_emulated::provisioning::DevelopmentRoot;
-use heirloom_emulated::signer::EnclaveSigningKey;
+use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_emulated::state::HostDirectory;
 use heirloom_fetch::mirror::Mirror;
 use heirloom_model::counter::Time;
@@ -37,7 +37,7 @@ use tempfile::TempDir;
 const STAND_IN: &str = env!("CARGO_BIN_EXE_heirloom-stand-in");
 /// An RSA key that signs enclaves of tests.
 const ENCLAVE_KEY: &str =
-    include_str!("../../../../adapter/emulated/tests/data/enclave-signing-test-key-not-secret.pem");
+    include_str!("../../../../adapter/launcher/tests/data/enclave-signing-test-key-not-secret.pem");
 /// How long something may take on a busy machine before a test gives up.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -110,7 +110,7 @@ impl World {
         let mut random = |bytes: &mut [u8]| bytes.fill(3);
         HostDirectory::create(&host, "host-1".parse().unwrap(), &root, &mut random).unwrap();
         let socket = directory.path().join("platform");
-        let (daemon, stopper) = Daemon::bind(&host, &socket).unwrap();
+        let (daemon, stopper) = heirloom_emulated::machine::bind(&host, &socket).unwrap();
         let daemon = Some((stopper, std::thread::spawn(move || daemon.run())));
         let ceremony = Ceremony::new(&[7; 32]);
         let old = sign(&ceremony, directory.path(), "ledger-1.0.0", "ledger");

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use heirloom_client::client::Client;
 use heirloom_client::error::ClientError;
 use heirloom_client::port::Presence;
-use heirloom_emulated::client::{LaunchClient, PlatformClient, wait_until_daemon_ends};
-use heirloom_emulated::protocol::{InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode};
+use heirloom_launcher::client::{LaunchClient, PlatformClient, wait_until_daemon_ends};
+use heirloom_launcher::protocol::{InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode};
 use heirloom_model::admin::Source;
 use heirloom_model::counter::Generation;
 use heirloom_model::identifier::{DomainId, KeyId};
@@ -170,7 +170,7 @@ fn run_to_end(
 fn is_running(
     client: &LaunchClient,
     instance: LaunchId,
-) -> Result<bool, heirloom_emulated::client::ClientError> {
+) -> Result<bool, heirloom_launcher::client::ClientError> {
     let listed = client.list()?;
     let found = listed.iter().find(|one| one.instance == instance);
     Ok(found.is_some_and(|one| one.state == InstanceState::Running))

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use heirloom_emulated::bundle::{BINARY_BYTES_MAX, Bundle};
-use heirloom_emulated::report::LaunchMode;
+use heirloom_launcher::bundle::{BINARY_BYTES_MAX, Bundle};
+use heirloom_launcher::report::LaunchMode;
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{ArtifactDigest, DigestOf as _};
 use heirloom_model::limit::ARTIFACTS_MAX;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use heirloom_emulated::manifest::Manifest;
+use heirloom_launcher::manifest::Manifest;
 use heirloom_model::release::ReleaseKind;
 
 use crate::world::{Place, domain, keeper};

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{PoisonError, RwLock};
 
-use heirloom_emulated::bundle::Bundle;
+use heirloom_launcher::bundle::Bundle;
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_emulated::manifest::Manifest;
+use heirloom_launcher::manifest::Manifest;
 use heirloom_emulated::provisioning::DevelopmentRoot;
-use heirloom_emulated::report::{LaunchMode, Secs};
-use heirloom_emulated::signer::EnclaveSigningKey;
+use heirloom_launcher::report::{LaunchMode, Secs};
+use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_keeper::port::Platform as _;
 use heirloom_model::counter::{Epoch, Generation, Serial, Time};
 use heirloom_model::digest::{Checksum, Nonce};
@@ -37,9 +37,9 @@ use tempfile::TempDir;
 
 /// An RSA key that signs enclaves of tests.
 const ENCLAVE_KEY: &str =
-    include_str!("../../../../adapter/emulated/tests/data/enclave-signing-test-key-not-secret.pem");
+    include_str!("../../../../adapter/launcher/tests/data/enclave-signing-test-key-not-secret.pem");
 /// A program of a few hundred bytes.
-const PROGRAM: &[u8] = include_bytes!("../../../../adapter/emulated/tests/data/tiny.elf");
+const PROGRAM: &[u8] = include_bytes!("../../../../adapter/launcher/tests/data/tiny.elf");
 
 /// What a command did.
 pub(crate) struct Ended {

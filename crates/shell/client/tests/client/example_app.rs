@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use heirloom_emulated::bundle::Bundle;
-use heirloom_emulated::client::LaunchClient;
-use heirloom_emulated::daemon::{Daemon, DaemonError, Stopper};
-use heirloom_emulated::manifest::Manifest;
-use heirloom_emulated::protocol::{InstanceState, LaunchRequest, WireMode};
-use heirloom_emulated::report::LaunchMode;
-use heirloom_emulated::signer::EnclaveSigningKey;
+use heirloom_launcher::bundle::Bundle;
+use heirloom_launcher::client::LaunchClient;
+use heirloom_launcher::daemon::{DaemonError, Stopper};
+use heirloom_launcher::manifest::Manifest;
+use heirloom_launcher::protocol::{InstanceState, LaunchRequest, WireMode};
+use heirloom_launcher::report::LaunchMode;
+use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_emulated::state::HostDirectory;
 use heirloom_keeper::derive::key_check;
 use heirloom_model::counter::{LogIndex, SecurityVersion, Serial};
@@ -33,7 +33,7 @@ use crate::network::{APPLICATION, Network, key_of, request, serve};
 
 const APP: &str = env!("CARGO_BIN_EXE_heirloom-example-app");
 const SIGNING_KEY: &str =
-    include_str!("../../../../adapter/emulated/tests/data/enclave-signing-test-key-not-secret.pem");
+    include_str!("../../../../adapter/launcher/tests/data/enclave-signing-test-key-not-secret.pem");
 /// How long a process may take on a busy machine before a test gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -51,7 +51,7 @@ impl Host {
         let manufacturer = &network.ceremony.manufacturer;
         HostDirectory::create(&state, "host-9".parse().unwrap(), manufacturer, &mut random)
             .unwrap();
-        let (daemon, stopper) = Daemon::bind(&state, &directory.path().join("platform")).unwrap();
+        let (daemon, stopper) = heirloom_emulated::machine::bind(&state, &directory.path().join("platform")).unwrap();
         let daemon = Some((stopper, thread::spawn(move || daemon.run())));
         Self { directory, daemon }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use heirloom_client::client::Client;
 use heirloom_client::port::Presence;
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::admin::Source;
 use heirloom_model::counter::{Epoch, Generation, LogIndex, Serial};
 use heirloom_model::digest::{Checksum, sha256};

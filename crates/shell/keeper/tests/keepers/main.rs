@@ -7,5 +7,6 @@ mod handover;
 mod in_process;
 mod large;
 mod process;
+mod tpm;
 mod wire;
 mod world;

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use heirloom_emulated::bundle::Bundle;
-use heirloom_emulated::client::LaunchClient;
-use heirloom_emulated::daemon::{Daemon, DaemonError, Stopper};
-use heirloom_emulated::manifest::Manifest;
-use heirloom_emulated::protocol::{InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode};
+use heirloom_launcher::bundle::Bundle;
+use heirloom_launcher::client::LaunchClient;
+use heirloom_launcher::daemon::{DaemonError, Stopper};
+use heirloom_launcher::manifest::Manifest;
+use heirloom_launcher::protocol::{InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode};
 use heirloom_emulated::provisioning::DevelopmentRoot;
-use heirloom_emulated::signer::EnclaveSigningKey;
+use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_emulated::state::HostDirectory;
 use heirloom_keeper_shell::admin::ask;
 use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus};
@@ -23,9 +23,9 @@ use heirloom_model::policy::HolderRole;
 use heirloom_model::protocol::ServingState;
 use heirloom_model::release::ReleaseKind;
 
-const KEEPER: &str = env!("CARGO_BIN_EXE_heirloom-keeper");
-const SIGNING_KEY: &str =
-    include_str!("../../../../adapter/emulated/tests/data/enclave-signing-test-key-not-secret.pem");
+pub(crate) const KEEPER: &str = env!("CARGO_BIN_EXE_heirloom-keeper");
+pub(crate) const SIGNING_KEY: &str =
+    include_str!("../../../../adapter/launcher/tests/data/enclave-signing-test-key-not-secret.pem");
 const NETWORK: NetworkId = NetworkId::new([1; 32]);
 const DOMAIN: DomainId = DomainId::new([2; 32]);
 /// How long a process may take on a busy machine before a test gives up.
@@ -43,7 +43,7 @@ impl Host {
         let state = directory.path().join("host");
         let mut random = |bytes: &mut [u8]| bytes.fill(7);
         HostDirectory::create(&state, "host-1".parse().unwrap(), &root, &mut random).unwrap();
-        let (daemon, stopper) = Daemon::bind(&state, &directory.path().join("platform")).unwrap();
+        let (daemon, stopper) = heirloom_emulated::machine::bind(&state, &directory.path().join("platform")).unwrap();
         let daemon = Some((stopper, std::thread::spawn(move || daemon.run())));
         Self { directory, daemon }
     }
@@ -127,7 +127,7 @@ impl Drop for Host {
 }
 
 /// Asks again and again until there is an answer; what is awaited is an observable state.
-fn wait<T>(mut observe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait<T>(mut observe: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(seen) = observe() {
@@ -149,7 +149,7 @@ fn a_measured_keeper_takes_its_network_from_its_manifest_and_ends_in_order() {
     assert_eq!(status.node.as_str(), "node-1");
     assert_eq!(status.role, HolderRole::Keeper);
     assert_eq!(status.state, ServingState::Starting);
-    let secs = *verified.verify(heirloom_emulated::report::LaunchMode::Production).unwrap().secs();
+    let secs = *verified.verify(heirloom_launcher::report::LaunchMode::Production).unwrap().secs();
     let measured = heirloom_model::measurement::Measurement::Sgx(secs.measurement);
     assert_eq!(status.measurement, measured);
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper_shell::admin::ask;
 use heirloom_keeper_shell::run::{Running, Settings, start};

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use heirloom_emulated::host::EmulatedHost;
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_ledger::amount::Amount;
 use heirloom_ledger::configuration::{Allocation, Configuration};
 use heirloom_ledger::hint::ViewSecret;

@@ -8,7 +8,7 @@ mod world;
 use std::fs;
 use std::thread;
 
-use heirloom_emulated::protocol::InstanceState;
+use heirloom_launcher::protocol::InstanceState;
 use heirloom_ledger_shell::command::{End, Load};
 use heirloom_ledger_shell::tool::load::load;
 use heirloom_model::service::{Admission, ServiceRequest, ServiceResponse};

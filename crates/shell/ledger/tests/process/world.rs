@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use heirloom_emulated::bundle::Bundle;
-use heirloom_emulated::client::LaunchClient;
-use heirloom_emulated::daemon::{Daemon, DaemonError, Stopper};
+use heirloom_launcher::bundle::Bundle;
+use heirloom_launcher::client::LaunchClient;
+use heirloom_launcher::daemon::{DaemonError, Stopper};
 use heirloom_emulated::host::EmulatedHost;
-use heirloom_emulated::manifest::Manifest;
-use heirloom_emulated::protocol::{InstanceState, LaunchRequest, StopSignal, WireMode};
-use heirloom_emulated::report::{LaunchMode, Secs};
-use heirloom_emulated::signer::EnclaveSigningKey;
+use heirloom_launcher::manifest::Manifest;
+use heirloom_launcher::protocol::{InstanceState, LaunchRequest, StopSignal, WireMode};
+use heirloom_launcher::report::{LaunchMode, Secs};
+use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_emulated::state::HostDirectory;
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper_shell::run as keeper;
@@ -40,7 +40,7 @@ use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_heirloom-ledger");
 const SIGNING_KEY: &str =
-    include_str!("../../../../adapter/emulated/tests/data/enclave-signing-test-key-not-secret.pem");
+    include_str!("../../../../adapter/launcher/tests/data/enclave-signing-test-key-not-secret.pem");
 /// How long a process may take on a busy machine before a test gives up.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -198,7 +198,7 @@ impl World {
         let manufacturer = &self.ceremony.manufacturer;
         HostDirectory::create(&state, "host-9".parse().unwrap(), manufacturer, &mut random)
             .unwrap();
-        let (daemon, stopper) = Daemon::bind(&state, &self.path("platform")).unwrap();
+        let (daemon, stopper) = heirloom_emulated::machine::bind(&state, &self.path("platform")).unwrap();
         self.daemon = Some((stopper, thread::spawn(move || daemon.run())));
     }
 

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
 use heirloom_emulated::provisioning::DevelopmentRoot;
-use heirloom_emulated::report::{LaunchMode, Secs};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{DigestOf, NetworkId, sha256};
 use heirloom_model::domain::EpochStart;

@@ -1,5 +1,6 @@
 //! Reports: what the CPU says about an enclave to another enclave of the same CPU.
 
+use heirloom_keeper::port::PlatformError;
 use heirloom_model::evidence::{LocalReport, ReportData, ReportTarget};
 use heirloom_model::measurement::{MrEnclave, MrSigner};
 use heirloom_model::sealed::CpuSvn;
@@ -96,8 +97,14 @@ pub struct TargetInfo {
 #[error("the report's target uses reserved fields")]
 pub struct ReservedTarget;
 
-/// What the emulated platform says about targets of other kinds of CPUs.
-pub(crate) const RESERVED_TARGET: &str = "a report's target with reserved fields";
+/// What is said about targets of other kinds of CPUs.
+pub const RESERVED_TARGET: &str = "a report's target with reserved fields";
+
+impl From<ReservedTarget> for PlatformError {
+    fn from(_: ReservedTarget) -> Self {
+        Self::Unsupported(RESERVED_TARGET)
+    }
+}
 
 impl TargetInfo {
     /// The 512 bytes that EREPORT reads.
@@ -132,11 +139,11 @@ pub const REPORT_BYTES: usize = REPORT_BODY_BYTES + 32 + 16;
 
 /// The body of a report, as bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ReportBody(pub(crate) [u8; REPORT_BODY_BYTES]);
+pub struct ReportBody([u8; REPORT_BODY_BYTES]);
 
 impl ReportBody {
     /// Says who an enclave is on a CPU that stands at `cpu_svn`.
-    pub(crate) fn new(secs: &Secs, cpu_svn: CpuSvn, report_data: &ReportData) -> Self {
+    pub fn new(secs: &Secs, cpu_svn: CpuSvn, report_data: &ReportData) -> Self {
         let mut body = [0; REPORT_BODY_BYTES];
         put(&mut body, 0, cpu_svn.as_bytes());
         put(&mut body, 16, &secs.misc_select.to_le_bytes());
@@ -223,13 +230,13 @@ impl Report {
 }
 
 /// Writes a field of a structure whose layout is fixed.
-pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     let field = bytes.get_mut(at..).and_then(|tail| tail.get_mut(..value.len()));
     field.expect("the layout has room for its fields").copy_from_slice(value);
 }
 
 /// Reads a field of a structure whose layout is fixed.
-pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let field = bytes.get(at..).and_then(|tail| tail.get(..N));
     field.and_then(|field| field.try_into().ok()).expect("the layout has room for its fields")
 }

@@ -2,7 +2,8 @@
 //!
 //! Frames are those of [`heirloom_model::frame`].
 
-use heirloom_keeper::port::PlatformIdentity;
+use heirloom_keeper::port::{NO_COUNTER, PlatformIdentity, Sealing};
+use heirloom_model::digest::{CounterName, Nonce};
 use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::identifier::{HostId, PlatformId, ReleaseName};
 use heirloom_model::limit::EVIDENCE_BYTES_MAX;
@@ -13,7 +14,7 @@ use zeroize::Zeroize as _;
 
 use crate::manifest::Manifest;
 use crate::report::LaunchMode;
-use crate::secret_memory::FuseProtection;
+use crate::secret_memory::MemoryProtection;
 
 /// The largest frame: evidence, or a list of all instances.
 pub const FRAME_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + INSTANCES_MAX * 512;
@@ -86,6 +87,25 @@ pub enum Request {
     /// Measured: where do reports to me go?
     #[n(12)]
     ReportTarget,
+    /// Measured: what does sealing survive?
+    #[n(13)]
+    Sealing,
+    /// Measured: with what do I seal now?
+    #[n(14)]
+    SealRecipe(#[n(0)] Nonce),
+    /// Measured: where does a counter of mine stand?
+    #[n(15)]
+    Counter(#[n(0)] CounterName),
+    /// Measured: raise a counter of mine.
+    #[n(16)]
+    Raise {
+        /// Which.
+        #[n(0)]
+        name: CounterName,
+        /// To where.
+        #[n(1)]
+        to: u64,
+    },
 }
 
 /// What the daemon answers.
@@ -133,6 +153,18 @@ pub enum Answer {
     /// To [`Request::ReportTarget`].
     #[n(13)]
     ReportTarget(#[n(0)] ReportTarget),
+    /// To [`Request::Sealing`].
+    #[n(14)]
+    Sealing(#[n(0)] WireSealing),
+    /// To [`Request::SealRecipe`].
+    #[n(15)]
+    SealRecipe(#[n(0)] SealRecipe),
+    /// To [`Request::Counter`].
+    #[n(16)]
+    Counter(#[n(0)] u64),
+    /// To [`Request::Raise`]: it stands there.
+    #[n(17)]
+    Raised,
 }
 
 /// Why the daemon refuses.
@@ -176,6 +208,32 @@ pub enum Refusal {
     #[error("the report's target uses reserved fields")]
     #[n(12)]
     ReservedTarget,
+    /// This kind of machine does not have it.
+    #[error("the machine does not have this: {}", .0.words())]
+    #[n(13)]
+    Unsupported(#[n(0)] Lack),
+    /// The recipe names a secret of the machine that it does not have.
+    #[error("the recipe names machine secret {asked}: the newest is {own}")]
+    #[n(14)]
+    MachineSecretTooHigh {
+        /// In the recipe.
+        #[n(0)]
+        asked: u32,
+        /// The newest of the machine.
+        #[n(1)]
+        own: u32,
+    },
+    /// A counter goes up by single steps.
+    #[error("the counter stands at {stands} and is not raised to {to} at once")]
+    #[n(15)]
+    CounterJump {
+        /// Where it stands.
+        #[n(0)]
+        stands: u64,
+        /// Asked for.
+        #[n(1)]
+        to: u64,
+    },
     /// The request is larger than it may be.
     #[error("{what} of the request: {found} is more than the {limit} allowed")]
     #[n(5)]
@@ -238,6 +296,32 @@ pub enum Refusal {
         #[n(0)]
         reason: String,
     },
+}
+
+/// What some kind of machine does not have.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum Lack {
+    /// A counter that nobody can lower.
+    #[n(0)]
+    Counter,
+    /// Microcode that it could update itself.
+    #[n(1)]
+    Microcode,
+    /// Seal keys of this kind of recipe.
+    #[n(2)]
+    SealRecipe,
+}
+
+impl Lack {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Counter => NO_COUNTER,
+            Self::Microcode => "microcode that the launcher updates",
+            Self::SealRecipe => "the seal recipe of another kind of platform",
+        }
+    }
 }
 
 /// A bundle to launch.
@@ -342,7 +426,7 @@ pub struct HostInfo {
     /// The security version that its certificate says; quotes show this one.
     #[n(3)]
     pub certified_cpu_svn: CpuSvn,
-    /// What keeps its fuses.
+    /// What keeps its secrets.
     #[n(4)]
     pub fuses: WireProtection,
 }
@@ -368,7 +452,7 @@ impl From<WireMode> for LaunchMode {
     }
 }
 
-/// [`FuseProtection`] on the wire.
+/// [`MemoryProtection`] on the wire.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum WireProtection {
@@ -380,11 +464,46 @@ pub enum WireProtection {
     OrdinaryMemory,
 }
 
-impl From<FuseProtection> for WireProtection {
-    fn from(protection: FuseProtection) -> Self {
+impl From<MemoryProtection> for WireProtection {
+    fn from(protection: MemoryProtection) -> Self {
         match protection {
-            FuseProtection::SecretMemory => Self::SecretMemory,
-            FuseProtection::OrdinaryMemory => Self::OrdinaryMemory,
+            MemoryProtection::SecretMemory => Self::SecretMemory,
+            MemoryProtection::OrdinaryMemory => Self::OrdinaryMemory,
+        }
+    }
+}
+
+/// [`Sealing`] on the wire.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum WireSealing {
+    /// By recorded values.
+    #[n(0)]
+    Recorded,
+    /// By the present ones.
+    #[n(1)]
+    CurrentOnly,
+    /// Not at all.
+    #[n(2)]
+    None,
+}
+
+impl From<Sealing> for WireSealing {
+    fn from(sealing: Sealing) -> Self {
+        match sealing {
+            Sealing::Recorded => Self::Recorded,
+            Sealing::CurrentOnly => Self::CurrentOnly,
+            Sealing::None => Self::None,
+        }
+    }
+}
+
+impl From<WireSealing> for Sealing {
+    fn from(sealing: WireSealing) -> Self {
+        match sealing {
+            WireSealing::Recorded => Self::Recorded,
+            WireSealing::CurrentOnly => Self::CurrentOnly,
+            WireSealing::None => Self::None,
         }
     }
 }

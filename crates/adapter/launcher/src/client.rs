@@ -5,8 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity};
+use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity, Sealing};
 use heirloom_model::causes::with_causes;
+use heirloom_model::digest::{CounterName, Nonce};
 use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::frame::{FrameError, receive, send};
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
@@ -65,6 +66,20 @@ impl Platform for PlatformClient {
         }
     }
 
+    fn sealing(&self) -> Result<Sealing, PlatformError> {
+        match self.0.ask(&Request::Sealing)? {
+            Answer::Sealing(sealing) => Ok(sealing.into()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    fn seal_recipe(&self, key_id: Nonce) -> Result<SealRecipe, PlatformError> {
+        match self.0.ask(&Request::SealRecipe(key_id))? {
+            Answer::SealRecipe(recipe) => Ok(recipe),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
     fn seal_key(&self, recipe: &SealRecipe) -> Result<Secret<16>, PlatformError> {
         match self.0.ask(&Request::SealKey(*recipe))? {
             Answer::SealKey(key) => Ok(Secret::new(key.0)),
@@ -103,6 +118,20 @@ impl Platform for PlatformClient {
     fn verify_report(&self, report: &LocalReport) -> Result<(), PlatformError> {
         match self.0.ask(&Request::VerifyReport(report.as_bytes().to_vec()))? {
             Answer::ReportVerified => Ok(()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    fn counter(&self, name: &CounterName) -> Result<u64, PlatformError> {
+        match self.0.ask(&Request::Counter(*name))? {
+            Answer::Counter(stands) => Ok(stands),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    fn raise(&self, name: &CounterName, to: u64) -> Result<(), PlatformError> {
+        match self.0.ask(&Request::Raise { name: *name, to })? {
+            Answer::Raised => Ok(()),
             other => Err(unexpected(&other).into()),
         }
     }
@@ -262,6 +291,11 @@ impl From<Refusal> for PlatformError {
             Refusal::CpuSvnTooHigh { asked, own } => Self::CpuSvnTooHigh { asked, own },
             Refusal::ForeignReport => Self::ReportRefused,
             Refusal::ReservedTarget => Self::Unsupported(RESERVED_TARGET),
+            Refusal::Unsupported(lack) => Self::Unsupported(lack.words()),
+            Refusal::MachineSecretTooHigh { asked, own } => {
+                Self::MachineSecretTooHigh { asked, own }
+            }
+            Refusal::CounterJump { stands, to } => Self::CounterJump { stands, to },
             Refusal::Measured => Self::Unsupported("an agent's request from a measured process"),
             Refusal::TooMuch { .. } => Self::Unsupported("a request of this size"),
             Refusal::Bundle { .. }

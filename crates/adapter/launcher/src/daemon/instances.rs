@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use super::peer::{Caller, Peer};
 use crate::bundle::VerifiedBundle;
 use crate::launch::{LaunchError, Launched, SealedFile};
+use crate::machine::Machine;
 use crate::protocol::{INSTANCES_MAX, InstanceInfo, InstanceState, LaunchId, Refusal, StopSignal};
 
 /// All instances of one daemon.
@@ -35,6 +36,7 @@ struct Table {
 struct Entry {
     label: String,
     process: u32,
+    measurement: Measurement,
     bundle: VerifiedBundle,
     status: Status,
 }
@@ -50,6 +52,7 @@ impl Instances {
     /// Launches under the lock, so that no other process inherits what is meant for this one.
     pub(super) fn launch(
         self: &Arc<Self>,
+        machine: &dyn Machine,
         label: &str,
         start: impl FnOnce() -> Result<Launched, LaunchError>,
     ) -> Result<InstanceInfo, Refusal> {
@@ -64,7 +67,8 @@ impl Instances {
         table.next = table.next.saturating_add(1);
         let process = child.id();
         let status = Status::Running { child, binary };
-        let entry = Entry { label: label.to_owned(), process, bundle, status };
+        let measurement = machine.measurement(bundle.secs().measurement);
+        let entry = Entry { label: label.to_owned(), process, measurement, bundle, status };
         let info = entry.info(instance);
         table.entries.insert(instance, entry);
 
@@ -219,7 +223,7 @@ impl Entry {
             instance,
             process: self.process,
             release: self.bundle.manifest().release.clone(),
-            measurement: Measurement::Sgx(secs.measurement),
+            measurement: self.measurement,
             signer: secs.signer,
             state,
             label: self.label.clone(),

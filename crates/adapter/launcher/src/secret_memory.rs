@@ -1,4 +1,4 @@
-//! Memory for fuses that even root cannot read through the kernel, where the kernel has it.
+//! Memory for the secret of a machine that even root cannot read through the kernel, where the kernel has it.
 //!
 //! This is the only module with `unsafe` code: `memfd_secret` has no safe wrapper.
 
@@ -12,38 +12,49 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::ftruncate;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::cpu::{FUSE_BYTES, FuseMemory};
+/// Memory that keeps the secret of a machine. What it is decides who else can read it.
+pub trait MachineMemory<const N: usize>: Send + Sync {
+    /// Lends the secret.
+    fn lend(&self, use_bytes: &mut dyn FnMut(&[u8; N]));
+}
 
-/// What keeps the fuses from other processes.
+impl<const N: usize> MachineMemory<N> for Secret<N> {
+    fn lend(&self, use_bytes: &mut dyn FnMut(&[u8; N])) {
+        self.expose(|bytes| use_bytes(bytes));
+    }
+}
+
+/// What keeps the secret from other processes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FuseProtection {
+pub enum MemoryProtection {
     /// `memfd_secret`: unmapped from the kernel; not readable through `/proc` or ptrace.
     SecretMemory,
     /// Ordinary memory, wiped after use; readable for root.
     OrdinaryMemory,
 }
 
-/// Moves fuses into the best memory that the kernel offers.
-pub(crate) fn protect(
-    fuses: &Zeroizing<[u8; FUSE_BYTES]>,
-) -> (Box<dyn FuseMemory>, FuseProtection) {
-    match SecretPage::holding(fuses) {
-        Ok(page) => (Box::new(page), FuseProtection::SecretMemory),
+/// Moves a secret into the best memory that the kernel offers.
+pub fn protect<const N: usize>(
+    secret: &Zeroizing<[u8; N]>,
+) -> (Box<dyn MachineMemory<N>>, MemoryProtection) {
+    match SecretPage::holding(secret) {
+        Ok(page) => (Box::new(page), MemoryProtection::SecretMemory),
         // An old kernel, a locked-memory limit, a disabled feature: all said aloud in the host
         // information, none a reason not to start.
-        Err(_) => (Box::new(Secret::new(**fuses)), FuseProtection::OrdinaryMemory),
+        Err(_) => (Box::new(Secret::new(**secret)), MemoryProtection::OrdinaryMemory),
     }
 }
 
-/// One page of secret memory that has fuses at its beginning.
-struct SecretPage {
-    address: NonNull<[u8; FUSE_BYTES]>,
+/// One page of secret memory that has a secret at its beginning.
+struct SecretPage<const N: usize> {
+    address: NonNull<[u8; N]>,
 }
 
 const PAGE_BYTES: NonZeroUsize = NonZeroUsize::new(4096).expect("a page is not empty");
 
-impl SecretPage {
-    fn holding(fuses: &[u8; FUSE_BYTES]) -> io::Result<Self> {
+impl<const N: usize> SecretPage<N> {
+    fn holding(secret: &[u8; N]) -> io::Result<Self> {
+        const { assert!(N <= PAGE_BYTES.get(), "a secret fits into a page") };
         let file = memfd_secret()?;
         ftruncate(&file, 4096)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -55,25 +66,25 @@ impl SecretPage {
         // SAFETY: the mapping is fresh, writable, aligned to a page and larger than the array.
         #[expect(unsafe_code, reason = "writes through the mapping")]
         unsafe {
-            address.write(*fuses);
+            address.write(*secret);
         }
         Ok(Self { address })
     }
 }
 
-impl FuseMemory for SecretPage {
-    fn with_fuses(&self, use_bytes: &mut dyn FnMut(&[u8; FUSE_BYTES])) {
+impl<const N: usize> MachineMemory<N> for SecretPage<N> {
+    fn lend(&self, use_bytes: &mut dyn FnMut(&[u8; N])) {
         // SAFETY: the mapping lives as long as `self`, was initialised in `holding`, and is
         // changed only in `drop`, which needs `self` alone.
         #[expect(unsafe_code, reason = "reads through the mapping")]
-        let fuses = unsafe { self.address.as_ref() };
-        use_bytes(fuses);
+        let secret = unsafe { self.address.as_ref() };
+        use_bytes(secret);
     }
 }
 
-impl Drop for SecretPage {
+impl<const N: usize> Drop for SecretPage<N> {
     fn drop(&mut self) {
-        // SAFETY: as in `with_fuses`; nobody else can have a reference while `self` is dropped.
+        // SAFETY: as in `lend`; nobody else can have a reference while `self` is dropped.
         #[expect(unsafe_code, reason = "writes through the mapping")]
         unsafe { self.address.as_mut() }.zeroize();
         // SAFETY: exactly the mapping that `holding` made, and it is not used afterwards.
@@ -85,10 +96,10 @@ impl Drop for SecretPage {
 
 // SAFETY: the page belongs to this value alone, and is only read through `&self`.
 #[expect(unsafe_code, reason = "the pointer is not shared")]
-unsafe impl Send for SecretPage {}
+unsafe impl<const N: usize> Send for SecretPage<N> {}
 // SAFETY: as above: concurrent readers only read.
 #[expect(unsafe_code, reason = "the pointer is not shared")]
-unsafe impl Sync for SecretPage {}
+unsafe impl<const N: usize> Sync for SecretPage<N> {}
 
 fn memfd_secret() -> io::Result<OwnedFd> {
     // SAFETY: the call takes flags and returns a new descriptor or -1.
@@ -105,18 +116,20 @@ fn memfd_secret() -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
+    const BYTES: usize = 48;
+
     #[expect(clippy::print_stderr, reason = "a test that did not run says so")]
     fn say_skipped() {
         eprintln!("skipped: this kernel has no memfd_secret");
     }
 
     #[test]
-    fn fuses_come_back_from_either_memory() {
-        let (memory, protection) = protect(&Zeroizing::new([7; FUSE_BYTES]));
-        let mut seen = [0; FUSE_BYTES];
-        memory.with_fuses(&mut |fuses| seen = *fuses);
-        assert_eq!(seen, [7; FUSE_BYTES]);
-        if protection == FuseProtection::OrdinaryMemory {
+    fn secrets_come_back_from_either_memory() {
+        let (memory, protection) = protect(&Zeroizing::new([7; BYTES]));
+        let mut seen = [0; BYTES];
+        memory.lend(&mut |secret| seen = *secret);
+        assert_eq!(seen, [7; BYTES]);
+        if protection == MemoryProtection::OrdinaryMemory {
             say_skipped();
         }
     }
@@ -124,13 +137,13 @@ mod tests {
     #[test]
     fn secret_memory_cannot_be_read_through_the_kernel() {
         use std::os::unix::fs::FileExt as _;
-        let Ok(page) = SecretPage::holding(&[9; FUSE_BYTES]) else {
+        let Ok(page) = SecretPage::holding(&[9; BYTES]) else {
             say_skipped();
             return;
         };
         let memory = std::fs::File::open("/proc/self/mem").unwrap();
-        let ordinary = [9_u8; FUSE_BYTES];
-        let mut seen = [0; FUSE_BYTES];
+        let ordinary = [9_u8; BYTES];
+        let mut seen = [0; BYTES];
         let address = |pointer: *const u8| u64::try_from(pointer.addr()).unwrap();
         memory.read_exact_at(&mut seen, address(ordinary.as_ptr())).unwrap();
         assert_eq!(seen, ordinary);

@@ -1,4 +1,4 @@
-//! The platform daemon: the emulated CPU of one host, for processes that it launches.
+//! The platform daemon: the machine of one host, for processes that it launches.
 //!
 //! It tells measured processes from all others itself: by the kernel's word on who is at the
 //! other end of a socket, at every request, and never by what that process says. A measured
@@ -21,19 +21,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use heirloom_model::causes::with_causes;
-use heirloom_model::evidence::{ReportData, ReportTarget};
+use heirloom_model::evidence::LocalReport;
 use heirloom_model::frame::{FrameError, receive, send};
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::host::EmulatedHost;
+use crate::bundle::VerifiedBundle;
 use crate::launch::Prepared;
+use crate::machine::Machine;
 use crate::protocol::{
-    ARGUMENTS_MAX, Answer, HostInfo, KeyBytes, LABEL_BYTES_MAX, LaunchRequest, RANDOM_BYTES_MAX,
-    RandomBytes, Refusal, Request, WireProtection,
+    ARGUMENTS_MAX, Answer, KeyBytes, LABEL_BYTES_MAX, LaunchRequest, RANDOM_BYTES_MAX, RandomBytes,
+    Refusal, Request,
 };
-use crate::report::{REPORT_BYTES, Report, ReservedTarget, Secs, TargetInfo};
-use crate::state::{HostDirectory, StateError};
+use crate::report::ReservedTarget;
 use instances::Instances;
 use peer::Caller;
 
@@ -42,6 +42,12 @@ pub struct Daemon {
     listener: UnixListener,
     wake: UnixStream,
     shared: Arc<Shared>,
+    _lock: MachineLock,
+}
+
+/// Shows that no other daemon is this machine: two would be two machines with the same secrets.
+#[must_use = "the machine is free again when this is dropped"]
+pub struct MachineLock {
     _lock: Flock<File>,
 }
 
@@ -51,14 +57,19 @@ pub struct Stopper(UnixStream);
 /// Why a daemon did not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The machine's directory cannot be used.
-    #[error("the machine's state cannot be used")]
-    State(#[from] StateError),
     /// Another daemon is this machine.
     #[error("another daemon serves the machine in {path}")]
     AlreadyServed {
         /// The machine's directory.
         path: PathBuf,
+    },
+    /// Whether another daemon is this machine cannot be found out.
+    #[error("{path} cannot be locked")]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The socket cannot be made.
     #[error("the socket {path} cannot be made")]
@@ -75,10 +86,8 @@ pub enum DaemonError {
 
 /// What all connections share.
 struct Shared {
-    host: EmulatedHost,
-    protection: WireProtection,
+    machine: Box<dyn Machine>,
     socket: PathBuf,
-    directory: Mutex<HostDirectory>,
     instances: Arc<Instances>,
     connections: Mutex<Connections>,
 }
@@ -95,22 +104,20 @@ struct Connections {
 }
 
 impl Daemon {
-    /// Opens a machine and listens. The list of instances begins empty.
-    pub fn bind(state: &Path, socket: &Path) -> Result<(Self, Stopper), DaemonError> {
-        let directory = HostDirectory::open(state)?;
-        let lock = lock(state)?;
-        let (fuses, protection) = directory.fuses()?;
-        let record = directory.record();
-        let host = EmulatedHost::new(fuses, record.cpu_svn, &record.certificate);
+    /// Listens, for the machine that has its state in this directory. The list of instances
+    /// begins empty.
+    pub fn bind(
+        machine: Box<dyn Machine>,
+        lock: MachineLock,
+        socket: &Path,
+    ) -> Result<(Self, Stopper), DaemonError> {
         let socket_error = |source| DaemonError::Socket { path: socket.to_owned(), source };
         let socket = std::path::absolute(socket).map_err(socket_error)?;
         let listener = listen(&socket).map_err(socket_error)?;
         let (wake, stopper) = UnixStream::pair().map_err(socket_error)?;
         let shared = Shared {
-            host,
-            protection: protection.into(),
+            machine,
             socket,
-            directory: Mutex::new(directory),
             instances: Arc::default(),
             connections: Mutex::default(),
         };
@@ -223,67 +230,77 @@ impl Shared {
     }
 
     fn answer(&self, caller: &Caller, request: Request) -> Result<Answer, Refusal> {
-        let host = &self.host;
+        match request {
+            Request::Launch(_)
+            | Request::List
+            | Request::Stop { .. }
+            | Request::HostInfo
+            | Request::UpdateMicrocode => match caller {
+                Caller::Measured(_) => Err(Refusal::Measured),
+                Caller::Unmeasured => self.answer_agent(&request),
+            },
+            _ => match caller {
+                Caller::Measured(bundle) => self.answer_measured(bundle, &request),
+                Caller::Unmeasured => Err(Refusal::NotMeasured),
+            },
+        }
+    }
+
+    /// Answers a measured process about itself.
+    fn answer_measured(
+        &self,
+        bundle: &VerifiedBundle,
+        request: &Request,
+    ) -> Result<Answer, Refusal> {
+        let (machine, secs) = (&*self.machine, bundle.secs());
         Ok(match request {
-            Request::Identity => Answer::Identity(host.identity(measured(caller)?).into()),
+            Request::Identity => Answer::Identity(machine.identity(secs)?.into()),
+            Request::Sealing => Answer::Sealing(machine.sealing().into()),
+            Request::SealRecipe(key_id) => {
+                Answer::SealRecipe(machine.seal_recipe(secs, *key_id)?)
+            }
             Request::SealKey(recipe) => {
-                let key = host.seal_key(measured(caller)?, &recipe)?;
+                let key = machine.seal_key(secs, recipe)?;
                 Answer::SealKey(KeyBytes(key.expose(|bytes| *bytes)))
             }
-            Request::Evidence(data) => Answer::Evidence(host.evidence(measured(caller)?, &data)),
-            Request::ReportTarget => {
-                Answer::ReportTarget(measured(caller)?.target_info().to_bytes())
-            }
+            Request::Evidence(data) => Answer::Evidence(machine.evidence(secs, data)?),
+            Request::ReportTarget => Answer::ReportTarget(machine.report_target(secs)?),
             Request::Report { target, report_data } => {
-                self.report(measured(caller)?, &target, &report_data)?
+                Answer::Report(machine.report(secs, target, report_data)?)
             }
-            Request::VerifyReport(bytes) => self.verify_report(measured(caller)?, &bytes)?,
-            Request::Random(count) => {
-                measured(caller)?;
-                Answer::Random(RandomBytes(random(count)?))
+            Request::VerifyReport(bytes) => {
+                let report = bytes.as_slice().try_into().map_err(|_| Refusal::ForeignReport)?;
+                machine.verify_report(secs, &LocalReport::new(report))?;
+                Answer::ReportVerified
             }
-            Request::Manifest => match caller {
-                Caller::Measured(bundle) => Answer::Manifest(bundle.manifest().clone()),
-                Caller::Unmeasured => return Err(Refusal::NotMeasured),
-            },
-            Request::Launch(launch) => {
-                unmeasured(caller)?;
-                self.launch(&launch)?
+            Request::Counter(name) => Answer::Counter(machine.counter(secs, name)?),
+            Request::Raise { name, to } => {
+                machine.raise(secs, name, *to)?;
+                Answer::Raised
             }
-            Request::List => {
-                unmeasured(caller)?;
-                Answer::Instances(self.instances.list())
-            }
-            Request::Stop { instance, signal } => {
-                unmeasured(caller)?;
-                self.instances.signal(instance, signal)?;
-                Answer::Stopping
-            }
-            Request::HostInfo => {
-                unmeasured(caller)?;
-                Answer::HostInfo(self.host_info())
-            }
-            Request::UpdateMicrocode => {
-                unmeasured(caller)?;
-                self.update_microcode()?
-            }
+            Request::Random(count) => Answer::Random(RandomBytes(random(*count)?)),
+            Request::Manifest => Answer::Manifest(bundle.manifest().clone()),
+            Request::Launch(_)
+            | Request::List
+            | Request::Stop { .. }
+            | Request::HostInfo
+            | Request::UpdateMicrocode => return Err(Refusal::Measured),
         })
     }
 
-    fn report(
-        &self,
-        secs: &Secs,
-        target: &ReportTarget,
-        report_data: &ReportData,
-    ) -> Result<Answer, Refusal> {
-        let target = TargetInfo::from_bytes(target)?;
-        Ok(Answer::Report(self.host.report(secs, &target, report_data).to_local()))
-    }
-
-    fn verify_report(&self, secs: &Secs, bytes: &[u8]) -> Result<Answer, Refusal> {
-        let bytes: &[u8; REPORT_BYTES] = bytes.try_into().map_err(|_| Refusal::ForeignReport)?;
-        let verified = self.host.verify_report(secs, &Report::from_bytes(bytes));
-        verified.map(|_| Answer::ReportVerified).map_err(|_| Refusal::ForeignReport)
+    /// Answers whoever was not measured: the host's agent.
+    fn answer_agent(&self, request: &Request) -> Result<Answer, Refusal> {
+        Ok(match request {
+            Request::Launch(launch) => self.launch(launch)?,
+            Request::List => Answer::Instances(self.instances.list()),
+            Request::Stop { instance, signal } => {
+                self.instances.signal(*instance, *signal)?;
+                Answer::Stopping
+            }
+            Request::HostInfo => Answer::HostInfo(self.machine.host_info()?),
+            Request::UpdateMicrocode => Answer::CpuSvn(self.machine.update_microcode()?),
+            _ => return Err(Refusal::NotMeasured),
+        })
     }
 
     fn launch(&self, request: &LaunchRequest) -> Result<Answer, Refusal> {
@@ -303,50 +320,12 @@ impl Shared {
         // Measuring takes a while, so it happens before anybody has to wait for it.
         let prepared = Prepared::new(Path::new(&request.bundle), request.mode.into());
         let start = || prepared?.start(&request.arguments, Path::new(&request.log), &self.socket);
-        Ok(Answer::Launched(self.instances.launch(&request.label, start)?))
-    }
-
-    fn host_info(&self) -> HostInfo {
-        let directory = lock_ignoring_poison(&self.directory);
-        let record = directory.record();
-        HostInfo {
-            host: record.host.clone(),
-            platform: self.host.platform(),
-            cpu_svn: self.host.cpu_svn(),
-            certified_cpu_svn: record.certificate.cpu_svn,
-            fuses: self.protection,
-        }
-    }
-
-    /// Durable first: a CPU that was seen at a version never comes back below it.
-    fn update_microcode(&self) -> Result<Answer, Refusal> {
-        let mut directory = lock_ignoring_poison(&self.directory);
-        let failed = |error: &dyn std::error::Error| Refusal::Failed { reason: with_causes(error) };
-        let durable = directory.update_microcode().map_err(|error| failed(&error))?;
-        // More than one step, if another became durable while this daemon ran.
-        while self.host.cpu_svn() != durable {
-            self.host.update_microcode().map_err(|error| failed(&error))?;
-        }
-        Ok(Answer::CpuSvn(durable))
+        Ok(Answer::Launched(self.instances.launch(&*self.machine, &request.label, start)?))
     }
 }
 
 /// Arguments that only the platform gives.
 const RESERVED_ARGUMENTS: [&str; 2] = ["--platform", "--manifest-fd"];
-
-fn measured(caller: &Caller) -> Result<&Secs, Refusal> {
-    match caller {
-        Caller::Measured(bundle) => Ok(bundle.secs()),
-        Caller::Unmeasured => Err(Refusal::NotMeasured),
-    }
-}
-
-fn unmeasured(caller: &Caller) -> Result<(), Refusal> {
-    match caller {
-        Caller::Measured(_) => Err(Refusal::Measured),
-        Caller::Unmeasured => Ok(()),
-    }
-}
 
 fn random(count: u32) -> Result<Vec<u8>, Refusal> {
     let limit = usize::try_from(RANDOM_BYTES_MAX).unwrap_or(usize::MAX);
@@ -366,33 +345,22 @@ fn within(what: &str, found: usize, limit: usize) -> Result<(), Refusal> {
     Err(Refusal::TooMuch { what: what.to_owned(), found: number(found), limit: number(limit) })
 }
 
-impl From<crate::cpu::KeyError> for Refusal {
-    fn from(error: crate::cpu::KeyError) -> Self {
-        match error {
-            crate::cpu::KeyError::InvalidIsvSvn { asked, own } => {
-                Self::IsvSvnTooHigh { asked, own }
-            }
-            crate::cpu::KeyError::InvalidCpuSvn { asked, own } => {
-                Self::CpuSvnTooHigh { asked, own }
-            }
-            crate::cpu::KeyError::OtherRecipe => Self::Failed { reason: error.to_string() },
-        }
-    }
-}
-
 impl From<ReservedTarget> for Refusal {
     fn from(_: ReservedTarget) -> Self {
         Self::ReservedTarget
     }
 }
 
-/// One daemon per machine: two would be two CPUs with the same fuses.
-fn lock(state: &Path) -> Result<Flock<File>, DaemonError> {
-    let path = state.join("lock");
-    let file =
-        File::create(&path).map_err(|source| DaemonError::Socket { path: path.clone(), source })?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| DaemonError::AlreadyServed { path: state.to_owned() })
+impl MachineLock {
+    /// Takes the machine that has its state in this directory.
+    pub fn take(state: &Path) -> Result<Self, DaemonError> {
+        let path = state.join("lock");
+        let failed = |source| DaemonError::Lock { path: path.clone(), source };
+        let file = File::create(&path).map_err(failed)?;
+        Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map(|lock| Self { _lock: lock })
+            .map_err(|_| DaemonError::AlreadyServed { path: state.to_owned() })
+    }
 }
 
 /// Replaces the socket of a daemon that ended out of order: the lock says that none serves this
