@@ -19,6 +19,7 @@
 //! * [`error`], [`code`], [`limit`]: why it fails, and its bounds.
 //! * [`transport`], [`capability`]: how bytes reach a TPM, and what it says about itself.
 //! * [`public`], [`structure`]: what TPMs say about keys; names and numbers.
+//! * [`machine`]: a machine with a TPM, below a launcher.
 //! * `session`, `call`: authorisations, encryption of parameters, one command and its response.
 
 pub mod client;
@@ -42,6 +43,8 @@ pub mod transport;
 
 pub mod public;
 pub mod structure;
+
+pub mod machine;
 
 mod call;
 mod crypto;

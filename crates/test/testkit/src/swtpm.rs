@@ -75,7 +75,17 @@ impl Swtpm {
     ///
     /// If it does not start again.
     pub fn lose_power(&mut self) {
+        self.lose_power_for(|| ());
+    }
+
+    /// As [`Self::lose_power`], and something happens to its folder meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start again.
+    pub fn lose_power_for(&mut self, meanwhile: impl FnOnce()) {
         self.end();
+        meanwhile();
         for name in [SOCKET, CONTROL] {
             remove_socket(&self.sockets.join(name));
         }
@@ -137,7 +147,8 @@ fn manufacture(folder: &Path) {
             path("certserial"),
         ),
     );
-    let platform = "--platform-manufacturer Heirloom\n--platform-version 1\n--platform-model Test\n";
+    let platform =
+        "--platform-manufacturer Heirloom\n--platform-version 1\n--platform-model Test\n";
     write("options", platform.to_owned());
     write(
         "setup.conf",

@@ -1,0 +1,112 @@
+//! Why a machine with a TPM does not do it.
+
+use std::path::PathBuf;
+
+use heirloom_launcher::files::FileError;
+
+use crate::error::TpmError;
+
+/// Why a machine with a TPM does not do it. Nothing was overwritten.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// No machine was made in this directory.
+    #[error("no machine was made in {path}: `heirloom-platformd tpm init` makes one")]
+    NotInitialised {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The TPM did not do it.
+    #[error("the TPM did not do it")]
+    Tpm(#[from] TpmError),
+    /// The directory's machine has another TPM.
+    #[error("the machine in this directory has another TPM")]
+    OtherTpm,
+    /// Nobody approved this host.
+    #[error(
+        "no host is approved for this machine: let its authority approve what \
+         `heirloom-platformd tpm request` writes, and install it with `tpm install-approval`"
+    )]
+    NotApproved,
+    /// The host is another one than the approved one.
+    #[error(
+        "this host is not the approved one: PCR {} differ; start the approved host again, or let \
+         the machine's authority approve this one (`heirloom-platformd tpm request`)",
+        list(registers)
+    )]
+    HostChanged {
+        /// Which registers differ.
+        registers: Vec<u8>,
+    },
+    /// The approval was retired by a later one.
+    #[error("the approval of this host was retired: its authority must approve it anew")]
+    ApprovalRetired,
+    /// The approval is not what the authority signed for this machine.
+    #[error("the approval is not by the authority of this machine, or not for this machine")]
+    ApprovalForged,
+    /// The approval retires more than the earlier ones.
+    #[error("the approval is for counter {approved}, and the TPM's stands at {stands}")]
+    ApprovalAhead {
+        /// In the approval.
+        approved: u64,
+        /// In the TPM.
+        stands: u64,
+    },
+    /// The file with counters is older than the TPM's counter.
+    #[error(
+        "the machine's counters were rolled back: the TPM has counted {counted}, the file is of \
+         {file}; put the newest file back, or make the machine anew and let keepers replicate"
+    )]
+    CountersRolledBack {
+        /// Count of the file.
+        file: u64,
+        /// Count of the TPM.
+        counted: u64,
+    },
+    /// The TPM's counter is behind the file: the TPM itself was rolled back.
+    #[error(
+        "the TPM was rolled back: it has counted {counted}, the machine's counters are of {file}"
+    )]
+    TpmRolledBack {
+        /// Count of the file.
+        file: u64,
+        /// Count of the TPM.
+        counted: u64,
+    },
+    /// The file with counters is not what this machine wrote.
+    #[error("the machine's counters are corrupt")]
+    CountersCorrupt,
+    /// There are more counters than a machine has.
+    #[error("the machine has no room for more counters than {limit}")]
+    TooManyCounters {
+        /// How many may be.
+        limit: usize,
+    },
+    /// A counter goes up by single steps.
+    #[error("the counter stands at {stands} and is not raised to {to} at once")]
+    CounterJump {
+        /// Where it stands.
+        stands: u64,
+        /// Asked for.
+        to: u64,
+    },
+    /// The attestation key has no certificate.
+    #[error(
+        "the machine's attestation key is not certified: enrol it with `heirloom-platformd tpm \
+         enrol-request`"
+    )]
+    NotCertified,
+    /// The certificate is about another key.
+    #[error("the certificate is about another attestation key than that of this TPM")]
+    OtherKeyCertified,
+    /// The authority's key is none.
+    #[error("the authority's key is not a P-256 key")]
+    NotAnAuthority,
+}
+
+fn list(registers: &[u8]) -> String {
+    let texts: Vec<String> = registers.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}

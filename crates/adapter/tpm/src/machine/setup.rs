@@ -1,0 +1,216 @@
+//! Making a machine, and approving the hosts that may open its secret.
+//!
+//! A machine is made once, by an explicit act: never at start. Its authority is a P-256 key that
+//! is kept elsewhere, since Ed25519 is not a TPM's. It approves hosts by their registers: one
+//! approval for each host that may run, the next one before an update. An approval may retire all
+//! earlier ones, so that nobody opens the secret with a host that has known holes.
+
+use std::path::Path;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use heirloom_keeper::kmac::kmac256;
+use heirloom_launcher::files::{self, FileError};
+use heirloom_launcher::randomness::system_randomness;
+use heirloom_model::evidence::PcrValue;
+use heirloom_model::identifier::HostId;
+use heirloom_model::secret::Secret;
+use heirloom_model::{context, wire};
+use zeroize::Zeroizing;
+
+use super::counters::Counters;
+use super::error::MachineError;
+use super::state::{
+    APPROVAL, HostApproval, HostRequest, MachineRecord, RECORD, approvals, host_policy, reference,
+    secret_policy,
+};
+use super::{spki, value_of};
+use crate::authority::{Authority, approval_message};
+use crate::client::Tpm;
+use crate::code::ResponseCode;
+use crate::counter::Counter;
+use crate::error::TpmError;
+use crate::key::{AttestationKey, StorageRoot};
+use crate::pcr::Selection;
+use crate::policy::Opening;
+
+/// The key with which an authority approves hosts. It does not print.
+pub struct AuthorityKey(EcdsaKeyPair);
+
+/// Whether an approval lets earlier ones hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Earlier {
+    /// They hold beside it.
+    Hold,
+    /// They never open the secret again, once this one was installed.
+    Retired,
+}
+
+impl AuthorityKey {
+    /// A new key, as PKCS#8 in DER.
+    pub fn generate() -> Result<Zeroizing<Vec<u8>>, MachineError> {
+        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+            .map(|document| Zeroizing::new(document.as_ref().to_vec()))
+            .map_err(|_| MachineError::NotAnAuthority)
+    }
+
+    /// Reads a key from PKCS#8 in DER.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, MachineError> {
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
+            .map(Self)
+            .map_err(|_| MachineError::NotAnAuthority)
+    }
+
+    /// Whom machines trust.
+    pub fn authority(&self) -> Result<Authority, MachineError> {
+        Authority::from_sec1(self.0.public_key().as_ref()).ok_or(MachineError::NotAnAuthority)
+    }
+
+    /// Approves a host for its machine.
+    pub fn approve(
+        &self,
+        request: &HostRequest,
+        earlier: Earlier,
+    ) -> Result<HostApproval, MachineError> {
+        let step = match earlier {
+            Earlier::Hold => 0,
+            Earlier::Retired => 1,
+        };
+        let counter = request.counter.saturating_add(step);
+        let policy = host_policy(&request.registers, counter)?;
+        let message = approval_message(&policy.digest(), &reference(&request.platform));
+        let signature = self
+            .0
+            .sign(&SystemRandom::new(), &message)
+            .map_err(|_| MachineError::NotAnAuthority)?;
+        let registers = request.registers.clone();
+        Ok(HostApproval { registers, counter, signature: signature.as_ref().to_vec() })
+    }
+}
+
+/// Makes a machine in a directory that has none: its keys in the TPM, its secret, its counters.
+/// No host is approved yet.
+pub fn init(
+    state: &Path,
+    tpm: &Tpm,
+    host: HostId,
+    authority: &Authority,
+) -> Result<MachineRecord, MachineError> {
+    files::create_private_directory(state)?;
+    files::refuse_present(&state.join(RECORD))?;
+    tpm.startup()?;
+    let platform = spki::platform(tpm)?;
+    let root = StorageRoot::open(tpm)?;
+    AttestationKey::open(&root)?;
+    Counter::define(&root, approvals(), None)?;
+    let mut secret = Zeroizing::new([0; 32]);
+    system_randomness()(secret.as_mut_slice());
+    let counters = *kmac256::<32>(secret.as_slice(), &[], context::TPM_COUNTERS);
+    Counters::new(state, counters).create(&root)?;
+    let policy = secret_policy(authority, &platform).digest();
+    let sealed = root.seal(&Secret::new(*secret), &policy)?.to_bytes();
+    let record = MachineRecord {
+        host,
+        platform,
+        storage_root: root.name().as_bytes().to_vec(),
+        authority: authority.to_sec1().to_vec(),
+        sealed,
+    };
+    // The last: a machine is there from here on.
+    files::create(&state.join(RECORD), &wire::encode(&record))?;
+    Ok(record)
+}
+
+/// What the authority is asked to approve: the host as it runs now.
+pub fn request(state: &Path, tpm: &Tpm) -> Result<HostRequest, MachineError> {
+    tpm.startup()?;
+    let record = MachineRecord::read(state)?;
+    let root = record.root(tpm)?;
+    let counter = Counter::open(tpm, approvals())?.read(&root)?;
+    let registers = registers(tpm)?;
+    Ok(HostRequest { platform: record.platform, host: record.host.clone(), registers, counter })
+}
+
+/// Installs an approval of the host that runs now, after it opened the secret once; then retires
+/// earlier ones, if it says so. An approval for a host that will run only after a restart is
+/// installed by [`stage`].
+pub fn install(state: &Path, tpm: &Tpm, approval: &HostApproval) -> Result<(), MachineError> {
+    tpm.startup()?;
+    let record = MachineRecord::read(state)?;
+    let root = record.root(tpm)?;
+    let counter = Counter::open(tpm, approvals())?;
+    let stands = counter.read(&root)?;
+    if approval.counter > stands.saturating_add(1) {
+        return Err(MachineError::ApprovalAhead { approved: approval.counter, stands });
+    }
+    open(&record, &root, approval)?;
+    files::replace(&state.join(APPROVAL), &wire::encode(approval))?;
+    if approval.counter > stands {
+        counter.increment(&root, None)?;
+    }
+    Ok(())
+}
+
+/// Installs an approval of another host than the one that runs now, for after the next start. The
+/// signature is verified here; whether the host is that one, only the TPM can say.
+pub fn stage(state: &Path, approval: &HostApproval) -> Result<(), MachineError> {
+    let record = MachineRecord::read(state)?;
+    let signed = approval.to_approval()?;
+    if signed.verify(&record.authority()?, &reference(&record.platform)).is_none() {
+        return Err(MachineError::ApprovalForged);
+    }
+    Ok(files::replace(&state.join(APPROVAL), &wire::encode(approval))?)
+}
+
+/// The machine's secret, if the host is an approved one.
+pub(super) fn unseal(
+    state: &Path,
+    record: &MachineRecord,
+    tpm: &Tpm,
+) -> Result<Secret<32>, MachineError> {
+    let root = record.root(tpm)?;
+    let approval: HostApproval = match files::read_value(&state.join(APPROVAL)) {
+        Err(FileError::Missing { .. }) => return Err(MachineError::NotApproved),
+        read => read?,
+    };
+    open(record, &root, &approval)
+}
+
+fn open(
+    record: &MachineRecord,
+    root: &StorageRoot<'_>,
+    approval: &HostApproval,
+) -> Result<Secret<32>, MachineError> {
+    let authority = record.authority()?;
+    let signed = approval.to_approval()?;
+    // Said here, so that what the TPM refuses afterwards is about the host.
+    if signed.verify(&authority, &reference(&record.platform)).is_none() {
+        return Err(MachineError::ApprovalForged);
+    }
+    let policy = secret_policy(&authority, &record.platform);
+    let opening = Opening::Approved { policy: &policy, approval: &signed };
+    root.unseal(&record.sealed()?, opening).map_err(|error| explain(error, root.tpm(), approval))
+}
+
+/// What a refusal of the TPM means.
+fn explain(error: TpmError, tpm: &Tpm, approval: &HostApproval) -> MachineError {
+    match error.refusal() {
+        Some(ResponseCode::POLICY) => MachineError::ApprovalRetired,
+        Some(ResponseCode::INTEGRITY) => MachineError::OtherTpm,
+        Some(ResponseCode::POLICY_FAIL | ResponseCode::VALUE) => {
+            let Ok(now) = registers(tpm) else { return error.into() };
+            let differs = |one: &&PcrValue| !now.contains(one);
+            let registers: Vec<u8> =
+                approval.registers.iter().filter(differs).map(|one| one.index).collect();
+            if registers.is_empty() {
+                return error.into();
+            }
+            MachineError::HostChanged { registers }
+        }
+        _ => error.into(),
+    }
+}
+
+fn registers(tpm: &Tpm) -> Result<Vec<PcrValue>, MachineError> {
+    Ok(tpm.registers(Selection::boot())?.iter().map(value_of).collect())
+}

@@ -1,0 +1,122 @@
+//! Which host opens the machine's secret.
+
+use std::fs;
+
+use heirloom_keeper::port::Platform as _;
+use heirloom_launcher::files::FileError;
+use heirloom_model::digest::Nonce;
+use heirloom_model::secret::Secret;
+use heirloom_model::wire;
+use heirloom_tpm::machine::error::MachineError;
+use heirloom_tpm::machine::setup::{AuthorityKey, Earlier, init, install, request, stage};
+use heirloom_tpm::machine::state::{APPROVAL, HostApproval, RECORD};
+
+use crate::world::{Code, World, secs};
+
+/// The seal key of the tests' code.
+fn key(world: &World) -> Secret<16> {
+    let machine = std::sync::Arc::new(world.open().unwrap());
+    let code = Code { machine, secs: secs() };
+    let recipe = code.seal_recipe(Nonce::new([7; 32])).unwrap();
+    code.seal_key(&recipe).unwrap()
+}
+
+#[test]
+fn an_approved_update_of_the_host_opens_the_same_secret_and_no_other_does() {
+    let Some(mut world) = World::new() else { return };
+    assert!(matches!(world.refusal(), MachineError::NotApproved));
+    let first = world.approval(Earlier::Hold);
+    install(&world.state(), &world.tpm(), &first).unwrap();
+    let before = key(&world);
+
+    // Another kernel, say.
+    world.swtpm.lose_power();
+    world.tpm().extend(8, &[9; 32]).unwrap();
+    let record = fs::read(world.state().join(RECORD)).unwrap();
+    assert!(matches!(world.refusal(), MachineError::HostChanged { registers } if registers == [8]));
+    assert_eq!(fs::read(world.state().join(RECORD)).unwrap(), record, "nothing is overwritten");
+
+    let second = world.approval(Earlier::Hold);
+    assert!(stage(&world.state(), &second).is_ok(), "the update is approved before it is made");
+    assert!(key(&world).same_as(&before), "the same secret");
+
+    // Back to the first host: its approval holds as well.
+    world.swtpm.lose_power();
+    assert!(matches!(world.refusal(), MachineError::HostChanged { .. }));
+    install(&world.state(), &world.tpm(), &first).unwrap();
+    assert!(key(&world).same_as(&before));
+}
+
+#[test]
+fn a_retired_approval_opens_nothing_any_more() {
+    let Some(mut world) = World::approved() else { return };
+    let old = fs::read(world.state().join(APPROVAL)).unwrap();
+    let before = key(&world);
+    world.swtpm.lose_power();
+    world.tpm().extend(8, &[9; 32]).unwrap();
+    let next = world.approval(Earlier::Retired);
+    install(&world.state(), &world.tpm(), &next).unwrap();
+    assert!(key(&world).same_as(&before));
+
+    // The old host, which has known holes, with its old directory.
+    world.swtpm.lose_power();
+    fs::write(world.state().join(APPROVAL), old).unwrap();
+    assert!(matches!(world.refusal(), MachineError::ApprovalRetired));
+}
+
+#[test]
+fn an_approval_that_was_changed_or_is_of_another_opens_nothing() {
+    let Some(world) = World::approved() else { return };
+    let good: HostApproval =
+        wire::decode(&fs::read(world.state().join(APPROVAL)).unwrap()).unwrap();
+    let stranger = AuthorityKey::from_pkcs8(&AuthorityKey::generate().unwrap()).unwrap();
+    let asked = request(&world.state(), &world.tpm()).unwrap();
+    let elsewhere = heirloom_tpm::machine::state::HostRequest {
+        platform: heirloom_model::identifier::PlatformId::new([1; 32]),
+        ..asked.clone()
+    };
+    let forged = [
+        HostApproval { counter: good.counter + 1, ..good.clone() },
+        HostApproval { registers: good.registers[..15].to_vec(), ..good.clone() },
+        HostApproval { signature: vec![1; 64], ..good.clone() },
+        stranger.approve(&asked, Earlier::Hold).unwrap(),
+        world.authority.approve(&elsewhere, Earlier::Hold).unwrap(),
+    ];
+    for approval in forged {
+        let installed = install(&world.state(), &world.tpm(), &approval);
+        assert!(matches!(installed, Err(MachineError::ApprovalForged)), "{installed:?}");
+        assert!(matches!(stage(&world.state(), &approval), Err(MachineError::ApprovalForged)));
+        fs::write(world.state().join(APPROVAL), wire::encode(&approval)).unwrap();
+        assert!(matches!(world.refusal(), MachineError::ApprovalForged));
+    }
+    fs::write(world.state().join(APPROVAL), wire::encode(&good)).unwrap();
+    assert!(world.open().is_ok());
+}
+
+#[test]
+fn a_machine_is_made_once_and_never_at_start() {
+    let Some(world) = World::approved() else { return };
+    let authority = world.authority.authority().unwrap();
+    let again = init(&world.state(), &world.tpm(), "host-1".parse().unwrap(), &authority);
+    assert!(matches!(again, Err(MachineError::File(FileError::Exists { .. }))), "{again:?}");
+    let record = world.state().join(RECORD);
+    let good = fs::read(&record).unwrap();
+    let mut damaged = good.clone();
+    damaged[40] ^= 1;
+    fs::write(&record, &damaged).unwrap();
+    drop(world.refusal());
+    assert_eq!(fs::read(&record).unwrap(), damaged, "what is damaged stays for diagnosis");
+    fs::remove_file(&record).unwrap();
+    assert!(matches!(world.refusal(), MachineError::NotInitialised { .. }));
+    assert!(!record.exists(), "a machine is never made anew");
+    fs::write(&record, &good).unwrap();
+    assert!(world.open().is_ok());
+}
+
+#[test]
+fn the_directory_of_a_machine_is_worthless_without_its_tpm() {
+    let Some(world) = World::approved() else { return };
+    let Some(other) = World::approved() else { return };
+    crate::world::copy(&world.state(), &other.state());
+    assert!(matches!(other.refusal(), MachineError::OtherTpm));
+}

@@ -1,0 +1,11 @@
+//! Machines with a TPM in software.
+
+#![cfg(test)]
+
+#[path = "../../../../test/testkit/src/swtpm.rs"]
+pub mod swtpm;
+
+mod approval;
+mod counters;
+mod platform;
+mod world;

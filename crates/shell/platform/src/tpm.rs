@@ -1,0 +1,146 @@
+//! A machine with a TPM: making it, approving its hosts, enrolling it, serving it.
+
+use std::path::Path;
+
+use heirloom_launcher::files;
+use heirloom_model::identifier::HostId;
+use heirloom_model::wire;
+use heirloom_tpm::authority::Authority;
+use heirloom_tpm::machine::address::TpmAddress;
+use heirloom_tpm::machine::enrolment::{self, EnrolmentAnswer, EnrolmentChallenge};
+use heirloom_tpm::machine::error::MachineError;
+use heirloom_tpm::machine::setup::{self, AuthorityKey, Earlier};
+use heirloom_tpm::machine::state::{CertificateChain, HostApproval, HostRequest, MachineRecord};
+use pem::Pem;
+use serde_json::{Value, json};
+
+use crate::error::PlatformdError;
+use crate::machine::serve_as;
+
+/// A P-256 key in PEM has some 250 bytes.
+const KEY_BYTES_MAX: usize = 4 * 1024;
+const PRIVATE: &str = "PRIVATE KEY";
+const AUTHORITY: &str = "HEIRLOOM TPM AUTHORITY";
+
+/// Makes the key of an authority, and writes beside it what machines are made with.
+pub fn generate_authority(key: &Path, public: &Path) -> Result<(), PlatformdError> {
+    files::refuse_present(key)?;
+    let der = AuthorityKey::generate()?;
+    let authority = AuthorityKey::from_pkcs8(&der)?.authority()?;
+    files::create(key, pem::encode(&Pem::new(PRIVATE, der.to_vec())).as_bytes())?;
+    let text = pem::encode(&Pem::new(AUTHORITY, authority.to_sec1().to_vec()));
+    Ok(files::replace(public, text.as_bytes())?)
+}
+
+/// Makes a machine in a directory that has none.
+pub fn init(
+    state: &Path,
+    tpm: &TpmAddress,
+    host: HostId,
+    authority: &Path,
+) -> Result<MachineRecord, PlatformdError> {
+    let sec1 = read_pem(authority, AUTHORITY)?;
+    let authority = Authority::from_sec1(&sec1).ok_or(MachineError::NotAnAuthority)?;
+    Ok(setup::init(state, &tpm.connect()?, host, &authority)?)
+}
+
+/// Writes what the authority is asked to approve: the host as it runs now.
+pub fn request(state: &Path, tpm: &TpmAddress, out: &Path) -> Result<HostRequest, PlatformdError> {
+    let request = setup::request(state, &tpm.connect()?)?;
+    files::replace(out, &wire::encode(&request))?;
+    Ok(request)
+}
+
+/// Approves a host.
+pub fn approve(
+    key: &Path,
+    request: &Path,
+    earlier: Earlier,
+    out: &Path,
+) -> Result<(), PlatformdError> {
+    let key = AuthorityKey::from_pkcs8(&read_pem(key, PRIVATE)?)?;
+    let request: HostRequest = files::read_value(request)?;
+    let approval = key.approve(&request, earlier)?;
+    Ok(files::replace(out, &wire::encode(&approval))?)
+}
+
+/// Installs an approval of the host that runs now.
+pub fn install_approval(
+    state: &Path,
+    tpm: &TpmAddress,
+    approval: &Path,
+) -> Result<(), PlatformdError> {
+    let approval: HostApproval = files::read_value(approval)?;
+    Ok(setup::install(state, &tpm.connect()?, &approval)?)
+}
+
+/// Installs an approval of the host that will run after the next start.
+pub fn stage_approval(state: &Path, approval: &Path) -> Result<(), PlatformdError> {
+    let approval: HostApproval = files::read_value(approval)?;
+    Ok(setup::stage(state, &approval)?)
+}
+
+/// Serves the machine until SIGTERM.
+pub fn serve(state: &Path, tpm: &TpmAddress, socket: &Path) -> Result<(), PlatformdError> {
+    serve_as(|| Ok(heirloom_tpm::machine::bind(state, tpm.connect()?, socket)?))
+}
+
+/// Writes what the attestation CA needs to know.
+pub fn enrol_request(state: &Path, tpm: &TpmAddress, out: &Path) -> Result<(), PlatformdError> {
+    let request = enrolment::request(state, &tpm.connect()?)?;
+    Ok(files::replace(out, &wire::encode(&request))?)
+}
+
+/// Answers the attestation CA's challenge.
+pub fn enrol_answer(
+    state: &Path,
+    tpm: &TpmAddress,
+    challenge: &Path,
+    out: &Path,
+) -> Result<(), PlatformdError> {
+    let challenge: EnrolmentChallenge = files::read_value(challenge)?;
+    let answer: EnrolmentAnswer = enrolment::answer(state, &tpm.connect()?, &challenge)?;
+    Ok(files::replace(out, &wire::encode(&answer))?)
+}
+
+/// Installs the certificate of the attestation key.
+pub fn enrol_install(
+    state: &Path,
+    tpm: &TpmAddress,
+    certificates: &Path,
+) -> Result<(), PlatformdError> {
+    let chain: CertificateChain = files::read_value(certificates)?;
+    Ok(enrolment::install(state, &tpm.connect()?, &chain)?)
+}
+
+/// A machine as JSON, for scripts.
+pub fn describe(record: &MachineRecord) -> Value {
+    json!({
+        "schema": "heirloom.tpm-machine.v1",
+        "host": record.host.as_str(),
+        "platform": record.platform.to_string(),
+    })
+}
+
+/// A host that asks to be approved, as JSON.
+pub fn describe_request(request: &HostRequest) -> Value {
+    let registers: Vec<Value> = request
+        .registers
+        .iter()
+        .map(|one| json!({ "pcr": one.index, "value": one.value.to_string() }))
+        .collect();
+    json!({
+        "schema": "heirloom.tpm-request.v1",
+        "host": request.host.as_str(),
+        "platform": request.platform.to_string(),
+        "counter": request.counter,
+        "registers": registers,
+    })
+}
+
+fn read_pem(path: &Path, tag: &'static str) -> Result<Vec<u8>, PlatformdError> {
+    let text = files::read_text(path, KEY_BYTES_MAX)?;
+    let not_pem = || PlatformdError::NotPem { path: path.to_owned(), what: tag };
+    let parsed = pem::parse(text.as_bytes()).map_err(|_| not_pem())?;
+    if parsed.tag() == tag { Ok(parsed.into_contents()) } else { Err(not_pem()) }
+}

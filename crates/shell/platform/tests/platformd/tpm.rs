@@ -1,0 +1,231 @@
+//! A machine with a TPM in software, from its making to evidence that a verifier accepts, all of
+//! it with the commands that people type.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::SystemTime;
+
+use heirloom_attest::appraiser::Appraiser;
+use heirloom_attest::error::AppraiseError;
+use heirloom_launcher::machine::Machine as _;
+use heirloom_launcher::report::{LaunchMode, Secs};
+use heirloom_model::appraisal::{PcrRule, Reference, TpmRule};
+use heirloom_model::counter::Time;
+use heirloom_model::evidence::{Evidence, ReportData, TrustAnchor};
+use heirloom_model::measurement::{LaunchedCode, Measurement, MrEnclave, MrSigner};
+use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
+use heirloom_model::wire;
+use heirloom_testkit::swtpm::Swtpm;
+use heirloom_tpm::machine::TpmMachine;
+use heirloom_tpm::machine::address::TpmAddress;
+use heirloom_tpm::machine::enrolment::EnrolmentAnswer;
+
+struct World {
+    folder: tempfile::TempDir,
+    swtpm: Swtpm,
+}
+
+impl World {
+    /// None if this host has no `swtpm`, which was said aloud.
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let swtpm = Swtpm::start(&folder.path().join("tpm"))?;
+        Some(Self { folder, swtpm })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn address(&self) -> String {
+        format!("unix:{}", self.swtpm.socket().display())
+    }
+
+    /// Runs a command in the folder; `MACHINE` stands for directory and TPM of the machine.
+    fn run(&self, command: &str) -> Output {
+        let machine = format!("--state state --tpm {}", self.address());
+        let command = command.replace("MACHINE", &machine);
+        Command::new(env!("CARGO_BIN_EXE_heirloom-platformd"))
+            .args(command.split_whitespace())
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap()
+    }
+
+    fn must(&self, command: &str) -> String {
+        let done = self.run(command);
+        let error = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{command}: {error}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    fn must_not(&self, command: &str) -> String {
+        let done = self.run(command);
+        assert!(!done.status.success(), "{command}");
+        String::from_utf8(done.stderr).unwrap()
+    }
+
+    /// Both certificates of the authority that certified the TPM.
+    fn manufacturers(&self) {
+        let issuers = self.swtpm.issuers().map(|path| fs::read_to_string(path).unwrap());
+        fs::write(self.path("manufacturers"), issuers.concat()).unwrap();
+    }
+
+    fn make_and_approve(&self) {
+        self.must("tpm authority-key --out authority --public authority.pub");
+        self.must("tpm init MACHINE --host host-1 --authority authority.pub");
+        self.must("tpm request MACHINE --out host.request");
+        self.must("tpm approve --key authority --request host.request --out host.approval");
+        self.must("tpm install-approval MACHINE --approval host.approval");
+    }
+
+    fn enrol(&self) -> TrustAnchor {
+        self.manufacturers();
+        self.must("attestation-ca found --dir ca --anchor anchor");
+        self.must("tpm enrol-request MACHINE --out key.request");
+        let show = "--dir ca --request key.request --manufacturers manufacturers";
+        self.must(&format!("attestation-ca challenge {show} --out challenge"));
+        self.must("tpm enrol-answer MACHINE --challenge challenge --out answer");
+        self.must(&format!("attestation-ca certify {show} --answer answer --out certificates"));
+        self.must("tpm enrol-install MACHINE --certificates certificates");
+        read(&self.path("anchor"))
+    }
+
+    fn machine(&self) -> TpmMachine {
+        let address: TpmAddress = self.address().parse().unwrap();
+        TpmMachine::open(&self.path("state"), address.connect().unwrap()).unwrap()
+    }
+}
+
+fn read<T: wire::Wire>(path: &Path) -> T {
+    wire::decode(&fs::read(path).unwrap()).unwrap()
+}
+
+fn now() -> Time {
+    Time(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs())
+}
+
+fn secs(mode: LaunchMode) -> Secs {
+    Secs {
+        measurement: MrEnclave::new([4; 32]),
+        signer: MrSigner::new([5; 32]),
+        product_id: 7,
+        isv_svn: 3,
+        attributes: mode.attributes(),
+        misc_select: 0,
+    }
+}
+
+const DATA: ReportData = ReportData::new([9; ReportData::BYTES]);
+
+/// Accepts exactly the registers that this evidence shows.
+fn policy(machine: &TpmMachine, evidence: &Evidence) -> AppraisalPolicy {
+    let Evidence::Tpm(evidence) = evidence else { panic!("other evidence") };
+    let registers = evidence.registers.iter();
+    let registers = registers
+        .map(|one| PcrRule { index: one.index, value: Reference::Match(vec![one.value]) })
+        .collect();
+    AppraisalPolicy {
+        platforms: PlatformRule::Only(vec![machine.platform()]),
+        tcb: vec![TcbLevel::UpToDate],
+        advisories_accepted: Vec::new(),
+        tcb_evaluation_min: 0,
+        collateral_grace_seconds: 0,
+        tdx: None,
+        snp: None,
+        nitro: None,
+        tpm: Some(TpmRule { registers }),
+        vtpm: None,
+    }
+}
+
+#[test]
+fn evidence_of_an_enrolled_machine_is_accepted_and_of_no_other() {
+    let Some(world) = World::new() else { return };
+    world.make_and_approve();
+    let anchor = world.enrol();
+    let machine = world.machine();
+    let evidence = machine.evidence(&secs(LaunchMode::Production), &DATA).unwrap();
+    let policy = policy(&machine, &evidence);
+    let appraise = |evidence: &Evidence, data: &ReportData, policy: &AppraisalPolicy| {
+        Appraiser::new(vec![anchor.clone()]).appraise(evidence, data, policy, now())
+    };
+    let result = appraise(&evidence, &DATA, &policy).unwrap();
+    assert_eq!(result.measurement(), Measurement::Tpm(LaunchedCode::new([4; 32])));
+    assert_eq!(result.signer(), Some(MrSigner::new([5; 32])));
+    assert_eq!(result.platform(), machine.platform());
+
+    let other = ReportData::new([8; ReportData::BYTES]);
+    assert!(appraise(&evidence, &other, &policy).is_err(), "made for something else");
+    let mut changed = policy.clone();
+    if let Some(rule) = &mut changed.tpm {
+        rule.registers[3].value = Reference::Match(vec![[1; 32].into_register()]);
+    }
+    assert!(appraise(&evidence, &DATA, &changed).is_err(), "another host");
+    let debug = machine.evidence(&secs(LaunchMode::Debug), &DATA).unwrap();
+    let refused = appraise(&debug, &DATA, &policy);
+    assert!(matches!(refused, Err(AppraiseError::DebugEnclave)), "{refused:?}");
+    let nobody = Appraiser::new(Vec::new()).appraise(&evidence, &DATA, &policy, now());
+    assert!(nobody.is_err(), "without the anchor");
+}
+
+trait IntoRegister {
+    fn into_register(self) -> heirloom_model::measurement::Register32;
+}
+
+impl IntoRegister for [u8; 32] {
+    fn into_register(self) -> heirloom_model::measurement::Register32 {
+        heirloom_model::measurement::Register32::new(self)
+    }
+}
+
+#[test]
+fn nothing_is_certified_without_an_answer_from_the_very_tpm() {
+    let Some(world) = World::new() else { return };
+    world.make_and_approve();
+    let _anchor = world.enrol();
+    let show = "--dir ca --request key.request --manufacturers manufacturers";
+    world.must(&format!("attestation-ca challenge {show} --out challenge"));
+    let certify = format!("attestation-ca certify {show} --answer answer --out other");
+    // The answer to the challenge before.
+    assert!(world.must_not(&certify).contains("not in one TPM"));
+    let wrong = EnrolmentAnswer { secret: vec![0; 32] };
+    fs::write(world.path("answer"), wire::encode(&wrong)).unwrap();
+    assert!(world.must_not(&certify).contains("not in one TPM"));
+
+    // Another TPM cannot answer.
+    let Some(other) = World::new() else { return };
+    other.make_and_approve();
+    fs::copy(world.path("challenge"), other.path("challenge")).unwrap();
+    other.must_not("tpm enrol-answer MACHINE --challenge challenge --out answer");
+    // Nor is its certificate of use to this one.
+    other.enrol();
+    fs::copy(other.path("certificates"), world.path("foreign")).unwrap();
+    let refused = world.must_not("tpm enrol-install MACHINE --certificates foreign");
+    assert!(refused.contains("another attestation key"), "{refused}");
+    // A manufacturer that the CA does not know.
+    fs::copy(other.path("key.request"), world.path("key.request")).unwrap();
+    world.must_not(&format!("attestation-ca challenge {show} --out challenge"));
+}
+
+#[test]
+fn what_is_missing_is_said_with_the_way_out() {
+    let Some(world) = World::new() else { return };
+    let serve = "tpm serve MACHINE --socket socket";
+    let refused = world.must_not(serve);
+    assert!(refused.contains("tpm init"), "{refused}");
+    world.must("tpm authority-key --out authority --public authority.pub");
+    world.must("tpm init MACHINE --host host-1 --authority authority.pub");
+    let refused = world.must_not(serve);
+    assert!(refused.contains("tpm request"), "{refused}");
+    let twice = world.must_not("tpm init MACHINE --host host-1 --authority authority.pub");
+    assert!(twice.contains("is there already"), "{twice}");
+    let request = world.must("tpm request MACHINE --out host.request");
+    assert!(request.contains("\"pcr\":15"), "{request}");
+    world.must("tpm approve --key authority --request host.request --out host.approval");
+    world.must("tpm install-approval MACHINE --approval host.approval");
+    let machine = world.machine();
+    let refused = machine.evidence(&secs(LaunchMode::Production), &DATA).unwrap_err();
+    assert!(refused.to_string().contains("enrol-request"), "{refused}");
+}
