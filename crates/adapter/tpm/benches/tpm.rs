@@ -2,7 +2,6 @@
 //! the TPM and this client add. A TPM in hardware is a hundred times slower.
 
 #[path = "../../../test/testkit/src/swtpm.rs"]
-#[expect(dead_code, reason = "tests use the rest of it")]
 pub mod swtpm;
 
 use criterion::{Criterion, criterion_group, criterion_main};

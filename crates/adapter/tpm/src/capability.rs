@@ -59,7 +59,8 @@ impl Tpm {
     pub fn description(&self) -> Result<Description, TpmError> {
         let manufacturer = self.property(MANUFACTURER)?.to_be_bytes();
         let letters = manufacturer.iter().filter(|byte| byte.is_ascii_graphic());
-        let firmware = u64::from(self.property(FIRMWARE_VERSION)?) << 32 | u64::from(self.property(FIRMWARE_VERSION + 1)?);
+        let firmware = u64::from(self.property(FIRMWARE_VERSION)?) << 32
+            | u64::from(self.property(FIRMWARE_VERSION + 1)?);
         Ok(Description {
             manufacturer: letters.map(|byte| char::from(*byte)).collect(),
             firmware,

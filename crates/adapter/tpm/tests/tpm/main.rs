@@ -1,5 +1,7 @@
 //! The client against a TPM in software, and against the tools of tpm2-tools.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "../../../../test/testkit/src/swtpm.rs"]
 pub mod swtpm;
 
