@@ -84,7 +84,7 @@ const SYSTEM: &[System] = &[
     System {
         program: "tpm2_checkquote",
         package: "tpm2-tools",
-        reason: "the judge of our TPM client: quotes, credentials and sealed secrets from elsewhere",
+        reason: "the judge of our TPM client: quotes, credentials and secrets from elsewhere",
     },
     System {
         program: "openssl",

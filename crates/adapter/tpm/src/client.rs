@@ -19,9 +19,9 @@ use crate::wire::{Reader, Writer};
 
 /// A TPM 2.0.
 ///
-/// Everything that it loads for a caller (keys, sessions, sealed secrets) is unloaded when the value
-/// that stands for it is dropped, also after errors. A TPM that says "later" is asked again within
-/// [limits](crate::limit); nothing else is repeated.
+/// Everything that it loads for a caller (keys, sessions, sealed secrets) is unloaded when the
+/// value that stands for it is dropped, also after errors. A TPM that says "later" is asked again
+/// within [limits](crate::limit); nothing else is repeated.
 pub struct Tpm {
     transport: Mutex<Box<dyn Transport + Send>>,
     owner: Option<Secret<32>>,
