@@ -13,7 +13,9 @@ use heirloom_model::secret::Secret;
 use zeroize::Zeroize;
 
 use crate::ecdsa::{EcdsaKey, derive};
-use heirloom_launcher::report::{FLAG_DEBUG, FLAG_INIT, Report, ReportBody, Secs, TargetInfo, take};
+use heirloom_launcher::report::{
+    FLAG_DEBUG, FLAG_INIT, Report, ReportBody, Secs, TargetInfo, take,
+};
 
 /// The fuses of one CPU: 16 bytes that derive enclave keys, 32 that identify it to its
 /// manufacturer.

@@ -11,7 +11,7 @@ use heirloom_launcher::report::{Report, Secs, TargetInfo};
 use heirloom_model::causes::with_causes;
 use heirloom_model::digest::Nonce;
 use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
-use heirloom_model::measurement::{Measurement, MrEnclave};
+use heirloom_model::measurement::{Measurement, MrEnclave, TeeKind};
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
 use heirloom_model::secret::Secret;
 
@@ -117,6 +117,7 @@ impl Machine for EmulatedMachine {
             cpu_svn: self.host.cpu_svn(),
             certified_cpu_svn: record.certificate.cpu_svn,
             fuses: self.protection,
+            kind: TeeKind::Sgx,
         })
     }
 

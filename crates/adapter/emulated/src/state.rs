@@ -10,10 +10,10 @@ use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
 use crate::cpu::{FUSE_BYTES, FuseKeys, next_cpu_svn};
-use heirloom_launcher::files::{self, FileError};
 use crate::provisioning::{
     AnnounceError, Announcements, DevelopmentRoot, FIRST_CPU_SVN, PckCertificate, PckRequest,
 };
+use heirloom_launcher::files::{self, FileError};
 use heirloom_launcher::secret_memory::{MemoryProtection, protect};
 
 /// The directory of a development root.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use heirloom_model::measurement::{LaunchedCode, Measurement, TeeKind};
 use heirloom_model::wire;
 
 use crate::files::{self, FileError};
@@ -128,6 +129,17 @@ impl VerifiedBundle {
     /// The enclave's identity.
     pub fn secs(&self) -> &Secs {
         &self.secs
+    }
+
+    /// Its measurement on a kind of platform; none where no launcher of ours runs. The digest is the
+    /// same everywhere, and whoever admits one of these measurements does not admit the others.
+    pub fn measurement_on(&self, kind: TeeKind) -> Option<Measurement> {
+        let code = self.secs.measurement;
+        match kind {
+            TeeKind::Sgx => Some(Measurement::Sgx(code)),
+            TeeKind::Tpm => Some(Measurement::Tpm(LaunchedCode::new(*code.as_bytes()))),
+            TeeKind::Tdx | TeeKind::Snp | TeeKind::Nitro | TeeKind::Vtpm => None,
+        }
     }
 
     /// What the code is for.

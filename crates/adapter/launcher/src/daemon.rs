@@ -115,12 +115,8 @@ impl Daemon {
         let socket = std::path::absolute(socket).map_err(socket_error)?;
         let listener = listen(&socket).map_err(socket_error)?;
         let (wake, stopper) = UnixStream::pair().map_err(socket_error)?;
-        let shared = Shared {
-            machine,
-            socket,
-            instances: Arc::default(),
-            connections: Mutex::default(),
-        };
+        let shared =
+            Shared { machine, socket, instances: Arc::default(), connections: Mutex::default() };
         let daemon = Self { listener, wake, shared: Arc::new(shared), _lock: lock };
         Ok((daemon, Stopper(stopper)))
     }
@@ -256,9 +252,7 @@ impl Shared {
         Ok(match request {
             Request::Identity => Answer::Identity(machine.identity(secs)?.into()),
             Request::Sealing => Answer::Sealing(machine.sealing().into()),
-            Request::SealRecipe(key_id) => {
-                Answer::SealRecipe(machine.seal_recipe(secs, *key_id)?)
-            }
+            Request::SealRecipe(key_id) => Answer::SealRecipe(machine.seal_recipe(secs, *key_id)?),
             Request::SealKey(recipe) => {
                 let key = machine.seal_key(secs, recipe)?;
                 Answer::SealKey(KeyBytes(key.expose(|bytes| *bytes)))

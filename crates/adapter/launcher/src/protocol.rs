@@ -7,7 +7,7 @@ use heirloom_model::digest::{CounterName, Nonce};
 use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::identifier::{HostId, PlatformId, ReleaseName};
 use heirloom_model::limit::EVIDENCE_BYTES_MAX;
-use heirloom_model::measurement::{Measurement, MrSigner};
+use heirloom_model::measurement::{Measurement, MrSigner, TeeKind};
 use heirloom_model::sealed::{CpuSvn, SealRecipe};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroize as _;
@@ -429,6 +429,9 @@ pub struct HostInfo {
     /// What keeps its secrets.
     #[n(4)]
     pub fuses: WireProtection,
+    /// What kind of measurement code has there: which one of a release's is this machine's.
+    #[n(5)]
+    pub kind: TeeKind,
 }
 
 /// [`LaunchMode`] on the wire.

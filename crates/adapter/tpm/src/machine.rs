@@ -35,10 +35,9 @@ use heirloom_model::causes::with_causes;
 use heirloom_model::context;
 use heirloom_model::digest::{CounterName, Nonce, sha256};
 use heirloom_model::evidence::{
-    Evidence, LaunchClaims, LocalReport, PcrValue, ReportData, ReportTarget,
-    TpmEvidence,
+    Evidence, LaunchClaims, LocalReport, PcrValue, ReportData, ReportTarget, TpmEvidence,
 };
-use heirloom_model::measurement::{LaunchedCode, Measurement, MrEnclave, Register32};
+use heirloom_model::measurement::{LaunchedCode, Measurement, MrEnclave, Register32, TeeKind};
 use heirloom_model::sealed::{CpuSvn, SealRecipe, TpmSealRecipe};
 use heirloom_model::secret::Secret;
 use zeroize::Zeroizing;
@@ -275,6 +274,7 @@ impl Machine for TpmMachine {
             cpu_svn: NO_CPU_SVN,
             certified_cpu_svn: NO_CPU_SVN,
             fuses: self.protection,
+            kind: TeeKind::Tpm,
         })
     }
 }

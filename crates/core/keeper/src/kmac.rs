@@ -6,11 +6,7 @@ use tiny_keccak::{Hasher, Kmac};
 use zeroize::Zeroizing;
 
 /// KMAC256 of the concatenation of `parts`, `N` bytes long.
-pub fn kmac256<const N: usize>(
-    key: &[u8],
-    parts: &[&[u8]],
-    custom: &[u8],
-) -> Zeroizing<[u8; N]> {
+pub fn kmac256<const N: usize>(key: &[u8], parts: &[&[u8]], custom: &[u8]) -> Zeroizing<[u8; N]> {
     let mut mac = Kmac::v256(key, custom);
     for part in parts {
         mac.update(part);

@@ -39,7 +39,7 @@ pub const XFRM_MASK: u64 = 0b11;
 pub const MISC_MASK: u32 = 0;
 
 /// What an SEV-SNP key of a keeper always depends on: guest policy, which says whether the guest
-/// can be debugged, and measurement (AMD 56860, GUEST_FIELD_SELECT, bits 0 and 3).
+/// can be debugged, and measurement (AMD 56860, `GUEST_FIELD_SELECT`, bits 0 and 3).
 pub const SNP_FIELDS_LEAST: u64 = 0b1001;
 
 /// What a file is about.
@@ -212,7 +212,11 @@ fn is_ours(header: &SealedHeader) -> bool {
             recipe.fields & SNP_FIELDS_LEAST == SNP_FIELDS_LEAST
         }
         (
-            TeeKind::Sgx | TeeKind::Tdx | TeeKind::Snp | TeeKind::Nitro | TeeKind::Tpm
+            TeeKind::Sgx
+            | TeeKind::Tdx
+            | TeeKind::Snp
+            | TeeKind::Nitro
+            | TeeKind::Tpm
             | TeeKind::Vtpm,
             _,
         ) => false,

@@ -10,15 +10,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use heirloom_launcher::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT, VerifiedBundle};
-use heirloom_launcher::manifest::{MANIFEST_BYTES_MAX, Manifest};
-use heirloom_launcher::report::LaunchMode;
 use heirloom_fetch::error::FetchError;
 use heirloom_fetch::fetch::fetch;
 use heirloom_fetch::mirror::Mirror;
 use heirloom_fetch::progress::Progress;
+use heirloom_launcher::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT, VerifiedBundle};
+use heirloom_launcher::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use heirloom_launcher::report::LaunchMode;
 use heirloom_model::causes::with_causes;
-use heirloom_model::measurement::Measurement;
+use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_model::wire;
 use heirloom_store::atomic;
@@ -58,6 +58,9 @@ pub enum BundleError {
         /// What was computed.
         found: Measurement,
     },
+    /// No launcher runs on this kind of platform, so that bundles have no measurement there.
+    #[error("a bundle has no measurement on {0}: no launcher runs there")]
+    NoLauncher(TeeKind),
     /// The bundle is made for something else than its release says.
     #[error("the bundle is {found}, its release says {expected}", found = .found.name(), expected = .expected.name())]
     Kind {
@@ -163,12 +166,13 @@ impl Bundles {
         self.place(measurement, &verified)
     }
 
-    /// Stages the bundle of a directory that no release vouches for yet: the first one of a node.
-    pub fn stage_first(&self, source: &Path) -> Result<Measurement, BundleError> {
+    /// Stages the bundle of a directory that no release vouches for yet: the first one of a node,
+    /// whose platform is of this kind.
+    pub fn stage_first(&self, source: &Path, kind: TeeKind) -> Result<Measurement, BundleError> {
         let bundle = Bundle::read(source).map_err(|error| unmeasurable(source, &error))?;
         let verified =
             bundle.verify(LaunchMode::Production).map_err(|error| unmeasurable(source, &error))?;
-        let measurement = Measurement::Sgx(verified.secs().measurement);
+        let measurement = measurement_on(&verified, kind)?;
         if !self.holds(&measurement)? {
             let staging = self.staging(&measurement);
             bundle.write(&staging).map_err(|error| unmeasurable(&staging, &error))?;
@@ -193,7 +197,7 @@ impl Bundles {
         if !path.exists() {
             return Ok(false);
         }
-        if measured(&path).is_ok_and(|found| found == *measurement) {
+        if measured(&path, measurement.kind()).is_ok_and(|found| found == *measurement) {
             return Ok(true);
         }
         let aside = self.directory().join(format!(".corrupt-{measurement}"));
@@ -214,7 +218,7 @@ impl Bundles {
         measurement: &Measurement,
         verified: &VerifiedBundle,
     ) -> Result<(), BundleError> {
-        let found = Measurement::Sgx(verified.secs().measurement);
+        let found = measurement_on(verified, measurement.kind())?;
         if found != *measurement {
             return Err(BundleError::Measurement { expected: *measurement, found });
         }
@@ -230,9 +234,13 @@ impl Bundles {
     }
 }
 
-/// Measures the bundle in a directory and verifies its signature, as the platform will.
-pub fn measured(directory: &Path) -> Result<Measurement, BundleError> {
-    Ok(Measurement::Sgx(verified(directory)?.secs().measurement))
+/// Measures the bundle in a directory and verifies its signature, as a platform of this kind will.
+pub fn measured(directory: &Path, kind: TeeKind) -> Result<Measurement, BundleError> {
+    measurement_on(&verified(directory)?, kind)
+}
+
+fn measurement_on(bundle: &VerifiedBundle, kind: TeeKind) -> Result<Measurement, BundleError> {
+    bundle.measurement_on(kind).ok_or(BundleError::NoLauncher(kind))
 }
 
 fn verified(directory: &Path) -> Result<VerifiedBundle, BundleError> {

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use heirloom_launcher::client::{PlatformClient, wait_until_daemon_ends};
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper::port::PlatformError;
 use heirloom_keeper_shell::arguments::{self, ArgumentError};
 use heirloom_keeper_shell::log::event;
 use heirloom_keeper_shell::run::{self, End, RunError, Settings};
+use heirloom_launcher::client::{PlatformClient, wait_until_daemon_ends};
 use heirloom_model::causes::with_causes;
 use heirloom_model::release::ReleaseKind;
 use nix::sys::resource::{Resource, setrlimit};

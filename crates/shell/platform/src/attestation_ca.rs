@@ -21,8 +21,8 @@ use heirloom_tpm::machine::enrolment::{EnrolmentAnswer, EnrolmentChallenge, Enro
 use heirloom_tpm::machine::state::CertificateChain;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
-    SerialNumber, SignatureAlgorithm, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    SignatureAlgorithm, date_time_ymd,
 };
 
 use crate::error::PlatformdError;
@@ -129,8 +129,7 @@ pub fn certify(
 pub fn read_manufacturers(path: &Path) -> Result<Vec<Certificate>, PlatformdError> {
     const BYTES_MAX: usize = 256 * 1024;
     let text = files::read_text(path, BYTES_MAX)?;
-    let not_pem =
-        || PlatformdError::NotPem { path: path.to_owned(), what: "certificates in PEM" };
+    let not_pem = || PlatformdError::NotPem { path: path.to_owned(), what: "certificates in PEM" };
     let parsed = pem::parse_many(text.as_bytes()).map_err(|_| not_pem())?;
     if parsed.is_empty() || parsed.iter().any(|one| one.tag() != "CERTIFICATE") {
         return Err(not_pem());
@@ -188,12 +187,10 @@ fn ak_parameters(identity: &AkIdentity, now: Time) -> CertificateParams {
     parameters.is_ca = IsCa::ExplicitNoCa;
     parameters.use_authority_key_identifier_extension = true;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    parameters.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::Other(AIK_CERTIFICATE.to_vec())];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(AIK_CERTIFICATE.to_vec())];
     let oid: Vec<u64> =
         AK_IDENTITY_OID.split('.').filter_map(|number| number.parse().ok()).collect();
-    parameters.custom_extensions =
-        vec![CustomExtension::from_oid_content(&oid, identity.encode())];
+    parameters.custom_extensions = vec![CustomExtension::from_oid_content(&oid, identity.encode())];
     parameters
 }
 

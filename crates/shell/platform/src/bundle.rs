@@ -4,13 +4,13 @@ use std::path::Path;
 
 use heirloom_launcher::bundle::{BINARY_BYTES_MAX, Bundle, VerifiedBundle};
 use heirloom_launcher::files;
-use heirloom_launcher::randomness::system_randomness;
 use heirloom_launcher::manifest::Manifest;
+use heirloom_launcher::randomness::system_randomness;
 use heirloom_launcher::report::LaunchMode;
 use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_launcher::sigstruct;
 use heirloom_model::counter::Time;
-use heirloom_model::measurement::{Measurement, MrSigner};
+use heirloom_model::measurement::{LaunchedCode, Measurement, MrSigner};
 use serde_json::{Value, json};
 
 use crate::error::PlatformdError;
@@ -48,11 +48,14 @@ pub fn measure(directory: &Path) -> Result<VerifiedBundle, PlatformdError> {
 /// A bundle as JSON, for scripts.
 pub fn describe(bundle: &VerifiedBundle) -> Value {
     let (secs, manifest) = (bundle.secs(), bundle.manifest());
+    // The same digest of another kind: who admits one does not admit the other.
+    let above_a_tpm = Measurement::Tpm(LaunchedCode::new(*secs.measurement.as_bytes()));
     json!({
         "schema": "heirloom.bundle.v1",
         "release": manifest.release.as_str(),
         "kind": manifest.kind.name(),
         "measurement": Measurement::Sgx(secs.measurement).to_string(),
+        "measurement_above_a_tpm": above_a_tpm.to_string(),
         "signer": secs.signer.to_string(),
         "product_id": secs.product_id,
         "security_version": secs.isv_svn,

@@ -4,8 +4,8 @@ mod tpm_command;
 
 use std::path::PathBuf;
 
-use heirloom_launcher::manifest::Manifest;
 use heirloom_emulated::state::HostRecord;
+use heirloom_launcher::manifest::Manifest;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::evidence::TrustAnchor;

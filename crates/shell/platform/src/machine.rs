@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::thread;
 
+use heirloom_emulated::state::{HostDirectory, HostRecord, RootDirectory};
 use heirloom_launcher::client::LaunchClient;
 use heirloom_launcher::daemon::{Daemon, Stopper};
-use heirloom_launcher::randomness::system_randomness;
 use heirloom_launcher::protocol::{InstanceInfo, InstanceState, LaunchRequest, WireMode};
-use heirloom_emulated::state::{HostDirectory, HostRecord, RootDirectory};
+use heirloom_launcher::randomness::system_randomness;
 use heirloom_model::identifier::HostId;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use heirloom_emulated::state::{HostDirectory, RootDirectory};
 use heirloom_launcher::files;
 use heirloom_launcher::randomness::system_randomness;
-use heirloom_emulated::state::{HostDirectory, RootDirectory};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{Endorsements, TrustAnchor};
 use heirloom_model::sealed::CpuSvn;

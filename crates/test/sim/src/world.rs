@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::handshake::{Handshake, Peer};
 use heirloom_keeper::intent::{Intent, StoredFile};
 use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper::port::{Platform, StateStore, StoreError};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::counter::{LogIndex, Moment};
 use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::evidence::SessionRole;

@@ -8,6 +8,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use heirloom_conformance::platform::{PlatformWorld, Variant, run};
+use heirloom_emulated::machine::BindError;
+use heirloom_emulated::provisioning::DevelopmentRoot;
+use heirloom_emulated::state::{HostDirectory, StateError};
+use heirloom_keeper::port::{Platform as _, PlatformError};
 use heirloom_launcher::bundle::{BINARY, Bundle, MANIFEST, SIGSTRUCT};
 use heirloom_launcher::client::{ClientError, LaunchClient, PlatformClient};
 use heirloom_launcher::daemon::{DaemonError, Stopper};
@@ -16,10 +20,6 @@ use heirloom_launcher::protocol::{
     Answer, InstanceInfo, InstanceState, LABEL_BYTES_MAX, LaunchId, LaunchRequest, Refusal,
     Request, StopSignal, WireMode,
 };
-use heirloom_emulated::machine::BindError;
-use heirloom_emulated::provisioning::DevelopmentRoot;
-use heirloom_emulated::state::{HostDirectory, StateError};
-use heirloom_keeper::port::{Platform as _, PlatformError};
 use heirloom_model::counter::Time;
 use heirloom_model::digest::Nonce;
 use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
@@ -53,7 +53,8 @@ impl Host {
     }
 
     fn start_daemon(&mut self) {
-        let (daemon, stopper) = heirloom_emulated::machine::bind(&self.state(), &self.socket).unwrap();
+        let (daemon, stopper) =
+            heirloom_emulated::machine::bind(&self.state(), &self.socket).unwrap();
         self.daemon = Some((stopper, std::thread::spawn(move || daemon.run())));
     }
 
@@ -488,7 +489,8 @@ fn a_daemon_takes_its_instances_along_and_begins_anew() {
 #[test]
 fn one_machine_has_one_daemon_and_its_own_fuses() {
     let mut host = Host::new(2);
-    let second = heirloom_emulated::machine::bind(&host.state(), &host.directory.path().join("second"));
+    let second =
+        heirloom_emulated::machine::bind(&host.state(), &host.directory.path().join("second"));
     assert!(matches!(second, Err(BindError::Daemon(DaemonError::AlreadyServed { .. }))));
     host.stop_daemon();
     let fuses = host.state().join("fuses");
@@ -497,17 +499,11 @@ fn one_machine_has_one_daemon_and_its_own_fuses() {
     damaged[20] ^= 1;
     fs::write(&fuses, &damaged).unwrap();
     let corrupt = heirloom_emulated::machine::bind(&host.state(), &host.socket);
-    assert!(matches!(
-        corrupt,
-        Err(BindError::State(StateError::File(FileError::Corrupt { .. })))
-    ));
+    assert!(matches!(corrupt, Err(BindError::State(StateError::File(FileError::Corrupt { .. })))));
     assert_eq!(fs::read(&fuses).unwrap(), damaged, "what is damaged stays for diagnosis");
     fs::remove_file(&fuses).unwrap();
     let missing = heirloom_emulated::machine::bind(&host.state(), &host.socket);
-    assert!(matches!(
-        missing,
-        Err(BindError::State(StateError::File(FileError::Missing { .. })))
-    ));
+    assert!(matches!(missing, Err(BindError::State(StateError::File(FileError::Missing { .. })))));
     assert!(!fuses.exists(), "fuses are never made anew");
     fs::write(&fuses, &original).unwrap();
     host.start_daemon();

@@ -9,9 +9,9 @@ use std::thread;
 
 use heirloom_attest::error::AppraiseError;
 use heirloom_emulated::host::EmulatedEnclave;
-use heirloom_launcher::report::LaunchMode;
 use heirloom_keeper::handshake::HandshakeError;
 use heirloom_keeper::port::Platform;
+use heirloom_launcher::report::LaunchMode;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::evidence::{ReportData, SessionRole};
 use heirloom_model::identifier::DomainId;

@@ -19,8 +19,10 @@ pub(super) fn kind(tpm: &Tpm) -> EndorsementKind {
 /// The machine, as appraisal names it.
 pub(super) fn platform(tpm: &Tpm) -> Result<PlatformId, TpmError> {
     let key = EndorsementKey::open(tpm, kind(tpm))?;
-    let spki = spki(key.public().key())
-        .ok_or(TpmError::Corrupt { subject: "the endorsement key", what: "it is no key of a kind that is certified" })?;
+    let spki = spki(key.public().key()).ok_or(TpmError::Corrupt {
+        subject: "the endorsement key",
+        what: "it is no key of a kind that is certified",
+    })?;
     Ok(PlatformId::of_endorsement_key(&spki))
 }
 

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use heirloom_attest::oasis::{InitResponse, encode_signed};
-use heirloom_model::admin::{ExtraInfo, FollowedPolicy, Holding, KeeperStatus, SealingAge, Volatile};
+use heirloom_model::admin::{
+    ExtraInfo, FollowedPolicy, Holding, KeeperStatus, SealingAge, Volatile,
+};
 use heirloom_model::counter::Moment;
 use heirloom_model::digest::Checksum;
 use heirloom_model::policy::HolderRole;

@@ -4,11 +4,11 @@
 use heirloom_attest::error::AppraiseError;
 use heirloom_attest::local::LocalError;
 use heirloom_emulated::host::EmulatedEnclave;
-use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::handover::{NotAttested, authorise};
 use heirloom_keeper::handshake::Peer;
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_keeper::port::{Platform, PlatformError};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion};
 use heirloom_model::digest::{
     AuthorisationDigest, ChannelDigest, Checksum, NetworkId, Nonce, PlanDigest, ReleaseDigest,

@@ -1,8 +1,8 @@
 //! What a keeper does not do, and the name that it gives to each reason.
 
-use heirloom_launcher::report::LaunchMode;
 use heirloom_keeper::handshake::Peer;
 use heirloom_keeper::keeper::error::KeeperError;
+use heirloom_launcher::report::LaunchMode;
 use heirloom_model::admin::{AdminRefusal, Unreadable};
 use heirloom_model::counter::{Epoch, Generation, Moment, SecurityVersion, Serial};
 use heirloom_model::digest::Nonce;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::handover::DonorSession;
 use heirloom_keeper::handshake::{Handshake, Peer};
 use heirloom_keeper::intent::{Intent, StoredFile};
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper::port::{Platform, StateStore, StoreError};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::admin::KeeperStatus;
 use heirloom_model::counter::{Epoch, Generation, LogIndex, Moment, Serial};
 use heirloom_model::digest::{Nonce, sha256};

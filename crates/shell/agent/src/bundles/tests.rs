@@ -1,5 +1,5 @@
-use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_fetch::progress::Unwatched;
+use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{ArtifactDigest, DigestOf, NetworkId};
 use heirloom_model::identifier::DomainId;
@@ -37,7 +37,7 @@ impl World {
         let key = EnclaveSigningKey::from_pem(&pem).unwrap();
         let bundle = Bundle::sign(&key, read("tiny.elf"), &manifest, 0x2026_1120).unwrap();
         bundle.write(&files).unwrap();
-        let measurement = measured(&files).unwrap();
+        let measurement = measured(&files, TeeKind::Sgx).unwrap();
         let artifact = |name: &&str| {
             let bytes = fs::read(files.join(name)).unwrap();
             Artifact {
@@ -81,7 +81,7 @@ fn a_release_is_staged_once_and_can_be_installed_then() {
     assert!(matches!(bundles.install(code), Err(BundleError::NotStaged(_))));
     assert!(matches!(bundles.kind(code), Err(BundleError::NotStaged(_))));
     world.stage(&world.release, code).unwrap();
-    assert_eq!(measured(&bundles.path(code)).unwrap(), *code);
+    assert_eq!(measured(&bundles.path(code), TeeKind::Sgx).unwrap(), *code);
     assert_eq!(bundles.kind(code).unwrap(), ReleaseKind::Keeper);
     assert_eq!(bundles.installed().unwrap(), None, "staged is not installed");
     bundles.install(code).unwrap();
@@ -103,7 +103,7 @@ fn a_staged_bundle_that_was_damaged_is_set_aside_and_fetched_again() {
         fs::write(bundles.path(code).join(BINARY), damaged).unwrap();
     }
     world.stage(&world.release, code).unwrap();
-    assert_eq!(measured(&bundles.path(code)).unwrap(), *code);
+    assert_eq!(measured(&bundles.path(code), TeeKind::Sgx).unwrap(), *code);
     assert!(world.path("data/bundles").join(format!(".corrupt-{code}")).is_dir());
     assert_eq!(fs::read_dir(world.path("data/bundles")).unwrap().count(), 2);
 }
@@ -134,9 +134,9 @@ fn the_first_bundle_of_a_node_needs_no_release() {
     let bundles = world.bundles();
     let source = world.path("mirror/keeper-2.0.0");
     for _ in 0..2 {
-        assert_eq!(bundles.stage_first(&source).unwrap(), world.measurement);
+        assert_eq!(bundles.stage_first(&source, TeeKind::Sgx).unwrap(), world.measurement);
     }
-    assert_eq!(measured(&bundles.path(&world.measurement)).unwrap(), world.measurement);
+    assert_eq!(measured(&bundles.path(&world.measurement), TeeKind::Sgx).unwrap(), world.measurement);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use heirloom_emulated::host::EmulatedHost;
-use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::port::Platform as _;
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::counter::{Epoch, Generation, PlanNumber, Serial};
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::domain::{GenerationReceipt, LogPosition};

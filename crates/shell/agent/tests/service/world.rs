@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use heirloom_agent::bundles::Bundles;
 use heirloom_agent::service::state::{Desired, Distribution, Promise, StateFile, Wanted};
 use heirloom_agent::service::{Service, Setup};
+use heirloom_emulated::provisioning::DevelopmentRoot;
+use heirloom_emulated::state::HostDirectory;
+use heirloom_fetch::mirror::Mirror;
 use heirloom_launcher::bundle::Bundle;
 use heirloom_launcher::client::LaunchClient;
 use heirloom_launcher::daemon::{DaemonError, Stopper};
 use heirloom_launcher::manifest::Manifest;
 use heirloom_launcher::protocol::{InstanceInfo, InstanceState, StopSignal};
-use heirloom_emulated::provisioning::DevelopmentRoot;
 use heirloom_launcher::signer::EnclaveSigningKey;
-use heirloom_emulated::state::HostDirectory;
-use heirloom_fetch::mirror::Mirror;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::{
     ArtifactDigest, BlockId, ConfigurationDigest, DigestOf as _, PlanDigest,
@@ -133,7 +133,7 @@ impl World {
         let mut world = Self::empty();
         let bundles = Bundles::open(world.path("data/service")).unwrap();
         for name in ["ledger-1.0.0", "ledger-2.0.0"] {
-            bundles.stage_first(&world.path(name)).unwrap();
+            bundles.stage_first(&world.path(name), TeeKind::Sgx).unwrap();
         }
         world.tell(|world| Desired {
             installed: Some(world.old),
@@ -309,7 +309,7 @@ pub(crate) fn sign(
     let program = fs::read(STAND_IN).unwrap();
     let bundle = Bundle::sign(&key, program, &manifest, 0x2026_1120).unwrap();
     bundle.write(&directory.join(release)).unwrap();
-    heirloom_agent::bundles::measured(&directory.join(release)).unwrap()
+    heirloom_agent::bundles::measured(&directory.join(release), TeeKind::Sgx).unwrap()
 }
 
 /// The agent's part for the service, as it starts.

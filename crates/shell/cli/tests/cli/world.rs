@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{PoisonError, RwLock};
 
-use heirloom_launcher::bundle::Bundle;
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_launcher::manifest::Manifest;
 use heirloom_emulated::provisioning::DevelopmentRoot;
+use heirloom_keeper::port::Platform as _;
+use heirloom_launcher::bundle::Bundle;
+use heirloom_launcher::manifest::Manifest;
 use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_launcher::signer::EnclaveSigningKey;
-use heirloom_keeper::port::Platform as _;
 use heirloom_model::counter::{Epoch, Generation, Serial, Time};
 use heirloom_model::digest::{Checksum, Nonce};
 use heirloom_model::domain::{

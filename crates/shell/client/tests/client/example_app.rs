@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use heirloom_emulated::state::HostDirectory;
+use heirloom_keeper::derive::key_check;
 use heirloom_launcher::bundle::Bundle;
 use heirloom_launcher::client::LaunchClient;
 use heirloom_launcher::daemon::{DaemonError, Stopper};
@@ -14,8 +16,6 @@ use heirloom_launcher::manifest::Manifest;
 use heirloom_launcher::protocol::{InstanceState, LaunchRequest, WireMode};
 use heirloom_launcher::report::LaunchMode;
 use heirloom_launcher::signer::EnclaveSigningKey;
-use heirloom_emulated::state::HostDirectory;
-use heirloom_keeper::derive::key_check;
 use heirloom_model::counter::{LogIndex, SecurityVersion, Serial};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::protocol::{KeyKind, KeyRequest};
@@ -51,7 +51,8 @@ impl Host {
         let manufacturer = &network.ceremony.manufacturer;
         HostDirectory::create(&state, "host-9".parse().unwrap(), manufacturer, &mut random)
             .unwrap();
-        let (daemon, stopper) = heirloom_emulated::machine::bind(&state, &directory.path().join("platform")).unwrap();
+        let (daemon, stopper) =
+            heirloom_emulated::machine::bind(&state, &directory.path().join("platform")).unwrap();
         let daemon = Some((stopper, thread::spawn(move || daemon.run())));
         Self { directory, daemon }
     }

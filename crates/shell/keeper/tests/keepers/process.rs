@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use heirloom_emulated::provisioning::DevelopmentRoot;
+use heirloom_emulated::state::HostDirectory;
+use heirloom_keeper_shell::admin::ask;
 use heirloom_launcher::bundle::Bundle;
 use heirloom_launcher::client::LaunchClient;
 use heirloom_launcher::daemon::{DaemonError, Stopper};
 use heirloom_launcher::manifest::Manifest;
 use heirloom_launcher::protocol::{InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode};
-use heirloom_emulated::provisioning::DevelopmentRoot;
 use heirloom_launcher::signer::EnclaveSigningKey;
-use heirloom_emulated::state::HostDirectory;
-use heirloom_keeper_shell::admin::ask;
 use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus};
 use heirloom_model::counter::Time;
 use heirloom_model::digest::NetworkId;
@@ -43,7 +43,8 @@ impl Host {
         let state = directory.path().join("host");
         let mut random = |bytes: &mut [u8]| bytes.fill(7);
         HostDirectory::create(&state, "host-1".parse().unwrap(), &root, &mut random).unwrap();
-        let (daemon, stopper) = heirloom_emulated::machine::bind(&state, &directory.path().join("platform")).unwrap();
+        let (daemon, stopper) =
+            heirloom_emulated::machine::bind(&state, &directory.path().join("platform")).unwrap();
         let daemon = Some((stopper, std::thread::spawn(move || daemon.run())));
         Self { directory, daemon }
     }

@@ -69,8 +69,7 @@ impl Host {
     }
 
     fn start(&mut self) -> Result<(), BindError> {
-        let (daemon, stopper) =
-            bind(&self.path("machine"), self.tpm(), &self.path("platform"))?;
+        let (daemon, stopper) = bind(&self.path("machine"), self.tpm(), &self.path("platform"))?;
         self.daemon = Some((stopper, std::thread::spawn(move || daemon.run())));
         Ok(())
     }

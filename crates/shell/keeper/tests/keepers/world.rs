@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper_shell::admin::ask;
 use heirloom_keeper_shell::run::{Running, Settings, start};
+use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus, Source, Ticket};
 use heirloom_model::counter::{Epoch, Generation, LogIndex, Serial};
 use heirloom_model::envelope::Envelope;

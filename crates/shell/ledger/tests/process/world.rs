@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use heirloom_emulated::host::EmulatedHost;
+use heirloom_emulated::state::HostDirectory;
+use heirloom_keeper::keeper::KeeperConfig;
+use heirloom_keeper_shell::run as keeper;
 use heirloom_launcher::bundle::Bundle;
 use heirloom_launcher::client::LaunchClient;
 use heirloom_launcher::daemon::{DaemonError, Stopper};
-use heirloom_emulated::host::EmulatedHost;
 use heirloom_launcher::manifest::Manifest;
 use heirloom_launcher::protocol::{InstanceState, LaunchRequest, StopSignal, WireMode};
 use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_launcher::signer::EnclaveSigningKey;
-use heirloom_emulated::state::HostDirectory;
-use heirloom_keeper::keeper::KeeperConfig;
-use heirloom_keeper_shell::run as keeper;
 use heirloom_ledger_shell::command::Prepare;
 use heirloom_ledger_shell::control::ask;
 use heirloom_ledger_shell::tool::prepare::prepare;
@@ -198,7 +198,8 @@ impl World {
         let manufacturer = &self.ceremony.manufacturer;
         HostDirectory::create(&state, "host-9".parse().unwrap(), manufacturer, &mut random)
             .unwrap();
-        let (daemon, stopper) = heirloom_emulated::machine::bind(&state, &self.path("platform")).unwrap();
+        let (daemon, stopper) =
+            heirloom_emulated::machine::bind(&state, &self.path("platform")).unwrap();
         self.daemon = Some((stopper, thread::spawn(move || daemon.run())));
     }
 

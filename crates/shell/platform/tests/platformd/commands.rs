@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use heirloom_emulated::state::HostDirectory;
 use heirloom_launcher::client::{ClientError, LaunchClient};
 use heirloom_launcher::protocol::{InstanceState, LaunchRequest, WireMode};
-use heirloom_emulated::state::HostDirectory;
 use heirloom_model::evidence::{Endorsements, TrustAnchor};
 use heirloom_model::wire;
 

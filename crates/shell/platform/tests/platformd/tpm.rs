@@ -72,7 +72,19 @@ impl World {
         fs::write(self.path("manufacturers"), issuers.concat()).unwrap();
     }
 
+    /// What firmware, boot loader and kernel of a real host measure; a machine that measured nothing
+    /// is refused.
+    fn boot(&self) {
+        let address: TpmAddress = self.address().parse().unwrap();
+        let tpm = address.connect().unwrap();
+        tpm.startup().unwrap();
+        for register in 0..16 {
+            tpm.extend(register, &[register; 32]).unwrap();
+        }
+    }
+
     fn make_and_approve(&self) {
+        self.boot();
         self.must("tpm authority-key --out authority --public authority.pub");
         self.must("tpm init MACHINE --host host-1 --authority authority.pub");
         self.must("tpm request MACHINE --out host.request");

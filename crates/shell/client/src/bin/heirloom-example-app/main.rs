@@ -17,8 +17,8 @@ use std::thread;
 
 use clap::Parser;
 use heirloom_client::client::Client;
-use heirloom_launcher::client::{PlatformClient, wait_until_daemon_ends};
 use heirloom_keeper::port::Platform;
+use heirloom_launcher::client::{PlatformClient, wait_until_daemon_ends};
 use heirloom_model::causes::with_causes;
 use heirloom_registry_shell::client::RegistryClient;
 
