@@ -27,7 +27,6 @@ mod attribute {
     pub(super) const FIXED_TPM: u32 = 1 << 1;
     pub(super) const FIXED_PARENT: u32 = 1 << 4;
     pub(super) const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
-    pub(super) const ENCRYPTED_DUPLICATION: u32 = 1 << 11;
     pub(super) const RESTRICTED: u32 = 1 << 16;
     pub(super) const DECRYPT: u32 = 1 << 17;
     pub(super) const SIGN: u32 = 1 << 18;
@@ -176,11 +175,11 @@ impl Area {
     /// Whether the key was made in its TPM, stays there, and has this one purpose.
     fn must_be(&self, what: &'static str, purpose: u32) -> Result<(), TpmError> {
         let demanded = attribute::OF_THIS_TPM | purpose;
-        let others = (attribute::SIGN | attribute::DECRYPT) & !purpose;
         let known = demanded | attribute::FREE;
         let found = self.attributes;
-        let forbidden = others | attribute::ENCRYPTED_DUPLICATION;
-        if found & demanded != demanded || found & forbidden != 0 || found & !known != 0 {
+        // Whatever is neither demanded nor free is refused: another purpose, being duplicated, and
+        // what this release does not know.
+        if found & demanded != demanded || found & !known != 0 {
             return Err(TpmError::Attributes { what, found });
         }
         Ok(())
