@@ -14,7 +14,7 @@ use heirloom_model::digest::sha256;
 use heirloom_model::evidence::{DcapCollateral, Endorsements, Evidence, ReportData};
 use heirloom_model::limit::ENDORSEMENTS_MAX;
 use heirloom_model::measurement::{MrEnclave, MrSigner};
-use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
+use heirloom_model::policy::{AppraisalPolicy, TcbLevel};
 use heirloom_model::sealed::CpuSvn;
 use heirloom_model::{context, evidence::TrustAnchor};
 use x509_cert::der::Decode;
@@ -112,7 +112,7 @@ fn a_revoked_machine_is_refused_although_it_was_verified_before() {
     // The list of before does not bring it back, nor does it when it comes with fresh TCB info.
     appraiser.endorse(before.clone()).unwrap();
     assert_eq!(appraise(&mut appraiser, &evidence), Err(AppraiseError::CertificateRevoked));
-    let Endorsements::SgxDcap(stale) = before;
+    let Endorsements::SgxDcap(stale) = before else { panic!("endorsements for SGX") };
     let mixed = DcapCollateral {
         pck_crl: stale.pck_crl,
         pck_crl_issuer_chain: stale.pck_crl_issuer_chain,

@@ -21,6 +21,7 @@ mod oasis_quotes;
 mod sgx;
 mod snp;
 mod tdx;
+mod tdx_signed;
 mod tpm;
 mod vectors;
 mod vtpm;
