@@ -184,8 +184,13 @@ impl KeeperDriver {
 
     /// Refuses code whose manifest names another network or domain than that of what runs here: it
     /// would wait for ever for a log that nobody feeds it.
-    fn expect_for_us(&self, place: &Place) -> Result<(), DriverError> {
+    /// Nor is code for us that is another measurement here: that of another kind of platform.
+    fn expect_for_us(&self, place: &Place, code: &Measurement) -> Result<(), DriverError> {
         let tried = admin::status(place.socket(), SHORT_TIMEOUT)?;
+        if tried.measurement != *code {
+            let (expected, found) = (code.to_string(), tried.measurement.to_string());
+            return Err(DriverError::Unexpected { expected, found });
+        }
         let here = self.observe_within(OBSERVE_TIMEOUT)?.running;
         let made_for = |status: &KeeperStatus| (status.network, status.domain);
         let ours = here.values().next().map_or(made_for(&tried), |status| made_for(status));
@@ -200,7 +205,7 @@ impl KeeperDriver {
         let directory = self.instances.data.join("trial").join(code.to_string());
         heirloom_store::atomic::create_directory(&directory).map_err(store)?;
         let launched = self.instances.launch(&place, &self.bundles.path(code), LOOPBACK);
-        let ours = launched.and_then(|()| self.expect_for_us(&place));
+        let ours = launched.and_then(|()| self.expect_for_us(&place, code));
         let registration = ours.and_then(|()| self.feed(&place)).and_then(|()| {
             admin::statement(place.socket(), &AdminRequest::Register, SHORT_TIMEOUT)
         });

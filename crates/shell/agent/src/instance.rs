@@ -14,7 +14,7 @@ use heirloom_launcher::protocol::{
     InstanceInfo, InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode,
 };
 use heirloom_model::identifier::NodeId;
-use heirloom_model::measurement::Measurement;
+use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_upgrade::port::DriverError;
 
 use crate::admin::{self, SHORT_TIMEOUT};
@@ -183,6 +183,12 @@ impl Instances {
     fn launcher(&self) -> Result<LaunchClient, DriverError> {
         LaunchClient::connect(&self.platform).map_err(|error| unknown(&error))
     }
+}
+
+/// Of which kind the platform is whose daemon listens there.
+pub(crate) fn kind_of(platform: &Path) -> Result<TeeKind, DriverError> {
+    let info = LaunchClient::connect(platform).and_then(|client| client.host_info());
+    info.map(|info| info.kind).map_err(|error| unknown(&error))
 }
 
 /// Says that an instance ended before it answered, and why, as far as its log tells.

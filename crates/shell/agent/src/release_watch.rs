@@ -4,6 +4,9 @@
 //! directly, or by an upgrader. It must have been published after what is installed, and its
 //! security version must not be lower: a policy names the way back as well, and nobody goes back
 //! unless operators say so.
+//!
+//! A release has another measurement on each kind of platform. This node's is the one of the kind
+//! of what is installed here, which was installed for the platform that this host has.
 
 use heirloom_model::counter::{LogIndex, SecurityVersion};
 use heirloom_model::digest::ReleaseDigest;
@@ -59,7 +62,9 @@ pub fn offer(state: &NetworkState, node: &NodeId, installed: &Measurement) -> Op
     let from = known(state, policy)
         .filter(|it| it.kind == ReleaseKind::Keeper && it.measurement == *installed)
         .max_by_key(|it| it.published)?;
+    let is_for_here = |it: &Candidate| it.measurement.kind() == installed.kind();
     let upgraders: Vec<Candidate> = usable(state, policy)
+        .filter(is_for_here)
         .filter(|it| it.kind == ReleaseKind::Upgrader)
         .filter(|it| policy.names_edge(installed, &it.measurement))
         .collect();
@@ -74,6 +79,7 @@ pub fn offer(state: &NetworkState, node: &NodeId, installed: &Measurement) -> Op
             && it.measurement != *installed
     };
     let ways = usable(state, policy)
+        .filter(is_for_here)
         .filter(|it| it.kind == ReleaseKind::Keeper && is_newer(it))
         .map(|to| (carrier(&to), to))
         .filter(|(via, to)| via.is_some() || policy.names_edge(installed, &to.measurement));

@@ -12,6 +12,7 @@ use heirloom_model::counter::Time;
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::LogPosition;
 use heirloom_model::identifier::NodeId;
+use heirloom_model::measurement::TeeKind;
 use heirloom_model::policy::Sharing;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
@@ -32,7 +33,7 @@ use crate::config::{Config, ConfigError};
 use crate::downloads::Downloads;
 use crate::driver::KeeperDriver;
 use crate::freshness::Freshness;
-use crate::instance::Instances;
+use crate::instance::{Instances, kind_of};
 use crate::presence::{Presence, address_of};
 use crate::service::{Service, Setup};
 use crate::staging::Staging;
@@ -47,6 +48,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause after refusals or failures.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How long a new node's platform may take until it says of which kind it is.
+const PLATFORM_TIMEOUT: Duration = Duration::from_mins(1);
 /// The longest pause while a service is waited for: nobody may use it meanwhile.
 const SERVICE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,6 +68,9 @@ pub enum AgentRunError {
     /// The journal contradicts itself.
     #[error("the journal contradicts itself")]
     Journal(#[from] CorruptJournal),
+    /// The platform does not say of which kind it is.
+    #[error("the platform of a new node does not answer, and it must say which code it can run")]
+    Platform(#[source] DriverError),
     /// Bundles cannot be used.
     #[error("the installed bundle cannot be used")]
     Bundle(#[from] BundleError),
@@ -111,7 +117,7 @@ pub fn run(config: &Path) -> Result<(), AgentRunError> {
         signal_hook::flag::register(signal, Arc::clone(&stopping))
             .map_err(|source| AgentRunError::System { what: "a signal handler", source })?;
     }
-    let agent = recover(&config)?;
+    let agent = recover(&config, &stopping)?;
     let report = Arc::new(Mutex::new(Report::default()));
     api::serve(&config.api, config.data.join("journal"), Arc::clone(&report))
         .map_err(|source| AgentRunError::Api { address: config.api.clone(), source })?;
@@ -165,7 +171,7 @@ impl JournalStore for Journal {
 }
 
 /// Makes the agent out of what is on disk.
-fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
+fn recover(config: &Config, stopping: &AtomicBool) -> Result<KeeperAgent, AgentRunError> {
     let key = heirloom_store::key_file::read(&config.key_file).map_err(AgentRunError::Key)?;
     // The platform daemon works in a directory of its own.
     let absolute = |path: &Path| {
@@ -181,7 +187,8 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
         let [first] = config.keeper.as_slice() else {
             return Err(ConfigError::Bundles { found: config.keeper.len() }.into());
         };
-        let measurement = bundles.stage_first(&first.bundle)?;
+        let kind = await_kind(&config.platform, stopping)?;
+        let measurement = bundles.stage_first(&first.bundle, kind)?;
         // The journal exists before anything is recorded as installed: from then on it must.
         if !journal_path.exists() {
             JournalFile::create(&journal_path)?;
@@ -213,6 +220,20 @@ fn recover(config: &Config) -> Result<KeeperAgent, AgentRunError> {
     };
     let ports = (Journal(opened.journal), registry, driver);
     Ok(Agent::recover(config.node.clone(), key, NetworkState::new(config.network), progress, ports))
+}
+
+/// Of which kind the platform of a new node is. It may start at the same time as its agent.
+fn await_kind(platform: &Path, stopping: &AtomicBool) -> Result<TeeKind, AgentRunError> {
+    let deadline = Instant::now() + PLATFORM_TIMEOUT;
+    loop {
+        match kind_of(platform) {
+            Ok(kind) => return Ok(kind),
+            Err(error) if Instant::now() > deadline || stopping.load(Ordering::Relaxed) => {
+                return Err(AgentRunError::Platform(error));
+            }
+            Err(_) => std::thread::sleep(PAUSE_MIN),
+        }
+    }
 }
 
 /// The service of this node, if the configuration names one.

@@ -3,7 +3,7 @@ use heirloom_launcher::signer::EnclaveSigningKey;
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{ArtifactDigest, DigestOf, NetworkId};
 use heirloom_model::identifier::DomainId;
-use heirloom_model::measurement::{MrEnclave, MrSigner};
+use heirloom_model::measurement::{LaunchedCode, MrEnclave, MrSigner};
 use heirloom_model::release::Artifact;
 
 use super::*;
@@ -145,4 +145,27 @@ fn a_record_of_what_is_installed_that_nobody_understands_is_not_taken_for_none()
     let bundles = world.bundles();
     fs::write(world.path("data/installed"), "sgx:12").unwrap();
     assert!(matches!(bundles.installed(), Err(BundleError::Corrupt { .. })));
+}
+
+/// The same files have another place there, and are measured as that platform measures.
+#[test]
+fn a_release_is_another_measurement_on_another_kind_of_platform() {
+    let world = World::new();
+    let bundles = world.bundles();
+    let Measurement::Sgx(code) = world.measurement else { panic!("it is of the kind SGX") };
+    let above_a_tpm = Measurement::Tpm(LaunchedCode::new(*code.as_bytes()));
+    world.stage(&world.release, &above_a_tpm).unwrap();
+    assert!(bundles.is_staged(&above_a_tpm) && !bundles.is_staged(&world.measurement));
+    let place = bundles.path(&above_a_tpm);
+    assert_eq!(measured(&place, TeeKind::Tpm).unwrap(), above_a_tpm);
+    assert_eq!(measured(&place, TeeKind::Sgx).unwrap(), world.measurement);
+    bundles.install(&above_a_tpm).unwrap();
+    assert_eq!(bundles.installed().unwrap(), Some(above_a_tpm));
+    let first = bundles.stage_first(&world.path("mirror/keeper-2.0.0"), TeeKind::Tpm).unwrap();
+    assert_eq!(first, above_a_tpm);
+    let refused = measured(&place, TeeKind::Snp).unwrap_err();
+    assert!(matches!(refused, BundleError::NoLauncher(TeeKind::Snp)), "{refused}");
+    let other = Measurement::Tpm(LaunchedCode::new([9; 32]));
+    let refused = world.stage(&world.release, &other).unwrap_err();
+    assert!(matches!(refused, BundleError::Measurement { found, .. } if found == above_a_tpm));
 }

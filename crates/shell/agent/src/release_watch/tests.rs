@@ -7,7 +7,9 @@ use heirloom_model::domain::{GenerationReceipt, LogPosition};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::log::LogEntry;
+use heirloom_model::measurement::LaunchedCode;
 use heirloom_model::plan::{Action, KeyringGround, Placement, Plan, Step, StepId, Strategy};
+use heirloom_model::policy::HolderRule;
 use heirloom_model::secret::Secret;
 use heirloom_model::signature::SigningKey;
 use heirloom_model::wire;
@@ -352,4 +354,44 @@ fn what_operators_went_back_from_is_left_behind() {
     nodes[0].domain = DomainId::new([9; 32]);
     world.append(&world.ceremony.fleet(Serial(3), nodes));
     assert!(!left(&world), "of another domain");
+}
+
+/// A node of another kind of platform takes the measurement of its own kind, wherever it stands in
+/// the release.
+#[test]
+fn a_node_is_offered_what_a_release_is_on_its_own_kind_of_platform() {
+    let mut world = World::new();
+    let above_a_tpm = |code: &Code| match code.measurement {
+        Measurement::Sgx(digest) => Measurement::Tpm(LaunchedCode::new(*digest.as_bytes())),
+        other => panic!("{other} is of the kind SGX"),
+    };
+    let all = [world.old, world.new, world.via];
+    world.policy(|policy| {
+        for rule in policy.holders.clone() {
+            let code = all.iter().find(|code| code.measurement == rule.measurement).unwrap();
+            let twins = all.iter().filter(|to| rule.gives_to.contains(&to.measurement));
+            let gives_to = twins.map(above_a_tpm).collect();
+            policy.holders.push(HolderRule { measurement: above_a_tpm(code), gives_to, ..rule });
+        }
+        for rule in &mut policy.holders {
+            rule.gives_to.sort();
+        }
+        policy.holders.sort_by_key(|rule| rule.measurement);
+    });
+    for (name, code) in
+        [("keeper-1.1.0", world.old), ("upgrader-1.1.0", world.via), ("keeper-2.0.0", world.new)]
+    {
+        let mut release = world.ceremony.release_of(name, &code);
+        release.measurements.push(above_a_tpm(&code));
+        let keys = world.ceremony.release_keys.iter().take(2);
+        let signed = Envelope::signed(&release, keys);
+        world.append(&signed);
+    }
+    let offered = |installed: Measurement| {
+        let offered = offer(&world.state, &"node-1".parse().unwrap(), &installed).unwrap();
+        offered.candidates().map(|candidate| candidate.measurement).collect::<Vec<_>>()
+    };
+    let [old, new, via] = all;
+    assert_eq!(offered(old.measurement), [via.measurement, new.measurement]);
+    assert_eq!(offered(above_a_tpm(&old)), [above_a_tpm(&via), above_a_tpm(&new)]);
 }

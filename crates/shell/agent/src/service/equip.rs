@@ -14,6 +14,7 @@ use super::node::{LOOK_AGAIN, Node, PATIENCE};
 use super::process::Place;
 use super::state::{Desired, Distribution, Promise, Wanted};
 use crate::driver::{self, bundle};
+use crate::instance::kind_of;
 
 impl Node {
     /// Stages a release and tries its code. Returns the standing that it made.
@@ -108,7 +109,10 @@ impl Node {
         }
         let code = match self.first {
             Some(code) => code,
-            None => self.bundles.stage_first(&source).map_err(bundle)?,
+            None => {
+                let kind = kind_of(&self.processes.platform)?;
+                self.bundles.stage_first(&source, kind).map_err(bundle)?
+            }
         };
         self.first = Some(code);
         let domain = self.expect_ours(&self.manifest(&code)?)?;

@@ -23,7 +23,7 @@ use heirloom_model::digest::{
     ArtifactDigest, BlockId, ConfigurationDigest, DigestOf as _, PlanDigest,
 };
 use heirloom_model::domain::PlanStep;
-use heirloom_model::measurement::Measurement;
+use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::plan::StepId;
 use heirloom_model::release::ReleaseKind;
 use heirloom_model::service::{
