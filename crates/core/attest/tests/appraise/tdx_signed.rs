@@ -146,27 +146,37 @@ impl World {
         }
         signed.extend(report);
         let key = &self.attestation.public()[1..];
-        let authentication = [0x5a; 32];
-        let mut enclave = vec![0; 384];
-        enclave[48] = 0x11;
-        enclave[128..160].copy_from_slice(&QUOTING_SIGNER);
-        (enclave[256], enclave[258]) = (2, 1);
-        enclave[320..352].copy_from_slice(&sha256(&[key, &authentication]));
-        let count = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
-        let quoting = [
-            enclave.as_slice(),
-            &self.platform.sign_evidence(&enclave),
-            &[32, 0],
-            &authentication,
-            &[5, 0],
-            &count(self.chain.as_bytes()),
-            self.chain.as_bytes(),
-        ]
-        .concat();
+        let quoting = &*QUOTING;
         let signature = self.attestation.sign_evidence(&signed);
-        let section = [signature.as_slice(), key, &[6, 0], &count(&quoting), &quoting].concat();
+        let section = [signature.as_slice(), key, &[6, 0], &count(quoting), quoting].concat();
         Evidence::TdxDcap([signed.as_slice(), &count(&section), &section].concat())
     }
+}
+
+/// What certifies the attestation key. The quoting enclave made it once, for all its quotes.
+static QUOTING: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let key = &WORLD.attestation.public()[1..];
+    let authentication = [0x5a; 32];
+    let mut enclave = vec![0; 384];
+    enclave[48] = 0x11;
+    enclave[128..160].copy_from_slice(&QUOTING_SIGNER);
+    (enclave[256], enclave[258]) = (2, 1);
+    enclave[320..352].copy_from_slice(&sha256(&[key, &authentication]));
+    let chain = WORLD.chain.as_bytes();
+    [
+        enclave.as_slice(),
+        &WORLD.platform.sign_evidence(&enclave),
+        &[32, 0],
+        &authentication,
+        &[5, 0],
+        &count(chain),
+        chain,
+    ]
+    .concat()
+});
+
+fn count(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).unwrap().to_le_bytes()
 }
 
 /// What the certificate of a machine says about it.
