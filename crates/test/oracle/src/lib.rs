@@ -1,0 +1,1 @@
+//! Nothing: this crate is its tests, which compare our verifiers with other people's.
