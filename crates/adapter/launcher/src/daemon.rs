@@ -218,14 +218,14 @@ impl Shared {
                 }
             };
             let caller = self.instances.identify(&stream);
-            let answer = self.answer(&caller, request).unwrap_or_else(Answer::Refused);
+            let answer = self.answer(&caller, &request).unwrap_or_else(Answer::Refused);
             if send(&mut stream, &answer).is_err() {
                 return;
             }
         }
     }
 
-    fn answer(&self, caller: &Caller, request: Request) -> Result<Answer, Refusal> {
+    fn answer(&self, caller: &Caller, request: &Request) -> Result<Answer, Refusal> {
         match request {
             Request::Launch(_)
             | Request::List
@@ -233,10 +233,10 @@ impl Shared {
             | Request::HostInfo
             | Request::UpdateMicrocode => match caller {
                 Caller::Measured(_) => Err(Refusal::Measured),
-                Caller::Unmeasured => self.answer_agent(&request),
+                Caller::Unmeasured => self.answer_agent(request),
             },
             _ => match caller {
-                Caller::Measured(bundle) => self.answer_measured(bundle, &request),
+                Caller::Measured(bundle) => self.answer_measured(bundle, request),
                 Caller::Unmeasured => Err(Refusal::NotMeasured),
             },
         }

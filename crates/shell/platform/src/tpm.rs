@@ -51,17 +51,18 @@ pub fn request(state: &Path, tpm: &TpmAddress, out: &Path) -> Result<HostRequest
     Ok(request)
 }
 
-/// Approves a host.
+/// Approves a host, and says which.
 pub fn approve(
     key: &Path,
     request: &Path,
     earlier: Earlier,
     out: &Path,
-) -> Result<(), PlatformdError> {
+) -> Result<HostRequest, PlatformdError> {
     let key = AuthorityKey::from_pkcs8(&read_pem(key, PRIVATE)?)?;
     let request: HostRequest = files::read_value(request)?;
     let approval = key.approve(&request, earlier)?;
-    Ok(files::replace(out, &wire::encode(&approval))?)
+    files::replace(out, &wire::encode(&approval))?;
+    Ok(request)
 }
 
 /// Installs an approval of the host that runs now.

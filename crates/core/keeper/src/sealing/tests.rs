@@ -3,8 +3,11 @@ use crate::fake::{DOMAIN, FakePlatform};
 use crate::port::Sealing;
 use heirloom_model::evidence::{LocalReport, ReportTarget};
 use heirloom_model::identifier::PlatformId;
-use heirloom_model::measurement::{Measurement, MrEnclave};
-use heirloom_model::sealed::CpuSvn;
+use heirloom_model::measurement::{
+    ImageMeasurement, LaunchDigest, LaunchedCode, Measurement, MrEnclave, TdMeasurement,
+    VtpmMeasurement,
+};
+use heirloom_model::sealed::{CpuSvn, GramineSealRecipe, SnpSealRecipe, TpmSealRecipe};
 use proptest::prelude::*;
 
 fn subject() -> Subject {
@@ -229,4 +232,78 @@ fn no_two_files_share_a_key_and_no_file_is_sealed_to_less_than_it_must() {
         assert_eq!(recipe.isv_svn, platform.identity.isv_svn);
         assert_eq!(recipe.cpu_svn, platform.identity.cpu_svn);
     }
+}
+
+/// A recipe of another kind would be asked of a platform that knows nothing of this code.
+#[test]
+fn a_recipe_is_of_the_kind_that_measured_the_code() {
+    let file = sealed_by(&FakePlatform::new(), b"secret");
+    let envelope: SealedEnvelope = wire::decode(&file.bytes).unwrap();
+    let sgx = envelope.header.recipe;
+    let key_id = *sgx.key_id();
+    let tpm = SealRecipe::Tpm(TpmSealRecipe { secret: 1, isv_svn: 5, key_id });
+    let cpu_svn = CpuSvn::new([7; 16]);
+    let gramine = SealRecipe::Gramine(GramineSealRecipe { isv_svn: 5, cpu_svn, key_id });
+    let snp = |fields| {
+        let (message_version, root, vmpl, guest_svn, tcb) = (1, 0, 0, 0, 0);
+        SealRecipe::Snp(SnpSealRecipe {
+            message_version,
+            root,
+            fields,
+            vmpl,
+            guest_svn,
+            tcb,
+            key_id,
+        })
+    };
+    let measured = [
+        Measurement::Sgx(MrEnclave::new([1; 32])),
+        Measurement::Tdx(TdMeasurement::new([1; 32])),
+        Measurement::Snp(LaunchDigest::new([1; 48])),
+        Measurement::Nitro(ImageMeasurement::new([1; 32])),
+        Measurement::Tpm(LaunchedCode::new([1; 32])),
+        Measurement::Vtpm(VtpmMeasurement::new([1; 32])),
+    ];
+    let cases = [
+        (sgx, Some(TeeKind::Sgx)),
+        (gramine, Some(TeeKind::Sgx)),
+        (tpm, Some(TeeKind::Tpm)),
+        (snp(0b11_1111), Some(TeeKind::Snp)),
+        // Neither without the measurement, nor without what says whether it can be debugged.
+        (snp(0b11_0111), None),
+        (snp(0b11_1110), None),
+    ];
+    for (recipe, kind) in cases {
+        for measurement in measured {
+            let header = SealedHeader { recipe, measurement, ..envelope.header.clone() };
+            let expected = kind == Some(measurement.kind());
+            assert_eq!(is_ours(&header), expected, "{recipe:?} of {measurement}");
+        }
+        let header = SealedHeader { recipe, nonce: [0; 12], ..envelope.header.clone() };
+        assert!(!is_ours(&header), "a key of another file");
+    }
+}
+
+#[test]
+fn what_a_platform_refuses_is_said_by_its_name() {
+    let platform = FakePlatform::new();
+    let file = sealed_by(&platform, b"secret");
+    let envelope: SealedEnvelope = wire::decode(&file.bytes).unwrap();
+    let says =
+        |error: PlatformError| match refused(&envelope.header, &platform.identity, "file", error) {
+            OpenError::Unreadable(reason) => Some(reason),
+            OpenError::Platform(_) => None,
+        };
+    let name = || "file".to_owned();
+    let (asked, own) = (2, 1);
+    assert_eq!(
+        says(PlatformError::MachineSecretTooHigh { asked, own }),
+        Some(Unreadable::MachineSecretMissing { file: name(), sealed_with: asked, own })
+    );
+    let reason = || "firmware 3, not 2".to_owned();
+    assert_eq!(
+        says(PlatformError::OtherCircumstances(reason())),
+        Some(Unreadable::OtherCircumstances { file: name(), reason: reason() })
+    );
+    assert_eq!(says(PlatformError::Unreachable(String::new())), None);
 }

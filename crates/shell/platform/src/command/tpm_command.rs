@@ -44,7 +44,8 @@ pub(crate) enum TpmCommand {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Approve a host, with the authority's key. Look at the registers first: `describe`.
+    /// Approve a host, with the authority's key. Compare the registers that it prints with those
+    /// that the host should have, before anybody gets the approval.
     Approve {
         /// The authority's key.
         #[arg(long)]
@@ -184,7 +185,8 @@ pub(crate) fn run_tpm(command: TpmCommand) -> Result<Option<Value>, PlatformdErr
         }
         TpmCommand::Approve { key, request, retire_earlier, out } => {
             let earlier = if retire_earlier { Earlier::Retired } else { Earlier::Hold };
-            tpm::approve(&key, &request, earlier, &out)?;
+            let approved = tpm::approve(&key, &request, earlier, &out)?;
+            return Ok(Some(tpm::describe_request(&approved)));
         }
         TpmCommand::InstallApproval { machine: Machine { state, tpm: at }, approval } => {
             tpm::install_approval(&state, &at, &approval)?;
