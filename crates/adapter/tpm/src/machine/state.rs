@@ -173,7 +173,7 @@ pub fn reference(platform: &PlatformId) -> PolicyReference {
 
 /// The policy of a machine's secret: any host that the authority approved for this machine.
 pub fn secret_policy(authority: &Authority, platform: &PlatformId) -> Policy {
-    Policy::approved(authority.clone(), reference(platform), Vec::new())
+    Policy::approved(*authority, reference(platform), Vec::new())
         .expect("no further conditions are not too many")
 }
 
