@@ -62,6 +62,7 @@ const KEY: &str = "key.pem";
 const ANCHOR: &str = "anchor";
 /// `tcg-kp-AIKCertificate`.
 const AIK_CERTIFICATE: [u64; 5] = [2, 23, 133, 8, 3];
+/// A P-256 key in PEM has some 250 bytes.
 const KEY_BYTES_MAX: usize = 4 * 1024;
 
 /// Founds an attestation CA in a directory that has none.

@@ -28,6 +28,7 @@ use crate::machine::state::freshness;
 pub const COUNTERS: &str = "tpm-counters";
 /// A machine runs a handful of keepers, each version of which has one.
 pub const COUNTERS_MAX: usize = 4_096;
+/// A name of 32 bytes and a number of up to nine for each counter, with their CBOR.
 const TABLE_BYTES_MAX: usize = 64 + COUNTERS_MAX * 48;
 
 /// The counters of a machine.
