@@ -507,6 +507,7 @@ pub(crate) fn bundle(error: BundleError) -> DriverError {
         | BundleError::Files { .. }
         | BundleError::Kind { .. }
         | BundleError::Measurement { .. }
+        | BundleError::NoLauncher(_)
         | BundleError::Unmeasurable { .. }
         | BundleError::Corrupt { .. } => {
             DriverError::Corrupt { what: "the bundle".to_owned(), reason: text }
