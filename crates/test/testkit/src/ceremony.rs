@@ -4,6 +4,7 @@
 //! come from a test.
 
 use heirloom_emulated::provisioning::DevelopmentRoot;
+use heirloom_model::appraisal::TpmRule;
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{
     ArtifactDigest, DigestOf, JournalHash, NetworkId, Nonce, PlanDigest, ReleaseDigest, sha256,
@@ -13,9 +14,10 @@ use heirloom_model::domain::{
     PossessionProof, Registration, Suspension,
 };
 use heirloom_model::envelope::Envelope;
+use heirloom_model::evidence::TrustAnchor;
 use heirloom_model::fleet::{Fleet, Node};
 use heirloom_model::identifier::{DomainId, NodeId, PlatformId};
-use heirloom_model::measurement::{Measurement, MrEnclave, MrSigner};
+use heirloom_model::measurement::{LaunchedCode, Measurement, MrEnclave, MrSigner};
 use heirloom_model::plan::{
     Abort, Action, Approval, Plan, Proposal, StepId, StepOutcome, StepResult,
 };
@@ -31,6 +33,8 @@ use heirloom_model::signature::SigningKey;
 use heirloom_model::statement::StatementKind;
 use heirloom_model::wire;
 
+use crate::machine::AttestationCa;
+
 /// When every ceremony takes place: 2026-11-20T00:00:00Z.
 pub const BEGINNING: Time = Time(1_795_132_800);
 /// How long everything that a ceremony signs is good for: a year.
@@ -42,6 +46,8 @@ pub const EPOCH_SECONDS: u64 = 60;
 pub struct Ceremony {
     /// The manufacturer of its machines.
     pub manufacturer: DevelopmentRoot,
+    /// Certifies its machines with a TPM, if its root names it.
+    pub attestation_ca: AttestationCa,
     /// The network.
     pub network: NetworkId,
     /// Its only domain.
@@ -97,6 +103,19 @@ impl Code {
         Self { kind: ReleaseKind::Application, ..Self::named(name, security_version) }
     }
 
+    /// What its release is on machines with a TPM: there it measures something else.
+    #[must_use]
+    pub fn on_tpm(self) -> Self {
+        match self.measurement {
+            Measurement::Tpm(_) => self,
+            other => {
+                let other = other.to_string();
+                let digest = sha256(&[b"test code on a TPM", other.as_bytes()]);
+                Self { measurement: Measurement::Tpm(LaunchedCode::new(digest)), ..self }
+            }
+        }
+    }
+
     /// What a policy lets it do with a keyring.
     fn role(&self) -> HolderRole {
         match self.kind {
@@ -108,13 +127,29 @@ impl Code {
 }
 
 impl Ceremony {
-    /// The network of a seed.
+    /// The network of a seed, all of whose machines are of one manufacturer.
     pub fn new(seed: &[u8; 32]) -> Self {
+        Self::trusting(seed, |manufacturer, _| vec![manufacturer.anchor()])
+    }
+
+    /// The network of a seed, some of whose machines have a TPM.
+    pub fn mixed(seed: &[u8; 32]) -> Self {
+        Self::trusting(seed, |manufacturer, ca| vec![manufacturer.anchor(), ca.anchor()])
+    }
+
+    fn trusting(
+        seed: &[u8; 32],
+        anchors: impl FnOnce(&DevelopmentRoot, &AttestationCa) -> Vec<TrustAnchor>,
+    ) -> Self {
         let keys = |purpose: &str, count: u8| -> Vec<SigningKey> {
             (0..count).map(|index| key(seed, purpose, index)).collect()
         };
         let manufacturer =
             DevelopmentRoot::from_seed(&sha256(&[b"test manufacturer", seed]), BEGINNING);
+        let attestation_ca =
+            AttestationCa::from_seed(&sha256(&[b"test attestation CA", seed]), BEGINNING);
+        let mut anchors = anchors(&manufacturer, &attestation_ca);
+        anchors.sort();
         let (root_keys, release_keys) = (keys("root", 3), keys("release", 3));
         let (policy_keys, operator_keys) = (keys("policy", 3), keys("operator", 3));
         let timekeeper = key(seed, "timekeeper", 0);
@@ -133,7 +168,7 @@ impl Ceremony {
                 role(Role::Operator, &operator_keys, 2),
                 role(Role::Timekeeper, std::slice::from_ref(&timekeeper), 1),
             ],
-            anchors: vec![manufacturer.anchor()],
+            anchors,
             not_after: BEGINNING.after(VALID_SECONDS),
         };
         let root = Envelope::signed(&root, root_keys.iter().take(2));
@@ -141,6 +176,7 @@ impl Ceremony {
             network: NetworkId::of(root.payload.as_slice()),
             domain: DomainId::new(sha256(&[b"test domain", seed])),
             manufacturer,
+            attestation_ca,
             root_keys,
             release_keys,
             policy_keys,
@@ -255,6 +291,16 @@ impl Ceremony {
         }
     }
 
+    /// A signed release that is this code, on one kind of machine each, and the digest that names
+    /// it.
+    pub fn release_on_all(&self, name: &str, kinds: &[Code]) -> (Envelope, ReleaseDigest) {
+        let first = kinds.first().expect("tests release something");
+        let mut release = self.release_of(name, first);
+        release.measurements = kinds.iter().map(|code| code.measurement).collect();
+        release.measurements.sort();
+        (Envelope::signed(&release, self.release_keys.iter().take(2)), release.digest())
+    }
+
     /// A signed release of some code, and the digest that names it.
     pub fn release(&self, name: &str, code: &Code) -> (Envelope, ReleaseDigest) {
         let release = self.release_of(name, code);
@@ -313,6 +359,11 @@ impl Ceremony {
         policy.holders_min = 1;
         platforms.sort();
         policy.appraisal.platforms = PlatformRule::Only(platforms);
+    }
+
+    /// Lets a policy accept evidence of machines with a TPM, by this rule.
+    pub fn accept_tpm(policy: &mut Policy, rule: TpmRule) {
+        policy.appraisal.tpm = Some(rule);
     }
 
     /// Adds an application to a policy: this code may ask for all of its keys.

@@ -1,10 +1,12 @@
 //! Builders and roots of trust for tests. A dev-dependency only; production cannot link it.
 //!
 //! * [`ceremony`]: a whole network in one value.
-//! * [`swtpm`]: a TPM in software.
+//! * [`machine`]: machines with a TPM in this process, and the attestation CA that certifies them.
+//! * [`swtpm`]: a TPM in software, in a process of its own.
 //! * [`vectors`]: where shared vectors are.
 
 pub mod ceremony;
+pub mod machine;
 pub mod service;
 pub mod swtpm;
 pub mod vectors;
