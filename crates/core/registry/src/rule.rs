@@ -18,6 +18,7 @@ pub(crate) mod root;
 pub(crate) mod service;
 pub(crate) mod service_plan;
 
+mod appraisal;
 mod change;
 
 use heirloom_attest::appraiser::Appraiser;

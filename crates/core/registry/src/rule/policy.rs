@@ -1,12 +1,12 @@
 //! Policies.
 
 use heirloom_model::envelope::Envelope;
-use heirloom_model::limit::{EPHEMERAL_EPOCHS_MAX, PLATFORMS_MAX, POLICY_RULES_MAX};
+use heirloom_model::limit::{EPHEMERAL_EPOCHS_MAX, POLICY_RULES_MAX};
 use heirloom_model::measurement::Measurement;
-use heirloom_model::policy::{AppraisalPolicy, HolderRule, KeyScope, PlatformRule, Policy};
+use heirloom_model::policy::{HolderRule, KeyScope, Policy};
 use heirloom_model::root::Role;
 
-use super::{Change, is_next, not_expired, same_network};
+use super::{Change, appraisal, is_next, not_expired, same_network};
 use crate::domain::DomainState;
 use crate::network::NetworkState;
 use crate::plan::PlanStatus;
@@ -93,7 +93,7 @@ fn check_shape(policy: &Policy) -> Result<(), Refusal> {
             ascending("policy.applications.keys", keys, POLICY_RULES_MAX, Clone::clone)?;
         }
     }
-    check_appraisal(&policy.appraisal)
+    appraisal::check_shape(&policy.appraisal)
 }
 
 /// Every edge ends at code that may hold: in Oasis an edge to code without an entry of its own
@@ -105,17 +105,4 @@ fn check_holder(policy: &Policy, rule: &HolderRule) -> Result<(), Refusal> {
     require(!zero, "policy.holders.gives_to", Fault::Zero)?;
     let dangling = rule.gives_to.iter().any(|to| policy.holder(to).is_none());
     require(!dangling, "policy.holders.gives_to", Fault::Dangling)
-}
-
-fn check_appraisal(policy: &AppraisalPolicy) -> Result<(), Refusal> {
-    if let PlatformRule::Only(platforms) = &policy.platforms {
-        not_empty("policy.appraisal.platforms", platforms)?;
-        ascending("policy.appraisal.platforms", platforms, PLATFORMS_MAX, |found| *found)?;
-    }
-    not_empty("policy.appraisal.tcb", &policy.tcb)?;
-    ascending("policy.appraisal.tcb", &policy.tcb, POLICY_RULES_MAX, |level| *level)?;
-    let advisories = &policy.advisories_accepted;
-    ascending("policy.appraisal.advisories_accepted", advisories, POLICY_RULES_MAX, |found| {
-        found.id.clone()
-    })
 }

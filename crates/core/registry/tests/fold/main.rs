@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod activity;
+mod appraisal;
 mod attested;
 mod clock;
 mod custody;
