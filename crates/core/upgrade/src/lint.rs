@@ -4,12 +4,15 @@
 //! than their author thinks. Most come from the direction of edges: an edge stands in the rule
 //! of the code that gives, and the code that receives needs a rule of its own.
 
+mod appraisal;
+
 use std::collections::BTreeSet;
 
+use heirloom_model::appraisal::AcceptedAdvisory;
 use heirloom_model::counter::{SecurityVersion, Serial, Time};
 use heirloom_model::identifier::{ApplicationId, FailureDomain, ReleaseName};
-use heirloom_model::measurement::Measurement;
-use heirloom_model::policy::{HolderRole, PlatformRule, Policy, Sharing, TcbLevel};
+use heirloom_model::measurement::{Measurement, TeeKind};
+use heirloom_model::policy::{HolderRole, Policy, Sharing, TcbLevel};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::verified::Verified;
@@ -241,8 +244,8 @@ pub enum LintFinding {
     #[error("platforms with old firmware are accepted ({0:?})")]
     OutOfDateAccepted(TcbLevel),
     /// An advisory is accepted.
-    #[error("advisory {0} is accepted wherever it applies")]
-    AdvisoryAccepted(String),
+    #[error("advisory {} is accepted wherever it applies, until {}", .0.id, .0.until)]
+    AdvisoryAccepted(AcceptedAdvisory),
     /// Any machine.
     #[error("any machine may attest: quotes can be forged by whoever owns one board")]
     AnyPlatform,
@@ -263,6 +266,37 @@ pub enum LintFinding {
         /// How long.
         seconds: u64,
     },
+    /// Code of a kind whose evidence is not accepted.
+    #[error("the policy names {measurement} and accepts no evidence of {kind}: that code gets nothing")]
+    KindWithoutRule {
+        /// The code.
+        measurement: Measurement,
+        /// The kind that has no rule.
+        kind: TeeKind,
+    },
+    /// Nothing that a TPM says about its machine is looked at.
+    #[error(
+        "no register of a TPM is looked at: a machine that booted anything else is believed about \
+         what it launched"
+    )]
+    RegistersSkipped,
+    /// A list of machines, and keys that name none.
+    #[error(
+        "keys of a provider (VLEK) name no machine, and the policy lists machines: nothing that \
+         such a key signs is accepted"
+    )]
+    KeyOfNoMachine,
+    /// Something that matters is not looked at.
+    #[error("nobody looks at the {claim} of {kind}")]
+    ClaimSkipped {
+        /// Of which kind.
+        kind: TeeKind,
+        /// What.
+        claim: &'static str,
+    },
+    /// A revoked key of a machine may go unnoticed.
+    #[error("no list of revoked keys of SEV-SNP is demanded: a revoked one may go unnoticed")]
+    RevocationNotDemanded,
     /// Old evidence for long.
     #[error("sessions are served on evidence of up to {seconds} seconds")]
     LongSessions {
@@ -317,6 +351,11 @@ impl LintFinding {
             Self::EvaluationFloorLowered { .. } => "L-505",
             Self::LongGrace { .. } => "L-506",
             Self::LongSessions { .. } => "L-507",
+            Self::KindWithoutRule { .. } => "L-508",
+            Self::RegistersSkipped => "L-509",
+            Self::KeyOfNoMachine => "L-510",
+            Self::ClaimSkipped { .. } => "L-511",
+            Self::RevocationNotDemanded => "L-512",
         }
     }
 
@@ -335,6 +374,8 @@ impl LintFinding {
             | Self::OtherKind { .. }
             | Self::UpgraderWithoutEdges { .. }
             | Self::ExclusiveNeedsOne { .. }
+            | Self::KindWithoutRule { .. }
+            | Self::KeyOfNoMachine
             | Self::HoldersMinTooHigh { .. } => Severity::Error,
             Self::SecurityVersionLowered { .. }
             | Self::HolderWithoutRelease(_)
@@ -353,6 +394,9 @@ impl LintFinding {
             | Self::NoEvaluationFloor
             | Self::EvaluationFloorLowered { .. }
             | Self::LongGrace { .. }
+            | Self::RegistersSkipped
+            | Self::ClaimSkipped { .. }
+            | Self::RevocationNotDemanded
             | Self::LongSessions { .. } => Severity::Warning,
         }
     }
@@ -378,7 +422,7 @@ pub fn lint_policy(policy: &Policy, context: &LintContext<'_>) -> Vec<LintFindin
     applications(policy, context, &mut findings);
     services(policy, context, &mut findings);
     numbers(policy, context, &mut findings);
-    appraisal(policy, context, &mut findings);
+    appraisal::appraisal(policy, context, &mut findings);
     findings
 }
 
@@ -603,40 +647,5 @@ fn holders_min(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<Li
     let enough = usize::try_from(needed).is_ok_and(|needed| needed <= possible);
     if found > 0 && !enough && !(exclusive && needed > 1) {
         findings.push(LintFinding::HoldersMinTooHigh { needed, found });
-    }
-}
-
-fn appraisal(policy: &Policy, context: &LintContext<'_>, findings: &mut Vec<LintFinding>) {
-    let now = &policy.appraisal;
-    if now.platforms == PlatformRule::Any {
-        findings.push(LintFinding::AnyPlatform);
-    }
-    for level in &now.tcb {
-        match level {
-            TcbLevel::OutOfDate
-            | TcbLevel::OutOfDateConfigurationNeeded
-            | TcbLevel::RelaunchAdvised
-            | TcbLevel::RelaunchAdvisedConfigurationNeeded => {
-                findings.push(LintFinding::OutOfDateAccepted(*level));
-            }
-            TcbLevel::UpToDate
-            | TcbLevel::SwHardeningNeeded
-            | TcbLevel::ConfigurationNeeded
-            | TcbLevel::ConfigurationAndSwHardeningNeeded => {}
-        }
-    }
-    let advisories = now.advisories_accepted.iter().map(|found| found.id.clone());
-    findings.extend(advisories.map(LintFinding::AdvisoryAccepted));
-    if now.tcb_evaluation_min == 0 {
-        findings.push(LintFinding::NoEvaluationFloor);
-    }
-    if let Some(previous) = context.previous {
-        let (before, now) = (previous.appraisal.tcb_evaluation_min, now.tcb_evaluation_min);
-        if now < before {
-            findings.push(LintFinding::EvaluationFloorLowered { before, now });
-        }
-    }
-    if now.collateral_grace_seconds > GRACE_SECONDS_MAX {
-        findings.push(LintFinding::LongGrace { seconds: now.collateral_grace_seconds });
     }
 }

@@ -9,11 +9,17 @@ use common::{
     upgrader,
 };
 use heirloom_attest::result::AnchorClass;
-use heirloom_model::appraisal::AcceptedAdvisory;
+use heirloom_model::appraisal::{
+    AcceptedAdvisory, NitroRule, PcrRule, Reference, Revocation, Smt, SnpRule, TdxRule, TpmRule,
+    VekKind, VtpmRule,
+};
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{AnchorId, PlanDigest};
 use heirloom_model::identifier::{FailureDomain, PlatformId};
-use heirloom_model::measurement::{Measurement, MrEnclave};
+use heirloom_model::measurement::{
+    ImageMeasurement, LaunchDigest, LaunchedCode, Measurement, MrEnclave, Register32, Register48,
+    TdMeasurement, TeeKind, VtpmMeasurement,
+};
 use heirloom_model::plan::KeyringPlan;
 use heirloom_model::policy::{
     ApplicationRule, HolderRole, KeyScope, PlatformRule, Policy, Sharing, TcbLevel,
@@ -202,6 +208,117 @@ fn each_mistake_is_found_by_its_code() {
         let codes: BTreeSet<&str> = judge(&policy).iter().map(LintFinding::code).collect();
         assert!(codes.contains(code), "expected {code}, found {codes:?}");
     }
+}
+
+fn register(index: u8) -> PcrRule {
+    PcrRule { index, value: Reference::Skip }
+}
+
+fn pinned() -> TpmRule {
+    let value = Reference::Match(vec![Register32::new([1; 32])]);
+    let first = PcrRule { index: 0, value };
+    TpmRule { registers: std::iter::once(first).chain((1..16).map(register)).collect() }
+}
+
+/// Rules for every kind, in which nothing is weak.
+fn ruled() -> Policy {
+    let mut policy = during();
+    let (zero, one) = (Register48::new([0; 48]), Register48::new([1; 48]));
+    let rules = &mut policy.appraisal;
+    rules.tdx = Some(TdxRule {
+        module: Reference::Skip,
+        attributes: Reference::Match(vec![0]),
+        xfam: Reference::Skip,
+        service_td: Reference::Match(vec![zero]),
+    });
+    rules.snp = Some(SnpRule {
+        tcb_min: Vec::new(),
+        keys: vec![VekKind::Vcek],
+        vmpl_max: 0,
+        id_key: Reference::Skip,
+        author_key: Reference::Skip,
+        host_data: Reference::Skip,
+        smt: Smt::Accepted,
+        revocation: Revocation::Demanded,
+    });
+    rules.nitro = Some(NitroRule {
+        pcr3: Reference::Match(vec![one]),
+        pcr4: Reference::Skip,
+        pcr8: Reference::Skip,
+    });
+    rules.tpm = Some(pinned());
+    rules.vtpm = Some(VtpmRule { measured: vec![4], registers: Vec::new() });
+    policy
+}
+
+/// Each row weakens one thing in rules for every kind, and names all that is found.
+#[test]
+fn each_weak_rule_about_evidence_is_found_by_its_code() {
+    assert_eq!(judge(&ruled()), Vec::new());
+    let rows: Vec<(&str, Change)> = vec![
+        ("L-509", |policy| {
+            policy.appraisal.tpm = Some(TpmRule { registers: (0..16).map(register).collect() });
+        }),
+        ("L-510", |policy| {
+            policy.appraisal.snp.as_mut().unwrap().keys.push(VekKind::Vlek);
+        }),
+        ("L-511", |policy| {
+            policy.appraisal.tdx.as_mut().unwrap().attributes = Reference::Skip;
+        }),
+        ("L-511", |policy| {
+            policy.appraisal.tdx.as_mut().unwrap().service_td = Reference::Skip;
+        }),
+        ("L-511", |policy| policy.appraisal.nitro.as_mut().unwrap().pcr3 = Reference::Skip),
+        ("L-512", |policy| {
+            policy.appraisal.snp.as_mut().unwrap().revocation = Revocation::IfPresent;
+        }),
+    ];
+    for (code, change) in rows {
+        let mut policy = ruled();
+        change(&mut policy);
+        let codes: Vec<&str> = judge(&policy).iter().map(LintFinding::code).collect();
+        assert_eq!(codes, [code]);
+    }
+    // A parent instance says whose it is, as its role does.
+    let mut policy = ruled();
+    let rule = policy.appraisal.nitro.as_mut().unwrap();
+    (rule.pcr3, rule.pcr4) = (rule.pcr4.clone(), rule.pcr3.clone());
+    assert_eq!(judge(&policy), Vec::new());
+}
+
+#[test]
+fn code_of_a_kind_without_a_rule_is_an_error() {
+    let measurements = [
+        Measurement::Tdx(TdMeasurement::new([9; 32])),
+        Measurement::Snp(LaunchDigest::new([9; 48])),
+        Measurement::Nitro(ImageMeasurement::new([9; 32])),
+        Measurement::Tpm(LaunchedCode::new([9; 32])),
+        Measurement::Vtpm(VtpmMeasurement::new([9; 32])),
+    ];
+    let found = |policy: &Policy| -> Vec<LintFinding> {
+        let is_one = |finding: &LintFinding| matches!(finding, LintFinding::KindWithoutRule { .. });
+        judge(policy).into_iter().filter(is_one).collect()
+    };
+    for measurement in measurements {
+        let finding = |kind| vec![LintFinding::KindWithoutRule { measurement, kind }];
+        let kind = measurement.kind();
+        let mut holds = during();
+        holds.holders.push(rule(measurement, &[]));
+        assert_eq!(found(&holds), finding(kind));
+        assert_eq!(found(&holds)[0].severity(), Severity::Error);
+        let mut asks = during();
+        asks.applications.push(application(measurement));
+        assert_eq!(found(&asks), finding(kind));
+        asks.appraisal = ruled().appraisal;
+        assert_eq!(found(&asks), Vec::new());
+    }
+    // The machine around a virtual TPM needs a rule too.
+    let [.., measurement] = measurements;
+    let mut policy = ruled();
+    policy.holders.push(rule(measurement, &[]));
+    policy.appraisal.snp = None;
+    let kind = TeeKind::Snp;
+    assert_eq!(found(&policy), [LintFinding::KindWithoutRule { measurement, kind }]);
 }
 
 #[test]
