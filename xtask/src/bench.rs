@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 }
 
 /// What can be measured, in this order.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "planning",
     "replication",
     "requests",
@@ -46,6 +46,7 @@ const NAMES: [&str; 10] = [
     contracts::NAME,
     "gates",
     "etcd",
+    "evidence",
 ];
 /// Those that the harness measures in one process.
 const IN_PROCESS: [&str; 4] = ["planning", "replication", "requests", "keyring"];

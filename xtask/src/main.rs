@@ -18,6 +18,7 @@ mod tidy;
 mod bench;
 mod crash_matrix;
 mod demo;
+mod fuzz;
 mod sim;
 
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ enum Task {
     Sim(sim::Arguments),
     /// Kill real processes at every durable operation, and say how each of them comes back.
     CrashMatrix(crash_matrix::Arguments),
+    /// Fuzz the parsers of outside bytes, guided by coverage where there is a nightly compiler.
+    Fuzz(fuzz::Arguments),
     /// Measure end to end, each figure beside its floor.
     Bench(bench::Arguments),
 }
@@ -72,6 +75,7 @@ fn carry_out(task: Task) -> Result<()> {
         Task::Tidy(arguments) => tidy::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::CrashMatrix(arguments) => crash_matrix::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo};
-use crate::{demo, setup, sim, tidy};
+use crate::{demo, fuzz, setup, sim, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -33,6 +33,8 @@ const SECTIONS: &[Section] = &[
     Section { name: "tests", run: |_| tests() },
     Section { name: "documentation", run: |_| documentation() },
     Section { name: "supply chain", run: |_| supply_chain() },
+    Section { name: "oracles", run: |_| oracles() },
+    Section { name: "fuzz", run: |_| fuzz::run(&fuzz::Arguments::smoke()) },
     Section { name: "fleet", run: |_| demo::check() },
     Section { name: "simulation", run: |arguments| simulation(arguments.seeds) },
 ];
@@ -81,7 +83,15 @@ fn lints() -> Result<()> {
 }
 
 fn tests() -> Result<()> {
-    process::run(cargo().args(["test", "--workspace", "--no-fail-fast"]))
+    // Setup has just installed what they need: a test that skips for want of it is an error.
+    process::run(cargo().args(["test", "--workspace", "--no-fail-fast"]).env("CI", "true"))
+}
+
+/// Verdicts of our verifiers beside other people's. They stand in a workspace of their own, because
+/// of what they bring with them.
+fn oracles() -> Result<()> {
+    let folder = process::workspace_root().join("crates/test/oracle");
+    process::run(cargo().args(["test", "--locked"]).current_dir(folder))
 }
 
 fn documentation() -> Result<()> {

@@ -29,6 +29,7 @@ struct Row {
     floor: Option<&'static str>,
     /// Milliseconds or microseconds.
     unit: Unit,
+    target: Option<&'static str>,
     note: &'static str,
 }
 
@@ -45,7 +46,7 @@ const COPY: &str = "copy/snapshot: copied, flushed, read back";
 const PLAIN: &str = "copy/std::fs::copy, flushed";
 const REFLINK: &str = "copy/reflink";
 
-const SINGLES: [Single; 3] = [
+const SINGLES: [Single; 4] = [
     Single {
         name: "snapshot",
         package: "heirloom-ledger-store",
@@ -56,6 +57,7 @@ const SINGLES: [Single; 3] = [
                 found: COPY,
                 floor: Some(PLAIN),
                 unit: Unit::Milliseconds,
+                target: None,
                 note: "copied, flushed, and read back; the floor is a plain copy, flushed",
             },
             Row {
@@ -63,6 +65,7 @@ const SINGLES: [Single; 3] = [
                 found: REFLINK,
                 floor: Some(PLAIN),
                 unit: Unit::Milliseconds,
+                target: None,
                 note: "a reflink, which is not read back",
             },
         ],
@@ -77,6 +80,7 @@ const SINGLES: [Single; 3] = [
                 found: "gates/all of 10000 done",
                 floor: None,
                 unit: Unit::Microseconds,
+                target: None,
                 note: "one evaluation of the gate over the folded log",
             },
             Row {
@@ -84,6 +88,7 @@ const SINGLES: [Single; 3] = [
                 found: "gates/all of 129 agreed",
                 floor: None,
                 unit: Unit::Microseconds,
+                target: None,
                 note: "one evaluation of the gate: tips, configurations, public halves of keys",
             },
         ],
@@ -98,6 +103,7 @@ const SINGLES: [Single; 3] = [
                 found: "append/log",
                 floor: Some("append/floor: put"),
                 unit: Unit::Milliseconds,
+                target: None,
                 note: "600 bytes, one member; the floor is etcd's own put of as many bytes",
             },
             Row {
@@ -105,11 +111,52 @@ const SINGLES: [Single; 3] = [
                 found: "watch/log",
                 floor: Some("watch/floor: plain watch"),
                 unit: Unit::Milliseconds,
+                target: None,
                 note: "the floor is a put and a plain watch of its key",
             },
         ],
     },
+    Single {
+        name: "evidence",
+        package: "heirloom-attest",
+        bench: "appraise",
+        rows: &[
+            full("SGX quote, in full", "appraise-sgx/full", "appraise-sgx/full-floor"),
+            known("SGX quote, from memory", "appraise-sgx/cached", "appraise-sgx/cached-floor"),
+            full("TDX quote, in full", "appraise-tdx/full", "appraise-tdx/full-floor"),
+            known("TDX quote, from memory", "appraise-tdx/cached", "appraise-tdx/cached-floor"),
+            full("SEV-SNP report, in full", "appraise-snp/full", "appraise-snp/full-floor"),
+            known(
+                "SEV-SNP report, from memory",
+                "appraise-snp/cached",
+                "appraise-snp/cached-floor",
+            ),
+            full("Nitro document, in full", "appraise-nitro/full", "appraise-nitro/full-floor"),
+            known(
+                "Nitro document, from memory",
+                "appraise-nitro/cached",
+                "appraise-nitro/cached-floor",
+            ),
+            full("TPM quote, in full", "appraise-tpm/full", "appraise-tpm/full-floor"),
+            known("TPM quote, from memory", "appraise-tpm/cached", "appraise-tpm/cached-floor"),
+            full("virtual TPM, in full", "appraise-vtpm/full", "appraise-vtpm/full-floor"),
+            known("virtual TPM, from memory", "appraise-vtpm/cached", "appraise-vtpm/cached-floor"),
+        ],
+    },
 ];
+
+/// Evidence of a machine that was never seen.
+const fn full(what: &'static str, found: &'static str, floor: &'static str) -> Row {
+    let note = "the floor is the bare signatures of its whole path";
+    Row { what, found, floor: Some(floor), unit: Unit::Microseconds, target: None, note }
+}
+
+/// Evidence of a machine whose path of certificates is remembered.
+const fn known(what: &'static str, found: &'static str, floor: &'static str) -> Row {
+    let note = "the floor is the bare signatures that every evidence has anew";
+    let target = Some("at most 1.11");
+    Row { what, found, floor: Some(floor), unit: Unit::Microseconds, target, note }
+}
 
 impl Unit {
     fn of(self, nanoseconds: f64) -> f64 {
@@ -146,7 +193,7 @@ pub(crate) fn measure(name: &str, scratch: &Path) -> Result<Option<Vec<Figure>>>
 
 fn figures(single: &Single, found: &Found) -> Vec<Figure> {
     let mut figures = Vec::new();
-    for Row { what, found: id, floor, unit, note } in single.rows {
+    for Row { what, found: id, floor, unit, target, note } in single.rows {
         let Some((nanoseconds, bytes)) = found.get(*id) else {
             say(&format!("  left out, because this machine cannot: {what}"));
             continue;
@@ -163,7 +210,7 @@ fn figures(single: &Single, found: &Found) -> Vec<Figure> {
             found: value,
             floor,
             ratio: floor.map(|floor| value / floor),
-            target: None,
+            target: target.map(str::to_owned),
             note: format!("{note}{rate}"),
         });
     }
