@@ -190,6 +190,8 @@ codes! {
         "look at the reason: the policy must list the application's measurement for this key";
     KeyUnanswered "E-PLATFORM-003" Transient "no holder answered in time"
         "look at `heirloom node status` of the holders; asking again is safe";
+    TeeAbsent "E-PLATFORM-004" Refused "there is not exactly one TEE here that can be used"
+        "run the command where the keeper shall run; what was looked at says what is missing";
 
     BundleMalformed "E-BUNDLE-001" User "a bundle is incomplete or contradicts itself"
         "build and sign the bundle again";

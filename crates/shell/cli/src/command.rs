@@ -2,13 +2,17 @@
 //! makes a report.
 
 pub(crate) mod agent;
+pub(crate) mod appraisal_input;
 pub(crate) mod custodian;
 pub(crate) mod custody;
 pub(crate) mod custody_prove;
 pub(crate) mod endorsements;
 pub(crate) mod epoch;
 pub(crate) mod evidence;
+mod evidence_appraise;
+mod evidence_collect;
 pub(crate) mod evidence_decode;
+mod evidence_input;
 pub(crate) mod flag_day;
 mod flag_day_report;
 pub(crate) mod fleet;

@@ -68,3 +68,10 @@ pub(crate) fn sorted<T, K: Ord>(
     }
     Ok(entries)
 }
+
+/// Refuses a word that means nothing in its place.
+pub(crate) fn other_word(field: &str, word: &str, known: &[&str]) -> Diagnostic {
+    let message = format!("the field {field} has a bad value");
+    let known = known.join(", ");
+    Diagnostic::new(Code::InputValue, message).cause(format!("{word:?} is not one of: {known}"))
+}

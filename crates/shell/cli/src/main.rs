@@ -1,5 +1,6 @@
 //! The heirloom command.
 
+mod anchor;
 mod cli;
 mod code;
 mod command;
@@ -22,6 +23,7 @@ mod reference;
 mod statement;
 mod time;
 mod view;
+mod view_appraisal;
 mod view_file;
 mod view_participant;
 mod view_service;

@@ -28,6 +28,8 @@ pub(crate) struct Report {
     /// The bytes themselves, for commands that make a file for standard output.
     raw: bool,
     exit: Exit,
+    /// What the command refuses, after it said what it found.
+    refusal: Option<Diagnostic>,
 }
 
 impl Report {
@@ -36,19 +38,25 @@ impl Report {
         if let Value::Object(fields) = &mut json {
             fields.insert("schema".to_owned(), format!("heirloom.{name}.v1").into());
         }
-        Self { json, text: text.into(), raw: false, exit: Exit::Done }
+        Self { json, text: text.into(), raw: false, exit: Exit::Done, refusal: None }
     }
 
     /// A report whose text shows the fields of its JSON.
     pub(crate) fn fields(name: &str, json: Value) -> Self {
-        let mut text = String::new();
-        tree(&mut text, &json, 0);
+        let text = fields(&json);
         Self::new(name, json, text)
     }
 
     /// Text that is the same with `--json`: completions, man pages, a document of somebody else.
     pub(crate) fn raw(text: impl Into<String>) -> Self {
-        Self { json: Value::Null, text: text.into(), raw: true, exit: Exit::Done }
+        Self { json: Value::Null, text: text.into(), raw: true, exit: Exit::Done, refusal: None }
+    }
+
+    /// The same report, and an error that follows it and decides the exit code.
+    #[must_use]
+    pub(crate) fn refused(mut self, refusal: Diagnostic) -> Self {
+        self.refusal = Some(refusal);
+        self
     }
 
     /// The same report with another exit code.
@@ -107,7 +115,7 @@ impl Output {
             write!(stream, "{}", report.text)
         };
         match written.and_then(|()| stream.flush()) {
-            Ok(()) => report.exit,
+            Ok(()) => report.refusal.as_ref().map_or(report.exit, |error| self.diagnostic(error)),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Err(_) => Exit::Failed,
         }
@@ -163,8 +171,9 @@ pub(crate) fn table(rows: &[(&str, String)]) -> String {
 /// Columns, aligned, under a header.
 pub(crate) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(String::len);
-        cells.chain(header.get(column).map(|name| name.len())).max().unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str);
+        let names = header.get(column).copied();
+        cells.chain(names).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let style = theme::LABEL;
@@ -181,6 +190,12 @@ pub(crate) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// JSON as indented lines of `name: value`, for people.
+pub(crate) fn fields(json: &Value) -> String {
+    let mut text = String::new();
+    tree(&mut text, json, 0);
+    text
+}
+
 fn tree(text: &mut String, value: &Value, depth: usize) {
     let indent = "  ".repeat(depth);
     let style = theme::LABEL;

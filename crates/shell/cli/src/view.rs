@@ -1,7 +1,5 @@
 //! Statements as JSON, for people and programs. Names are those of the model.
 
-use heirloom_attest::result::Tcb;
-use heirloom_model::appraisal::AcceptedAdvisory;
 use heirloom_model::domain::{
     Activation, ActivationCause, Challenge, EpochStart, GenerationOrder, GenerationReceipt,
     HoldingOrigin, LogPosition, PlanStep, PossessionProof, Registration, Suspension,
@@ -10,7 +8,7 @@ use heirloom_model::envelope::Envelope;
 use heirloom_model::evidence::Endorsements;
 use heirloom_model::fleet::Fleet;
 use heirloom_model::plan::{Abort, Approval, Placement, Plan, Proposal, StepOutcome, StepResult};
-use heirloom_model::policy::{KeyScope, PlatformRule, Policy, Sharing, TcbLevel, UpdateMode};
+use heirloom_model::policy::{KeyScope, Policy, Sharing, UpdateMode};
 use heirloom_model::release::Release;
 use heirloom_model::root::Root;
 use heirloom_model::statement::{Statement, StatementKind};
@@ -19,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
-use crate::{time, view_participant, view_service};
+use crate::{time, view_appraisal, view_participant, view_service};
 
 /// A statement with who signed it.
 pub(crate) fn envelope(envelope: &Envelope) -> Result<Value, Diagnostic> {
@@ -93,15 +91,7 @@ fn root(root: &Root) -> Value {
             })
         })
         .collect();
-    let anchors: Vec<Value> = root
-        .anchors
-        .iter()
-        .map(|anchor| {
-            let id = anchor.id();
-            let class = heirloom_attest::result::AnchorClass::of(&id);
-            json!({ "id": text(id), "class": class.name() })
-        })
-        .collect();
+    let anchors: Vec<Value> = root.anchors.iter().map(view_appraisal::anchor).collect();
     json!({
         "network": root.network.map(|network| network.to_string()),
         "serial": root.serial.0,
@@ -190,14 +180,6 @@ pub(crate) fn policy(policy: &Policy) -> Value {
             })
         })
         .collect();
-    let appraisal = &policy.appraisal;
-    let platforms = match &appraisal.platforms {
-        PlatformRule::Any => text("any"),
-        PlatformRule::Only(platforms) => texts(platforms),
-    };
-    let advisory =
-        |found: &AcceptedAdvisory| json!({ "id": found.id, "until": time::show(found.until) });
-    let advisories: Vec<Value> = appraisal.advisories_accepted.iter().map(advisory).collect();
     json!({
         "network": text(policy.network),
         "domain": text(policy.domain),
@@ -210,13 +192,7 @@ pub(crate) fn policy(policy: &Policy) -> Value {
         "holders_min": policy.holders_min,
         "holders": holders,
         "applications": applications,
-        "appraisal": {
-            "platforms": platforms,
-            "tcb": texts(appraisal.tcb.iter().map(|level| tcb_level(*level))),
-            "advisories_accepted": advisories,
-            "tcb_evaluation_min": appraisal.tcb_evaluation_min,
-            "collateral_grace_seconds": appraisal.collateral_grace_seconds,
-        },
+        "appraisal": view_appraisal::appraisal(&policy.appraisal),
         "session_seconds_max": policy.session_seconds_max,
         "ephemeral_epochs": policy.ephemeral_epochs,
         "forget_after_epochs": policy.forget_after_epochs,
@@ -231,28 +207,6 @@ pub(crate) fn update(mode: UpdateMode) -> &'static str {
     match mode {
         UpdateMode::Ask => "ask",
         UpdateMode::Auto => "auto",
-    }
-}
-
-/// The words for what is known about a machine's firmware.
-pub(crate) fn tcb(tcb: &Tcb) -> String {
-    match tcb {
-        Tcb::Intel(level) => tcb_level(*level).to_owned(),
-        other => other.to_string(),
-    }
-}
-
-/// The word for a TCB level.
-pub(crate) fn tcb_level(level: TcbLevel) -> &'static str {
-    match level {
-        TcbLevel::UpToDate => "up-to-date",
-        TcbLevel::SwHardeningNeeded => "sw-hardening-needed",
-        TcbLevel::ConfigurationNeeded => "configuration-needed",
-        TcbLevel::ConfigurationAndSwHardeningNeeded => "configuration-and-sw-hardening-needed",
-        TcbLevel::OutOfDate => "out-of-date",
-        TcbLevel::OutOfDateConfigurationNeeded => "out-of-date-configuration-needed",
-        TcbLevel::RelaunchAdvised => "relaunch-advised",
-        TcbLevel::RelaunchAdvisedConfigurationNeeded => "relaunch-advised-configuration-needed",
     }
 }
 

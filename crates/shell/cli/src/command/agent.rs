@@ -42,6 +42,7 @@ fn stopped(error: &AgentRunError) -> Diagnostic {
         AgentRunError::Key(error) => return key::key_error(error),
         AgentRunError::Store(error) => return file::store_error(error),
         AgentRunError::NotNew { .. } => Code::AgentNotNew,
+        AgentRunError::Platform(_) => Code::PlatformFailed,
         AgentRunError::Api { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
             Code::AddressInUse
         }

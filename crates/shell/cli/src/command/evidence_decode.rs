@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use heirloom_attest::decode;
-use heirloom_attest::oasis::{OasisError, SignedInitResponse};
+use heirloom_attest::oasis::SignedInitResponse;
+use heirloom_attest::tpm::Quote;
 use heirloom_model::digest::Checksum;
+use heirloom_model::evidence::{Evidence, ReportData, SnpEvidence, VtpmEvidence};
 use heirloom_model::limit::EVIDENCE_BYTES_MAX;
+use heirloom_model::measurement::TeeKind;
 use heirloom_model::signature::PublicKey;
+use heirloom_model::wire;
 use serde_json::{Value, json};
 
 use crate::code::Code;
-use crate::command::evidence;
+use crate::command::evidence_input;
 use crate::diagnostic::Diagnostic;
 use crate::output::Report;
 use crate::{file, time};
@@ -25,6 +29,10 @@ pub(crate) struct Args {
     /// The attested key (RAK) that must have signed, in base64 or hexadecimal
     #[arg(long, value_name = "KEY")]
     rak: Option<String>,
+    /// What made the evidence: sgx, tdx, snp, nitro, tpm or vtpm; needed only where the bytes do
+    /// not say it
+    #[arg(long, value_name = "KIND", value_parser = evidence_input::kind)]
+    kind: Option<TeeKind>,
 }
 
 /// A `control status` document of a node with many runtimes.
@@ -36,6 +44,9 @@ const RUNTIMES_MAX: usize = 256;
 pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
     let rak = args.rak.as_deref().map(key).transpose()?;
     let bytes = input(&args.input)?;
+    if let Some(kind) = args.kind {
+        return evidence(bytes, Some(kind)).map_err(|cause| malformed().cause(cause));
+    }
     if let Ok(document) = serde_json::from_slice::<Value>(&bytes)
         && document.is_object()
     {
@@ -46,7 +57,8 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
             let key = rak.map(|rak| (rak, GIVEN));
             Ok(Report::fields("evidence.extra-info", extra_info(&signed, key)?))
         }
-        Err(error) => quote(bytes, &error),
+        Err(error) => evidence(bytes, None)
+            .map_err(|cause| malformed().cause(format!("as extra_info: {error}")).cause(cause)),
     }
 }
 
@@ -136,24 +148,79 @@ fn extra_info(
     Ok(json)
 }
 
-/// What a quote says.
-fn quote(bytes: Vec<u8>, oasis: &OasisError) -> Result<Report, Diagnostic> {
+fn malformed() -> Diagnostic {
+    Diagnostic::new(Code::EvidenceMalformed, "the input is no evidence that this release reads")
+}
+
+/// What evidence says, or one of its parts; otherwise why it says nothing.
+fn evidence(bytes: Vec<u8>, kind: Option<TeeKind>) -> Result<Report, String> {
     if bytes.len() > EVIDENCE_BYTES_MAX {
-        let message = format!("the input has more than {EVIDENCE_BYTES_MAX} bytes");
-        return Err(Diagnostic::new(Code::EvidenceMalformed, message));
+        return Err(format!("the input has more than {EVIDENCE_BYTES_MAX} bytes"));
     }
-    let claims = decode::unverified(&evidence::parse(bytes)).map_err(|error| {
-        Diagnostic::new(Code::EvidenceMalformed, "the input is no evidence that this release reads")
-            .cause(format!("as extra_info: {oasis}"))
-            .cause(format!("as a quote: {error}"))
-    })?;
+    let encoded = wire::decode(&bytes).ok().filter(|_| kind.is_none());
+    if let Some(encoded) = encoded {
+        return claims(&encoded);
+    }
+    let found = kind.or_else(|| evidence_input::recognise(&bytes));
+    let found = found.ok_or("as evidence: the bytes do not say what made them; `--kind` may")?;
+    match found {
+        TeeKind::Sgx => claims(&Evidence::SgxDcap(evidence_input::unpadded(bytes))),
+        TeeKind::Tdx => claims(&Evidence::TdxDcap(evidence_input::unpadded(bytes))),
+        TeeKind::Snp => {
+            claims(&Evidence::Snp(SnpEvidence { report: bytes, certificates: Vec::new() }))
+        }
+        TeeKind::Nitro => claims(&Evidence::Nitro(bytes)),
+        TeeKind::Tpm => quote(&bytes),
+        TeeKind::Vtpm => claims(&Evidence::Vtpm(VtpmEvidence {
+            hcl_report: bytes,
+            certificates: Vec::new(),
+            attest: Vec::new(),
+            signature: Vec::new(),
+            registers: Vec::new(),
+            // The quote carries it, and there is none.
+            report_data: ReportData::new([0; 64]),
+        })),
+    }
+}
+
+/// What the quote of a TPM says by itself: the registers that it covers stand beside it.
+fn quote(bytes: &[u8]) -> Result<Report, String> {
+    let quote = Quote::parse(bytes).map_err(|error| format!("as a TPM's quote: {error}"))?;
+    let selection = quote.selection();
+    let registers: Vec<u32> = (0..u32::BITS)
+        .filter(|index| selection.checked_shr(*index).unwrap_or(0) & 1 == 1)
+        .collect();
+    let json = json!({
+        "kind": TeeKind::Tpm.name(),
+        "registers": registers,
+        "qualifying_data": hex::encode(quote.qualifying()),
+        "signature_check": unchecked(),
+    });
+    Ok(Report::fields("evidence.tpm-quote", json))
+}
+
+/// What decoding does not do.
+fn unchecked() -> Value {
+    json!({
+        "checked": false,
+        "why": "nothing here is verified: `heirloom evidence appraise` does",
+    })
+}
+
+/// What whole evidence says.
+fn claims(evidence: &Evidence) -> Result<Report, String> {
+    let claims = decode::unverified(evidence)
+        .map_err(|error| format!("as evidence of {}: {error}", evidence.kind()))?;
     let certified = claims
         .certified
         .map(|(since, until)| json!({ "since": time::show(since), "until": time::show(until) }));
     let quoted = claims.quoted.as_ref();
     let fmspc = quoted.and_then(|quoted| quoted.fmspc);
-    let facts: serde_json::Map<_, _> =
-        claims.facts.iter().map(|(name, text)| ((*name).to_owned(), text.as_str().into())).collect();
+    let facts: serde_json::Map<_, _> = claims
+        .facts
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), text.as_str().into()))
+        .collect();
     let json = json!({
         "kind": claims.kind.name(),
         "measurement": claims.measurement.map(|measurement| measurement.to_string()),
@@ -171,10 +238,7 @@ fn quote(bytes: Vec<u8>, oasis: &OasisError) -> Result<Report, Diagnostic> {
         "platform": claims.platform.map(|platform| platform.to_string()),
         "certified": certified,
         "denied": claims.denied.map(|error| error.to_string()),
-        "signature_check": {
-            "checked": false,
-            "why": "nothing here is verified: `heirloom evidence appraise` does",
-        },
+        "signature_check": unchecked(),
     });
     Ok(Report::fields("evidence.quote", json))
 }

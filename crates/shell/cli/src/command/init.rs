@@ -3,12 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use heirloom_attest::result::AnchorClass;
 use heirloom_model::counter::{Serial, Time};
 use heirloom_model::digest::{DigestOf as _, NetworkId};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::evidence::TrustAnchor;
-use heirloom_model::limit::ANCHOR_BYTES_MAX;
 use heirloom_model::root::{Role, RoleKeys, Root};
 use heirloom_model::signature::SigningKey;
 use heirloom_model::wire;
@@ -20,7 +18,7 @@ use serde_json::json;
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
 use crate::output::{self, Report, table};
-use crate::{file, key, ledger, time};
+use crate::{anchor, file, key, ledger, time, view_appraisal};
 
 /// Make a network: keys for every role, the first root, and a log that begins with it.
 ///
@@ -30,10 +28,12 @@ use crate::{file, key, ledger, time};
 pub(crate) struct Args {
     /// Directory to make
     directory: PathBuf,
-    /// Attestation root: a certificate in DER or PEM, or encoded; repeat it for several
+    /// Attestation root: a certificate in DER or PEM, or encoded; `sgx:` (for SGX and TDX), `snp:`,
+    /// `nitro:` or `tpm:` in front of it says for what, `sgx:` if nothing does; repeat it for
+    /// several
     #[arg(
         long = "anchor",
-        value_name = "FILE",
+        value_name = "KIND:FILE",
         required_unless_present = "without_keepers",
         conflicts_with = "without_keepers"
     )]
@@ -81,12 +81,10 @@ pub(crate) struct Args {
 
 /// Makes the network.
 pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
-    let anchors = anchors(&args.anchors)?;
-    let is_development =
-        anchors.iter().any(|anchor| AnchorClass::of(&anchor.id()) == AnchorClass::Development);
+    let anchors = anchor::read_all(Path::new(""), &args.anchors)?;
     require_new(&args.directory)?;
     let staged = staging(&args.directory)?;
-    let made = fill(&staged, args, anchors).and_then(|network| {
+    let made = fill(&staged, args, anchors.clone()).and_then(|network| {
         fs::rename(&staged, &args.directory)
             .map_err(|error| file::failed("create", &args.directory, &error))?;
         Ok(network)
@@ -99,19 +97,18 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
             return Err(error);
         }
     };
-    if is_development {
-        output::note(
-            "a development root is trusted: platforms under it protect nothing from their owner",
-        );
-    }
+    anchor::warn(&anchors);
     let shown = args.directory.display().to_string();
-    let text = table(&[
+    let described: Vec<_> = anchors.iter().map(view_appraisal::anchor).collect();
+    let mut rows = vec![
         ("network", network.to_string()),
         ("directory", shown.clone()),
         ("keys", format!("{shown}/keys: give each to the person who keeps it")),
         ("log", format!("{shown}/registry.log")),
-    ]);
-    let json = json!({ "network": network.to_string(), "directory": shown });
+    ];
+    rows.extend(anchors.iter().map(|anchor| ("anchor", anchor::describe(anchor))));
+    let json = json!({ "network": network.to_string(), "directory": shown, "anchors": described });
+    let text = table(&rows);
     Ok(Report::new("init", json, text))
 }
 
@@ -171,35 +168,6 @@ fn create_keys(directory: &Path, role: Role, count: u32) -> Result<Vec<SigningKe
     }
     let path = |number: u32| directory.join(format!("{}-{number}.key", role.name()));
     (1..=count).map(|number| key::create(&path(number))).collect()
-}
-
-/// Trust anchors, sorted.
-pub(crate) fn anchors(paths: &[PathBuf]) -> Result<Vec<TrustAnchor>, Diagnostic> {
-    let mut anchors = Vec::new();
-    for path in paths {
-        let bytes = file::read(path, ANCHOR_BYTES_MAX)?;
-        let anchor = anchor(bytes).ok_or_else(|| {
-            let message = format!("{} is not a certificate", path.display());
-            Diagnostic::new(Code::InputMalformed, message)
-                .hint("give the root's certificate in DER or PEM, or an encoded trust anchor")
-        })?;
-        anchors.push(anchor);
-    }
-    anchors.sort();
-    Ok(anchors)
-}
-
-fn anchor(bytes: Vec<u8>) -> Option<TrustAnchor> {
-    if let Ok(anchor) = wire::decode(&bytes) {
-        return Some(anchor);
-    }
-    match pem::parse(&bytes) {
-        Ok(block) if block.tag() == "CERTIFICATE" => {
-            Some(TrustAnchor::SgxDcap(block.into_contents()))
-        }
-        // A DER certificate is a SEQUENCE with a long length.
-        _ => bytes.starts_with(&[0x30, 0x82]).then_some(TrustAnchor::SgxDcap(bytes)),
-    }
 }
 
 /// Refuses a directory with anything in it.

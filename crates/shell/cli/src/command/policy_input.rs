@@ -2,19 +2,18 @@
 
 use std::path::Path;
 
-use heirloom_model::appraisal::AcceptedAdvisory;
 use heirloom_model::counter::{SecurityVersion, Serial};
 use heirloom_model::digest::{NetworkId, PlanDigest};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::{
-    ApplicationRule, AppraisalPolicy, HolderRole, HolderRule, KeyScope, PlatformRule, Policy,
-    Sharing, TcbLevel, UpdateMode,
+    ApplicationRule, HolderRole, HolderRule, KeyScope, Policy, Sharing, UpdateMode,
 };
 use serde::Deserialize;
 
 use crate::code::Code;
+use crate::command::appraisal_input::{self, AppraisalInput, Scope};
 use crate::diagnostic::Diagnostic;
-use crate::input;
+use crate::input::{self, other_word};
 use crate::view;
 
 #[derive(Deserialize)]
@@ -57,31 +56,6 @@ struct ApplicationInput {
     keys: Scope,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AppraisalInput {
-    platforms: Scope,
-    tcb: Vec<String>,
-    advisories_accepted: Vec<AdvisoryInput>,
-    tcb_evaluation_min: u32,
-    collateral_grace_seconds: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AdvisoryInput {
-    id: String,
-    until: String,
-}
-
-/// A word that means all, said aloud, or a list.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Scope {
-    Word(String),
-    List(Vec<String>),
-}
-
 /// Reads a policy.
 pub(crate) fn parse(
     path: &Path,
@@ -101,7 +75,7 @@ pub(crate) fn parse(
         applications: input::sorted("application", applications, |rule| {
             (rule.application.clone(), rule.measurement)
         })?,
-        appraisal: appraisal(&found.appraisal)?,
+        appraisal: appraisal_input::appraisal(&found.appraisal)?,
         session_seconds_max: found.session_seconds_max,
         ephemeral_epochs: found.ephemeral_epochs,
         not_after: input::time("not_after", &found.not_after)?,
@@ -167,37 +141,6 @@ fn application(found: &ApplicationInput) -> Result<ApplicationRule, Diagnostic> 
     })
 }
 
-fn appraisal(found: &AppraisalInput) -> Result<AppraisalPolicy, Diagnostic> {
-    let platforms = match &found.platforms {
-        Scope::Word(word) if word == "any" => PlatformRule::Any,
-        Scope::Word(word) => return Err(other_word("appraisal.platforms", word, &["any"])),
-        Scope::List(known) => PlatformRule::Only(input::values("appraisal.platforms", known)?),
-    };
-    let tcb = found.tcb.iter().map(|word| tcb_level(word)).collect::<Result<Vec<_>, _>>()?;
-    let advisory = |found: &AdvisoryInput| {
-        let until = input::time("appraisal.advisories_accepted.until", &found.until)?;
-        Ok(AcceptedAdvisory { id: found.id.clone(), until })
-    };
-    let advisories =
-        found.advisories_accepted.iter().map(advisory).collect::<Result<Vec<_>, Diagnostic>>()?;
-    Ok(AppraisalPolicy {
-        platforms,
-        tcb: input::sorted("appraisal.tcb", tcb, |level| *level)?,
-        advisories_accepted: input::sorted(
-            "appraisal.advisories_accepted",
-            advisories,
-            |found: &AcceptedAdvisory| found.id.clone(),
-        )?,
-        tcb_evaluation_min: found.tcb_evaluation_min,
-        collateral_grace_seconds: found.collateral_grace_seconds,
-        tdx: None,
-        snp: None,
-        nitro: None,
-        tpm: None,
-        vtpm: None,
-    })
-}
-
 fn sharing(word: &str) -> Result<Sharing, Diagnostic> {
     match word {
         "replicated" => Ok(Sharing::Replicated),
@@ -216,32 +159,4 @@ fn role(word: &str) -> Result<HolderRole, Diagnostic> {
     let known = [HolderRole::Keeper, HolderRole::Upgrader];
     let found = known.into_iter().find(|role| role.name() == word);
     found.ok_or_else(|| other_word("holder.role", word, &known.map(HolderRole::name)))
-}
-
-/// Every level that a policy can accept. Revoked is not among them.
-const TCB_LEVELS: [TcbLevel; 8] = [
-    TcbLevel::UpToDate,
-    TcbLevel::SwHardeningNeeded,
-    TcbLevel::ConfigurationNeeded,
-    TcbLevel::ConfigurationAndSwHardeningNeeded,
-    TcbLevel::OutOfDate,
-    TcbLevel::OutOfDateConfigurationNeeded,
-    TcbLevel::RelaunchAdvised,
-    TcbLevel::RelaunchAdvisedConfigurationNeeded,
-];
-
-fn tcb_level(word: &str) -> Result<TcbLevel, Diagnostic> {
-    let found = TCB_LEVELS.into_iter().find(|level| view::tcb_level(*level) == word);
-    found.ok_or_else(|| other_word("appraisal.tcb", word, &TCB_LEVELS.map(view::tcb_level)))
-}
-
-fn other_word(field: &str, word: &str, known: &[&str]) -> Diagnostic {
-    let message = format!("the field {field} has a bad value");
-    let known = known.join(", ");
-    Diagnostic::new(Code::InputValue, message).cause(format!("{word:?} is not one of: {known}"))
-}
-
-/// Appraisal rules alone, for `heirloom evidence appraise`.
-pub(crate) fn parse_appraisal(path: &Path) -> Result<AppraisalPolicy, Diagnostic> {
-    appraisal(&input::read(path)?)
 }

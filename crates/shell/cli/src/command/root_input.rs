@@ -8,16 +8,15 @@ use heirloom_model::root::{Role, RoleKeys, Root};
 use serde::Deserialize;
 
 use crate::code::Code;
-use crate::command::init;
 use crate::diagnostic::Diagnostic;
-use crate::input;
+use crate::{anchor, input};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RootInput {
     serial: u64,
     not_after: String,
-    /// Files, beside this one.
+    /// `KIND:FILE` or `FILE`, beside this one.
     anchors: Vec<PathBuf>,
     role: Vec<RoleInput>,
 }
@@ -34,7 +33,6 @@ struct RoleInput {
 pub(crate) fn parse(path: &Path, network: NetworkId) -> Result<Root, Diagnostic> {
     let found: RootInput = input::read(path)?;
     let beside = path.parent().unwrap_or(Path::new(""));
-    let anchors: Vec<PathBuf> = found.anchors.iter().map(|anchor| beside.join(anchor)).collect();
     let roles = found.role.iter().map(role).collect::<Result<Vec<RoleKeys>, _>>()?;
     let roles = input::sorted("role", roles, |keys| keys.role)?;
     if let Some(missing) = Role::ALL.into_iter().find(|role| !names(&roles, *role)) {
@@ -46,7 +44,7 @@ pub(crate) fn parse(path: &Path, network: NetworkId) -> Result<Root, Diagnostic>
         network: Some(network),
         serial: Serial(found.serial),
         roles,
-        anchors: init::anchors(&anchors)?,
+        anchors: anchor::read_all(beside, &found.anchors)?,
         not_after: input::time("not_after", &found.not_after)?,
     })
 }

@@ -141,10 +141,16 @@ fn evidence_is_appraised_and_each_refusal_has_its_reason() {
     let json = place.json(&appraise(&report_data, 1));
     assert_eq!(json["anchor_class"], "development");
     assert_eq!(json["security_version"], 1);
-    let other = place.fails(&appraise(&"00".repeat(64), 1), 3, "E-EVIDENCE-002");
-    assert!(other.contains("reason: report-data-mismatch"), "{other}");
-    let late = place.fails(&appraise(&report_data, 40), 3, "E-EVIDENCE-002");
-    assert!(late.contains("reason: expired-endorsements"), "{late}");
+    // A refusal says what was checked, as data, and then that it is one.
+    let refused = |words: &str, reason: &str| {
+        let ended = place.run(words);
+        assert_eq!(ended.exit, 3, "{}{}", ended.out, ended.err);
+        assert!(ended.out.contains("outcome: refused"), "{}", ended.out);
+        assert!(ended.err.contains("error[E-EVIDENCE-002]: "), "{}", ended.err);
+        assert!(ended.err.contains(&format!("reason: {reason}")), "{}", ended.err);
+    };
+    refused(&appraise(&"00".repeat(64), 1), "report-data-mismatch");
+    refused(&appraise(&report_data, 40), "expired-endorsements");
 }
 
 const RULES: &[u8] = b"platforms = \"any\"\ntcb = [\"up-to-date\"]\nadvisories_accepted = []\n\

@@ -106,6 +106,36 @@ fn a_release_is_measured_signed_published_and_verified() {
     place.fails("release sign bundle --key net/keys/release-1.key --out again", 1, "E-BUNDLE-001");
 }
 
+/// One bundle has a measurement for each platform that is asked for, and on no other.
+#[test]
+fn a_release_has_one_measurement_for_each_of_its_platforms() {
+    let place = Place::with_network();
+    place.ok(&format!("epoch advance --key net/keys/timekeeper-1.key {LOG}"));
+    place.bundle("bundle", &keeper(&network(&place), "keeper-1.0.0"));
+    let sign = "release sign bundle --key net/keys/release-1.key --out";
+    let measurements = |file: &str| {
+        let shown = place.json(&format!("release show {file}"));
+        let found = shown["content"]["measurements"].as_array().unwrap().iter();
+        found.map(|it| it.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    place.ok(&format!("{sign} usual"));
+    let usual = measurements("usual");
+    let digest = usual[0].strip_prefix("sgx:").expect("the emulated CPU measures as SGX does");
+    assert_eq!(usual.len(), 1);
+
+    place.ok(&format!("{sign} both --platform tpm --platform emulated --platform tpm"));
+    assert_eq!(measurements("both"), [format!("sgx:{digest}"), format!("tpm:{digest}")]);
+    let text = place.ok("release show both");
+    assert!(text.contains(&format!("tpm:{digest}")), "{text}");
+    let verified = place.json(&format!("release verify both --bundle bundle {LOG}"));
+    assert_eq!(verified["measurements"].as_array().unwrap().len(), 2);
+    place.ok(&format!("{sign} above --platform tpm"));
+    assert_eq!(measurements("above"), [format!("tpm:{digest}")]);
+    place.bundle("other", &keeper(&network(&place), "keeper-1.0.1"));
+    place.fails(&format!("release verify above --bundle other {LOG}"), 3, "E-BUNDLE-002");
+    assert_ne!(place.run(&format!("{sign} nowhere --platform snp")).exit, 0);
+}
+
 #[test]
 fn a_policy_names_measurements_and_its_mistakes_are_found() {
     let place = Place::with_network();
@@ -266,15 +296,50 @@ fn the_examples_of_the_reference_are_accepted() {
     place.write("participant.toml", example("participant").as_bytes());
     let path = place.path("participant.toml");
     heirloom_agent::participant::config::Config::read(&path).unwrap();
+    the_examples_about_evidence_are_read(&place);
+}
+
+/// Rules are read before the endorsements, which are not there; what was quoted is read last, when
+/// nothing is missing but a certificate.
+fn the_examples_about_evidence_are_read(place: &Place) {
     place.write("evidence", b"");
-    // The rules are read before the endorsements, which are not there.
     let digits = "00".repeat(64);
-    place.fails(
-        &format!(
-            "evidence appraise evidence --anchor anchor --endorsements missing \
-             --rules rules.toml --report-data {digits}"
-        ),
-        1,
-        "E-FILE-001",
-    );
+    let appraise = |rules: &str| {
+        format!("evidence appraise evidence --anchor anchor --rules {rules} --report-data {digits}")
+    };
+    let kinds = ["rules", "rules-tdx", "rules-snp", "rules-nitro", "rules-tpm", "rules-vtpm"];
+    for name in kinds {
+        let rules = example(name);
+        place.write("rules.toml", rules.as_bytes());
+        let missing = format!("{} --endorsements missing", appraise("rules.toml"));
+        place.fails(&missing, 1, "E-FILE-001");
+        // The same table in a policy is shown as it was written.
+        let (head, _) = example("policy").split_once("[appraisal]").map(owned).unwrap();
+        let rules = rules.replace("\n[", "\n[appraisal.");
+        place.write("ruled.toml", format!("{head}[appraisal]\n{rules}").as_bytes());
+        let keys = "--key net/keys/policy-1.key --key net/keys/policy-2.key";
+        place.ok(&format!(
+            "policy sign ruled.toml {keys} --out {name}.policy --network network.toml"
+        ));
+        let shown = place.json(&format!("policy show {name}.policy"));
+        for kind in ["tdx", "snp", "nitro", "tpm", "vtpm"] {
+            let is_ruled = rules.contains(&format!("\n[appraisal.{kind}"));
+            let found = &shown["content"]["appraisal"][kind];
+            assert_eq!(*found != "not accepted", is_ruled, "{name}: {found}");
+        }
+        let text = place.ok(&format!("policy show {name}.policy"));
+        assert_eq!(text.contains(": skip"), rules.contains("\"skip\""), "{text}");
+    }
+    place.write("rules.toml", example("rules-tpm").as_bytes());
+    place.write("quoted.toml", example("quoted").as_bytes());
+    place.write("quote", b"\xffTCG");
+    let quoted = format!("{} --quoted quoted.toml", appraise("rules.toml"))
+        .replace("appraise evidence", "appraise quote --signature quote");
+    let ended = place.run(&quoted);
+    assert_eq!(ended.exit, 3, "{}", ended.err);
+    assert!(ended.err.contains("reason: missing-certificate"), "{}", ended.err);
+}
+
+fn owned((left, right): (&str, &str)) -> (String, String) {
+    (left.to_owned(), right.to_owned())
 }
