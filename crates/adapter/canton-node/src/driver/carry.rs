@@ -22,7 +22,7 @@ use crate::driver::fault::{
     contracts_error, custodian_error, io_error, node_error, store_error, unexpected,
 };
 use crate::driver::roster::{self, Comparison, Gathering, Record, Records, Sorted};
-use crate::driver::work::{Work, keep};
+use crate::driver::work::{Work, is_there, keep};
 use crate::driver::{Driver, Keeping, enroll, quiet, supply};
 use crate::node::{ExportRequest, ImportRequest, Place, Registration, Visit};
 
@@ -49,7 +49,9 @@ pub(crate) fn export(
 ) -> Result<Exported, DriverError> {
     let path = work.source_snapshot();
     still(driver, ledger_end)?;
-    if !path.exists() {
+    // Written before there is a snapshot: whatever is exported was exported at this end.
+    keep(&work.source_end(), ledger_end.to_string().as_bytes())?;
+    if !is_there(&path)? {
         supply::expect_parties(driver, task)?;
         let wanted = ExportRequest {
             parties: task.moved.parties.iter().cloned().collect(),
@@ -62,7 +64,6 @@ pub(crate) fn export(
         still(driver, ledger_end)?;
     }
     let (snapshot, contracts) = read_snapshot(&path, |_| Ok(()))?;
-    keep(&work.source_end(), ledger_end.to_string().as_bytes())?;
     Ok(Exported { ledger_end, snapshot, contracts })
 }
 
@@ -94,7 +95,7 @@ pub(crate) fn import(
     work: &Work,
     rewritten: &Rewritten,
 ) -> Result<(), DriverError> {
-    if !work.is_safeguarded() {
+    if !work.is_safeguarded()? {
         let what = "the copy of the target's store".to_owned();
         return Err(DriverError::Missing { what });
     }
@@ -180,7 +181,7 @@ pub(crate) fn imported(
     })?;
     let imported = if is_empty {
         nothing
-    } else if work.roster().exists() {
+    } else if is_there(&work.roster())? {
         let comparison = compare(work, found, |_| Ok(()))?;
         Imported { contracts: comparison.found, ids: comparison.ids }
     } else {
@@ -230,6 +231,7 @@ pub(crate) fn reconcile(
     target: &ParticipantId,
     rewritten: &Rewritten,
 ) -> Result<Reconciled, DriverError> {
+    still_as_exported(driver, work)?;
     ensure_roster(work, rewritten)?;
     let ledger_end = driver.target.ledger_end().map_err(node_error)?;
     let parties = new_parties(driver, task, target)?;
@@ -354,7 +356,7 @@ pub(crate) fn purge(
 /// Makes sure that the roster is that of the snapshot that was stated.
 pub(crate) fn ensure_roster(work: &Work, rewritten: &Rewritten) -> Result<(), DriverError> {
     let path = work.roster();
-    if path.exists() {
+    if is_there(&path)? {
         let mut hasher = ContractSetHasher::default();
         for record in Records::open(&path)? {
             let ascending = hasher.push(record?.id());

@@ -9,7 +9,7 @@ use heirloom_upgrade::port::DriverError;
 
 use crate::driver::Safeguard;
 use crate::driver::fault::{io_error, store_error};
-use crate::driver::work::Work;
+use crate::driver::work::{Work, is_there};
 
 /// Files and folders of one store.
 const ENTRIES_MAX: usize = 100_000;
@@ -28,11 +28,11 @@ pub(crate) fn copy(how: &Safeguard, work: &Work) -> Result<(), DriverError> {
 
 fn directory(from: &Path, place: &Path) -> Result<(), DriverError> {
     let staging = place.with_extension("part");
-    if staging.exists() {
+    if is_there(&staging)? {
         // What an interrupted copy left is part of nothing.
         fs::remove_dir_all(&staging).map_err(|error| io_error(&staging, &error))?;
     }
-    if place.exists() {
+    if is_there(place)? {
         // It was moved into its place when it was whole, and the mark was not written any more.
         return Ok(());
     }
@@ -105,11 +105,11 @@ mod tests {
         fs::write(store.join("data"), b"1").unwrap();
         fs::write(store.join("inside/more"), b"2").unwrap();
         let work = work(folder.path());
-        assert!(!work.is_safeguarded());
+        assert!(!work.is_safeguarded().unwrap());
         // What an interrupted run left.
         fs::create_dir_all(work.safeguard().with_extension("part").join("junk")).unwrap();
         copy(&Safeguard::Directory(store.clone()), &work).unwrap();
-        assert!(work.is_safeguarded());
+        assert!(work.is_safeguarded().unwrap());
         assert_eq!(fs::read(work.safeguard().join("inside/more")).unwrap(), b"2");
         assert!(!work.safeguard().join("junk").exists());
         // What the store has later is not in the copy.
@@ -125,8 +125,8 @@ mod tests {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let error = copy(&Safeguard::Command(words("false")), &work).unwrap_err();
         assert!(matches!(error, DriverError::Refused(_)), "{error:?}");
-        assert!(!work.is_safeguarded());
+        assert!(!work.is_safeguarded().unwrap());
         copy(&Safeguard::Command(words("test -d")), &work).unwrap();
-        assert!(work.is_safeguarded());
+        assert!(work.is_safeguarded().unwrap());
     }
 }

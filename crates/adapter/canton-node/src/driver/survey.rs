@@ -329,7 +329,7 @@ pub(crate) fn observe(
     let stated = driver.settings.target_version.clone();
     let target = answering(server(&driver.target, stated))?;
     let work = driver.work(task)?;
-    let mut seen = PlanWork { safeguarded: work.is_safeguarded(), ..PlanWork::default() };
+    let mut seen = PlanWork { safeguarded: work.is_safeguarded()?, ..PlanWork::default() };
     if let Some(participant) = target.as_ref().and_then(|target| target.participant.clone()) {
         seen.lacking = match (&source, supply::lacking(driver, &participant)) {
             (None, _) | (_, Err(DriverError::Unknown(_))) => None,
