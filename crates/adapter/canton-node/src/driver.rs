@@ -312,7 +312,7 @@ impl ParticipantDriver for Driver {
     fn safeguard(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         let target = self.expect_target(task)?;
         let work = self.work(task)?;
-        if work.is_safeguarded() {
+        if work.is_safeguarded()? {
             return Ok(());
         }
         quiet::pass_time(self, &target)?;
@@ -352,7 +352,8 @@ impl ParticipantDriver for Driver {
         quiet::settle(self, task)
     }
 
-    fn disconnect(&mut self, _task: ParticipantCall<'_>) -> Result<(), DriverError> {
+    fn disconnect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
+        self.expect_target(task)?;
         quiet::take_off(&self.target)
     }
 
@@ -371,6 +372,9 @@ impl ParticipantDriver for Driver {
     }
 
     fn reconnect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
-        quiet::reconnect(self, task, &self.work(task)?)
+        let work = self.work(task)?;
+        let (found, _) = ready(&self.source)?;
+        unexpected("source", &task.moved.source, &found)?;
+        quiet::reconnect(self, task, &work)
     }
 }
