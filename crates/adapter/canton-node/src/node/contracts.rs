@@ -110,17 +110,21 @@ impl Node {
         let shape = self.shape()?;
         let line = self.line(Port::Admin, call)?;
         let mut part = Part::create(to)?;
+        let time = self.shared.deadlines.stream;
+        let silent = |_| NodeError::silent(self.name(), call, Effect::Reads, time);
         self.wait(async {
             if shape == Shape::V33 {
                 let mut client = older_client::PartyManagementServiceClient::new(line)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX);
-                let opened = client.export_acs(older_export(wanted)).await;
+                let opened = timeout(time, client.export_acs(older_export(wanted))).await;
+                let opened = opened.map_err(silent)?;
                 let stream = opened.map_err(|s| self.failed(call, &s))?.into_inner();
                 return self.receive(call, stream, &mut part, |answer| answer.chunk).await;
             }
             let mut client = ParticipantRepairServiceClient::new(line)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX);
-            let opened = client.export_acs(export(wanted)).await;
+            let opened = timeout(time, client.export_acs(export(wanted))).await;
+            let opened = opened.map_err(silent)?;
             let stream = opened.map_err(|s| self.failed(call, &s))?.into_inner();
             self.receive(call, stream, &mut part, |answer| answer.chunk).await
         })?;
