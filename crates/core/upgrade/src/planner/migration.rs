@@ -176,6 +176,9 @@ pub enum MigrationError {
         /// Whose contracts name it.
         node: NodeId,
     },
+    /// Somebody must agree whose agreement nobody could recognise.
+    #[error("{0} must agree to the party map, and the fleet names no key of it")]
+    NoOperatorKey(OperatorId),
     /// Another plan is active in this domain.
     #[error("plan {0} is active in this domain")]
     PlanActive(PlanDigest),
@@ -225,6 +228,7 @@ impl MigrationError {
             Self::UnknownHost { .. } => {
                 "ask whose party it is: its contracts would not be the same on both sides"
             }
+            Self::NoOperatorKey(_) => "publish a fleet with its key",
             Self::PlanActive(_) => "let it finish, abort it, or plan again after its last epoch",
             Self::WrongWindow { .. } => "ask for a later last epoch",
             Self::TooLarge { .. } => "plan fewer nodes",
@@ -250,7 +254,7 @@ pub fn plan_from(
     let moves = moves(request, known)?;
     check_hosts(&moves, known)?;
     let nodes: Vec<NodeId> = moves.iter().map(|moved| moved.node.clone()).collect();
-    let consents = consents(request, &nodes, known);
+    let consents = consents(request, &nodes, known)?;
     let mut draft = Draft::default();
     let line = forward(&mut draft, request, &nodes, !consents.is_empty());
     backward(&mut draft, &nodes, &line);
@@ -386,7 +390,11 @@ fn check_hosts(moves: &[ParticipantMove], known: &Participants) -> Result<(), Mi
 }
 
 /// Who must agree to the map: everybody, unless there is only the one who asks.
-fn consents(request: &MigrationRequest, nodes: &[NodeId], known: &Participants) -> Vec<OperatorId> {
+fn consents(
+    request: &MigrationRequest,
+    nodes: &[NodeId],
+    known: &Participants,
+) -> Result<Vec<OperatorId>, MigrationError> {
     let operators = nodes.iter().filter_map(|node| known.node(node)).map(|node| &node.operator);
     let mut operators: Vec<OperatorId> = operators.cloned().collect();
     operators.sort_unstable();
@@ -394,7 +402,10 @@ fn consents(request: &MigrationRequest, nodes: &[NodeId], known: &Participants) 
     if nodes.len() == 1 && operators == [request.operator.clone()] {
         operators.clear();
     }
-    operators
+    match operators.iter().find(|operator| !known.keys.contains_key(operator)) {
+        Some(mute) => Err(MigrationError::NoOperatorKey(mute.clone())),
+        None => Ok(operators),
+    }
 }
 
 /// One step of every node, in a row.

@@ -161,10 +161,10 @@ impl Move {
     pub(crate) fn agree(&self) {
         let mut world = lock(&self.world);
         let digest = self.plan.digest();
-        for (key, node) in self.plan.nodes.iter().enumerate() {
+        for node in &self.plan.nodes {
             let plan = world.state.plan(&digest).unwrap();
             if !plan.agreements().contains_key(&world.operator_of(node)) {
-                let agreement = world.agreement(digest, node, key);
+                let agreement = world.agreement(digest, node);
                 world.accept(&agreement);
             }
         }
@@ -258,7 +258,7 @@ fn nothing_gets_a_new_name_before_every_operator_agreed() {
     let digest = it.plan.digest();
     {
         let mut world = lock(&it.world);
-        let agreement = world.agreement(digest, &first, 0);
+        let agreement = world.agreement(digest, &first);
         world.accept(&agreement);
     }
     for _ in 0..20 {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use heirloom_model::counter::Serial;
-use heirloom_model::fleet::{Fleet, Node};
+use heirloom_model::fleet::{Fleet, Node, OperatorKey};
 use heirloom_model::statement::StatementKind;
 use heirloom_registry::network::NetworkState;
 use serde::Deserialize;
@@ -88,6 +88,17 @@ struct FleetInput {
     serial: u64,
     not_after: String,
     node: Vec<NodeInput>,
+    /// Whose key is whose, where operators agree to something in their own names.
+    #[serde(default)]
+    operator: Vec<OperatorInput>,
+}
+
+/// An operator as people write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OperatorInput {
+    name: String,
+    key: String,
 }
 
 /// A node as people write it.
@@ -105,12 +116,20 @@ struct NodeInput {
 fn parse(path: &Path, log: &LogArgs) -> Result<Fleet, Diagnostic> {
     let found: FleetInput = input::read(path)?;
     let nodes = found.node.iter().map(node).collect::<Result<Vec<Node>, Diagnostic>>()?;
+    let operators =
+        found.operator.iter().map(operator).collect::<Result<Vec<OperatorKey>, Diagnostic>>()?;
     Ok(Fleet {
         network: log.network()?,
         serial: Serial(found.serial),
         nodes: input::sorted("node", nodes, |node| node.node.clone())?,
         not_after: input::time("not_after", &found.not_after)?,
+        operators: input::sorted("operator", operators, |known| known.operator.clone())?,
     })
+}
+
+fn operator(found: &OperatorInput) -> Result<OperatorKey, Diagnostic> {
+    let operator = input::value("operator.name", &found.name)?;
+    Ok(OperatorKey { operator, key: input::value("operator.key", &found.key)? })
 }
 
 fn node(found: &NodeInput) -> Result<Node, Diagnostic> {

@@ -11,6 +11,7 @@ use heirloom_model::identifier::{NodeId, OperatorId};
 use heirloom_model::participant::MapAgreement;
 use heirloom_model::party::{ParticipantId, PartyId, SynchronizerId};
 use heirloom_model::plan::Plan;
+use heirloom_model::signature::SigningKey;
 use heirloom_registry::plan::{PlanState, PlanStatus};
 use heirloom_upgrade::planner::migration::{self, MigrationRequest};
 use heirloom_upgrade::port::{Link, Restart};
@@ -31,8 +32,6 @@ const WRONG_AGREEMENTS: u32 = 10;
 /// An operator who is asked for consent.
 pub(super) struct Consent {
     operator: OperatorId,
-    /// Which of the operators' keys is his.
-    key: usize,
     /// The first round in which he may agree; none if he never does.
     from: Option<u32>,
 }
@@ -172,13 +171,13 @@ impl Run {
         let count = u32::try_from(plan.nodes.len()).unwrap_or(1);
         let silent = usize::try_from(world.below(count)).unwrap_or(0);
         self.consents.clear();
-        for (key, node) in plan.nodes.iter().enumerate() {
+        for (place, node) in plan.nodes.iter().enumerate() {
             let Some(operator) = world.judge.node(node).map(|it| it.operator.clone()) else {
                 continue;
             };
             let late = self.rounds.saturating_add(world.below(FAULTY_ROUNDS / 2));
-            let never = scenario == Scenario::MigrationSilent && key == silent;
-            self.consents.push(Consent { operator, key, from: (!never).then_some(late) });
+            let never = scenario == Scenario::MigrationSilent && place == silent;
+            self.consents.push(Consent { operator, from: (!never).then_some(late) });
         }
     }
 
@@ -195,6 +194,9 @@ impl Run {
                 if world.publish(&envelope).is_ok() {
                     return Err(Failure::Plan("a map that nobody stated was agreed to".to_owned()));
                 }
+            }
+            if let Some(map) = map.filter(|_| world.chance(WRONG_AGREEMENTS)) {
+                speaks_for(&mut world, plan, consent, map)?;
             }
             let due = consent.from.is_some_and(|from| from <= self.rounds);
             if let Some(map) = map.filter(|_| due)
@@ -268,7 +270,27 @@ fn has_agreed(world: &World, plan: &PlanDigest, operator: &OperatorId) -> bool {
 fn agreement(world: &World, plan: PlanDigest, consent: &Consent, map: PartyMapDigest) -> Envelope {
     let network = world.ceremony.network;
     let agreement = MapAgreement { network, plan, operator: consent.operator.clone(), map };
-    Envelope::signed(&agreement, world.ceremony.operator_keys.get(consent.key))
+    Envelope::signed(&agreement, world.ceremony.operator_key(&consent.operator))
+}
+
+/// Every other operator tries to agree in the name of this one, to the very map.
+fn speaks_for(
+    world: &mut World,
+    plan: PlanDigest,
+    consent: &Consent,
+    map: PartyMapDigest,
+) -> Result<(), Failure> {
+    let network = world.ceremony.network;
+    let agreement = MapAgreement { network, plan, operator: consent.operator.clone(), map };
+    let own = world.ceremony.operator_key(&consent.operator).map(SigningKey::public_key);
+    let ceremony = Arc::clone(&world.ceremony);
+    for other in ceremony.operator_keys.iter().filter(|key| Some(key.public_key()) != own) {
+        if world.publish(&Envelope::signed(&agreement, [other])).is_ok() {
+            let who = &consent.operator;
+            return Err(Failure::Plan(format!("somebody else agreed for {who}")));
+        }
+    }
+    Ok(())
 }
 
 /// Plans and checks.
