@@ -184,3 +184,21 @@ fn what_blocks_stands_first_and_codes_are_unique() {
     assert!(weights.is_sorted());
     assert_eq!(weights.first(), Some(&RemarkWeight::Blocks));
 }
+
+#[test]
+fn what_is_uncertain_for_several_keys_is_said_once_with_their_number() {
+    let mut changed = ground();
+    let seen = changed.target.synchronizers.get_mut(&synchronizer()).unwrap();
+    seen.signing.clear();
+    seen.encryption.clear();
+    changed.custodian = CustodianKind::Vault;
+    let wanted = changed.wanted.len();
+    assert!(wanted > 1);
+    let found = findings(&changed);
+    let of = |code: Code| found.iter().filter(move |finding| finding.code == code);
+    assert_eq!(of(Code::SchemesUnseen).count(), 1);
+    let unseen = &of(Code::SchemesUnseen).next().unwrap().what;
+    assert!(unseen.contains(&format!("for {wanted} uses of keys")), "{unseen}");
+    let reasons: BTreeSet<&str> = of(Code::SchemeUncertain).map(|it| it.what.as_str()).collect();
+    assert!(reasons.len() < wanted, "{reasons:?}");
+}
