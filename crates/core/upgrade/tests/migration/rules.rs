@@ -11,7 +11,7 @@ use heirloom_model::participant::{
     ParticipantStanding, ParticipantSurvey, PartyMove, Reconciled, RemarkWeight, Rewritten,
     SurveyRemark,
 };
-use heirloom_model::plan::{Action, Gate, ParticipantAction, Plan, StepId};
+use heirloom_model::plan::{Action, Gate, ParticipantAction, Plan, Step, StepId};
 use heirloom_model::wire;
 use heirloom_testkit::ceremony::Code;
 use heirloom_upgrade::port::DriverError;
@@ -93,6 +93,89 @@ fn a_proposal_is_refused_for_each_thing_that_is_changed() {
     let plan = planned(&world, 2);
     let by_agent = world.ceremony.proposal_of_agent(&plan, &plan.nodes[0]);
     assert_eq!(world.refusal(&by_agent), "plan-mismatch");
+}
+
+/// The log by itself, without a checker, takes no plan whose gates were thinned out.
+#[test]
+fn without_any_one_gate_the_log_takes_no_plan() {
+    let world = World::new(2);
+    let plan = planned(&world, 2);
+    let places = plan.steps.iter().map(|step| step.id);
+    let places = places.chain(plan.rollback.iter().map(|back| back.step.id));
+    for id in places {
+        for place in 0..plan.step(id).unwrap().gates.len() {
+            let mut spoilt = plan.clone();
+            let gate = step_mut(&mut spoilt, id).gates.remove(place);
+            assert_eq!(proposed(&world, &spoilt), "shape", "{id}: {gate:?}");
+        }
+    }
+}
+
+fn step_mut(plan: &mut Plan, id: StepId) -> &mut Step {
+    let at = usize::try_from(id.0).unwrap();
+    let forward = plan.steps.len();
+    match at.checked_sub(forward) {
+        None => &mut plan.steps[at],
+        Some(back) => &mut plan.rollback[back].step,
+    }
+}
+
+#[test]
+fn a_commit_waits_until_every_target_was_compared() {
+    let world = World::new(2);
+    let plan = planned(&world, 2);
+    let compared =
+        |at: usize| plan.participant_step(&plan.nodes[at], ParticipantAction::Reconcile).unwrap();
+    let commit = plan.point_of_no_return;
+    for at in [0, 1] {
+        let mut hasty = plan.clone();
+        step_mut(&mut hasty, commit).gates = vec![Gate::Done(compared(at))];
+        assert_eq!(proposed(&world, &hasty), "shape", "only {at}");
+    }
+    // One after the other is as good as both at once.
+    let mut chained = plan.clone();
+    step_mut(&mut chained, commit).gates = vec![Gate::Done(compared(1))];
+    step_mut(&mut chained, compared(1)).gates.push(Gate::Done(compared(0)));
+    assert_eq!(proposed(&world, &chained), "accepted");
+}
+
+#[test]
+fn every_node_can_settle_and_go_back_by_itself() {
+    type Spoil = fn(&mut Plan);
+    let cases: [(&str, Spoil); 5] = [
+        ("no purge", |plan| {
+            plan.rollback[1].step.action = Action::Participant(ParticipantAction::Disconnect);
+        }),
+        ("undoes something else", |plan| plan.rollback[1].undoes = StepId(0)),
+        ("waits for the other node", |plan| {
+            let other = plan.rollback[0].step.id;
+            plan.rollback[3].step.gates.push(Gate::Done(other));
+        }),
+        ("the other node's", |plan| plan.rollback[4].step.node = plan.nodes[0].clone()),
+        ("no way back", |plan| {
+            plan.rollback.pop();
+        }),
+    ];
+    let world = World::new(2);
+    for (what, spoil) in cases {
+        let mut plan = planned(&world, 2);
+        spoil(&mut plan);
+        assert_eq!(proposed(&world, &plan), "shape", "{what}");
+    }
+    // Where nothing else is wrong but that one target never settles.
+    let mut plan = planned(&world, 2);
+    assert_eq!(plan.rollback.len(), 6);
+    let last = plan.steps.pop().unwrap();
+    assert_eq!(last.action, Action::Participant(ParticipantAction::Settle));
+    for back in &mut plan.rollback {
+        back.step.id.0 -= 1;
+        for gate in &mut back.step.gates {
+            if let Gate::Done(before) = gate {
+                before.0 -= 1;
+            }
+        }
+    }
+    assert_eq!(proposed(&world, &plan), "shape");
 }
 
 #[test]
