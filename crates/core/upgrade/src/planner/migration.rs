@@ -26,12 +26,27 @@ pub struct MigrationRequest {
     pub operator: OperatorId,
     /// The epoch in which the window opens.
     pub opens: Epoch,
-    /// After this epoch the plan is called off by itself, if that is wanted.
+    /// After this epoch the plan is called off by itself; by default early enough for the way
+    /// back, see [`RETREAT_EPOCHS`].
     pub abort_after: Option<Epoch>,
     /// The last epoch in which a step may start.
     pub not_after: Epoch,
     /// Random. Makes the plan unique.
     pub nonce: Nonce,
+}
+
+/// How many of its last epochs a plan keeps for the way back where nobody named a deadline, and
+/// never more than a quarter of its window. The way back takes a few epochs; the rest is for an
+/// operator who is away. After the last epoch others may plan, and it would not end.
+pub const RETREAT_EPOCHS: u64 = 64;
+
+impl MigrationRequest {
+    /// The last epoch before the plan is called off by itself.
+    fn deadline(&self) -> Epoch {
+        let window = self.not_after.0.saturating_sub(self.opens.0);
+        let retreat = RETREAT_EPOCHS.min(window / 4);
+        self.abort_after.unwrap_or(Epoch(self.not_after.0.saturating_sub(retreat)))
+    }
 }
 
 /// What was planned, for people.
@@ -60,8 +75,8 @@ pub struct MigrationReport {
 pub enum MigrationNote {
     /// Every party and every other participant of its contracts is of one operator.
     OneOperator(OperatorId),
-    /// Nobody calls the plan off but people.
-    NoDeadline,
+    /// Nobody named a deadline: after this epoch the plan is called off by itself.
+    Deadline(Epoch),
     /// Nothing was tried before: other strategies have a rehearsal or a trial.
     NoRehearsal,
     /// The way back takes keys out of a stronger place: whoever can read the file can sign.
@@ -89,7 +104,9 @@ impl std::fmt::Display for MigrationNote {
             Self::OneOperator(operator) => {
                 write!(f, "{operator} runs every participant that these contracts name")
             }
-            Self::NoDeadline => f.write_str("only people call the plan off: it has no deadline"),
+            Self::Deadline(last) => {
+                write!(f, "no deadline was named: after epoch {last} the plan is called off")
+            }
             Self::NoRehearsal => f.write_str(
                 "nothing is tried out before sources are disconnected: rehearse on a test network",
             ),
@@ -277,7 +294,7 @@ pub fn plan_from(
         participant: Some(ParticipantChange {
             moves,
             opens: request.opens,
-            abort_after: request.abort_after,
+            abort_after: Some(request.deadline()),
         }),
     };
     let bytes = wire::encode(&plan).len();
@@ -306,7 +323,7 @@ fn check_ground(request: &MigrationRequest, known: &Participants) -> Result<(), 
         return Err(MigrationError::PlanActive(holding));
     }
     let (opens, epoch) = (request.opens, known.epoch);
-    let last = request.abort_after.unwrap_or(request.not_after);
+    let last = request.deadline();
     if opens > last || last > request.not_after || last < epoch {
         return Err(MigrationError::WrongWindow { opens, last, epoch });
     }
@@ -498,7 +515,7 @@ fn notes(
         notes.push(MigrationNote::OneOperator((*operator).clone()));
     }
     if request.abort_after.is_none() {
-        notes.push(MigrationNote::NoDeadline);
+        notes.push(MigrationNote::Deadline(request.deadline()));
     }
     notes.push(MigrationNote::NoRehearsal);
     for (node, custodian) in custodians {

@@ -98,7 +98,7 @@ fn a_party_of_somebody_else_names_its_operator() {
 fn each_thing_that_cannot_be_planned_is_refused() {
     type Change = fn(&mut MigrationRequest, &mut Participants);
     let node = || -> NodeId { "node-1".parse().unwrap() };
-    let cases: [(&str, Change); 11] = [
+    let cases: [(&str, Change); 12] = [
         ("HasKeepers", |_, known| known.has_keepers = true),
         ("NoNodes", |it, _| it.nodes.clear()),
         ("NamedTwice", |it, _| it.nodes.push("node-1".parse().unwrap())),
@@ -119,6 +119,7 @@ fn each_thing_that_cannot_be_planned_is_refused() {
             known.surveys.values_mut().for_each(|seen| seen.found.routes.clear());
         }),
         ("WrongWindow", |it, _| it.opens = Epoch(31)),
+        ("WrongWindow", |it, _| (it.opens, it.abort_after) = (Epoch(41), None)),
         ("MovedTwice", |_, known| {
             let same = known.surveys.values().next().unwrap().found.source.clone();
             known.surveys.values_mut().for_each(|seen| seen.found.source = same.clone());
