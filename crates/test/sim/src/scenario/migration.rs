@@ -22,16 +22,26 @@ use crate::world::{Faults, World, lock};
 
 /// Ticks in which clients trade before anybody plans.
 const PEACE_ROUNDS: u32 = 40;
+/// Epochs of a plan that nobody lets expire.
+const LONG_EPOCHS: u32 = 10_000;
 /// Epochs of a window that everybody can keep.
 const WINDOW_EPOCHS: u64 = 120;
 /// Epochs after which a plan ends that somebody does not go along with, at most.
 const SHORT_WINDOW_EPOCHS: u32 = 8;
+/// The same, where somebody agrees late: everybody else tries all the time.
+const IMPOSTORS: u32 = 200;
+/// Epochs of a plan that is to expire while a source is off, at least, and by chance so many more.
+const EXPIRY_EPOCHS: (u32, u32) = (5, 8);
+/// Chances in a thousand, each round, that an operator is away once its source is off.
+const ABSENCE: u32 = 20;
 /// Chances in a thousand, each round, that an operator tries to agree to something else.
 const WRONG_AGREEMENTS: u32 = 10;
 
 /// An operator who is asked for consent.
 pub(super) struct Consent {
     operator: OperatorId,
+    /// Chances in a thousand, each round, that the others try to agree in his name.
+    impostors: u32,
     /// The first round in which he may agree; none if he never does.
     from: Option<u32>,
 }
@@ -69,17 +79,40 @@ impl Run {
         lock(&self.world).faults = faults;
         for _ in 0..FAULTY_ROUNDS {
             self.disturb(Weather::CHANGING);
+            self.leave(scenario);
             self.round()?;
         }
         lock(&self.world).faults = Faults::NONE;
         for node in lock(&self.world).nodes.values_mut() {
             node.partitioned = false;
         }
+        if scenario == Scenario::MigrationExpiry {
+            while lock(&self.world).judge.epoch() <= plan.not_after {
+                self.round()?;
+            }
+            lock(&self.world).nodes.values_mut().for_each(|node| node.absent = false);
+        }
         let status = self.settle(digest)?;
         self.consents.clear();
-        never_finishes(scenario, defect, status)?;
+        ends_as_it_must(scenario, defect, status)?;
         self.all_at_rest(status)?;
         Ok(status)
+    }
+
+    /// Somebody whose source is off goes away, until the plan can only go back.
+    fn leave(&self, scenario: Scenario) {
+        let mut world = lock(&self.world);
+        let mut nodes = world.nodes.values();
+        if scenario != Scenario::MigrationExpiry || nodes.any(|node| node.absent) {
+            return;
+        }
+        let off = world.pairs().find(|(_, pair)| pair.source.is_off());
+        if let Some(name) = off.map(|(name, _)| name.clone())
+            && world.chance(ABSENCE)
+        {
+            world.note(|| format!("{name} is away"));
+            world.node(&name).absent = true;
+        }
     }
 
     /// Publishes what a network without keepers begins with.
@@ -130,7 +163,15 @@ impl Run {
             let operator = first.expect("the fleet has a node").operator.clone();
             let opens = world.judge.epoch().0.saturating_add(u64::from(world.below(3)));
             let hopeless = scenario == Scenario::MigrationSilent;
-            let window = if hopeless && world.chance(500) {
+            let expires = scenario == Scenario::MigrationExpiry;
+            let epochs = if expires {
+                EXPIRY_EPOCHS.0.saturating_add(world.below(EXPIRY_EPOCHS.1))
+            } else {
+                LONG_EPOCHS
+            };
+            let window = if expires {
+                None
+            } else if hopeless && world.chance(500) {
                 Some(u64::from(world.below(SHORT_WINDOW_EPOCHS)))
             } else {
                 world.chance(500).then_some(WINDOW_EPOCHS)
@@ -141,10 +182,12 @@ impl Run {
                 operator,
                 opens: Epoch(opens),
                 abort_after: window.map(|window| Epoch(opens.saturating_add(window))),
-                not_after: Epoch(opens.saturating_add(10_000)),
+                not_after: Epoch(opens.saturating_add(u64::from(epochs))),
                 nonce: world.nonce(),
             };
-            draw_up(&world, &request)?
+            // Whoever plans by hand need not name a deadline.
+            let by_hand = expires && world.chance(500);
+            draw_up(&world, &request, by_hand)?
         };
         let proposal = lock(&self.world).ceremony.proposal(&plan);
         publish(&mut lock(&self.world), &proposal)?;
@@ -177,7 +220,12 @@ impl Run {
             };
             let late = self.rounds.saturating_add(world.below(FAULTY_ROUNDS / 2));
             let never = scenario == Scenario::MigrationSilent && place == silent;
-            self.consents.push(Consent { operator, from: (!never).then_some(late) });
+            let joint = scenario == Scenario::MigrationJoint;
+            // The last of them comes when everybody else has waited for long.
+            let last = joint && place.saturating_add(1) == plan.nodes.len();
+            let from = late.saturating_add(if last { FAULTY_ROUNDS } else { 0 });
+            let impostors = if joint { IMPOSTORS } else { WRONG_AGREEMENTS };
+            self.consents.push(Consent { operator, impostors, from: (!never).then_some(from) });
         }
     }
 
@@ -195,7 +243,7 @@ impl Run {
                     return Err(Failure::Plan("a map that nobody stated was agreed to".to_owned()));
                 }
             }
-            if let Some(map) = map.filter(|_| world.chance(WRONG_AGREEMENTS)) {
+            if let Some(map) = map.filter(|_| world.chance(consent.impostors)) {
                 speaks_for(&mut world, plan, consent, map)?;
             }
             let due = consent.from.is_some_and(|from| from <= self.rounds);
@@ -249,8 +297,8 @@ fn rests(pair: &Pair, status: PlanStatus) -> bool {
     on(&pair.source) && as_before && pair.target.contracts.is_empty()
 }
 
-/// What can never succeed must not.
-fn never_finishes(
+/// What can never succeed must not, and what nothing stands in the way of must.
+fn ends_as_it_must(
     scenario: Scenario,
     defect: Option<Defect>,
     status: PlanStatus,
@@ -259,6 +307,10 @@ fn never_finishes(
     let hopeless = scenario == Scenario::MigrationSilent || !harmless;
     if hopeless && status == PlanStatus::Finished {
         return Err(Failure::Stuck(format!("a migration finished that could not: {defect:?}")));
+    }
+    // Faults are over when the last operator agrees, and nothing is closed before.
+    if scenario == Scenario::MigrationJoint && status != PlanStatus::Finished {
+        return Err(Failure::Stuck("two operators who agree do not come to move".to_owned()));
     }
     Ok(())
 }
@@ -294,9 +346,12 @@ fn speaks_for(
 }
 
 /// Plans and checks.
-fn draw_up(world: &World, request: &MigrationRequest) -> Result<Plan, Failure> {
-    let (plan, _report) = migration::plan(request, &world.judge)
+fn draw_up(world: &World, request: &MigrationRequest, by_hand: bool) -> Result<Plan, Failure> {
+    let (mut plan, _report) = migration::plan(request, &world.judge)
         .map_err(|error| Failure::Plan(format!("{error}: {}", error.hint())))?;
+    if by_hand && let Some(change) = &mut plan.participant {
+        change.abort_after = None;
+    }
     let findings = heirloom_upgrade::checker::check(&plan, &world.judge);
     if findings.is_empty() { Ok(plan) } else { Err(Failure::Plan(format!("{findings:?}"))) }
 }
