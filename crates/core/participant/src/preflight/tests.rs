@@ -202,3 +202,23 @@ fn what_is_uncertain_for_several_keys_is_said_once_with_their_number() {
     let reasons: BTreeSet<&str> = of(Code::SchemeUncertain).map(|it| it.what.as_str()).collect();
     assert!(reasons.len() < wanted, "{reasons:?}");
 }
+
+#[test]
+fn a_remark_with_long_names_fits_and_still_says_what_to_do() {
+    let mut changed = ground();
+    for index in 0..9 {
+        let name = format!("{}::1220ee", "x".repeat(150));
+        let host = name.parse().unwrap();
+        changed.foreign.insert(party(&format!("dora-{index}::1220ee")), vec![host]);
+    }
+    let found = findings(&changed);
+    let foreign = found.iter().find(|finding| finding.code == Code::ForeignParties).unwrap();
+    assert!(foreign.to_string().chars().count() > NOTE_CHARACTERS_MAX);
+    let text = foreign.remark().text;
+    assert_eq!(text.chars().count(), NOTE_CHARACTERS_MAX);
+    assert!(text.starts_with("P-704: ") && text.ends_with(foreign.remedy), "{text}");
+    // What fits is said as it is.
+    let found = Finding { what: "short".to_owned(), ..foreign.clone() };
+    assert_eq!(found.remark().text, found.to_string());
+    assert_eq!(remark(RemarkWeight::Blocks, "one\nline").text, "one line");
+}
