@@ -17,6 +17,10 @@ use crate::driver::fault::{io_error, store_error};
 const RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// The mark of a copy that is whole.
 const MARK: &[u8] = b"whole\n";
+/// The mark of an import that was sent to the target.
+const IMPORT_BEGUN: &[u8] = b"begun\n";
+/// The mark of contracts that were taken out again, for good.
+const PURGED: &[u8] = b"purged\n";
 
 /// The folder of a plan.
 pub(crate) struct Work {
@@ -92,6 +96,16 @@ impl Work {
         self.folder.join("roster")
     }
 
+    /// The labels of the keys that are this plan's.
+    pub(crate) fn labels(&self) -> PathBuf {
+        self.folder.join("labels.txt")
+    }
+
+    /// The users that the source had when it became quiet.
+    pub(crate) fn noted_users(&self) -> PathBuf {
+        self.folder.join("source-users")
+    }
+
     /// What could not be done for users.
     pub(crate) fn users(&self) -> PathBuf {
         self.folder.join("users.txt")
@@ -124,6 +138,27 @@ impl Work {
     /// Says that the copy of the target's store is whole.
     pub(crate) fn mark_safeguarded(&self) -> Result<(), DriverError> {
         keep(&self.safeguard_mark(), MARK)
+    }
+
+    /// Whether contracts were sent to the target, as far as this folder knows. From then on they
+    /// may come at any moment, whatever became of the call.
+    pub(crate) fn is_import_begun(&self) -> Result<bool, DriverError> {
+        is_marked(&self.folder.join("import-begun"), IMPORT_BEGUN)
+    }
+
+    /// Says that contracts are about to be sent to the target.
+    pub(crate) fn mark_import_begun(&self) -> Result<(), DriverError> {
+        keep(&self.folder.join("import-begun"), IMPORT_BEGUN)
+    }
+
+    /// Whether the contracts of the plan were taken out, and none came after that.
+    pub(crate) fn is_purged(&self) -> Result<bool, DriverError> {
+        is_marked(&self.folder.join("purged"), PURGED)
+    }
+
+    /// Says that the contracts of the plan were taken out, and none came after that.
+    pub(crate) fn mark_purged(&self) -> Result<(), DriverError> {
+        keep(&self.folder.join("purged"), PURGED)
     }
 
     /// How the source was connected; none if that was not noted yet.

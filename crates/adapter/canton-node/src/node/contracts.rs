@@ -100,6 +100,16 @@ impl Node {
         u64::try_from(answer.offset).map_err(|_| self.corrupt(call, "the ledger ends before 0"))
     }
 
+    /// How far its ledger goes, if two looks with a rest between them see the same; none if it
+    /// moves.
+    pub fn resting_ledger_end(&self) -> Result<Option<u64>, NodeError> {
+        let first = self.ledger_end()?;
+        let time = self.shared.deadlines.rest;
+        self.wait(async { tokio::time::sleep(time).await });
+        let second = self.ledger_end()?;
+        Ok((first == second).then_some(second))
+    }
+
     /// Writes a snapshot to a file that does not exist yet; returns its bytes. The file is
     /// complete and durable, or not there.
     pub fn export(&self, wanted: &ExportRequest, to: &Path) -> Result<u64, ContractsError> {
