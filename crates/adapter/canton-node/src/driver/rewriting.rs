@@ -289,10 +289,8 @@ mod tests {
     #[test]
     fn a_host_beside_the_source_in_its_namespace_is_not_in_the_plan() {
         let party = |text: &str| text.parse::<PartyId>().unwrap();
-        let moves = [
-            (party("a::1220aa"), party("a::1220bb")),
-            (party("c::1220cc"), party("c::1220dd")),
-        ];
+        let moves =
+            [(party("a::1220aa"), party("a::1220bb")), (party("c::1220cc"), party("c::1220dd"))];
         let map = PartyMap::from_moves(moves).unwrap();
         let participant = |text: &str| text.parse::<ParticipantId>().unwrap();
         let source = participant("alpha::1220aa");
