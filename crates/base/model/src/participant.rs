@@ -599,7 +599,8 @@ impl ParticipantMove {
     }
 
     /// In what a survey differs from this move; none if it is still as planned. Contracts come and
-    /// go until the source is quiet.
+    /// go until the source is quiet, and with them parties of others: a plan does not have them,
+    /// and every stakeholder is looked at again when the snapshot is rewritten.
     pub fn difference(&self, found: &SurveyFindings) -> Option<&'static str> {
         if self.source != found.source {
             return Some("source");
