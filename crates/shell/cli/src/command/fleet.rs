@@ -21,7 +21,8 @@ use crate::statement::{self, SignArgs};
 pub(crate) enum Command {
     /// Sign a fleet (TOML), or add a signature to a statement
     Sign(Sign),
-    /// Publish a fleet statement; says where it is too small for a policy in force
+    /// Publish a fleet statement; says where it is too small for a policy in force, and who gets
+    /// another key
     Publish(publish::Args),
     /// Show a fleet statement
     Show {
@@ -56,6 +57,9 @@ fn publish(args: &publish::Args) -> Result<Report, Diagnostic> {
         for warning in too_small(&fleet, &ledger.state) {
             output::note(&warning);
         }
+        for warning in other_keys(&fleet, &ledger.state) {
+            output::note(&warning);
+        }
     }
     publish::append_to(&mut ledger, &envelope)
 }
@@ -79,6 +83,20 @@ fn too_small(fleet: &Fleet, state: &NetworkState) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Operators who speak with another key, or with none, once this fleet is in force.
+fn other_keys(fleet: &Fleet, state: &NetworkState) -> Vec<String> {
+    let known = state.fleet().map(|known| known.operators.as_slice()).unwrap_or_default();
+    let others = known.iter().filter(|known| fleet.key_of(&known.operator) != Some(&known.key));
+    others
+        .map(|known| {
+            format!(
+                "{} speaks with {} no more: what it agreed to with this key does not count any more",
+                known.operator, known.key
+            )
+        })
+        .collect()
 }
 
 /// A fleet as people write it.
