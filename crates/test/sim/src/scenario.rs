@@ -133,35 +133,17 @@ impl Scenario {
 
     /// Whether it changes a service, and not keepers.
     pub fn concerns_service(self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::FlagDay
-            | Self::FlagDayAbort
-            | Self::FlagDayAbsent
-            | Self::FlagDayConfiguration
-            | Self::FlagDayBadData
-            | Self::FlagDayLiar
-            | Self::FlagDayDeadline
-            | Self::Restart => true,
-            Self::Upgrade
-            | Self::Abort
-            | Self::ThereAndBack
-            | Self::Handover
-            | Self::HandoverAbort
-            | Self::HandoverThereAndBack
-            | Self::Auto
-            | Self::Clones
-            | Self::HandoverReplicated
-            | Self::Move
-            | Self::Reseal
-            | Self::Migration
-            | Self::MigrationAlone
-            | Self::MigrationAbort
-            | Self::MigrationSilent
-            | Self::MigrationDiffers
-            | Self::MigrationMishap
-            | Self::MigrationExpiry
-            | Self::MigrationJoint => false,
-        }
+                | Self::FlagDayAbort
+                | Self::FlagDayAbsent
+                | Self::FlagDayConfiguration
+                | Self::FlagDayBadData
+                | Self::FlagDayLiar
+                | Self::FlagDayDeadline
+                | Self::Restart
+        )
     }
 
     /// Whether participants move, and there are no keepers.

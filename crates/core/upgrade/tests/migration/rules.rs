@@ -575,7 +575,7 @@ fn a_fleet_with_other_keys_ends_what_was_agreed_with_the_old_ones() {
         let plan = world.state.plan(&it.plan.digest()).unwrap();
         world.state.disagreeing(plan).into_iter().collect::<Vec<_>>()
     };
-    assert_eq!(missing(&it), [other.operator.clone()]);
+    assert_eq!(missing(&it), std::slice::from_ref(&other.operator));
     let mut swapped = lock(&it.world).operators();
     let key = |of: &OperatorId, all: &[OperatorKey]| {
         all.iter().position(|known| known.operator == *of).unwrap()
