@@ -277,6 +277,20 @@ fn an_export_is_whole_or_not_there_and_replaces_nothing() {
 }
 
 #[test]
+fn an_export_that_is_not_answered_is_given_up() {
+    for version in ["3.3.0", "3.5.1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        let (fake, node) = serve(&Script { holds: Some("ExportAcs"), ..of_version(version) });
+        let error = node.export(&wanted(), &path).unwrap_err();
+        let is_unreachable = |error: &NodeError| matches!(error, NodeError::Unreachable { .. });
+        assert!(matches!(&error, ContractsError::Node(one) if is_unreachable(one)), "{error:?}");
+        assert_eq!(fake.asked("ExportAcs"), 1, "{version}");
+        assert!(!path.exists());
+    }
+}
+
+#[test]
 fn parties_come_in_pages_and_a_page_that_leads_to_itself_is_corrupt() {
     let (fake, node) = serve(&Script { pages: 3, ..of_version("3.5.1") });
     assert_eq!(node.parties().unwrap().len(), 3);

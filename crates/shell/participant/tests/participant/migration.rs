@@ -1,6 +1,7 @@
 //! A participant moves: each step of the driver, there and back, each step twice.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -105,6 +106,15 @@ fn there_and_back(version: &str) {
     let end = twice("quiesce", || driver.quiesce(task));
     let moved_on = driver.export(task, LedgerOffset(end.0 + 1)).unwrap_err();
     assert!(matches!(moved_on, DriverError::Unexpected { .. }), "{moved_on:?}");
+    // The end of the ledger is written down before there is a snapshot.
+    let folder = world.path("work").join(task.plan.to_string());
+    let noted = || fs::read_to_string(folder.join("source-end.txt")).ok();
+    assert_eq!(noted(), None);
+    let in_the_way = folder.join("source-snapshot.gz.part");
+    fs::create_dir(&in_the_way).unwrap();
+    assert!(driver.export(task, end).is_err());
+    assert_eq!(noted(), Some(end.to_string()));
+    fs::remove_dir(&in_the_way).unwrap();
     let exported = twice("export", || driver.export(task, end));
     assert_eq!(exported.contracts, 300);
     let parts = BTreeMap::from([(node, moves)]);
@@ -234,12 +244,18 @@ fn a_target_whose_new_parties_have_other_contracts_gets_none() {
 #[test]
 fn contracts_that_came_with_nobody_keep_a_plan_from_being_reconciled_and_purged() {
     let world = World::new();
-    let (mut driver, _alpha, beta) = driver(&world, "3.5.1");
+    let (mut driver, alpha, beta) = driver(&world, "3.5.1");
     let moved = planned(&driver);
     let task = ParticipantCall { plan: PLAN, moved: &moved };
     let rewritten = until_import(&mut driver, task, || ());
     twice("import", || driver.import(task, &rewritten));
     twice("connect", || driver.connect(task));
+    twice("reconcile", || driver.reconcile(task, &rewritten));
+    // A source that somebody connected may go on.
+    driver.source().reconnect("global").unwrap();
+    let connected = driver.reconcile(task, &rewritten).unwrap_err();
+    assert!(connected.to_string().contains("still connected"), "{connected}");
+    world.disconnect(&alpha);
     twice("reconcile", || driver.reconcile(task, &rewritten));
     world.load(&beta, 305);
     is_unexpected(driver.reconcile(task, &rewritten), "5 others, the first is 00");
@@ -277,7 +293,7 @@ fn an_import_that_outlives_its_call_leaves_nothing_behind_when_the_plan_is_calle
     assert_eq!(seen.work.imported.filter(|found| found.contracts == 0), None);
     twice("purge", || driver.purge(task, Some(&rewritten)));
     // The import was over before the purge was.
-    let log = std::fs::read_to_string(world.path("beta.log")).unwrap();
+    let log = fs::read_to_string(world.path("beta.log")).unwrap();
     assert!(log.contains("imported"), "{log}");
     assert_eq!(world.count(&beta).contracts, 0);
     let seen = driver.observe(task).unwrap();
