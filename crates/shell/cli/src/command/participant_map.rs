@@ -47,8 +47,8 @@ pub(crate) struct Create {
     /// one that has the participant's own name
     #[arg(long, value_name = "FILE", group = "who")]
     snapshot: Option<PathBuf>,
-    /// A party that moves, also if it stands in no contract; once for each. The one that has the
-    /// participant's own name never moves: the new participant has its own
+    /// A party that moves, also if it stands in no contract; once for each; the one that has the
+    /// participant's own name never moves, since the new participant has its own
     #[arg(long = "party", value_name = "PARTY", group = "who")]
     parties: Vec<PartyId>,
     /// A party of another namespace that keeps its name; once for each
