@@ -2,9 +2,9 @@
 //!
 //! A real fleet lives through its first keys, an upgrade for each wave, and a plan that is called
 //! off. A host with an exclusive domain hands over, and begins to and is called off. A service
-//! moves to other code on all nodes at once, and comes back from the way there. In each of these
-//! phases some processes run under the supervisor `heirloom-crash`, which
-//! kills them with SIGKILL at each of their durable operations: once before the system begins it,
+//! moves to other code on all nodes at once, and comes back from the way there. A ledger
+//! participant moves to other keys, and back. In each of these phases some processes run under
+//! the supervisor `heirloom-crash`, which kills them with SIGKILL at each of their durable operations: once before the system begins it,
 //! once after the system has done it. Whoever was killed is started again, and the phase must come
 //! to the same end as if nothing had happened.
 //!
@@ -13,6 +13,7 @@
 //! * [`phase`]: what happens to the fleet meanwhile.
 //! * [`flag_day`]: the same with a service.
 //! * [`ledger_tool`]: the tool of that service alone.
+//! * [`migration`]: a participant that moves.
 //! * [`events`]: what supervisors write down.
 //! * [`table`]: what came of each kill.
 //! * [`vault`]: no sealed generation ever vanishes.
@@ -20,6 +21,7 @@
 mod events;
 mod flag_day;
 mod ledger_tool;
+mod migration;
 mod phase;
 mod table;
 mod vault;
@@ -30,6 +32,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::crash_matrix::flag_day::Event;
+use crate::crash_matrix::migration::Journey;
 use crate::crash_matrix::phase::Phase;
 use crate::crash_matrix::table::Table;
 use crate::crash_matrix::vault::Vault;
@@ -63,7 +66,7 @@ impl Arguments {
 /// Runs the crash matrix.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     say("Building the fleet's programs (minutes on the first run, then seconds).");
-    lab::build_with(&["heirloom-crash"])?;
+    lab::build_with(&["heirloom-crash", lab::participant::PACKAGE])?;
     let begun = Instant::now();
     let mut table = Table::default();
     let mut directories = Vec::new();
@@ -88,6 +91,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if played.is_ok() {
         played = play_services(arguments, &mut table, &mut directories);
+    }
+    if played.is_ok() {
+        played = play_journeys(arguments, &mut table, &mut directories);
     }
     if arguments.json {
         println!("{}", table.json(begun.elapsed()));
@@ -134,6 +140,32 @@ fn play_services(
         say(&format!("\n{}", event.title()));
         event.run(&mut stage, table).with_context(|| {
             format!("\"{}\" did not end well; look into {}", event.title(), lab.directory.display())
+        })?;
+        say(&format!("   {:.0} s", begun.elapsed().as_secs_f64()));
+    }
+    Ok(())
+}
+
+/// Participants that move.
+fn play_journeys(
+    arguments: &Arguments,
+    table: &mut Table,
+    directories: &mut Vec<std::path::PathBuf>,
+) -> Result<()> {
+    let journeys = Journey::ALL.into_iter().filter(|journey| arguments.wants(journey.title()));
+    let journeys: Vec<Journey> = journeys.collect();
+    if journeys.is_empty() {
+        return Ok(());
+    }
+    let lab = Arc::new(Lab::new("crash-migration", migration::NODES, say)?);
+    directories.push(lab.directory.clone());
+    let mut stage = migration::Stage::found(&lab)?;
+    for journey in journeys {
+        let begun = Instant::now();
+        say(&format!("\n{}", journey.title()));
+        journey.run(&mut stage, table).with_context(|| {
+            let title = journey.title();
+            format!("\"{title}\" did not end well; look into {}", lab.directory.display())
         })?;
         say(&format!("   {:.0} s", begun.elapsed().as_secs_f64()));
     }

@@ -41,6 +41,10 @@ pub(crate) struct Arguments {
     /// Migration: which key store.
     #[arg(long, value_enum, default_value_t = migration::Kms::Both)]
     kms: migration::Kms,
+    /// Migration: how many operators move a participant each by one plan, because they share
+    /// contracts.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    operators: u8,
     /// Keep the fleet's files, to look at them afterwards.
     #[arg(long)]
     keep: bool,
@@ -88,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Procedure::Rolling => rolling::NODES,
         Procedure::Handover => handover::NODES,
         Procedure::FlagDay => arguments.nodes.into(),
-        Procedure::Migration => migration::NODES,
+        Procedure::Migration => arguments.migration().nodes(),
     };
     let lab = Arc::new(Lab::new("demo", nodes, say)?);
     end_when_interrupted(&lab, arguments.keep)?;
@@ -99,10 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Procedure::Rolling => rolling::play(&lab, arguments.kill),
         Procedure::Handover => handover::play(&lab, arguments.kill),
         Procedure::FlagDay => flag_day::play(&lab, arguments.play()),
-        Procedure::Migration => {
-            let Arguments { kill, kms, .. } = *arguments;
-            migration::play(&lab, migration::Play { kill, kms })
-        }
+        Procedure::Migration => migration::play(&lab, arguments.migration()),
     };
     if lab.is_ending() {
         // What failed did so because somebody interrupted. The process ends when the fleet has.
@@ -131,7 +132,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 impl Arguments {
     fn of(procedure: Procedure, kill: bool) -> Self {
         let (registry, kms) = (Registry::File, migration::Kms::Both);
-        Self { procedure, kill, json: true, nodes: 5, fail: None, registry, kms, keep: false }
+        let (nodes, operators, keep) = (5, 1, false);
+        Self { procedure, kill, json: true, nodes, fail: None, registry, kms, operators, keep }
+    }
+
+    fn migration(&self) -> migration::Play {
+        migration::Play { kill: self.kill, kms: self.kms, operators: self.operators.into() }
     }
 
     fn play(&self) -> flag_day::Play {
@@ -152,7 +158,9 @@ pub(crate) fn check() -> Result<()> {
     }
     let flag_day = || Arguments::of(Procedure::FlagDay, false);
     run(&Arguments { fail: Some(flag_day::Failing::Migrate), ..flag_day() })?;
-    run(&Arguments { registry: Registry::Etcd, ..flag_day() })
+    run(&Arguments { registry: Registry::Etcd, ..flag_day() })?;
+    let (operators, kms) = (2, migration::Kms::Pkcs11);
+    run(&Arguments { kms, operators, ..Arguments::of(Procedure::Migration, true) })
 }
 
 /// Ctrl-C ends the whole fleet, and leaves nothing behind but files that somebody wants to keep.

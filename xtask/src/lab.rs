@@ -7,6 +7,7 @@
 //! * [`network`]: founding a network, releases, policies, genesis.
 //! * [`etcd`]: the registry's log on a real cluster.
 //! * [`participant`]: ledger participants, and what keeps their keys.
+//! * [`moving`]: what operators do to move them.
 //! * [`service`]: the service of every node, proxies, ledgers.
 //! * [`watch`]: what agents say, and the fewest holders at any moment.
 //! * [`mirror`]: a web server with releases.
@@ -31,6 +32,7 @@ use crate::process::{cargo, run, workspace_root};
 pub(crate) mod chaos;
 pub(crate) mod etcd;
 pub(crate) mod mirror;
+pub(crate) mod moving;
 pub(crate) mod network;
 pub(crate) mod participant;
 pub(crate) mod service;
@@ -224,18 +226,21 @@ impl Lab {
             .create(true)
             .open(self.path(&format!("{name}.log")))?;
         let words = self.supervised().get(name).cloned();
-        let mut supervisor = self.program("heirloom-crash");
-        let command = match words {
-            None => command,
-            Some(words) => {
-                supervisor.args(words).arg("--").arg(command.get_program()).args(command.get_args())
-            }
-        };
+        let mut supervised = words.map(|words| self.under_supervision(&words, command));
+        let command = supervised.as_mut().unwrap_or(command);
         let mut processes = self.processes();
         ensure!(!self.is_ending(), "the fleet is ending");
         let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
         processes.insert(name.to_owned(), child);
         Ok(())
+    }
+
+    /// The same command under the crash supervisor, which gets these words.
+    pub(crate) fn under_supervision(&self, words: &[String], command: &Command) -> Command {
+        let mut supervisor = self.program("heirloom-crash");
+        supervisor.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        supervisor.args(words).arg("--").arg(command.get_program()).args(command.get_args());
+        supervisor
     }
 
     /// Whether the fleet is ending, or has ended.

@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .out_dir(&target)
             .include_file("roots.rs")
             .emit_rerun_if_changed(true)
+            .codec_path("crate::wire::codec::MarkingCodec")
             .compile_protos(&files, &[folder])?;
     }
     Ok(())

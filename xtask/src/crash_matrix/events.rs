@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct Source {
     /// Its phase.
     pub(crate) phase: &'static str,
-    /// `agent`, `keeper` or `tool`.
+    /// `agent`, `keeper`, `mover`, `server` or `tool`.
     pub(crate) role: &'static str,
     /// Its node.
     pub(crate) node: String,
@@ -64,8 +64,10 @@ impl Source {
             let (name, file, stage) = &operation.what;
             let later = operations.get(index + 1..).unwrap_or_default();
             let repeated = later.iter().any(|other| other.what == operation.what);
-            // An agent that finds a step begun in its journal goes on with that step.
-            let interrupted = self.role == "agent" && stage.starts_with("started");
+            // An agent that finds a step begun in its journal goes on with that step, also one in
+            // the foreground.
+            let interrupted =
+                ["agent", "mover"].contains(&self.role) && stage.starts_with("started");
             let outcome = match self.came_back(events, operation.life) {
                 false => Outcome::Stuck,
                 true if repeated || interrupted => Outcome::Resumed,
@@ -85,14 +87,18 @@ impl Source {
     }
 
     /// Whether the process began again after this life, and did not give up by itself. A keeper
-    /// may end by itself: its agent stops it, and the trial of a release ends.
+    /// may end by itself: its agent stops it, and the trial of a release ends. A mover ends in
+    /// order when its plan is over.
     fn came_back(&self, events: &[Value], life: u64) -> bool {
         let of = |event: &&Value| event.get("life").and_then(Value::as_u64) == Some(life + 1);
         let is =
             |event: &Value, name: &str| event.get("event").and_then(Value::as_str) == Some(name);
         let mut next = events.iter().filter(of);
         let began = next.clone().any(|event| is(event, "began"));
-        let gave_up = next.any(|event| is(event, "ended"));
+        let in_order = |event: &Value| {
+            self.role == "mover" && event.get("how").and_then(Value::as_str) == Some("exit 0")
+        };
+        let gave_up = next.any(|event| is(event, "ended") && !in_order(event));
         began && !(self.role != "keeper" && gave_up)
     }
 
@@ -238,5 +244,15 @@ mod tests {
         let given_up = [&gone[..], &[began(2), gave_up]].concat();
         assert_eq!(outcomes("agent", &given_up), [Outcome::Stuck]);
         assert_eq!(outcomes("keeper", &given_up), [Outcome::Serving]);
+        assert_eq!(outcomes("mover", &given_up), [Outcome::Stuck]);
+    }
+
+    #[test]
+    fn who_ends_in_order_when_the_plan_is_over_has_come_back() {
+        let kill = did(1, "journal", "-", Some("before"));
+        let done = json!({ "event": "ended", "life": 2, "how": "exit 0" });
+        let events = [began(1), kill, began(2), done];
+        assert_eq!(outcomes("mover", &events), [Outcome::Serving]);
+        assert_eq!(outcomes("agent", &events), [Outcome::Stuck]);
     }
 }

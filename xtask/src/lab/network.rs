@@ -62,6 +62,8 @@ pub(crate) const APPLICATION: &str = "wallet";
 /// How long genesis may take on a busy machine.
 const GENESIS_TIMEOUT: Duration = Duration::from_mins(3);
 const POLICY_KEYS: [&str; 2] = ["net/keys/policy-1.key", "net/keys/policy-3.key"];
+/// Operators of a network that `heirloom init` makes.
+const OPERATORS_COUNT: usize = 3;
 const OPERATORS: [&str; 2] = ["net/keys/operator-1.key", "net/keys/operator-2.key"];
 
 impl Lab {
@@ -176,9 +178,10 @@ impl Lab {
                 "[[node]]\nnode = \"{name}\"\ndomain = \"{}\"\nhost = \"host-{number}\"\n\
                  failure_domain = \"zone-{number}\"\noperator = \"operator-{}\"\nagent = \"{public}\"\n",
                 network.domain,
-                index % 3 + 1,
+                index % OPERATORS_COUNT + 1,
             )?;
         }
+        fleet.push_str(&self.operator_keys()?);
         write(&self.path("fleet.toml"), &fleet)?;
         self.sign_and_publish("fleet", "fleet.toml", &OPERATORS)?;
         self.platformd(&["collateral", "--root-dir", "manufacturer", "--out", "collateral"])?;
@@ -187,6 +190,18 @@ impl Lab {
         self.publish_release(first)?;
         self.publish_release(&network.application)?;
         self.publish_policy(network, 1, &[first], &[], None)
+    }
+
+    /// The part of a fleet that says whose key is whose: operators agree in their own names only.
+    pub(crate) fn operator_keys(&self) -> Result<String> {
+        let mut named = String::new();
+        for number in 1..=OPERATORS_COUNT {
+            let key = format!("net/keys/operator-{number}.key");
+            let shown = self.heirloom(&["signer", "show", &key])?;
+            let public = text(&shown, "/public_key")?;
+            write!(named, "[[operator]]\nname = \"operator-{number}\"\nkey = \"{public}\"\n")?;
+        }
+        Ok(named)
     }
 
     /// Publishes a release of some code.

@@ -22,6 +22,11 @@ pub(crate) const SYNCHRONIZER: &str =
     "global::122000000000000000000000000000000000000000000000000000000000000000ab";
 /// Where Debian puts `SoftHSM2`.
 const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// Ports of one laboratory: two operators with three participants each, for each of two key
+/// stores, and what everybody shares.
+const PORTS_COUNT: usize = 2 + 2 * 2 * 3 * 2;
+/// The variable in which `SoftHSM2` finds its settings.
+const TOKEN_SETTINGS: &str = "SOFTHSM2_CONF";
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -70,7 +75,7 @@ pub(crate) struct Participants {
 impl Participants {
     /// Starts what everybody shares: the synchronizer, and KMS if somebody needs it.
     pub(crate) fn start(lab: &Lab, with_kms: bool) -> Result<Self> {
-        let mut ports = free_ports(16)?;
+        let mut ports = free_ports(PORTS_COUNT)?;
         let synchronizer = ports.pop().context("a port is missing")?;
         let kms = ports.pop().context("a port is missing")?;
         let localstack = with_kms.then(|| LocalStack::start(lab, kms)).transpose()?;
@@ -123,7 +128,7 @@ impl Participants {
     pub(crate) fn start_participant(lab: &Lab, participant: &Participant) -> Result<()> {
         let config = format!("{}/participant.toml", participant.name);
         let mut command = lab.program(PROGRAM);
-        with_token(lab, command.args(["serve", "--config", &config]));
+        participant.with_token(lab, command.args(["serve", "--config", &config]));
         lab.start(&participant.process(), &mut command)?;
         answers(&participant.name, participant.admin)?;
         answers(&participant.name, participant.ledger)
@@ -163,7 +168,7 @@ impl Participants {
     /// Runs a verb of a participant's client side, and returns what it answers.
     pub(crate) fn client(lab: &Lab, words: &[&str]) -> Result<Value> {
         let mut command = lab.program(PROGRAM);
-        let output = with_token(lab, command.args(words).arg("--json")).output()?;
+        let output = command.args(words).arg("--json").output()?;
         ensure!(
             output.status.success(),
             "{PROGRAM} {} failed: {}",
@@ -197,6 +202,16 @@ impl Participant {
         format!("http://127.0.0.1:{}", self.ledger)
     }
 
+    /// Lets a program find the token.
+    fn with_token<'c>(&self, lab: &Lab, command: &'c mut Command) -> &'c mut Command {
+        command.env(TOKEN_SETTINGS, token_settings(lab, &self.name))
+    }
+
+    /// Whether somebody listens where its operators are served.
+    pub(crate) fn is_listening(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.admin)).is_ok()
+    }
+
     /// The name of its process.
     pub(crate) fn process(&self) -> String {
         format!("participant-{}", self.name)
@@ -204,38 +219,39 @@ impl Participant {
 }
 
 impl Lab {
-    /// Runs `heirloom` as an operator who can reach the token, and returns what it answers.
-    pub(crate) fn operate_with_keys(&self, words: &[&str]) -> Result<Value> {
+    /// Runs `heirloom` as an operator who can reach the token of a participant, and returns what
+    /// it answers.
+    pub(crate) fn operate_with_keys(&self, of: &Participant, words: &[&str]) -> Result<Value> {
         let mut command = self.program("heirloom");
-        super::answer(with_token(self, command.args(words).arg("--json")))
+        super::answer(of.with_token(self, command.args(words).arg("--json")))
     }
 
     /// The same command, to be started and perhaps killed.
-    pub(crate) fn command_with_keys(&self, words: &[&str]) -> Command {
+    pub(crate) fn command_with_keys(&self, of: &Participant, words: &[&str]) -> Command {
         let mut command = self.program("heirloom");
-        with_token(self, command.args(words));
+        of.with_token(self, command.args(words));
         command
     }
 }
 
-/// Lets a program find the laboratory's own tokens.
-fn with_token<'c>(lab: &Lab, command: &'c mut Command) -> &'c mut Command {
-    command.env("SOFTHSM2_CONF", lab.path("softhsm2.conf"))
+/// Where the programs of a participant find its token, and no other one: operators have HSMs of
+/// their own, and `SoftHSM2` does not like to be asked while somebody makes keys in its folder.
+fn token_settings(lab: &Lab, name: &str) -> std::path::PathBuf {
+    lab.path(&format!("{name}/softhsm2.conf"))
 }
 
-/// A token of the laboratory's own.
+/// A token of the participant's own.
 fn make_token(lab: &Lab, name: &str) -> Result<()> {
-    let tokens = lab.path("tokens");
-    if !tokens.exists() {
-        private_directory(&tokens)?;
-        let text = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
-        write(&lab.path("softhsm2.conf"), &text)?;
-    }
+    let tokens = lab.path(&format!("{name}/tokens"));
+    private_directory(&tokens)?;
+    let text = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
+    write(&token_settings(lab, name), &text)?;
     private_file(lab, &format!("{name}/pin"), "4711")?;
     // A PIN of a laboratory is no secret.
     let words = ["--init-token", "--free", "--label", name, "--so-pin", "0815", "--pin", "4711"];
     let mut command = Command::new("softhsm2-util");
-    let output = with_token(lab, command.args(words)).output().context("softhsm2-util")?;
+    command.args(words).env(TOKEN_SETTINGS, token_settings(lab, name));
+    let output = command.output().context("softhsm2-util")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! * `supply`: its parties and packages.
 //! * `quiet`: who is connected to what.
 //! * `carry`: contracts, out of the one and into the other.
+//! * `purge`: the way back.
 //! * `rewriting`: the snapshot between the two.
 //! * `roster`: the ids and stakeholders of a snapshot, sorted, on disk.
 //! * `safeguard`, `users`, `work`: the rest.
@@ -16,6 +17,7 @@
 mod carry;
 mod enroll;
 mod fault;
+mod purge;
 mod quiet;
 mod rewriting;
 mod roster;
@@ -268,7 +270,7 @@ impl ParticipantDriver for Driver {
 
     fn enroll(&mut self, task: ParticipantCall<'_>) -> Result<Enrolled, DriverError> {
         self.expect_source(task)?;
-        enroll::enroll(self, task)
+        enroll::enroll(self, task, &self.work(task)?)
     }
 
     fn allocate(&mut self, task: ParticipantCall<'_>) -> Result<Vec<PartyMove>, DriverError> {
@@ -288,7 +290,10 @@ impl ParticipantDriver for Driver {
 
     fn quiesce(&mut self, task: ParticipantCall<'_>) -> Result<LedgerOffset, DriverError> {
         self.expect_source(task)?;
-        quiet::quiesce(self, &self.work(task)?)
+        let work = self.work(task)?;
+        // Noted while the source surely answers: it may be gone when they are made again.
+        users::note(self, &work)?;
+        quiet::quiesce(self, &work)
     }
 
     fn export(
@@ -312,7 +317,7 @@ impl ParticipantDriver for Driver {
     fn safeguard(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
         let target = self.expect_target(task)?;
         let work = self.work(task)?;
-        if work.is_safeguarded() {
+        if work.is_safeguarded()? {
             return Ok(());
         }
         quiet::pass_time(self, &target)?;
@@ -352,7 +357,8 @@ impl ParticipantDriver for Driver {
         quiet::settle(self, task)
     }
 
-    fn disconnect(&mut self, _task: ParticipantCall<'_>) -> Result<(), DriverError> {
+    fn disconnect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
+        self.expect_target(task)?;
         quiet::take_off(&self.target)
     }
 
@@ -367,10 +373,13 @@ impl ParticipantDriver for Driver {
         };
         let target = self.expect_target(task)?;
         let work = self.work(task)?;
-        carry::purge(self, task, &work, &target, rewritten)
+        purge::purge(self, task, &work, &target, rewritten)
     }
 
     fn reconnect(&mut self, task: ParticipantCall<'_>) -> Result<(), DriverError> {
-        quiet::reconnect(self, task, &self.work(task)?)
+        let work = self.work(task)?;
+        let (found, _) = ready(&self.source)?;
+        unexpected("source", &task.moved.source, &found)?;
+        quiet::reconnect(self, task, &work)
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use tonic::{Code, Status};
 
+use crate::wire::codec::Unreadable;
+
 /// A failed call. Which of the kinds it is decides what the caller may do next.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NodeError {
@@ -74,8 +76,6 @@ pub enum Refusal {
     State,
     /// It exists already.
     Exists,
-    /// Too much of something.
-    Exhausted,
 }
 
 impl fmt::Display for Refusal {
@@ -86,7 +86,6 @@ impl fmt::Display for Refusal {
             Self::Argument => "argument",
             Self::State => "state",
             Self::Exists => "exists",
-            Self::Exhausted => "exhausted",
         })
     }
 }
@@ -117,16 +116,26 @@ impl NodeError {
             Code::InvalidArgument => refused(Refusal::Argument),
             Code::FailedPrecondition => refused(Refusal::State),
             Code::AlreadyExists => refused(Refusal::Exists),
-            Code::PermissionDenied | Code::Unauthenticated => refused(Refusal::Permission),
+            Code::PermissionDenied => refused(Refusal::Permission),
+            // A token that just ended, or a server whose keys to check it are not there yet. It
+            // looked at nothing else, so nothing was changed.
+            Code::Unauthenticated => {
+                let why = format!("{}: {why}", status.code());
+                Self::Unreachable { node, call, why }
+            }
             Code::Unimplemented => refused(Refusal::Unimplemented),
-            Code::ResourceExhausted => refused(Refusal::Exhausted),
             Code::DataLoss | Code::OutOfRange => Self::Corrupt { node, call, why },
             // What tonic says of bytes that it cannot read. The call itself was answered, but
             // for one that changes something the answer is what would have said so.
-            Code::Internal if effect == Effect::Reads && is_local(status) => {
+            Code::Internal if effect == Effect::Reads && is_unreadable(status) => {
                 Self::Corrupt { node, call, why }
             }
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted
+            // Too many calls at once are fewer in a moment.
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::ResourceExhausted
                 if effect == Effect::Reads =>
             {
                 Self::Unreachable { node, call, why }
@@ -137,6 +146,7 @@ impl NodeError {
             | Code::DeadlineExceeded
             | Code::Aborted
             | Code::Internal
+            | Code::ResourceExhausted
             | Code::Unavailable => {
                 let why = format!("{}: {why}", status.code());
                 Self::Unknown { node, call, why }
@@ -161,9 +171,18 @@ impl NodeError {
 
 /// Whether not even a connection was made.
 fn is_connect(status: &Status) -> bool {
+    is_caused_by::<tonic::ConnectError>(status)
+}
+
+/// Whether this side made the status, because it could not read what came. No server can say so.
+fn is_unreadable(status: &Status) -> bool {
+    is_caused_by::<Unreadable>(status)
+}
+
+fn is_caused_by<E: Error + 'static>(status: &Status) -> bool {
     let mut next = status.source();
     while let Some(cause) = next {
-        if cause.is::<tonic::ConnectError>() {
+        if cause.is::<E>() {
             return true;
         }
         next = cause.source();
@@ -171,9 +190,32 @@ fn is_connect(status: &Status) -> bool {
     false
 }
 
-/// Whether this side made the status, because it could not read what came.
-fn is_local(status: &Status) -> bool {
-    // A server cannot put these words in front of its own: they are tonic's.
-    let words = status.message();
-    words.starts_with("failed to decode Protobuf message") || words.starts_with("Missing response")
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_corrupt_and_a_server_that_says_so_is_not_believed() {
+        let words = "failed to decode Protobuf message: invalid wire type";
+        let said = Status::internal(words);
+        let error = NodeError::of("node", "Call", Effect::Reads, &said);
+        assert!(matches!(error, NodeError::Unknown { .. }), "{error:?}");
+        let mut made_here = Status::internal(words);
+        made_here.set_source(Arc::new(Unreadable));
+        let error = NodeError::of("node", "Call", Effect::Reads, &made_here);
+        assert!(matches!(error, NodeError::Corrupt { .. }), "{error:?}");
+        // The answer would have said whether it happened.
+        let error = NodeError::of("node", "Call", Effect::Changes, &made_here);
+        assert!(matches!(error, NodeError::Unknown { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_server_that_has_too_much_to_do_is_asked_again() {
+        for code in [Code::ResourceExhausted, Code::Unauthenticated] {
+            let error = NodeError::of("node", "Call", Effect::Reads, &Status::new(code, "later"));
+            assert!(matches!(error, NodeError::Unreachable { .. }), "{error:?}");
+        }
+    }
 }

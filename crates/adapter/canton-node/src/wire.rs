@@ -7,6 +7,8 @@
 //! An enumeration is an `i32` here: a number that is not named is a newer server's, and whoever
 //! reads it decides what that means.
 
+pub mod codec;
+
 mod current {
     #![allow(
         missing_docs,

@@ -23,7 +23,7 @@ use crate::aws::api::Api;
 use crate::aws::bridge::Bridge;
 use crate::guard::{Guarded, Store};
 use crate::half::PrivateHalf;
-use crate::http;
+use crate::{http, secret_file};
 
 /// Which KMS, and who asks.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,7 +33,7 @@ pub struct AwsConfig {
     /// Another address than that of the region.
     pub endpoint: Option<String>,
     /// A file with credentials in the format of the AWS tools. Without it, their standard chain is
-    /// asked.
+    /// asked. It is for its owner only.
     pub credentials_file: Option<PathBuf>,
     /// A profile in it.
     pub profile: Option<String>,
@@ -47,6 +47,9 @@ pub fn open(config: &AwsConfig) -> Result<Box<dyn Custodian>, CustodianError> {
     };
     if let Some(endpoint) = &config.endpoint {
         http::is_plain(endpoint)?;
+    }
+    if let Some(file) = &config.credentials_file {
+        secret_file::expect_private(file)?;
     }
     let bridge = Bridge::new(&place)?;
     let config = config.clone();

@@ -191,6 +191,14 @@ impl GcpStore {
         CustodianError::Corrupt { what, why: why.to_owned() }
     }
 
+    fn too_many(&self, found: &str) -> CustodianError {
+        CustodianError::Refused {
+            place: self.place.clone(),
+            what: "a list of its keys".to_owned(),
+            why: format!("it has {found}"),
+        }
+    }
+
     fn strange(&self, why: &str) -> CustodianError {
         let what = "what was asked".to_owned();
         CustodianError::Unknown { place: self.place.clone(), what, why: why.to_owned() }
@@ -234,19 +242,28 @@ impl Store for GcpStore {
         let mut page = String::new();
         for _ in 0..PAGES_MAX {
             let path = format!("{}/cryptoKeys?filter=labels.{OURS}=true{page}", self.ring);
-            let Some(answer) = self.read(&path)? else { break };
+            let Some(answer) = self.read(&path)? else {
+                if page.is_empty() {
+                    return Ok(keys);
+                }
+                return Err(self.strange("a page of its keys leads nowhere"));
+            };
             for key in answer["cryptoKeys"].as_array().into_iter().flatten() {
                 let name = key["name"].as_str().and_then(|name| name.rsplit('/').next());
                 let Some(label) = name.and_then(|name| name.parse().ok()) else { continue };
                 keys.push(self.handle(&label, key)?);
             }
             let next = answer["nextPageToken"].as_str().unwrap_or_default();
-            if next.is_empty() || keys.len() > KEYS_MAX {
-                break;
+            if keys.len() > KEYS_MAX {
+                return Err(self.too_many(&format!("more than {KEYS_MAX} keys")));
+            }
+            if next.is_empty() {
+                return Ok(keys);
             }
             page = format!("&pageToken={next}");
         }
-        Ok(keys)
+        // A list that is cut off says of a key that is there that it is not.
+        Err(self.too_many(&format!("more than {PAGES_MAX} pages of keys")))
     }
 
     fn generate(&self, request: &KeyRequest) -> Result<KeyHandle, CustodianError> {

@@ -131,7 +131,8 @@ pub(crate) enum Plain {
 
 /// Refuses an address that is neither TLS nor on this host.
 pub(crate) fn is_plain(base: &str) -> Result<Plain, CustodianError> {
-    // The metadata server of a cloud's machine speaks nothing else; it is on the same host.
+    // The metadata server of a cloud's machine speaks nothing else. Its address is link-local: what
+    // is sent there reaches whoever runs the machine, and nobody behind.
     let loopback =
         ["http://127.0.0.1", "http://localhost", "http://[::1]", "http://169.254.169.254"];
     let is_loopback = loopback.iter().any(|start| {

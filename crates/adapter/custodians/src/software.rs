@@ -79,8 +79,8 @@ impl Folder {
             return Err(refused("others may enter it"));
         }
         let (secret, kdf) = match unlock {
-            Unlock::Password(file) => (secret_file::read(file)?, Kdf::PASSWORD),
-            Unlock::KeyFile(file) => (secret_file::read(file)?, Kdf::Hkdf),
+            Unlock::Password(file) => (secret_file::read_line(file)?, Kdf::PASSWORD),
+            Unlock::KeyFile(file) => (secret_file::read_bytes(file)?, Kdf::Hkdf),
         };
         if kdf == Kdf::Hkdf && secret.expose(<[u8]>::len) < KEY_FILE_BYTES_MIN {
             return Err(refused("the key file has less than 32 bytes"));

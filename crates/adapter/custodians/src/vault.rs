@@ -211,8 +211,16 @@ impl Store for VaultStore {
         };
         let names = answer["data"]["keys"].as_array().cloned().unwrap_or_default();
         let names = names.iter().filter_map(|name| parse_name(name.as_str()?));
+        let names: Vec<_> = names.collect();
+        if names.len() > KEYS_MAX {
+            return Err(CustodianError::Refused {
+                place: self.place.clone(),
+                what: "a list of its keys".to_owned(),
+                why: format!("it has more than {KEYS_MAX}"),
+            });
+        }
         let mut keys = Vec::new();
-        for (label, usage) in names.take(KEYS_MAX) {
+        for (label, usage) in names {
             keys.extend(self.read(&label, usage)?.map(|held| held.key));
         }
         Ok(keys)

@@ -1,9 +1,9 @@
 //! Names and identifiers.
 
-use std::fmt;
 use std::str::FromStr;
 
 use crate::digest::sha256;
+use crate::text::text_forms;
 use crate::{context, fixed_bytes};
 
 /// Why text is not a name.
@@ -47,36 +47,7 @@ macro_rules! names {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($name), self.0)
-            }
-        }
-
-        impl<C> minicbor::Encode<C> for $name {
-            fn encode<W: minicbor::encode::Write>(
-                &self,
-                e: &mut minicbor::Encoder<W>,
-                _: &mut C,
-            ) -> Result<(), minicbor::encode::Error<W::Error>> {
-                e.str(&self.0)?.ok()
-            }
-        }
-
-        impl<'b, C> minicbor::Decode<'b, C> for $name {
-            fn decode(
-                d: &mut minicbor::Decoder<'b>,
-                _: &mut C,
-            ) -> Result<Self, minicbor::decode::Error> {
-                d.str()?.parse().map_err(minicbor::decode::Error::custom)
-            }
-        }
+        text_forms!($name);
     )+};
 }
 

@@ -19,6 +19,7 @@
 //!   people read about an error.
 
 pub mod frame;
+mod text;
 pub mod wire;
 
 pub mod counter;

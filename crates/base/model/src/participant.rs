@@ -21,6 +21,7 @@ use crate::identifier::{DomainId, NodeId, OperatorId};
 use crate::limit::PAYLOAD_BYTES_MAX;
 use crate::party::{Namespace, ParticipantId, PartyId, SynchronizerId};
 use crate::plan::{Action, ParticipantAction, Plan, StepId};
+use crate::text::text_forms;
 use crate::wire;
 
 /// What a plan does with participants.
@@ -33,7 +34,7 @@ pub struct ParticipantChange {
     #[n(1)]
     pub opens: Epoch,
     /// After this epoch the plan is called off by itself, unless it is past the point of no
-    /// return; none if only people call it off.
+    /// return; none if that is so after its last epoch only.
     #[n(2)]
     pub abort_after: Option<Epoch>,
 }
@@ -157,33 +158,7 @@ impl FromStr for ServerVersion {
     }
 }
 
-impl fmt::Display for ServerVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl fmt::Debug for ServerVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ServerVersion({})", self.0)
-    }
-}
-
-impl<C> Encode<C> for ServerVersion {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.str(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for ServerVersion {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        d.str()?.parse().map_err(minicbor::decode::Error::custom)
-    }
-}
+text_forms!(ServerVersion);
 
 /// How far a participant's ledger goes.
 #[derive(Clone, Copy, Debug, Decode, Default, Encode, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -624,7 +599,8 @@ impl ParticipantMove {
     }
 
     /// In what a survey differs from this move; none if it is still as planned. Contracts come and
-    /// go until the source is quiet.
+    /// go until the source is quiet, and with them parties of others: a plan does not have them,
+    /// and every stakeholder is looked at again when the snapshot is rewritten.
     pub fn difference(&self, found: &SurveyFindings) -> Option<&'static str> {
         if self.source != found.source {
             return Some("source");

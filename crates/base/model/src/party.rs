@@ -4,8 +4,9 @@
 //! Canton, `topology.proto` and `Identifier.scala`: a unique identifier is
 //! `identifier::namespace`, and a namespace is the fingerprint of a key.
 
-use std::fmt;
 use std::str::FromStr;
+
+use crate::text::text_forms;
 
 /// The longest identifier in front of `::`.
 pub const IDENTIFIER_CHARACTERS_MAX: usize = 185;
@@ -144,41 +145,6 @@ macro_rules! unique_identifiers {
         }
         text_forms!($name);
     )+};
-}
-
-macro_rules! text_forms {
-    ($name:ident) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($name), self.0)
-            }
-        }
-
-        impl<C> minicbor::Encode<C> for $name {
-            fn encode<W: minicbor::encode::Write>(
-                &self,
-                e: &mut minicbor::Encoder<W>,
-                _: &mut C,
-            ) -> Result<(), minicbor::encode::Error<W::Error>> {
-                e.str(&self.0)?.ok()
-            }
-        }
-
-        impl<'b, C> minicbor::Decode<'b, C> for $name {
-            fn decode(
-                d: &mut minicbor::Decoder<'b>,
-                _: &mut C,
-            ) -> Result<Self, minicbor::decode::Error> {
-                d.str()?.parse().map_err(minicbor::decode::Error::custom)
-            }
-        }
-    };
 }
 
 text_forms!(Namespace);

@@ -11,8 +11,10 @@ use std::str::FromStr;
 
 use heirloom_canton::contract_id::ContractIdVersion;
 use heirloom_canton::types::PackageId;
-use heirloom_model::participant::CustodianKind;
-use heirloom_model::participant::{PartyKind, RemarkWeight, SynchronizerRoute};
+use heirloom_model::limit::NOTE_CHARACTERS_MAX;
+use heirloom_model::participant::{
+    CustodianKind, PartyKind, RemarkWeight, SurveyRemark, SynchronizerRoute,
+};
 use heirloom_model::party::{ParticipantId, PartyId, SynchronizerId};
 
 use crate::custodian::key::{KeyScheme, KeyUsage};
@@ -153,6 +155,30 @@ pub struct Finding {
     pub what: String,
     /// What to do.
     pub remedy: &'static str,
+}
+
+impl Finding {
+    /// The finding as a survey states it. Names can be long, and a remark has a limit: then what
+    /// was found is cut, and never what to do.
+    pub fn remark(&self) -> SurveyRemark {
+        let whole = self.to_string();
+        let excess = whole.chars().count().saturating_sub(NOTE_CHARACTERS_MAX);
+        let text = if excess == 0 {
+            whole
+        } else {
+            // One more, for the character that says so.
+            let kept = self.what.chars().count().saturating_sub(excess + 1);
+            let what: String = self.what.chars().take(kept).collect();
+            format!("{}: {what}…; {}", self.code.text(), self.remedy)
+        };
+        remark(self.weight, &text)
+    }
+}
+
+/// What somebody said, as a survey states it: one line, and not too long.
+pub fn remark(weight: RemarkWeight, said: &str) -> SurveyRemark {
+    let plain = said.chars().map(|found| if found.is_control() { ' ' } else { found });
+    SurveyRemark { weight, text: plain.take(NOTE_CHARACTERS_MAX).collect() }
 }
 
 impl fmt::Display for Finding {

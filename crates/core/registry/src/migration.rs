@@ -241,14 +241,23 @@ impl NetworkState {
         self.surveys.iter()
     }
 
+    /// The agreement of an operator, if the key that signed it is still this operator's: a fleet
+    /// may have named another one since, and a root may have taken it out of the role.
+    pub(crate) fn agreement_of<'p>(
+        &self,
+        plan: &'p PlanState,
+        operator: &OperatorId,
+    ) -> Option<&'p AgreementSeen> {
+        let counts = |seen: &&AgreementSeen| self.key_of(operator).ok() == Some(seen.key());
+        plan.agreements().get(operator).filter(counts)
+    }
+
     /// The operators of the nodes of a plan who have not agreed to its whole party map.
     pub fn disagreeing(&self, plan: &PlanState) -> BTreeSet<OperatorId> {
         let map = plan.settled_map().ok();
         let agreed = |operator: &OperatorId| {
-            let seen = plan.agreements().get(operator);
-            // Whose key counted then may not count any more.
-            let counts = |seen: &&AgreementSeen| self.operators().contains(seen.key());
-            seen.filter(counts).map(|seen| seen.agreement.map) == map && map.is_some()
+            let seen = self.agreement_of(plan, operator);
+            seen.map(|seen| seen.agreement.map) == map && map.is_some()
         };
         let nodes = plan.plan().nodes.iter().filter_map(|node| self.node(node));
         nodes.map(|node| node.operator.clone()).filter(|operator| !agreed(operator)).collect()

@@ -10,7 +10,7 @@ use heirloom_model::domain::LogPosition;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::fleet::{Fleet, Node};
-use heirloom_model::identifier::{DomainId, NodeId};
+use heirloom_model::identifier::{DomainId, NodeId, OperatorId};
 use heirloom_model::log::{BrokenChain, LogEntry};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::policy::{AppraisalPolicy, Policy};
@@ -177,6 +177,25 @@ impl NetworkState {
     pub fn node(&self, node: &NodeId) -> Option<&Node> {
         let nodes = &self.fleet.as_ref()?.nodes;
         nodes.binary_search_by(|known| known.node.cmp(node)).ok().and_then(|at| nodes.get(at))
+    }
+
+    /// The key with which an operator speaks for itself: the one that the fleet names, as long as
+    /// it counts as an operator's.
+    pub fn key_of(&self, operator: &OperatorId) -> Result<&PublicKey, Refusal> {
+        let named = self.fleet.as_ref().and_then(|fleet| fleet.key_of(operator));
+        let counts = |key: &&PublicKey| self.operators().contains(key);
+        named.filter(counts).ok_or_else(|| Refusal::NoOperatorKey { operator: operator.clone() })
+    }
+
+    /// Refuses whoever is not the operator that he speaks for, as the fleet in force says.
+    pub fn speaks_for(&self, operator: &OperatorId, found: PublicKey) -> Result<(), Refusal> {
+        let fleet = self.fleet.as_ref().ok_or(Refusal::NoFleet)?;
+        rule::not_expired(self, "fleet", fleet.not_after)?;
+        let expected = *self.key_of(operator)?;
+        if expected == found {
+            return Ok(());
+        }
+        Err(Refusal::NotOperatorsKey { operator: operator.clone(), expected, found })
     }
 
     /// The nodes that are meant to hold a domain's keys.

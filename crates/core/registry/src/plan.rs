@@ -393,11 +393,14 @@ impl PlanState {
             || self.witnessed.keys().any(|step| !self.plan.is_rollback(*step) && activates(step))
     }
 
-    /// After which epoch the plan is called off by itself, if after any.
+    /// After which epoch the plan is called off by itself, if after any. One that moves
+    /// participants is so after its last epoch at the latest: it may have taken sources off, and
+    /// one that merely expired would leave them so.
     pub fn abort_after(&self) -> Option<Epoch> {
         let service = self.plan.service.as_ref().map(|change| change.abort_after);
         let participant = self.plan.participant.as_ref();
-        service.or_else(|| participant.and_then(|change| change.abort_after))
+        let last = self.plan.not_after;
+        service.or_else(|| participant.map(|change| change.abort_after.unwrap_or(last)))
     }
 
     /// Whether the epoch passed until which the service was to have changed, and nothing else

@@ -372,6 +372,16 @@ refusals! {
     /// Only who runs a node of the plan is asked.
     "not-its-operator" "{operator} runs no node of the plan"
     NotItsOperator { operator: OperatorId = "The operator.", };
+    /// Nobody knows whose signature is this operator's.
+    "no-operator-key" "the fleet names no key of {operator}: publish a fleet with its key"
+    NoOperatorKey { operator: OperatorId = "The operator.", };
+    /// An operator speaks for nobody else.
+    "not-operators-key" "{found} is not the key of {operator}: the fleet names {expected}"
+    NotOperatorsKey {
+        operator: OperatorId = "The operator.",
+        expected: PublicKey = "The fleet's.",
+        found: PublicKey = "Who signed.",
+    };
     /// Consent counts for exactly one map.
     "other-map" "the plan's party map is {expected}, not {found}"
     OtherMap { expected: PartyMapDigest = "The plan's.", found: PartyMapDigest = "Agreed to.", };

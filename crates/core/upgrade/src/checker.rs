@@ -17,7 +17,7 @@
 use heirloom_custody::invariant::{LeakRisk, LossRisk};
 use heirloom_model::counter::{Epoch, Generation, PlanNumber, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{PlanDigest, ReleaseDigest};
-use heirloom_model::identifier::{ApplicationId, DomainId, NodeId};
+use heirloom_model::identifier::{ApplicationId, DomainId, NodeId, OperatorId};
 use heirloom_model::measurement::Measurement;
 use heirloom_model::participant::ParticipantChange;
 use heirloom_model::party::PartyId;
@@ -386,6 +386,8 @@ faults! {
     };
     "F-913" "domain {domain} has keepers: its plans are about its keyring"
     HasKeepers { domain: DomainId = "The domain.", };
+    "F-914" "{operator} is asked to agree, and the fleet names no key of it"
+    MuteOperator { operator: OperatorId = "Who could never agree.", };
 }
 
 /// Checks a plan against the log.

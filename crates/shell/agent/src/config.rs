@@ -11,10 +11,8 @@ use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::NodeId;
 use serde::Deserialize;
 
+use crate::config_file::{self, ConfigFileError, from_text};
 use crate::service::config::{ServiceConfig, ServiceConfigError};
-
-/// The largest configuration file in bytes: it has a dozen lines.
-pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
 /// Addresses of one node: a handover needs two, for the old keeper and the new one.
 pub const LISTEN_MAX: usize = 16;
@@ -67,32 +65,9 @@ pub struct KeeperBundle {
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is too large to be one.
-    #[error("{} has {found} bytes; a configuration has at most {CONFIG_BYTES_MAX}", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Bytes present.
-        found: u64,
-    },
-    /// The file is not what it must be.
-    #[error("{} is not a configuration", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<toml::de::Error>,
-    },
+    /// The file is no configuration.
+    #[error(transparent)]
+    File(#[from] ConfigFileError),
     /// No address, or too many, or one twice.
     #[error("`listen` names {found} addresses; there must be 1 to {LISTEN_MAX}, each once")]
     Listen {
@@ -122,16 +97,7 @@ pub enum ConfigError {
 impl Config {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { path: path.to_path_buf(), source };
-        let found = std::fs::metadata(path).map_err(unreadable)?.len();
-        if found > CONFIG_BYTES_MAX {
-            return Err(ConfigError::TooLarge { path: path.to_path_buf(), found });
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Malformed {
-            path: path.to_path_buf(),
-            source: Box::new(source),
-        })?;
+        let config: Self = config_file::read(path, "an agent")?;
         config.check()?;
         Ok(config)
     }
@@ -162,16 +128,6 @@ impl Config {
             found => Err(ConfigError::Bundles { found }),
         }
     }
-}
-
-/// Parses any of our newtypes from text.
-pub(crate) fn from_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]
@@ -212,12 +168,21 @@ bundle = "bundles/v1"
     #[test]
     fn unknown_and_missing_keys_are_errors() {
         let unknown = GOOD.replace("[[keeper]]", "keeeper = 1\n[[keeper]]");
-        assert!(matches!(parse(&unknown), Err(ConfigError::Malformed { .. })));
+        assert!(matches!(
+            parse(&unknown),
+            Err(ConfigError::File(ConfigFileError::Malformed { .. }))
+        ));
         let keys = ["network", "node", "registry", "data", "listen", "mirrors", "free_bytes_min"];
         for key in keys {
             let lines = GOOD.lines().filter(|line| !line.starts_with(&format!("{key} =")));
             let missing = lines.collect::<Vec<_>>().join("\n");
-            assert!(matches!(parse(&missing), Err(ConfigError::Malformed { .. })), "{key}");
+            assert!(
+                matches!(
+                    parse(&missing),
+                    Err(ConfigError::File(ConfigFileError::Malformed { .. }))
+                ),
+                "{key}"
+            );
         }
     }
 
@@ -226,7 +191,10 @@ bundle = "bundles/v1"
         let refused = |from: &str, to: &str| parse(&GOOD.replace(from, to)).unwrap_err();
         let (first, second) = ("\"127.0.0.1:2\"", "\"127.0.0.1:4\"");
         assert!(matches!(refused(second, first), ConfigError::Listen { found: 2 }));
-        assert!(matches!(refused(second, "\"host\""), ConfigError::Malformed { .. }));
+        assert!(matches!(
+            refused(second, "\"host\""),
+            ConfigError::File(ConfigFileError::Malformed { .. })
+        ));
         let none = format!("{first}, {second}");
         assert!(matches!(refused(&none, ""), ConfigError::Listen { found: 0 }));
         assert!(matches!(refused("\"/srv", "\"srv"), ConfigError::Mirror(_)));
@@ -256,7 +224,10 @@ edge = { kind = "haproxy", master_socket = "m", backend = "b", state_file = "s" 
         let own = parse(&good.replace("node-2=", "node-1="));
         assert!(matches!(own, Err(ConfigError::Service(_))), "{own:?}");
         let unknown = parse(&good.replace("archive =", "signer = 1\narchive ="));
-        assert!(matches!(unknown, Err(ConfigError::Malformed { .. })), "{unknown:?}");
+        assert!(
+            matches!(unknown, Err(ConfigError::File(ConfigFileError::Malformed { .. }))),
+            "{unknown:?}"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! * [`participant`]: a node that moves a participant and has no keeper.
 //! * [`attendance`], [`presence`]: what is said again and again, to keepers and about them.
 //! * [`release_watch`], `staging`: which releases are fetched and tried before anybody asks.
-//! * [`config`], [`api`], [`status`], [`freshness`], `warnings`, `stalls`: what operators see.
+//! * [`config`], [`config_file`], [`api`], [`status`], [`freshness`], `warnings`, `stalls`: what operators see.
 
 pub mod run;
 
@@ -36,6 +36,7 @@ mod staging;
 
 pub mod api;
 pub mod config;
+pub mod config_file;
 pub mod freshness;
 mod stalls;
 pub mod status;

@@ -6,6 +6,7 @@
 
 pub mod config;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -189,7 +190,39 @@ fn recover(
 
 /// Refuses if plans were carried out here: without their journal nobody knows how far.
 fn expect_new(config: &Config) -> Result<(), MigrateError> {
-    let work = config.work();
-    let is_used = std::fs::read_dir(&work).is_ok_and(|mut entries| entries.next().is_some());
-    if is_used { Err(MigrateError::NotNew { path: config.data.clone() }) } else { Ok(()) }
+    let path = config.data.clone();
+    if is_used(&config.work()) { Err(MigrateError::NotNew { path }) } else { Ok(()) }
+}
+
+/// Whether a plan left something. A folder with nothing in it is what a mere look leaves: whoever
+/// asks for the status before anybody migrates has carried out nothing.
+fn is_used(work: &Path) -> bool {
+    let mut plans = match std::fs::read_dir(work) {
+        Ok(plans) => plans,
+        Err(error) => return error.kind() != std::io::ErrorKind::NotFound,
+    };
+    plans.any(|plan| {
+        // What cannot be looked into counts as used.
+        let content = plan.and_then(|plan| std::fs::read_dir(plan.path()));
+        content.map_or(true, |mut content| content.next().is_some())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_of_a_plan_makes_a_node_used_and_an_empty_folder_does_not() {
+        let place = tempfile::tempdir().unwrap();
+        let work = place.path().join("plans");
+        assert!(!is_used(&work));
+        std::fs::create_dir_all(work.join("aa")).unwrap();
+        assert!(!is_used(&work));
+        std::fs::write(work.join("aa/source-end"), "7").unwrap();
+        assert!(is_used(&work));
+        std::fs::remove_dir_all(work.join("aa")).unwrap();
+        std::fs::write(work.join("file"), "").unwrap();
+        assert!(is_used(&work));
+    }
 }

@@ -21,6 +21,17 @@ impl Context {
         Self { output: Output::new(global.json, global.color), may_ask }
     }
 
+    /// Refuses if there is no person who could be asked: for what nobody may begin by accident.
+    /// `flag` is the argument that says yes beforehand.
+    pub(crate) fn expect_person(self, flag: &str) -> Result<(), Diagnostic> {
+        if self.may_ask {
+            return Ok(());
+        }
+        let message = format!("nobody can be asked here, and {flag} was not given");
+        Err(Diagnostic::new(Code::InputMissing, message)
+            .hint(format!("give {flag} if you know what this begins; nothing was done")))
+    }
+
     /// Asks a person to type a word that names what will happen. Without a person there is no
     /// question: the command line named it already.
     pub(crate) fn confirm(self, what: &str, word: &str) -> Result<(), Diagnostic> {

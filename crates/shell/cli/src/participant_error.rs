@@ -13,7 +13,7 @@ use heirloom_snapshot::error::SnapshotError;
 
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
-use crate::file;
+use crate::{file, participant_file};
 
 /// A snapshot that was not read, verified or written.
 pub(crate) fn snapshot(error: &SnapshotError) -> Diagnostic {
@@ -25,7 +25,9 @@ pub(crate) fn snapshot(error: &SnapshotError) -> Diagnostic {
         SnapshotError::Full { .. } => Code::FileFull,
         SnapshotError::Failed { .. } => Code::FileFailed,
         SnapshotError::Truncated { .. } => Code::ParticipantTruncated,
-        SnapshotError::NotGzip { .. } => Code::ParticipantDamaged,
+        SnapshotError::NotGzip { path, .. } => {
+            return participant_file::not_a_snapshot(path, caused(Code::ParticipantDamaged, error));
+        }
         SnapshotError::Entry { .. } => Code::ParticipantFile,
         SnapshotError::NotAuthentic { source, .. } => match unknown_type(source) {
             Some(id) => return package_missing(id).because(error),

@@ -130,7 +130,8 @@ pub(crate) fn entry_error(path: &Path, number: u64, error: &AcsError) -> Diagnos
             UnexpectedEof => ends_early(*offset),
             InvalidData | InvalidInput => {
                 let message = format!("{shown} is damaged or not gzip, after {offset} bytes");
-                Diagnostic::new(Code::ParticipantDamaged, message).because(source)
+                let damaged = Diagnostic::new(Code::ParticipantDamaged, message).because(source);
+                not_a_snapshot(path, damaged)
             }
             _ => file::failed("read", path, source),
         },
@@ -139,6 +140,18 @@ pub(crate) fn entry_error(path: &Path, number: u64, error: &AcsError) -> Diagnos
             Diagnostic::new(Code::ParticipantFile, message).because(other)
         }
     }
+}
+
+/// Says what to do if a file of packages was given where a snapshot belongs.
+pub(crate) fn not_a_snapshot(path: &Path, error: Diagnostic) -> Diagnostic {
+    // What cannot be read is not known to be one.
+    if head(path).is_ok_and(|head| head.starts_with(ZIP)) {
+        let shown = path.display();
+        return error.instead(format!(
+            "{shown} is a file of packages (DAR): give it with --dar, and the snapshot in its place"
+        ));
+    }
+    error
 }
 
 fn head(path: &Path) -> Result<Vec<u8>, Diagnostic> {

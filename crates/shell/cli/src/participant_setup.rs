@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use heirloom_agent::config_file::ConfigFileError;
 use heirloom_agent::participant::config::{Config, SetupError};
 use heirloom_agent::participant::{MigrateError, config};
 use heirloom_canton::fingerprint::fingerprint_of_spki;
@@ -116,13 +117,14 @@ fn namespace(config: &Config) -> Result<Option<Namespace>, Diagnostic> {
 pub(crate) fn setup_error(error: &SetupError) -> Diagnostic {
     match error {
         SetupError::Custodian(error) => custodian_error::config(error),
-        SetupError::Unreadable { path, source } if source.kind() != io::ErrorKind::InvalidData => {
+        SetupError::File(ConfigFileError::Unreadable { path, source })
+            if source.kind() != io::ErrorKind::InvalidData =>
+        {
             file::failed("read", path, source)
         }
-        SetupError::Unreadable { .. }
-        | SetupError::TooLarge { .. }
-        | SetupError::Malformed { .. }
-        | SetupError::Identifier(_)
+        // What is transparent has its cause one step further down.
+        SetupError::File(error) => participant_error::caused(Code::ParticipantConfig, error),
+        SetupError::Identifier(_)
         | SetupError::Routes
         | SetupError::Scheme { .. }
         | SetupError::Label(_)

@@ -116,11 +116,17 @@ fn fleet(fleet: &Fleet) -> Value {
             })
         })
         .collect();
+    let operators: Vec<Value> = fleet
+        .operators
+        .iter()
+        .map(|known| json!({ "operator": text(&known.operator), "key": text(known.key) }))
+        .collect();
     json!({
         "network": text(fleet.network),
         "serial": fleet.serial.0,
         "not_after": time::show(fleet.not_after),
         "nodes": nodes,
+        "operators": operators,
     })
 }
 

@@ -29,7 +29,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::clock::now_micros;
-use crate::command::{Connect, Ledger};
+use crate::command::{Connect, Ledger, Transact};
 use crate::limit::{CONNECT_MAX, OUTBOUND_MESSAGE_BYTES_MAX};
 
 /// Who asks.
@@ -198,11 +198,11 @@ pub(crate) async fn active(channel: Channel) -> Result<Vec<(String, Vec<u8>)>, C
 }
 
 /// Creates one contract with a party that is hosted here, and archives it again.
-pub async fn transact(asked: &Ledger) -> Result<Transacted, ClientError> {
+pub async fn transact(asked: &Transact) -> Result<Transacted, ClientError> {
     let channel = channel(&asked.ledger).await?;
     let parties = local_parties(channel.clone()).await?;
     let party = parties.first().ok_or(ClientError::Incomplete("a party that is hosted here"))?;
-    let other = parties.last().unwrap_or(party);
+    let other = asked.owner.as_ref().or(parties.last()).unwrap_or(party);
     let number = now_micros();
     let holding = package::Holding { issuer: party, owner: other, number, previous: None };
     let create = Kind::Create(CreateCommand {

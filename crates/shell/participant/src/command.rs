@@ -26,7 +26,7 @@ pub enum Verb {
     /// Fill a participant with contracts that refer to each other.
     Load(Load),
     /// Create one contract and archive it again.
-    Transact(Ledger),
+    Transact(Transact),
     /// Count the active contracts, and hash their blobs.
     Contracts(Ledger),
 }
@@ -74,6 +74,21 @@ pub struct Load {
     /// Contracts in one transaction.
     #[arg(long, value_name = "NUMBER", default_value_t = 250)]
     pub batch: usize,
+    /// A party of another participant that owns what is missing. Such contracts refer only to
+    /// each other: the other participant has no copy of the rest.
+    #[arg(long, value_name = "PARTY")]
+    pub owner: Option<String>,
+}
+
+/// With whom to transact.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Transact {
+    /// The participant's Ledger API.
+    #[arg(long, value_name = "URL")]
+    pub ledger: String,
+    /// The party that owns the contract, maybe of another participant; by default one of this one.
+    #[arg(long, value_name = "PARTY")]
+    pub owner: Option<String>,
 }
 
 /// Where to look.

@@ -75,6 +75,8 @@ pub struct Faults {
     pub import_fails_after_batches: Option<u64>,
     /// How long an import rests after each batch.
     pub import_pause_ms: u64,
+    /// An import whose caller hangs up is carried out all the same, and begins so late.
+    pub import_outlives_caller_ms: Option<u64>,
     /// How long an export rests after each chunk.
     pub export_pause_ms: u64,
     /// Calls such as `ImportAcs` that answer UNAVAILABLE once in the life of the process.

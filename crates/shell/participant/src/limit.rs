@@ -34,9 +34,9 @@ pub const KEY_NAME_CHARACTERS_MAX: usize = 300;
 /// The longest identifier of a user, command or synchronizer alias.
 pub const LABEL_CHARACTERS_MAX: usize = 255;
 /// Keys that a node has. A real one has four, and a few more after rotations.
-pub const KEYS_MAX: usize = 1_000;
+pub const SERVER_KEYS_MAX: usize = 1_000;
 /// Synchronizers that a participant knows.
-pub const SYNCHRONIZERS_MAX: usize = 16;
+pub const SERVER_SYNCHRONIZERS_MAX: usize = 16;
 /// Participants that follow one synchronizer at the same time.
 pub const FOLLOWERS_MAX: usize = 64;
 /// Entries of the log that wait for a slow follower before it is cut off; it comes back and reads

@@ -138,11 +138,11 @@ pub(crate) fn normalised(path: &Path, within: &Path) -> Option<String> {
     Some(short)
 }
 
-/// A word of a name: long hexadecimal text becomes `~`, the growing number of a witness `n`, and
-/// other numbers lose their zeros in front.
+/// A word of a name: long hexadecimal text becomes `~`, the growing number of a witness and the
+/// process in the name of a temporary file `n`, and other numbers lose their zeros in front.
 fn shortened(word: &str, before: &str) -> String {
     let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-    if digits && before.ends_with("witness-") {
+    if digits && (before.ends_with("witness-") || before.ends_with(".heirloom-")) {
         return "n".to_owned();
     }
     if digits {
@@ -177,6 +177,7 @@ mod tests {
                 "state/live/witness-00000000000000000042.sealed".to_owned(),
                 "state/live/witness-n.sealed",
             ),
+            ("plans/.heirloom-4711-0.spill".to_owned(), "plans/.heirloom-n-0.spill"),
             (format!("state/quarantine/sgx:{hex}.3"), "state/quarantine/sgx:~.3"),
         ] {
             assert_eq!(short(&format!("/lab/node-1/data/{path}")).as_deref(), Some(expected));

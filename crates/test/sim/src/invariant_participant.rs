@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::participant::{PartyMove, map_digest};
 use heirloom_model::plan::ParticipantAction;
+use heirloom_model::signature::SigningKey;
+use heirloom_registry::migration::AgreementSeen;
 use heirloom_registry::plan::PlanState;
 use heirloom_upgrade::port::Restart;
 
@@ -164,7 +166,7 @@ fn imported(world: &World, node: &NodeId, pair: &Pair) -> Checked {
     Ok(())
 }
 
-/// Every operator agreed to the names that the targets really have.
+/// Every operator agreed, by its own key, to the names that the targets really have.
 fn agreed(world: &World, node: &NodeId, plan: &PlanState) -> Checked {
     if plan.plan().nodes.len() < 2 {
         return Ok(());
@@ -175,7 +177,10 @@ fn agreed(world: &World, node: &NodeId, plan: &PlanState) -> Checked {
     for who in &plan.plan().nodes {
         let operator = world.judge.node(who).map(|known| &known.operator);
         let seen = operator.and_then(|operator| plan.agreements().get(operator));
-        if seen.is_none_or(|seen| seen.agreement().map != map) {
+        let own = operator.and_then(|operator| world.ceremony.operator_key(operator));
+        let own = own.map(SigningKey::public_key);
+        let by_him = |seen: &&AgreementSeen| Some(*seen.key()) == own;
+        if seen.filter(by_him).is_none_or(|seen| seen.agreement().map != map) {
             return Err(MoveViolation::NotAgreed { node: node.clone(), who: who.clone() });
         }
     }

@@ -92,11 +92,16 @@ pub enum Scenario {
     MigrationDiffers,
     /// A migration in which people or servers do something that they should not.
     MigrationMishap,
+    /// A migration without a deadline, of which an operator is away once its source is off.
+    MigrationExpiry,
+    /// Two operators move together; one of them agrees late, and the other one tries to do it for
+    /// him.
+    MigrationJoint,
 }
 
 impl Scenario {
     /// Every scenario, and its name.
-    pub const ALL: [(Self, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::Upgrade, "upgrade"),
         (Self::Abort, "abort"),
         (Self::ThereAndBack, "there-and-back"),
@@ -122,37 +127,23 @@ impl Scenario {
         (Self::MigrationSilent, "migration-silent"),
         (Self::MigrationDiffers, "migration-differs"),
         (Self::MigrationMishap, "migration-mishap"),
+        (Self::MigrationExpiry, "migration-expiry"),
+        (Self::MigrationJoint, "migration-joint"),
     ];
 
     /// Whether it changes a service, and not keepers.
     pub fn concerns_service(self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::FlagDay
-            | Self::FlagDayAbort
-            | Self::FlagDayAbsent
-            | Self::FlagDayConfiguration
-            | Self::FlagDayBadData
-            | Self::FlagDayLiar
-            | Self::FlagDayDeadline
-            | Self::Restart => true,
-            Self::Upgrade
-            | Self::Abort
-            | Self::ThereAndBack
-            | Self::Handover
-            | Self::HandoverAbort
-            | Self::HandoverThereAndBack
-            | Self::Auto
-            | Self::Clones
-            | Self::HandoverReplicated
-            | Self::Move
-            | Self::Reseal
-            | Self::Migration
-            | Self::MigrationAlone
-            | Self::MigrationAbort
-            | Self::MigrationSilent
-            | Self::MigrationDiffers
-            | Self::MigrationMishap => false,
-        }
+                | Self::FlagDayAbort
+                | Self::FlagDayAbsent
+                | Self::FlagDayConfiguration
+                | Self::FlagDayBadData
+                | Self::FlagDayLiar
+                | Self::FlagDayDeadline
+                | Self::Restart
+        )
     }
 
     /// Whether participants move, and there are no keepers.
@@ -165,6 +156,8 @@ impl Scenario {
                 | Self::MigrationSilent
                 | Self::MigrationDiffers
                 | Self::MigrationMishap
+                | Self::MigrationExpiry
+                | Self::MigrationJoint
         )
     }
 
@@ -199,7 +192,9 @@ impl Scenario {
             | Self::MigrationAbort
             | Self::MigrationSilent
             | Self::MigrationDiffers
-            | Self::MigrationMishap => Sharing::Exclusive,
+            | Self::MigrationMishap
+            | Self::MigrationExpiry
+            | Self::MigrationJoint => Sharing::Exclusive,
         }
     }
 
@@ -211,10 +206,13 @@ impl Scenario {
         }
         let one_more = usize::from(sha256(&[b"participants", &seed.to_be_bytes()])[0] % 2);
         match self {
-            Self::Migration | Self::MigrationSilent | Self::MigrationDiffers => 2 + one_more,
+            Self::Migration
+            | Self::MigrationSilent
+            | Self::MigrationDiffers
+            | Self::MigrationExpiry => 2 + one_more,
             Self::MigrationAbort | Self::MigrationMishap => 1 + one_more,
             Self::Upgrade | Self::Abort | Self::ThereAndBack => NODES,
-            Self::Move => 2,
+            Self::Move | Self::MigrationJoint => 2,
             Self::HandoverReplicated => 3,
             Self::Handover
             | Self::HandoverAbort
@@ -424,7 +422,9 @@ impl Run {
             | Scenario::MigrationAbort
             | Scenario::MigrationSilent
             | Scenario::MigrationDiffers
-            | Scenario::MigrationMishap => self.play_migration(scenario)?,
+            | Scenario::MigrationMishap
+            | Scenario::MigrationExpiry
+            | Scenario::MigrationJoint => self.play_migration(scenario)?,
         };
         let world = lock(&self.world);
         Ok(Outcome {

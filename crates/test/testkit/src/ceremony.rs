@@ -15,8 +15,8 @@ use heirloom_model::domain::{
 };
 use heirloom_model::envelope::Envelope;
 use heirloom_model::evidence::TrustAnchor;
-use heirloom_model::fleet::{Fleet, Node};
-use heirloom_model::identifier::{DomainId, NodeId, PlatformId};
+use heirloom_model::fleet::{Fleet, Node, OperatorKey};
+use heirloom_model::identifier::{DomainId, NodeId, OperatorId, PlatformId};
 use heirloom_model::measurement::{LaunchedCode, Measurement, MrEnclave, MrSigner};
 use heirloom_model::plan::{
     Abort, Action, Approval, Plan, Proposal, StepId, StepOutcome, StepResult,
@@ -65,6 +65,8 @@ pub struct Ceremony {
     root: Envelope,
 }
 
+/// How many operators there are, each with a key.
+const OPERATORS: usize = 3;
 /// How many epochs upgraders of test networks keep their copies, unless a test says otherwise.
 pub const FORGET_AFTER_EPOCHS: u32 = 2;
 
@@ -124,6 +126,10 @@ impl Code {
             ReleaseKind::Application => panic!("applications hold no keyring"),
         }
     }
+}
+
+fn operator_name(index: usize) -> OperatorId {
+    format!("operator-{index}").parse().expect("it is a name")
 }
 
 impl Ceremony {
@@ -249,27 +255,46 @@ impl Ceremony {
 
     fn node(&self, index: usize) -> Node {
         let name = |what: &str, index: usize| format!("{what}-{index}");
-        let operator = index % 3;
+        let operator = index % OPERATORS;
         let node: NodeId = name("node", index).parse().expect("it is a name");
         Node {
             domain: self.domain,
             host: name("host", index).parse().expect("it is a name"),
             failure_domain: name("zone", index).parse().expect("it is a name"),
-            operator: name("operator", operator).parse().expect("it is a name"),
+            operator: operator_name(operator),
             agent: self.agent_key(&node).public_key(),
             node,
         }
     }
 
-    /// The fleet of these nodes.
-    pub fn fleet(&self, serial: Serial, nodes: Vec<Node>) -> Envelope {
-        let fleet = Fleet {
+    /// The key with which one of the three operators speaks for itself.
+    pub fn operator_key(&self, operator: &OperatorId) -> Option<&SigningKey> {
+        let keys = (0..OPERATORS).map(operator_name).zip(&self.operator_keys);
+        keys.into_iter().find(|(name, _)| name == operator).map(|(_, key)| key)
+    }
+
+    /// What the fleet of these nodes says: it names the key of each operator.
+    pub fn fleet_of(&self, serial: Serial, nodes: Vec<Node>) -> Fleet {
+        let operators = (0..OPERATORS).map(operator_name).zip(&self.operator_keys);
+        Fleet {
             network: self.network,
             serial,
             nodes,
             not_after: BEGINNING.after(VALID_SECONDS),
-        };
-        Envelope::signed(&fleet, self.operator_keys.iter().take(2))
+            operators: operators
+                .map(|(operator, key)| OperatorKey { operator, key: key.public_key() })
+                .collect(),
+        }
+    }
+
+    /// The fleet of these nodes.
+    pub fn fleet(&self, serial: Serial, nodes: Vec<Node>) -> Envelope {
+        self.signed_fleet(&self.fleet_of(serial, nodes))
+    }
+
+    /// A fleet, signed by enough operators.
+    pub fn signed_fleet(&self, fleet: &Fleet) -> Envelope {
+        Envelope::signed(fleet, self.operator_keys.iter().take(2))
     }
 
     /// What a release of some code says.

@@ -1,4 +1,4 @@
-//! Contracts: out of the source, into the target, compared, and taken away again.
+//! Contracts: out of the source, into the target, and compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -21,23 +21,30 @@ use heirloom_upgrade::port::{DriverError, Imported, ParticipantCall};
 use crate::driver::fault::{
     contracts_error, custodian_error, io_error, node_error, store_error, unexpected,
 };
-use crate::driver::roster::{self, Comparison, Gathering, Record, Records, Sorted};
-use crate::driver::work::{Work, keep};
-use crate::driver::{Driver, Keeping, enroll, quiet, supply};
-use crate::node::{ExportRequest, ImportRequest, Place, Registration, Visit};
+use crate::driver::roster::{self, Comparison, Extra, Gathering, Record, Records, Sorted};
+use crate::driver::work::{Work, is_there, keep};
+use crate::driver::{Driver, Keeping, enroll, quiet, supply, users};
+use crate::node::{ExportRequest, ImportRequest, Place, Visit};
 
 /// The end of a ledger in digits.
 const OFFSET_DIGITS_MAX: usize = 20;
-/// Contracts that are purged with one call.
-const PURGE_BATCH: usize = 1_000;
 
 /// What was last seen of a plan's contracts on its target. It holds for as long as the target's
 /// ledger ends where it did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seen {
     plan: PlanDigest,
     ledger_end: u64,
-    imported: Imported,
+    found: Found,
+}
+
+/// What the target shows of the plan's new parties.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// Contracts of the plan.
+    pub(crate) imported: Imported,
+    /// Others.
+    extra: Extra,
 }
 
 /// Takes a snapshot of the source, which is off.
@@ -49,7 +56,9 @@ pub(crate) fn export(
 ) -> Result<Exported, DriverError> {
     let path = work.source_snapshot();
     still(driver, ledger_end)?;
-    if !path.exists() {
+    // Written before there is a snapshot: whatever is exported was exported at this end.
+    keep(&work.source_end(), ledger_end.to_string().as_bytes())?;
+    if !is_there(&path)? {
         supply::expect_parties(driver, task)?;
         let wanted = ExportRequest {
             parties: task.moved.parties.iter().cloned().collect(),
@@ -62,7 +71,6 @@ pub(crate) fn export(
         still(driver, ledger_end)?;
     }
     let (snapshot, contracts) = read_snapshot(&path, |_| Ok(()))?;
-    keep(&work.source_end(), ledger_end.to_string().as_bytes())?;
     Ok(Exported { ledger_end, snapshot, contracts })
 }
 
@@ -94,9 +102,14 @@ pub(crate) fn import(
     work: &Work,
     rewritten: &Rewritten,
 ) -> Result<(), DriverError> {
-    if !work.is_safeguarded() {
+    if !work.is_safeguarded()? {
         let what = "the copy of the target's store".to_owned();
         return Err(DriverError::Missing { what });
+    }
+    if work.is_purged()? {
+        let what =
+            format!("plan {} was taken back: nothing is imported for it any more", task.plan);
+        return Err(DriverError::Refused(what));
     }
     still_as_exported(driver, work)?;
     ensure_roster(work, rewritten)?;
@@ -110,6 +123,8 @@ pub(crate) fn import(
     if is_all(driver, task, work, &target, rewritten)? {
         return Ok(());
     }
+    // Written before anything is sent: an import may go on after its caller is gone.
+    work.mark_import_begun()?;
     let plan = task.plan.to_string();
     for synchronizer in driver.destinations() {
         let wanted = ImportRequest {
@@ -124,7 +139,7 @@ pub(crate) fn import(
     if is_all(driver, task, work, &target, rewritten)? {
         return Ok(());
     }
-    let found = driver.seen.map_or(0, |seen| seen.imported.contracts);
+    let found = driver.seen.as_ref().map_or(0, |seen| seen.found.imported.contracts);
     Err(DriverError::Unexpected {
         expected: format!("{} contracts on the target", rewritten.contracts),
         found: format!("{found} of them"),
@@ -138,13 +153,27 @@ fn is_all(
     target: &ParticipantId,
     rewritten: &Rewritten,
 ) -> Result<bool, DriverError> {
-    let found = imported(driver, task, work, target)?;
-    Ok(found
-        .is_some_and(|found| found.contracts == rewritten.contracts && found.ids == rewritten.ids))
+    let found = present(driver, task, work, target)?;
+    let Some(Found { imported, extra }) = found else { return Ok(false) };
+    expect_no_extra(&extra, target)?;
+    Ok(imported.contracts == rewritten.contracts && imported.ids == rewritten.ids)
+}
+
+/// Whatever the new parties have on the target came with the plan.
+pub(crate) fn expect_no_extra(extra: &Extra, target: &ParticipantId) -> Result<(), DriverError> {
+    let Some(first) = &extra.first else { return Ok(()) };
+    Err(DriverError::Unexpected {
+        expected: format!("no contracts of the plan's parties on {target} but those of the plan"),
+        found: format!(
+            "{} others, the first is {first}: find out who made them, archive them there and keep \
+             applications off the target, or call the plan off and take an empty participant",
+            extra.count
+        ),
+    })
 }
 
 /// The new names of the plan's parties that the target hosts.
-fn new_parties(
+pub(crate) fn new_parties(
     driver: &Driver,
     task: ParticipantCall<'_>,
     target: &ParticipantId,
@@ -156,19 +185,33 @@ fn new_parties(
     Ok(known.filter(|party| wanted.contains(party)).collect())
 }
 
-/// The contracts of the plan that are active on the target; none if that cannot be told.
+/// The contracts of the plan that are active on the target; none if that cannot be told. That
+/// there are none cannot be told while an import may still bring some.
 pub(crate) fn imported(
     driver: &mut Driver,
     task: ParticipantCall<'_>,
     work: &Work,
     target: &ParticipantId,
 ) -> Result<Option<Imported>, DriverError> {
+    let found = present(driver, task, work, target)?.map(|found| found.imported);
+    let may_come = work.is_import_begun()? && !work.is_purged()?;
+    Ok(found.filter(|found| found.contracts > 0 || !may_come))
+}
+
+/// What the new parties have on the target; none if that cannot be told apart.
+fn present(
+    driver: &mut Driver,
+    task: ParticipantCall<'_>,
+    work: &Work,
+    target: &ParticipantId,
+) -> Result<Option<Found>, DriverError> {
     let ledger_end = driver.target.ledger_end().map_err(node_error)?;
-    let known = driver.seen.filter(|seen| seen.plan == task.plan && seen.ledger_end == ledger_end);
-    if let Some(seen) = known {
-        return Ok(Some(seen.imported));
+    let is_known = |seen: &&Seen| seen.plan == task.plan && seen.ledger_end == ledger_end;
+    if let Some(seen) = driver.seen.as_ref().filter(is_known) {
+        return Ok(Some(seen.found.clone()));
     }
-    let nothing = Imported { contracts: 0, ids: ContractSetHasher::default().finish() };
+    let imported = Imported { contracts: 0, ids: ContractSetHasher::default().finish() };
+    let nothing = Found { imported, extra: Extra::default() };
     let parties = new_parties(driver, task, target)?;
     if parties.is_empty() {
         return Ok(Some(nothing));
@@ -178,21 +221,21 @@ pub(crate) fn imported(
         is_empty = false;
         true
     })?;
-    let imported = if is_empty {
+    let found = if is_empty {
         nothing
-    } else if work.roster().exists() {
-        let comparison = compare(work, found, |_| Ok(()))?;
-        Imported { contracts: comparison.found, ids: comparison.ids }
+    } else if is_there(&work.roster())? {
+        let Comparison { found, ids, extra, .. } = compare(work, found, |_| Ok(()))?;
+        Found { imported: Imported { contracts: found, ids }, extra }
     } else {
         // There are contracts, and what the plan would import is not known here.
         return Ok(None);
     };
-    driver.seen = Some(Seen { plan: task.plan, ledger_end, imported });
-    Ok(Some(imported))
+    driver.seen = Some(Seen { plan: task.plan, ledger_end, found: found.clone() });
+    Ok(Some(found))
 }
 
 /// Contracts that the target shows, sorted.
-fn gather(
+pub(crate) fn gather(
     driver: &Driver,
     work: &Work,
     parties: &BTreeSet<PartyId>,
@@ -214,7 +257,7 @@ fn gather(
     gathering.sorted()
 }
 
-fn compare(
+pub(crate) fn compare(
     work: &Work,
     found: Sorted,
     both: impl FnMut(&Record) -> Result<(), DriverError>,
@@ -230,6 +273,7 @@ pub(crate) fn reconcile(
     target: &ParticipantId,
     rewritten: &Rewritten,
 ) -> Result<Reconciled, DriverError> {
+    still_as_exported(driver, work)?;
     ensure_roster(work, rewritten)?;
     let ledger_end = driver.target.ledger_end().map_err(node_error)?;
     let parties = new_parties(driver, task, target)?;
@@ -245,10 +289,12 @@ pub(crate) fn reconcile(
     if let Some(contract) = &comparison.differing {
         return Err(differs(contract, "it has other stakeholders"));
     }
+    expect_no_extra(&comparison.extra, target)?;
     unexpected("contracts:", &rewritten.contracts, &comparison.found)?;
     unexpected("ids", &rewritten.ids, &comparison.ids)?;
     let signer = signer(driver, task, target)?;
     // The last look before the plan commits.
+    users::expect_as_noted(driver, work)?;
     still_as_exported(driver, work)?;
     Ok(Reconciled {
         contracts: comparison.found,
@@ -297,64 +343,10 @@ fn signer(
     Ok(namespace)
 }
 
-/// Takes the contracts of the plan away from the target, which is off.
-pub(crate) fn purge(
-    driver: &mut Driver,
-    task: ParticipantCall<'_>,
-    work: &Work,
-    target: &ParticipantId,
-    rewritten: &Rewritten,
-) -> Result<(), DriverError> {
-    let parties = new_parties(driver, task, target)?;
-    if parties.is_empty() {
-        return Ok(());
-    }
-    let ledger_end = driver.target.ledger_end().map_err(node_error)?;
-    let mut is_empty = true;
-    drop(gather(driver, work, &parties, ledger_end, |_| {
-        is_empty = false;
-        false
-    })?);
-    if is_empty {
-        return Ok(());
-    }
-    ensure_roster(work, rewritten)?;
-    quiet::take_off(&driver.target)?;
-    let registrations = driver.target.registrations().map_err(node_error)?;
-    for synchronizer in driver.destinations() {
-        let of = |one: &&Registration| one.synchronizer.as_ref() == Some(&synchronizer);
-        // Silence about one of them would leave its contracts there.
-        let registration = registrations.iter().find(of).ok_or_else(|| DriverError::Missing {
-            what: format!("alias of {synchronizer} at {}", driver.target.name()),
-        })?;
-        let found = gather(driver, work, &parties, ledger_end, |one| *one == synchronizer)?;
-        let mut batch: Vec<ContractId> = Vec::new();
-        let purge = |batch: &mut Vec<ContractId>| {
-            driver.target.purge(&registration.alias, batch.drain(..)).map_err(node_error)
-        };
-        compare(work, found, |record| {
-            batch.push(record.contract()?);
-            if batch.len() >= PURGE_BATCH {
-                purge(&mut batch)?;
-            }
-            Ok(())
-        })?;
-        purge(&mut batch)?;
-    }
-    driver.seen = None;
-    match imported(driver, task, work, target)? {
-        Some(Imported { contracts: 0, .. }) => Ok(()),
-        found => {
-            let left = found.map_or(0, |found| found.contracts);
-            Err(DriverError::Unknown(format!("{left} contracts of the plan are still there")))
-        }
-    }
-}
-
 /// Makes sure that the roster is that of the snapshot that was stated.
 pub(crate) fn ensure_roster(work: &Work, rewritten: &Rewritten) -> Result<(), DriverError> {
     let path = work.roster();
-    if path.exists() {
+    if is_there(&path)? {
         let mut hasher = ContractSetHasher::default();
         for record in Records::open(&path)? {
             let ascending = hasher.push(record?.id());

@@ -13,15 +13,28 @@ use heirloom_participant::custodian::key::{KeyHandle, KeyRequest, KeyScheme, Key
 use heirloom_upgrade::port::{DriverError, ParticipantCall};
 
 use crate::driver::fault::{custodian_error, node_error, unexpected};
+use crate::driver::work::{Work, is_there, keep};
 use crate::driver::{Driver, Keeping, WantedKey, quiet, ready};
 use crate::node::{KeyEntry, KeyMaterial, Node, Place, Standing};
 
 /// Gives the target its keys and its name, and connects it to where contracts go.
-pub(crate) fn enroll(driver: &Driver, task: ParticipantCall<'_>) -> Result<Enrolled, DriverError> {
+pub(crate) fn enroll(
+    driver: &Driver,
+    task: ParticipantCall<'_>,
+    work: &Work,
+) -> Result<Enrolled, DriverError> {
     driver.expect_settings(task)?;
     let target = &driver.target;
     let present = target.keys().map_err(node_error)?;
     let is_named = target.id().map_err(node_error)?.is_some();
+    if !is_named {
+        // A target that has its name has its keys: the survey showed whose they are.
+        let custodian = match &driver.keeping {
+            Keeping::Custodian(custodian) => Some(custodian.as_ref()),
+            Keeping::Participant => None,
+        };
+        claim(work, &driver.settings.keys, custodian, &present)?;
+    }
     let mut keys = Vec::new();
     for wanted in &driver.settings.keys {
         let material = match &driver.keeping {
@@ -62,6 +75,38 @@ pub(crate) fn enroll(driver: &Driver, task: ParticipantCall<'_>) -> Result<Enrol
     unexpected("target", &participant, &named)?;
     join(driver)?;
     Ok(Enrolled { target: participant, custodian: driver.custodian_kind() })
+}
+
+/// Makes the labels those of this plan, before a key has one of them. A key that is there already
+/// is of an earlier move: whoever has its target would have this one's name.
+fn claim(
+    work: &Work,
+    keys: &[WantedKey],
+    custodian: Option<&dyn Custodian>,
+    present: &[KeyEntry],
+) -> Result<(), DriverError> {
+    let path = work.labels();
+    let lines = keys.iter().map(|key| format!("{} {}\n", key.usage, key.label));
+    let labels: String = lines.collect();
+    if is_there(&path)? {
+        // Those of another configuration are refused here.
+        return keep(&path, labels.as_bytes());
+    }
+    for WantedKey { label, .. } in keys {
+        let taken = |place: &str| DriverError::Unexpected {
+            expected: format!("no key {label} in {place} before this plan makes it"),
+            found: "one that an earlier plan or somebody else made: choose another `label`"
+                .to_owned(),
+        };
+        if present.iter().any(|entry| entry.name == label.as_str()) {
+            return Err(taken("the target"));
+        }
+        let Some(custodian) = custodian else { continue };
+        if custodian.find(label).map_err(|error| custodian_error(&error))?.is_some() {
+            return Err(taken(&custodian.describe().place));
+        }
+    }
+    keep(&path, labels.as_bytes())
 }
 
 /// The wanted key in the custodian. It is made only for a target that cannot have it yet: another
@@ -313,13 +358,39 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_key_that_the_target_has_is_looked_for_and_never_made() {
-        let wanted = WantedKey {
+    fn wanted() -> WantedKey {
+        WantedKey {
             usage: KeyUsage::Protocol,
             scheme: KeyScheme::P256,
             label: "bank-protocol".parse().unwrap(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_key_of_an_earlier_plan_is_not_taken_and_one_of_this_plan_is() {
+        use heirloom_model::digest::PlanDigest;
+        let folder = tempfile::tempdir().unwrap();
+        let work = |plan: u8| Work::open(folder.path(), PlanDigest::new([plan; 32])).unwrap();
+        let (shelf, keys) = (Shelf::default(), [wanted()]);
+        let claim = |plan: u8, keys: &[WantedKey]| claim(&work(plan), keys, Some(&shelf), &[]);
+        claim(1, &keys).unwrap();
+        // A crash before or after the key was made: it is this plan's.
+        claim(1, &keys).unwrap();
+        held(&shelf, &keys[0], false).unwrap();
+        claim(1, &keys).unwrap();
+        let taken = claim(2, &keys);
+        assert!(matches!(taken, Err(DriverError::Unexpected { .. })), "{taken:?}");
+        assert!(!work(2).labels().exists());
+        let other = [WantedKey { label: "other-protocol".parse().unwrap(), ..wanted() }];
+        claim(2, &other).unwrap();
+        // What a plan claimed does not change with the configuration.
+        let changed = claim(1, &other);
+        assert!(matches!(changed, Err(DriverError::Refused(_))), "{changed:?}");
+    }
+
+    #[test]
+    fn a_key_that_the_target_has_is_looked_for_and_never_made() {
+        let wanted = wanted();
         let shelf = Shelf::default();
         let missing = held(&shelf, &wanted, true);
         assert!(matches!(missing, Err(DriverError::Missing { .. })), "{missing:?}");

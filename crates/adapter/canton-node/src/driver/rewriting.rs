@@ -9,7 +9,7 @@ use heirloom_model::causes::with_causes;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::DAR_BYTES_MAX;
 use heirloom_model::participant::{Exported, PartyKind, PartyMove, Rewritten, SharedContracts};
-use heirloom_model::party::ParticipantId;
+use heirloom_model::party::{ParticipantId, PartyId};
 use heirloom_participant::map::PartyMap;
 use heirloom_participant::shared::Hosting;
 use heirloom_snapshot::check::{check_inverse, verify_after};
@@ -24,12 +24,12 @@ use heirloom_upgrade::port::{DriverError, ParticipantCall};
 use crate::driver::carry::{build_roster, read_snapshot};
 use crate::driver::fault::{io_error, store_error, unexpected};
 use crate::driver::survey::{hosted, hosts};
-use crate::driver::work::{Work, keep};
+use crate::driver::work::{Work, is_there, keep};
 use crate::driver::{Driver, ready};
 
 /// Package files of one participant.
 const FILES_MAX: usize = 10_000;
-/// Parties without a new name that are looked up: the first one is refused by name.
+/// Parties without a new name that are looked up, one question each.
 const OTHERS_MAX: usize = 10_000;
 
 /// Verifies what was exported, rewrites it, and verifies what was written.
@@ -43,7 +43,7 @@ pub(crate) fn rewrite(
     driver.expect_settings(task)?;
     let change = change(driver, task, parts)?;
     keep(&work.party_map(), change.map().to_text().as_bytes())?;
-    expect_nobody_else(driver, work, change.map())?;
+    expect_nobody_else(driver, task, work, change.map())?;
     let types = types(work)?;
     let scratch = Scratch::new(work.folder());
     let mut run = Run::new(&types, &scratch);
@@ -86,8 +86,15 @@ pub(crate) fn rewrite(
 /// Every stakeholder gets a new name, or keeps its name with the consent of whoever hosts it: it
 /// signs for itself on this source, or it is hosted by sources of the plan alone. Contracts that
 /// came after the survey may have others.
-fn expect_nobody_else(driver: &Driver, work: &Work, map: &PartyMap) -> Result<(), DriverError> {
+fn expect_nobody_else(
+    driver: &Driver,
+    task: ParticipantCall<'_>,
+    work: &Work,
+    map: &PartyMap,
+) -> Result<(), DriverError> {
     let mut others = BTreeSet::new();
+    // Asked when there is somebody to look for: the source may be away while it is rewritten.
+    let mut own: Option<BTreeMap<PartyId, PartyKind>> = None;
     let path = work.source_snapshot();
     read_snapshot(&path, |entry| {
         let corrupt = |error: &dyn std::error::Error| DriverError::Corrupt {
@@ -97,8 +104,23 @@ fn expect_nobody_else(driver: &Driver, work: &Work, map: &PartyMap) -> Result<()
         let contract = entry.contract().map_err(|error| corrupt(&error))?;
         for party in contract.signatories.iter().chain(&contract.observers) {
             let party = party.as_party_id().map_err(|error| corrupt(&error))?;
-            if map.get(&party).is_none() && others.len() < OTHERS_MAX {
+            if map.get(&party).is_some() {
+                continue;
+            }
+            let own = match &mut own {
+                Some(own) => own,
+                none => {
+                    let (source, _) = ready(&driver.source)?;
+                    unexpected("source", &task.moved.source, &source)?;
+                    none.insert(hosted(&driver.source, &source)?)
+                }
+            };
+            if own.get(&party) != Some(&PartyKind::External) {
                 others.insert(party);
+            }
+            if others.len() > OTHERS_MAX {
+                let why = format!("more than {OTHERS_MAX} stakeholders have no new name");
+                return Err(DriverError::Refused(why));
             }
         }
         Ok(())
@@ -106,23 +128,31 @@ fn expect_nobody_else(driver: &Driver, work: &Work, map: &PartyMap) -> Result<()
     if others.is_empty() {
         return Ok(());
     }
-    let (source, _) = ready(&driver.source)?;
-    let own = hosted(&driver.source, &source)?;
-    others.retain(|party| own.get(party) != Some(&PartyKind::External));
     let hosts = hosts(driver, &others)?;
     for party in others {
         let hosts = hosts.get(&party).map(Vec::as_slice).unwrap_or_default();
-        let outside = |host: &&ParticipantId| !map.old_namespaces().contains(&host.namespace());
+        let outside = |host: &&ParticipantId| !is_in_plan(host, &task.moved.source, map);
         let host = match hosts.iter().find(outside) {
             Some(host) => host.to_string(),
             None if hosts.is_empty() => "nobody that is known".to_owned(),
             None => continue,
         };
         return Err(DriverError::Refused(format!(
-            "party {party} has a stake in contracts and no new name: its operator must take part              and agree (hosted by {host})"
+            "party {party} has a stake in contracts and no new name: its operator must take part \
+             and agree (hosted by {host})"
         )));
     }
     Ok(())
+}
+
+/// Whether a host is a source of the plan. The plan names this node's source; of the sources of
+/// other nodes their parties' namespaces are known here, which are theirs.
+fn is_in_plan(host: &ParticipantId, source: &ParticipantId, map: &PartyMap) -> bool {
+    let namespace = host.namespace();
+    if namespace == source.namespace() {
+        return host == source;
+    }
+    map.old_namespaces().contains(&namespace)
 }
 
 /// The whole map, and who hosts whom under the new names.
@@ -183,7 +213,7 @@ fn types(work: &Work) -> Result<Packages, DriverError> {
 
 /// Gives a file its place, unless the same bytes are there already. Others are never replaced.
 fn place(from: &Path, to: &Path) -> Result<(), DriverError> {
-    if !to.exists() {
+    if !is_there(to)? {
         return atomic::move_to(from, to).map_err(store_error);
     }
     let same = same_bytes(from, to)?;
@@ -191,7 +221,7 @@ fn place(from: &Path, to: &Path) -> Result<(), DriverError> {
 }
 
 fn place_snapshot(from: &Path, to: &Path) -> Result<(), DriverError> {
-    if !to.exists() {
+    if !is_there(to)? {
         return atomic::move_to(from, to).map_err(store_error);
     }
     // Two compressions may differ where the content does not.
@@ -249,5 +279,24 @@ fn snapshot_error(error: SnapshotError) -> DriverError {
             DriverError::Corrupt { what: "snapshot".to_owned(), reason: text }
         }
         _ => DriverError::Refused(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_beside_the_source_in_its_namespace_is_not_in_the_plan() {
+        let party = |text: &str| text.parse::<PartyId>().unwrap();
+        let moves =
+            [(party("a::1220aa"), party("a::1220bb")), (party("c::1220cc"), party("c::1220dd"))];
+        let map = PartyMap::from_moves(moves).unwrap();
+        let participant = |text: &str| text.parse::<ParticipantId>().unwrap();
+        let source = participant("alpha::1220aa");
+        assert!(is_in_plan(&source, &source, &map));
+        assert!(!is_in_plan(&participant("beta::1220aa"), &source, &map));
+        assert!(is_in_plan(&participant("gamma::1220cc"), &source, &map));
+        assert!(!is_in_plan(&participant("alpha::1220ee"), &source, &map));
     }
 }

@@ -261,6 +261,27 @@ pub(crate) struct Comparison {
     pub(crate) missing: Option<ContractId>,
     /// The first one that has other stakeholders.
     pub(crate) differing: Option<ContractId>,
+    /// What was found and not expected.
+    pub(crate) extra: Extra,
+}
+
+/// Contracts that nobody expected.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Extra {
+    /// How many.
+    pub(crate) count: u64,
+    /// The first one.
+    pub(crate) first: Option<ContractId>,
+}
+
+impl Extra {
+    fn add(&mut self, record: &Record) -> Result<(), DriverError> {
+        self.count = self.count.saturating_add(1);
+        if self.first.is_none() {
+            self.first = Some(record.contract()?);
+        }
+        Ok(())
+    }
 }
 
 /// Compares what is there with what is expected; `both` is told of each that is in both.
@@ -271,13 +292,12 @@ pub(crate) fn compare(
 ) -> Result<Comparison, DriverError> {
     let (mut expected, mut found) = (expected.peekable(), found.peekable());
     let mut hasher = ContractSetHasher::default();
-    let (mut missing, mut differing) = (None, None);
+    let (mut missing, mut differing, mut extra) = (None, None, Extra::default());
     while let Some(wanted) = expected.next().transpose()? {
         while let Some(other) =
             found.next_if(|other| other.as_ref().map_or(true, |other| other.id() < wanted.id()))
         {
-            // Somebody else's, or made later.
-            other?;
+            extra.add(&other?)?;
         }
         let same =
             found.next_if(|other| other.as_ref().map_or(true, |other| other.id() == wanted.id()));
@@ -293,10 +313,10 @@ pub(crate) fn compare(
         }
     }
     for other in found {
-        other?;
+        extra.add(&other?)?;
     }
     let (found, ids) = (hasher.count(), hasher.finish());
-    Ok(Comparison { found, ids, missing, differing })
+    Ok(Comparison { found, ids, missing, differing, extra })
 }
 
 #[cfg(test)]
@@ -326,6 +346,19 @@ mod tests {
         assert_eq!(comparison.found, 2);
         assert_eq!(comparison.missing, Some(expected[2].contract().unwrap()));
         assert_eq!(comparison.differing, Some(expected[1].contract().unwrap()));
+        let first = Some(record(1, "x").contract().unwrap());
+        assert_eq!(comparison.extra, Extra { count: 2, first });
+    }
+
+    #[test]
+    fn nothing_is_extra_where_everything_was_expected() {
+        let both = || [record(2, "a"), record(4, "a")].map(Ok).into_iter();
+        let comparison = compare(both(), both(), |_| Ok(())).unwrap();
+        assert_eq!(comparison.extra, Extra::default());
+        let more = both().chain([Ok(record(9, "a"))]);
+        let comparison = compare(both(), more, |_| Ok(())).unwrap();
+        let first = Some(record(9, "a").contract().unwrap());
+        assert_eq!(comparison.extra, Extra { count: 1, first });
     }
 
     #[test]

@@ -6,12 +6,12 @@ use heirloom_canton::blob::FatContract;
 use heirloom_canton::key::{EncryptionScheme, PublicKey, SigningKeyUsage, SigningScheme};
 use heirloom_model::participant::{
     CustodianKind, ForeignParty, LedgerOffset, PartyKind, RemarkWeight, ServerVersion,
-    SurveyFindings, SurveyRemark, SurveyedParty,
+    SurveyFindings, SurveyedParty,
 };
 use heirloom_model::party::{ParticipantId, PartyId, SynchronizerId};
 use heirloom_participant::custodian::key::{KeyScheme, KeyUsage};
 use heirloom_participant::preflight::{
-    ContractsSeen, Ground, KeySeen, Side, SynchronizerSeen, findings,
+    ContractsSeen, Finding, Ground, KeySeen, Side, SynchronizerSeen, findings, remark,
 };
 use heirloom_upgrade::port::{
     Connection, DriverError, Link, ParticipantCall, ParticipantObservation, PlanWork, Restart,
@@ -67,9 +67,9 @@ pub(crate) fn look(driver: &Driver) -> Result<(SurveyFindings, Ground), DriverEr
         contracts: seen.seen,
     };
     let remarks = findings(&ground)
-        .into_iter()
-        .map(|finding| SurveyRemark { weight: finding.weight, text: finding.to_string() })
-        .chain(seen.unread.map(|text| SurveyRemark { weight: RemarkWeight::Blocks, text }))
+        .iter()
+        .map(Finding::remark)
+        .chain(seen.unread.map(|text| remark(RemarkWeight::Blocks, &text)))
         .collect();
     let findings = SurveyFindings {
         source,
@@ -329,7 +329,7 @@ pub(crate) fn observe(
     let stated = driver.settings.target_version.clone();
     let target = answering(server(&driver.target, stated))?;
     let work = driver.work(task)?;
-    let mut seen = PlanWork { safeguarded: work.is_safeguarded(), ..PlanWork::default() };
+    let mut seen = PlanWork { safeguarded: work.is_safeguarded()?, ..PlanWork::default() };
     if let Some(participant) = target.as_ref().and_then(|target| target.participant.clone()) {
         seen.lacking = match (&source, supply::lacking(driver, &participant)) {
             (None, _) | (_, Err(DriverError::Unknown(_))) => None,

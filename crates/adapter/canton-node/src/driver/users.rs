@@ -1,19 +1,71 @@
 //! The users of the source, for the target.
 
+mod record;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use heirloom_model::party::{ParticipantId, PartyId};
+use heirloom_store::atomic;
+use heirloom_store::error::StoreError;
 use heirloom_upgrade::port::{DriverError, ParticipantCall};
 
-use crate::driver::fault::node_error;
-use crate::driver::work::{Work, keep};
+use crate::driver::fault::{node_error, store_error};
+use crate::driver::users::record::Record;
+use crate::driver::work::{Work, is_there, keep};
 use crate::driver::{Driver, supply};
 use crate::error::{NodeError, Refusal};
 use crate::node::{UserEntry, UserRight};
 
 /// The user that every participant brings along.
 const BUILT_IN: &str = "participant_admin";
+/// A hundred thousand users with some rights each.
+const RECORD_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Notes the users of the source. What was noted before stays.
+pub(crate) fn note(driver: &Driver, work: &Work) -> Result<(), DriverError> {
+    let path = work.noted_users();
+    if is_there(&path)? {
+        return Ok(());
+    }
+    let record = Record::of(current(driver)?);
+    atomic::create(&path, &record.encode()).map_err(store_error)
+}
+
+/// The source has the users that it had when it became quiet: others would be left behind.
+pub(crate) fn expect_as_noted(driver: &Driver, work: &Work) -> Result<(), DriverError> {
+    let Some(noted) = noted(work)? else { return Ok(()) };
+    let found = Record::of(current(driver)?);
+    let Some(user) = noted.difference(&found) else { return Ok(()) };
+    Err(DriverError::Unexpected {
+        expected: format!(
+            "the users of {} as they were when it became quiet",
+            driver.source.name()
+        ),
+        found: format!("user {user:?} is another one, new or gone: put it back as it was"),
+    })
+}
+
+/// The users of the source; none where it has no users at all.
+fn current(driver: &Driver) -> Result<Option<Vec<UserEntry>>, DriverError> {
+    match driver.source.users() {
+        Ok(users) => Ok(Some(users.into_iter().filter(|user| user.id != BUILT_IN).collect())),
+        Err(NodeError::Refused { cause: Refusal::Unimplemented, .. }) => Ok(None),
+        Err(error) => Err(node_error(error)),
+    }
+}
+
+fn noted(work: &Work) -> Result<Option<Record>, DriverError> {
+    let path = work.noted_users();
+    let bytes = match atomic::read(&path, RECORD_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(StoreError::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(store_error(error)),
+    };
+    let record = Record::decode(&bytes)
+        .map_err(|reason| DriverError::Corrupt { what: path.display().to_string(), reason })?;
+    Ok(Some(record))
+}
 
 /// Makes the users of the source on the target, with rights for the new parties. What cannot be
 /// made is listed in a file of the plan.
@@ -23,14 +75,13 @@ pub(crate) fn recreate(
     work: &Work,
     target: &ParticipantId,
 ) -> Result<(), DriverError> {
-    let users = match driver.source.users() {
-        Ok(users) => users,
-        // The source may be gone by now: its users stay where they are noted, if they are.
-        Err(
-            NodeError::Unreachable { .. }
-            | NodeError::Refused { cause: Refusal::Unimplemented, .. },
-        ) => return Ok(()),
-        Err(error) => return Err(node_error(error)),
+    let users = match noted(work)? {
+        Some(noted) => noted.entries().map_err(|reason| DriverError::Corrupt {
+            what: work.noted_users().display().to_string(),
+            reason,
+        })?,
+        // A plan that became quiet before users were noted. The source is waited for.
+        None => current(driver)?.unwrap_or_default(),
     };
     let mut moves = BTreeMap::new();
     for party in &task.moved.parties {
@@ -38,7 +89,7 @@ pub(crate) fn recreate(
     }
     moves.insert(task.moved.source.admin_party(), target.admin_party());
     let mut left = String::new();
-    for user in users.into_iter().filter(|user| user.id != BUILT_IN) {
+    for user in users {
         let (user, remarks) = moved(user, &moves);
         for remark in remarks {
             writeln!(left, "{}: {remark}", user.id).expect("text grows in memory");

@@ -11,12 +11,16 @@ use heirloom_store::error::StoreError;
 use heirloom_upgrade::port::DriverError;
 use minicbor::{Decode, Encode};
 
-use crate::driver::fault::store_error;
+use crate::driver::fault::{io_error, store_error};
 
 /// A record of some hundred synchronizers at most.
 const RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// The mark of a copy that is whole.
 const MARK: &[u8] = b"whole\n";
+/// The mark of an import that was sent to the target.
+const IMPORT_BEGUN: &[u8] = b"begun\n";
+/// The mark of contracts that were taken out again, for good.
+const PURGED: &[u8] = b"purged\n";
 
 /// The folder of a plan.
 pub(crate) struct Work {
@@ -92,6 +96,16 @@ impl Work {
         self.folder.join("roster")
     }
 
+    /// The labels of the keys that are this plan's.
+    pub(crate) fn labels(&self) -> PathBuf {
+        self.folder.join("labels.txt")
+    }
+
+    /// The users that the source had when it became quiet.
+    pub(crate) fn noted_users(&self) -> PathBuf {
+        self.folder.join("source-users")
+    }
+
     /// What could not be done for users.
     pub(crate) fn users(&self) -> PathBuf {
         self.folder.join("users.txt")
@@ -116,14 +130,35 @@ impl Work {
         self.folder.join("safeguard-whole")
     }
 
-    /// Whether the copy of the target's store is whole.
-    pub(crate) fn is_safeguarded(&self) -> bool {
-        atomic::read(&self.safeguard_mark(), MARK.len()).is_ok_and(|found| found == MARK)
+    /// Whether the copy of the target's store is whole. A mark that cannot be read says neither.
+    pub(crate) fn is_safeguarded(&self) -> Result<bool, DriverError> {
+        is_marked(&self.safeguard_mark(), MARK)
     }
 
     /// Says that the copy of the target's store is whole.
     pub(crate) fn mark_safeguarded(&self) -> Result<(), DriverError> {
         keep(&self.safeguard_mark(), MARK)
+    }
+
+    /// Whether contracts were sent to the target, as far as this folder knows. From then on they
+    /// may come at any moment, whatever became of the call.
+    pub(crate) fn is_import_begun(&self) -> Result<bool, DriverError> {
+        is_marked(&self.folder.join("import-begun"), IMPORT_BEGUN)
+    }
+
+    /// Says that contracts are about to be sent to the target.
+    pub(crate) fn mark_import_begun(&self) -> Result<(), DriverError> {
+        keep(&self.folder.join("import-begun"), IMPORT_BEGUN)
+    }
+
+    /// Whether the contracts of the plan were taken out, and none came after that.
+    pub(crate) fn is_purged(&self) -> Result<bool, DriverError> {
+        is_marked(&self.folder.join("purged"), PURGED)
+    }
+
+    /// Says that the contracts of the plan were taken out, and none came after that.
+    pub(crate) fn mark_purged(&self) -> Result<(), DriverError> {
+        keep(&self.folder.join("purged"), PURGED)
     }
 
     /// How the source was connected; none if that was not noted yet.
@@ -148,6 +183,24 @@ impl Work {
     }
 }
 
+/// Whether a mark was left. One that says something else is somebody else's, and not absent.
+fn is_marked(path: &Path, mark: &[u8]) -> Result<bool, DriverError> {
+    match atomic::read(path, mark.len()) {
+        Ok(found) if found == mark => Ok(true),
+        Ok(_) | Err(StoreError::TooLarge { .. }) => Err(DriverError::Corrupt {
+            what: path.display().to_string(),
+            reason: "it is not the mark that is left there".to_owned(),
+        }),
+        Err(StoreError::Missing { .. }) => Ok(false),
+        Err(error) => Err(store_error(error)),
+    }
+}
+
+/// Whether something has this name. What cannot be looked at is not absent.
+pub(crate) fn is_there(path: &Path) -> Result<bool, DriverError> {
+    path.try_exists().map_err(|error| io_error(path, &error))
+}
+
 /// Writes a file that is not there. One with the same content is left; one with another
 /// content is refused.
 pub(crate) fn keep(path: &Path, bytes: &[u8]) -> Result<(), DriverError> {
@@ -162,5 +215,27 @@ pub(crate) fn keep(path: &Path, bytes: &[u8]) -> Result<(), DriverError> {
             Err(DriverError::Refused(format!("{what} has another content and is kept")))
         }
         Err(error) => Err(store_error(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_that_cannot_be_read_is_an_error_and_not_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = Work::open(folder.path(), PlanDigest::new([1; 32])).unwrap();
+        assert!(!work.is_safeguarded().unwrap());
+        work.mark_safeguarded().unwrap();
+        assert!(work.is_safeguarded().unwrap());
+        for other in [&b"whole?"[..], b"", b"whole\nand more"] {
+            std::fs::write(work.safeguard_mark(), other).unwrap();
+            let error = work.is_safeguarded().unwrap_err();
+            assert!(matches!(error, DriverError::Corrupt { .. }), "{error:?}");
+        }
+        std::fs::remove_file(work.safeguard_mark()).unwrap();
+        std::fs::create_dir(work.safeguard_mark()).unwrap();
+        assert!(work.is_safeguarded().is_err());
     }
 }

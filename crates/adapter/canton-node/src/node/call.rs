@@ -1,5 +1,6 @@
 //! How a call is made: deadlines, attempts, tokens, sizes.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,12 +15,15 @@ use crate::node::{Node, Side};
 
 /// The largest answer that is taken in one message: a package file.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Attempts of a call that changes nothing. A participant that restarts is back within seconds.
-const READ_ATTEMPTS_MAX: u32 = 3;
+/// Attempts of a call that changed nothing. A participant that restarts is back within seconds.
+const ATTEMPTS_MAX: u32 = 3;
 /// Between them.
-const READ_PAUSE: Duration = Duration::from_millis(200);
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
 /// The longest token: tokens with many claims have some kilobytes.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Permissions of group and others.
+const OTHERS: u32 = 0o077;
 
 /// Which interface of a participant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,6 +72,12 @@ impl Node {
             cause: Refusal::Permission,
             why,
         };
+        let mode = std::fs::metadata(path).map(|found| found.mode() & 0o777);
+        let mode = mode.map_err(|error| refused(format!("{}: {error}", path.display())))?;
+        if mode & OTHERS != 0 {
+            let path = path.display();
+            return Err(refused(format!("others may read {path}: its mode is {mode:o}")));
+        }
         let bytes = heirloom_store::atomic::read(path, TOKEN_BYTES_MAX)
             .map_err(|error| refused(error.to_string()))?;
         let text = String::from_utf8(bytes).ok();
@@ -95,20 +105,10 @@ impl Node {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut attempt = 1;
-        loop {
-            let time = self.shared.deadlines.read;
-            match self.once(port, call, Effect::Reads, time, &ask) {
-                Err(NodeError::Unreachable { .. }) if attempt < READ_ATTEMPTS_MAX => {
-                    attempt += 1;
-                    self.wait(async { tokio::time::sleep(READ_PAUSE).await });
-                }
-                answer => return answer,
-            }
-        }
+        self.some_times(port, call, Effect::Reads, self.shared.deadlines.read, &ask)
     }
 
-    /// A call that changes something: made once.
+    /// A call that changes something: made once, unless it surely changed nothing.
     pub(crate) fn change<T, F>(
         &self,
         port: Port,
@@ -118,7 +118,30 @@ impl Node {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.once(port, call, Effect::Changes, self.shared.deadlines.change, &ask)
+        self.some_times(port, call, Effect::Changes, self.shared.deadlines.change, &ask)
+    }
+
+    fn some_times<T, F>(
+        &self,
+        port: Port,
+        call: &'static str,
+        effect: Effect,
+        time: Duration,
+        ask: &impl Fn(Line) -> F,
+    ) -> Result<T, NodeError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut attempt = 1;
+        loop {
+            match self.once(port, call, effect, time, ask) {
+                Err(NodeError::Unreachable { .. }) if attempt < ATTEMPTS_MAX => {
+                    attempt += 1;
+                    self.wait(async { tokio::time::sleep(ATTEMPT_PAUSE).await });
+                }
+                answer => return answer,
+            }
+        }
     }
 
     fn once<T, F>(

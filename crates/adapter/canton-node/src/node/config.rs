@@ -56,7 +56,13 @@ pub struct Deadlines {
     pub stream: Duration,
     /// The answer to a whole import. A server that dies meanwhile is noticed sooner.
     pub import: Duration,
+    /// Between two looks at the end of a ledger, of which one wants to know whether it moves.
+    pub rest: Duration,
 }
+
+/// An import whose caller went away goes on, batch by batch, and each batch moves the end of the
+/// ledger. The server checks some hundred contracts a second, and a batch has some hundred.
+pub const LEDGER_REST: Duration = Duration::from_secs(5);
 
 impl Default for Deadlines {
     fn default() -> Self {
@@ -67,6 +73,7 @@ impl Default for Deadlines {
             stream: Duration::from_mins(2),
             // A million contracts take about an hour to check.
             import: Duration::from_hours(24),
+            rest: LEDGER_REST,
         }
     }
 }

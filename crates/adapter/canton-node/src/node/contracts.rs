@@ -100,6 +100,16 @@ impl Node {
         u64::try_from(answer.offset).map_err(|_| self.corrupt(call, "the ledger ends before 0"))
     }
 
+    /// How far its ledger goes, if two looks with a rest between them see the same; none if it
+    /// moves.
+    pub fn resting_ledger_end(&self) -> Result<Option<u64>, NodeError> {
+        let first = self.ledger_end()?;
+        let time = self.shared.deadlines.rest;
+        self.wait(async { tokio::time::sleep(time).await });
+        let second = self.ledger_end()?;
+        Ok((first == second).then_some(second))
+    }
+
     /// Writes a snapshot to a file that does not exist yet; returns its bytes. The file is
     /// complete and durable, or not there.
     pub fn export(&self, wanted: &ExportRequest, to: &Path) -> Result<u64, ContractsError> {
@@ -110,17 +120,21 @@ impl Node {
         let shape = self.shape()?;
         let line = self.line(Port::Admin, call)?;
         let mut part = Part::create(to)?;
+        let time = self.shared.deadlines.stream;
+        let silent = |_| NodeError::silent(self.name(), call, Effect::Reads, time);
         self.wait(async {
             if shape == Shape::V33 {
                 let mut client = older_client::PartyManagementServiceClient::new(line)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX);
-                let opened = client.export_acs(older_export(wanted)).await;
+                let opened = timeout(time, client.export_acs(older_export(wanted))).await;
+                let opened = opened.map_err(silent)?;
                 let stream = opened.map_err(|s| self.failed(call, &s))?.into_inner();
                 return self.receive(call, stream, &mut part, |answer| answer.chunk).await;
             }
             let mut client = ParticipantRepairServiceClient::new(line)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX);
-            let opened = client.export_acs(export(wanted)).await;
+            let opened = timeout(time, client.export_acs(export(wanted))).await;
+            let opened = opened.map_err(silent)?;
             let stream = opened.map_err(|s| self.failed(call, &s))?.into_inner();
             self.receive(call, stream, &mut part, |answer| answer.chunk).await
         })?;

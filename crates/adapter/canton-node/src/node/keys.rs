@@ -17,7 +17,7 @@ use crate::wire::vault;
 use crate::wire::vault::vault_service_client::VaultServiceClient;
 
 /// Keys of one participant: four, and four more a rotation.
-const KEYS_MAX: usize = 4_096;
+const LISTED_KEYS_MAX: usize = 4_096;
 
 /// The usage that a server is told. None for encryption, which is another call.
 fn signs(usage: KeyUsage) -> Option<SigningKeyUsage> {
@@ -80,7 +80,7 @@ impl Node {
         let request =
             ask!(VaultServiceClient<_>, list_my_keys, vault::ListMyKeysRequest { filters });
         let found = self.read(Port::Admin, call, request)?.private_keys_metadata;
-        self.bounded(call, found.len(), KEYS_MAX)?;
+        self.bounded(call, found.len(), LISTED_KEYS_MAX)?;
         found.into_iter().map(|entry| self.entry(call, entry)).collect()
     }
 

@@ -4,7 +4,7 @@ use heirloom_model::party::{ParticipantId, SynchronizerId};
 
 use crate::error::{NodeError, Refusal};
 use crate::node::call::ask;
-use crate::node::synchronizers::{SYNCHRONIZERS_MAX, logical};
+use crate::node::synchronizers::{LISTED_SYNCHRONIZERS_MAX, logical};
 use crate::node::{Node, Port};
 use crate::wire::health::not_initialized::WaitingForExternalInput;
 use crate::wire::participant::connected_synchronizer::Health;
@@ -117,7 +117,7 @@ impl Node {
         found: participant_status_response::ParticipantStatusResponseStatus,
     ) -> Result<Standing, NodeError> {
         let common = found.common_status.ok_or_else(|| self.corrupt(call, "no common status"))?;
-        self.bounded(call, found.connected_synchronizers.len(), SYNCHRONIZERS_MAX)?;
+        self.bounded(call, found.connected_synchronizers.len(), LISTED_SYNCHRONIZERS_MAX)?;
         let connected = found
             .connected_synchronizers
             .iter()

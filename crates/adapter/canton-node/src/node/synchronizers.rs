@@ -17,7 +17,7 @@ use crate::wire::participant::{
 };
 
 /// Synchronizers of one participant.
-pub(crate) const SYNCHRONIZERS_MAX: usize = 256;
+pub(crate) const LISTED_SYNCHRONIZERS_MAX: usize = 256;
 /// `manual_connect` of a connection's description.
 const MANUAL_CONNECT: u64 = 3;
 /// `physical_synchronizer_id` of it.
@@ -99,7 +99,7 @@ impl Node {
             ListRegisteredSynchronizersRequest { all_statuses: false }
         );
         let found = self.read(Port::Admin, call, request)?.results;
-        self.bounded(call, found.len(), SYNCHRONIZERS_MAX)?;
+        self.bounded(call, found.len(), LISTED_SYNCHRONIZERS_MAX)?;
         let read =
             |one: crate::wire::participant::list_registered_synchronizers_response::Result| {
                 let config = SynchronizerConnectionConfig::decode(&*one.config)
@@ -155,7 +155,7 @@ impl Node {
             let found = found.into_iter();
             found.map(|one| (one.synchronizer_alias, one.synchronizer_id, one.healthy)).collect()
         };
-        self.bounded(call, found.len(), SYNCHRONIZERS_MAX)?;
+        self.bounded(call, found.len(), LISTED_SYNCHRONIZERS_MAX)?;
         found
             .into_iter()
             .map(|(alias, id, is_healthy)| {

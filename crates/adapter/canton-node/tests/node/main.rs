@@ -5,7 +5,9 @@
 mod fake;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ fn config(address: &str) -> NodeConfig {
             change: Duration::from_millis(300),
             stream: Duration::from_millis(300),
             import: Duration::from_secs(10),
+            rest: Duration::from_millis(10),
         },
     }
 }
@@ -136,21 +139,26 @@ fn each_status_is_one_kind_of_error() {
     type Check = fn(&NodeError) -> bool;
     let refused: Check = |error| matches!(error, NodeError::Refused { .. });
     let unknown: Check = |error| matches!(error, NodeError::Unknown { .. });
-    let cases: [(Code, Check); 9] = [
+    let unreachable: Check = |error| matches!(error, NodeError::Unreachable { .. });
+    let cases: [(Code, Check); 10] = [
         (Code::NotFound, |error| matches!(error, NodeError::Missing { .. })),
         (Code::DataLoss, |error| matches!(error, NodeError::Corrupt { .. })),
         (Code::FailedPrecondition, refused),
         (Code::PermissionDenied, refused),
-        (Code::ResourceExhausted, refused),
+        (Code::ResourceExhausted, unknown),
+        (Code::Unauthenticated, unreachable),
         (Code::Unavailable, unknown),
         (Code::Internal, unknown),
         (Code::Aborted, unknown),
         (Code::Unknown, unknown),
     ];
     for (code, is_expected) in cases {
-        let (_fake, node) = serve(&Script { fails: Some(code), ..of_version("3.5.1") });
+        let (fake, node) = serve(&Script { fails: Some(code), ..of_version("3.5.1") });
         let error = node.disconnect_all().unwrap_err();
         assert!(is_expected(&error), "{code:?}: {error:?}");
+        // What surely changed nothing is asked some times, and everything else once.
+        let attempts = if unreachable(&error) { 3 } else { 1 };
+        assert_eq!(fake.asked("DisconnectAllSynchronizers"), attempts, "{code:?}");
     }
 }
 
@@ -269,6 +277,20 @@ fn an_export_is_whole_or_not_there_and_replaces_nothing() {
 }
 
 #[test]
+fn an_export_that_is_not_answered_is_given_up() {
+    for version in ["3.3.0", "3.5.1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        let (fake, node) = serve(&Script { holds: Some("ExportAcs"), ..of_version(version) });
+        let error = node.export(&wanted(), &path).unwrap_err();
+        let is_unreachable = |error: &NodeError| matches!(error, NodeError::Unreachable { .. });
+        assert!(matches!(&error, ContractsError::Node(one) if is_unreachable(one)), "{error:?}");
+        assert_eq!(fake.asked("ExportAcs"), 1, "{version}");
+        assert!(!path.exists());
+    }
+}
+
+#[test]
 fn parties_come_in_pages_and_a_page_that_leads_to_itself_is_corrupt() {
     let (fake, node) = serve(&Script { pages: 3, ..of_version("3.5.1") });
     assert_eq!(node.parties().unwrap().len(), 3);
@@ -318,6 +340,10 @@ fn a_token_is_read_again_for_every_call() {
     std::fs::write(file.path(), "second").unwrap();
     node.standing().unwrap();
     assert_eq!(fake.tokens(), ["Bearer first", "Bearer second"]);
+    std::fs::set_permissions(file.path(), Permissions::from_mode(0o640)).unwrap();
+    let error = node.standing().unwrap_err();
+    assert!(error.to_string().contains("its mode is 640"), "{error}");
+    assert_eq!(fake.tokens().len(), 2);
     std::fs::remove_file(file.path()).unwrap();
     let error = node.standing().unwrap_err();
     let cause = Refusal::Permission;

@@ -32,6 +32,22 @@ fn custodian(fake: &Fake) -> (Box<dyn Custodian>, tempfile::TempDir) {
     (open(&config).unwrap(), folder)
 }
 
+#[test]
+fn credentials_that_others_may_read_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = credentials(&folder);
+    let config = AwsConfig {
+        region: "eu-west-1".to_owned(),
+        endpoint: None,
+        credentials_file: Some(file.clone()),
+        profile: None,
+    };
+    assert!(open(&config).is_ok());
+    fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+    let error = open(&config).err().unwrap();
+    assert!(matches!(error, CustodianError::Refused { .. }), "{error}");
+}
+
 pub(crate) fn credentials(folder: &tempfile::TempDir) -> PathBuf {
     let path = folder.path().join("credentials");
     fs::write(&path, "[default]\naws_access_key_id = test\naws_secret_access_key = test\n")

@@ -170,3 +170,27 @@ fn what_cannot_be_asked_is_never_absent() {
         assert_eq!(fake.seen().len(), asked, "{status}");
     }
 }
+
+#[test]
+fn a_list_without_an_end_is_refused_by_name_and_not_cut_off() {
+    let request = request(KeyUsage::Protocol, KeyScheme::P256);
+    let elsewhere = Elsewhere::new(&request);
+    let list = format!("GET /v1/{RING}/cryptoKeys?filter=labels.heirloom=true");
+    let page = json!({"cryptoKeys": [], "nextPageToken": "more"});
+    let fake = script(&request, "EC_SIGN_P256_SHA256", "ENABLED", &elsewhere.pem())
+        .on(list.clone(), None, &[(200, page.clone())])
+        .on(format!("{list}&pageToken=more"), None, &[(200, page.clone())])
+        .play();
+    let error = custodian(&fake, &elsewhere).keys().unwrap_err();
+    assert!(matches!(error, CustodianError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("100 pages"), "{error}");
+    // A list that ends is taken, and one that stops in the middle is not.
+    let next = format!("{list}&pageToken=more");
+    for (end, is_whole) in [((200, json!({})), true), (not_found(), false)] {
+        let fake = script(&request, "EC_SIGN_P256_SHA256", "ENABLED", &elsewhere.pem())
+            .on(list.clone(), None, &[(200, page.clone())])
+            .on(next.clone(), None, &[end])
+            .play();
+        assert_eq!(custodian(&fake, &elsewhere).keys().is_ok(), is_whole);
+    }
+}

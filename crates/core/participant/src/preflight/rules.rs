@@ -142,22 +142,9 @@ pub(super) fn synchronizers(ground: &Ground, found: &mut Vec<Finding>) {
 }
 
 pub(super) fn schemes(ground: &Ground, found: &mut Vec<Finding>) {
-    for (usage, scheme) in &ground.wanted {
-        let verdict = assess::assess(ground.custodian, *usage, *scheme);
-        let why = verdict.reasons.first().map_or("", |reason| reason.text.as_str());
-        let what = format!("{scheme} for {usage} in {}: {why}", ground.custodian);
-        match verdict.outcome {
-            Outcome::Possible => {}
-            Outcome::Uncertain => {
-                let remedy = "try it with `heirloom custodian check` before you rely on it";
-                found.push(warns(Code::SchemeUncertain, what, verdict.fix.unwrap_or(remedy)));
-            }
-            Outcome::Impossible => {
-                let remedy = "choose a scheme that provider and participant both support";
-                found.push(blocks(Code::SchemeNotSupported, what, verdict.fix.unwrap_or(remedy)));
-            }
-        }
-    }
+    custodian_schemes(ground, found);
+    // What was not seen of several synchronizers and for several keys is one thing to do.
+    let mut unseen: BTreeMap<&SynchronizerId, Vec<KeyUsage>> = BTreeMap::new();
     for (to, seen) in target_synchronizers(ground) {
         let Some(seen) = seen else { continue };
         for (usage, scheme) in &ground.wanted {
@@ -167,9 +154,7 @@ pub(super) fn schemes(ground: &Ground, found: &mut Vec<Finding>) {
             };
             // The root key signs topology, which every member verifies like everything else.
             if taken.is_empty() {
-                let what = format!("what {to} takes for {usage} was not seen");
-                let remedy = "connect the target once, and look again";
-                found.push(warns(Code::SchemesUnseen, what, remedy));
+                unseen.entry(to).or_default().push(*usage);
             } else if !taken.contains(scheme) {
                 let what = format!("{to} takes {} for {usage}, not {scheme}", names(taken));
                 let remedy = "make the key of a scheme that the synchronizer requires of its \
@@ -177,6 +162,47 @@ pub(super) fn schemes(ground: &Ground, found: &mut Vec<Finding>) {
                 found.push(blocks(Code::SchemeNotTaken, what, remedy));
             }
         }
+    }
+    if !unseen.is_empty() {
+        let usages: BTreeSet<KeyUsage> = unseen.values().flatten().copied().collect();
+        let what = format!(
+            "what {} takes was not seen for {} uses of keys: {}",
+            names(unseen.keys()),
+            usages.len(),
+            names(usages)
+        );
+        let remedy = "connect the target once, and look again";
+        found.push(warns(Code::SchemesUnseen, what, remedy));
+    }
+}
+
+/// Whether the custodian has the schemes. Keys that are uncertain for one reason are one finding.
+fn custodian_schemes(ground: &Ground, found: &mut Vec<Finding>) {
+    let mut uncertain: BTreeMap<(String, &'static str), Vec<String>> = BTreeMap::new();
+    for (usage, scheme) in &ground.wanted {
+        let verdict = assess::assess(ground.custodian, *usage, *scheme);
+        let why = verdict.reasons.first().map_or("", |reason| reason.text.as_str());
+        match verdict.outcome {
+            Outcome::Possible => {}
+            Outcome::Uncertain => {
+                let remedy = "try it with `heirloom custodian check` before you rely on it";
+                let key = (why.to_owned(), verdict.fix.unwrap_or(remedy));
+                uncertain.entry(key).or_default().push(format!("{scheme} for {usage}"));
+            }
+            Outcome::Impossible => {
+                let what = format!("{scheme} for {usage} in {}: {why}", ground.custodian);
+                let remedy = "choose a scheme that provider and participant both support";
+                found.push(blocks(Code::SchemeNotSupported, what, verdict.fix.unwrap_or(remedy)));
+            }
+        }
+    }
+    for ((why, remedy), keys) in uncertain {
+        let (count, custodian) = (keys.len(), ground.custodian);
+        let what = match count {
+            1 => format!("{} in {custodian}: {why}", names(keys)),
+            _ => format!("{count} keys in {custodian}: {why}: {}", names(keys)),
+        };
+        found.push(warns(Code::SchemeUncertain, what, remedy));
     }
 }
 
@@ -254,7 +280,8 @@ pub(super) fn parties(ground: &Ground, found: &mut Vec<Finding>) {
     if !hosted.is_empty() {
         let shown = hosted.iter().map(|(party, hosts)| format!("{party} on {}", names(*hosts)));
         let what = format!("parties of others stand in contracts: {}", names(shown));
-        let remedy = "their operators must take part in the plan and agree to its party map";
+        let remedy = "their operators must take part and agree to the party map: let each of \
+                      their nodes publish a preflight, and plan with `--with NODE` for each";
         found.push(warns(Code::ForeignParties, what, remedy));
     }
     if !unhosted.is_empty() {

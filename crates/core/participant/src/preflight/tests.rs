@@ -184,3 +184,41 @@ fn what_blocks_stands_first_and_codes_are_unique() {
     assert!(weights.is_sorted());
     assert_eq!(weights.first(), Some(&RemarkWeight::Blocks));
 }
+
+#[test]
+fn what_is_uncertain_for_several_keys_is_said_once_with_their_number() {
+    let mut changed = ground();
+    let seen = changed.target.synchronizers.get_mut(&synchronizer()).unwrap();
+    seen.signing.clear();
+    seen.encryption.clear();
+    changed.custodian = CustodianKind::Vault;
+    let wanted = changed.wanted.len();
+    assert!(wanted > 1);
+    let found = findings(&changed);
+    let of = |code: Code| found.iter().filter(move |finding| finding.code == code);
+    assert_eq!(of(Code::SchemesUnseen).count(), 1);
+    let unseen = &of(Code::SchemesUnseen).next().unwrap().what;
+    assert!(unseen.contains(&format!("for {wanted} uses of keys")), "{unseen}");
+    let reasons: BTreeSet<&str> = of(Code::SchemeUncertain).map(|it| it.what.as_str()).collect();
+    assert!(reasons.len() < wanted, "{reasons:?}");
+}
+
+#[test]
+fn a_remark_with_long_names_fits_and_still_says_what_to_do() {
+    let mut changed = ground();
+    for index in 0..9 {
+        let name = format!("{}::1220ee", "x".repeat(150));
+        let host = name.parse().unwrap();
+        changed.foreign.insert(party(&format!("dora-{index}::1220ee")), vec![host]);
+    }
+    let found = findings(&changed);
+    let foreign = found.iter().find(|finding| finding.code == Code::ForeignParties).unwrap();
+    assert!(foreign.to_string().chars().count() > NOTE_CHARACTERS_MAX);
+    let text = foreign.remark().text;
+    assert_eq!(text.chars().count(), NOTE_CHARACTERS_MAX);
+    assert!(text.starts_with("P-704: ") && text.ends_with(foreign.remedy), "{text}");
+    // What fits is said as it is.
+    let found = Finding { what: "short".to_owned(), ..foreign.clone() };
+    assert_eq!(found.remark().text, found.to_string());
+    assert_eq!(remark(RemarkWeight::Blocks, "one\nline").text, "one line");
+}

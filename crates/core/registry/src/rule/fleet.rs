@@ -1,9 +1,11 @@
 //! The fleet.
 
+use std::collections::BTreeSet;
+
 use heirloom_model::envelope::Envelope;
 use heirloom_model::fleet::{Fleet, Node};
 use heirloom_model::identifier::{DomainId, NodeId};
-use heirloom_model::limit::NODES_MAX;
+use heirloom_model::limit::{NODES_MAX, ROLE_KEYS_MAX};
 use heirloom_model::root::Role;
 use heirloom_model::signature::PublicKey;
 
@@ -25,7 +27,19 @@ pub(crate) fn examine(state: &NetworkState, envelope: &Envelope) -> Result<Chang
     agents.sort_unstable();
     agents.dedup();
     require(agents.len() == fleet.nodes.len(), "fleet.nodes.agent", Fault::NotDistinct)?;
+    check_operators(&fleet, state.operators())?;
     Ok(Change::Fleet(fleet))
+}
+
+/// Each operator has one key, and each key one operator: nobody speaks for two. Who has no key of
+/// the role in force could not speak at all.
+fn check_operators(fleet: &Fleet, role: &[PublicKey]) -> Result<(), Refusal> {
+    let named = &fleet.operators;
+    ascending("fleet.operators", named, ROLE_KEYS_MAX, |named| named.operator.clone())?;
+    let distinct: BTreeSet<&PublicKey> = named.iter().map(|named| &named.key).collect();
+    require(distinct.len() == named.len(), "fleet.operators.key", Fault::NotDistinct)?;
+    let known = distinct.into_iter().all(|key| role.contains(key));
+    require(known, "fleet.operators.key", Fault::Dangling)
 }
 
 /// A node of a fleet that has not expired, in the given domain.

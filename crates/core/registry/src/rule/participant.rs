@@ -202,16 +202,18 @@ pub(crate) fn examine_agreement(
     if !plan.plan().nodes.iter().any(runs) {
         return Err(Refusal::NotItsOperator { operator: agreement.operator.clone() });
     }
+    state.speaks_for(&agreement.operator, key)?;
     // Until every node has a result, the map can change.
     let expected = plan.settled_map().map_err(|step| Refusal::NotStated { step })?;
     if expected != agreement.map {
         return Err(Refusal::OtherMap { expected, found: agreement.map });
     }
-    if let Some(seen) = plan.agreements().get(&agreement.operator) {
+    if let Some(seen) = state.agreement_of(plan, &agreement.operator) {
         return Err(Refusal::AlreadyRecorded { what: "agreement of this operator", at: seen.at() });
     }
-    // One person does not speak for two operators.
-    if let Some((other, _)) = plan.agreements().iter().find(|(_, seen)| *seen.key() == key) {
+    // One person does not speak for two operators, also if a fleet gave him another name since.
+    let mut others = plan.agreements().iter().filter(|(other, _)| **other != agreement.operator);
+    if let Some((other, _)) = others.find(|(_, seen)| *seen.key() == key) {
         return Err(Refusal::SpeaksForOther { key, operator: other.clone() });
     }
     Ok(Change::Agreement(agreement, key))

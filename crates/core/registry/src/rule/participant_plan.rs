@@ -20,6 +20,7 @@ use crate::shape::{ascending, not_empty, require};
 
 const ACTION: &str = "plan.steps.action";
 const GATES: &str = "plan.steps.gates";
+const BACK: &str = "plan.rollback.action";
 
 /// Everything that a plan says about participants.
 pub(crate) fn check(
@@ -45,7 +46,9 @@ pub(crate) fn check(
     check_moves(state, plan, change)?;
     check_steps(plan)?;
     check_gates(plan)?;
-    check_commit(plan)
+    check_opening(plan, change)?;
+    check_commit(plan)?;
+    check_retreat(plan)
 }
 
 fn check_epochs(
@@ -174,6 +177,15 @@ fn check_gates(plan: &Plan) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// No source leaves its synchronizers before the window opens.
+fn check_opening(plan: &Plan, change: &ParticipantChange) -> Result<(), Refusal> {
+    let opens = |gate: &Gate| matches!(gate, Gate::Epoch(epoch) if *epoch >= change.opens);
+    let quiesce = Action::Participant(ParticipantAction::Quiesce);
+    let leaves = plan.steps.iter().filter(|step| step.action == quiesce);
+    let in_time = leaves.into_iter().all(|step| step.gates.iter().any(opens));
+    require(in_time, GATES, Fault::OutOfRange)
+}
+
 /// Whether exactly one step of each node, and no other step, is in a range.
 fn covers(plan: &Plan, first: StepId, last: StepId, action: ParticipantAction) -> bool {
     let nodes = u32::try_from(plan.nodes.len()).unwrap_or(u32::MAX);
@@ -202,13 +214,26 @@ fn check_asked(plan: &Plan, step: &Step) -> Result<(), Refusal> {
     require(asks, GATES, Fault::Unexpected)
 }
 
-/// The plan ends its way back with one commit; nothing connects by itself before. What a step
-/// needs to know is stated before it.
+/// The plan ends its way back with one commit, after every target was compared; nothing connects by
+/// itself before. What a step needs to know is stated before it.
+///
+/// What is left to the checker, which every operator runs before approving: that a block of all
+/// nodes waits for the whole block before it. A step that runs before another node is ready finds
+/// something missing and is called off, and nothing is lost by that; a commit would be for good.
 fn check_commit(plan: &Plan) -> Result<(), Refusal> {
     let commits = plan.steps.iter().filter(|step| step.action == Action::Commit).count();
     let end = plan.step(plan.point_of_no_return).map(|step| &step.action);
     let once = commits == 1 && end == Some(&Action::Commit);
     require(once, "plan.point_of_no_return", Fault::Unexpected)?;
+    let before = all_before(plan, plan.point_of_no_return);
+    for node in &plan.nodes {
+        // The steps of a node wait for each other, so this one stands for all before it.
+        let compared = plan.participant_step(node, ParticipantAction::Reconcile);
+        let compared = compared.ok_or(Refusal::Shape { field: ACTION, fault: Fault::Dangling })?;
+        require(before.contains(&compared), GATES, Fault::Unexpected)?;
+        let settles = plan.participant_step(node, ParticipantAction::Settle).is_some();
+        require(settles, ACTION, Fault::Dangling)?;
+    }
     let behind = BTreeSet::from([plan.point_of_no_return]);
     for step in &plan.steps {
         let Action::Participant(action) = step.action else { continue };
@@ -221,6 +246,57 @@ fn check_commit(plan: &Plan) -> Result<(), Refusal> {
         let before = plan.participant_step(&step.node, before);
         let before = before.ok_or(Refusal::Shape { field: ACTION, fault: Fault::Dangling })?;
         require(waits_for(step, &BTreeSet::from([before])), GATES, Fault::Unexpected)?;
+    }
+    Ok(())
+}
+
+/// Every forward step that a step waits for, over others too. Each step is looked at once.
+fn all_before(plan: &Plan, step: StepId) -> BTreeSet<StepId> {
+    let mut unseen: BTreeSet<StepId> = plan.steps.iter().map(|step| step.id).collect();
+    let mut before = BTreeSet::new();
+    let mut open = vec![step];
+    while let Some(next) = open.pop() {
+        for gate in plan.step(next).iter().flat_map(|step| &step.gates) {
+            let (first, last) = match gate {
+                Gate::Done(done) => (*done, *done),
+                Gate::AllDone { first, last } if first <= last => (*first, *last),
+                _ => continue,
+            };
+            let found: Vec<StepId> = unseen.range(first..=last).copied().collect();
+            for step in found {
+                unseen.remove(&step);
+                before.insert(step);
+                open.push(step);
+            }
+        }
+    }
+    before
+}
+
+/// The way back of a node: what it does, in this order, and which of its own steps each undoes.
+const RETREAT: [(ParticipantAction, ParticipantAction); 3] = [
+    (ParticipantAction::Disconnect, ParticipantAction::Connect),
+    (ParticipantAction::Purge, ParticipantAction::Import),
+    (ParticipantAction::Reconnect, ParticipantAction::Quiesce),
+];
+
+/// Each node can go back, and by itself: it waits for nobody but its own step before.
+fn check_retreat(plan: &Plan) -> Result<(), Refusal> {
+    for node in &plan.nodes {
+        let mut before: Option<StepId> = None;
+        for (action, undone) in RETREAT {
+            let wanted = Action::Participant(action);
+            let found = plan
+                .rollback
+                .iter()
+                .find(|back| back.step.node == *node && back.step.action == wanted);
+            let back = found.ok_or(Refusal::Shape { field: BACK, fault: Fault::Dangling })?;
+            let undoes = plan.participant_step(node, undone) == Some(back.undoes);
+            require(undoes, "plan.rollback.undoes", Fault::Unexpected)?;
+            let alone: Vec<Gate> = before.map(Gate::Done).into_iter().collect();
+            require(back.step.gates == alone, GATES, Fault::Unexpected)?;
+            before = Some(back.step.id);
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use heirloom_model::counter::{Serial, Time};
 use heirloom_model::digest::NetworkId;
 use heirloom_model::envelope::Envelope;
+use heirloom_model::fleet::OperatorKey;
 use heirloom_model::root::Role;
 
 use crate::world::{DOMAIN, END, Instance, OLD, World, agent, check, name, role_keys, signed};
@@ -36,6 +37,46 @@ fn a_fleet_is_the_next_and_its_nodes_are_told_apart() {
     world.accept(&signed(&fleet, Role::Operator));
     assert_eq!(world.code(&signed(&fleet, Role::Operator)), "not-next");
     assert_eq!(world.state.nodes_of(DOMAIN).count(), 3);
+}
+
+#[test]
+fn an_operator_has_one_key_of_the_role_and_shares_it_with_nobody() {
+    let mut world = World::begun();
+    let mut fleet = world.fleet();
+    let named = |operator: &str, number: usize| OperatorKey {
+        operator: name(operator),
+        key: role_keys(Role::Operator)[number].public_key(),
+    };
+    fleet.operators = vec![named("alice", 0), named("bob", 1)];
+    check(
+        &mut world,
+        &fleet,
+        |fleet| signed(fleet, Role::Operator),
+        &[
+            ("nobody", "accepted", |fleet| fleet.operators.clear()),
+            ("out of order", "shape", |fleet| fleet.operators.swap(0, 1)),
+            ("a name twice", "shape", |fleet| fleet.operators[1].operator = name("alice")),
+            ("a key twice", "shape", |fleet| {
+                fleet.operators[1].key = fleet.operators[0].key;
+            }),
+            ("a key of another role", "shape", |fleet| {
+                fleet.operators[1].key = role_keys(Role::Policy)[1].public_key();
+            }),
+            ("the key of an agent", "shape", |fleet| {
+                fleet.operators[1].key = agent("n1").public_key();
+            }),
+        ],
+    );
+    world.accept(&signed(&fleet, Role::Operator));
+    let known = role_keys(Role::Operator)[1].public_key();
+    assert_eq!(world.state.key_of(&name("bob")), Ok(&known));
+    assert_eq!(world.state.key_of(&name("carol")).unwrap_err().code(), "no-operator-key");
+    // A root that takes the key out of the role takes it away from the operator too.
+    let mut root = world.second_root();
+    let role = root.roles.iter_mut().find(|role| role.role == Role::Operator).unwrap();
+    role.keys.retain(|key| *key != known);
+    world.accept(&signed(&root, Role::Root));
+    assert_eq!(world.state.key_of(&name("bob")).unwrap_err().code(), "no-operator-key");
 }
 
 #[test]

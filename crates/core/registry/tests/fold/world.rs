@@ -272,7 +272,7 @@ impl World {
             node("n4", OTHER_DOMAIN),
         ];
         let serial = self.state.fleet().map_or(Serial(1), |fleet| fleet.serial.next().unwrap());
-        Fleet { network: self.network, serial, nodes, not_after: END }
+        Fleet { network: self.network, serial, nodes, not_after: END, operators: Vec::new() }
     }
 
     pub(crate) fn release(&self, text: &str, measurement: Measurement) -> Release {

@@ -297,6 +297,11 @@ fn check_asked(plan: &Plan, known: &Participants, steps: &Steps<'_>, report: &mu
     if plan.nodes.len() < 2 && operators.len() < 2 {
         return check_ranges(plan, steps, report);
     }
+    for operator in operators {
+        if !known.keys.contains_key(operator) {
+            report.plan(Fault::MuteOperator { operator: operator.clone() });
+        }
+    }
     let all = |action| steps.get(&action).into_iter().flatten().map(|(_, step)| *step);
     let nowhere = (StepId(0), StepId(0));
     let (first, last) = row(steps, ParticipantAction::Allocate).unwrap_or(nowhere);

@@ -96,13 +96,20 @@ pub fn explain_from(
     }
 }
 
+fn counted(participants: usize) -> String {
+    match participants {
+        1 => "1 participant".to_owned(),
+        several => format!("{several} participants"),
+    }
+}
+
 fn summary(plan: &Plan, change: &ParticipantChange) -> Vec<String> {
     let (domain, number) = (plan.domain, plan.number);
     let parties: usize = change.moves.iter().map(|moved| moved.parties.len()).sum();
     let mut told = vec![
         format!(
-            "migration of {} participants of domain {domain}, plan number {number}: {}",
-            change.moves.len(),
+            "migration of {} of domain {domain}, plan number {number}: {}",
+            counted(change.moves.len()),
             names(&plan.nodes)
         ),
         format!(
@@ -111,12 +118,10 @@ fn summary(plan: &Plan, change: &ParticipantChange) -> Vec<String> {
         ),
         format!("the window opens with epoch {}", change.opens),
     ];
-    told.push(match change.abort_after {
-        Some(last) => {
-            format!("after epoch {last} the plan is called off by itself, unless it is committed")
-        }
-        None => "nobody but people calls the plan off".to_owned(),
-    });
+    let last = change.abort_after.unwrap_or(plan.not_after);
+    told.push(format!(
+        "after epoch {last} the plan is called off by itself, unless it is committed"
+    ));
     let first = |wanted: ParticipantAction| {
         plan.steps.iter().find(|step| step.action == Action::Participant(wanted)).map(|it| it.id)
     };
@@ -147,8 +152,12 @@ fn warnings(plan: &Plan, change: &ParticipantChange, known: &Participants) -> Ve
     if operators.len() == 1 {
         told.push("one operator runs every participant of this plan".to_owned());
     }
-    if change.abort_after.is_none() {
-        told.push("the plan has no deadline: sources stay away until people decide".to_owned());
+    if change.abort_after.is_none_or(|last| last >= plan.not_after) {
+        told.push(
+            "the plan is called off with its last epoch only: a plan that is made then stops the \
+             way back of this one, and sources stay away"
+                .to_owned(),
+        );
     }
     told.push("nothing is rehearsed by this plan: try it on a test network first".to_owned());
     told

@@ -9,6 +9,7 @@ use heirloom_model::fleet::Node;
 use heirloom_model::identifier::{DomainId, NodeId, OperatorId};
 use heirloom_model::participant::SurveyFindings;
 use heirloom_model::party::ParticipantId;
+use heirloom_model::signature::PublicKey;
 use heirloom_registry::domain::DomainState;
 use heirloom_registry::network::NetworkState;
 
@@ -33,6 +34,8 @@ pub struct Participants {
     pub surveys: BTreeMap<NodeId, Surveyed>,
     /// Who runs which participant, in the whole fleet.
     pub operators: BTreeMap<ParticipantId, OperatorId>,
+    /// With which key each operator of these nodes can agree to something; who is missing cannot.
+    pub keys: BTreeMap<OperatorId, PublicKey>,
     /// The number of the latest plan; 0 before the first.
     pub plan_number: PlanNumber,
     /// The latest plan, while it keeps others out.
@@ -72,6 +75,7 @@ impl Participants {
             let operator = state.node(node)?.operator.clone();
             Some((seen.survey().found.source.clone(), operator))
         });
+        let key = |node: &Node| Some((node.operator.clone(), *state.key_of(&node.operator).ok()?));
         let known = state.domain(domain);
         let holding = state.holding_plan(domain);
         Ok(Self {
@@ -81,6 +85,7 @@ impl Participants {
             epoch: state.epoch(),
             now,
             surveys: nodes.iter().filter_map(surveyed).collect(),
+            keys: nodes.iter().filter_map(key).collect(),
             nodes,
             operators: operators.collect(),
             plan_number: known.map(DomainState::plan_number).unwrap_or_default(),

@@ -26,12 +26,27 @@ pub struct MigrationRequest {
     pub operator: OperatorId,
     /// The epoch in which the window opens.
     pub opens: Epoch,
-    /// After this epoch the plan is called off by itself, if that is wanted.
+    /// After this epoch the plan is called off by itself; by default early enough for the way
+    /// back, see [`RETREAT_EPOCHS`].
     pub abort_after: Option<Epoch>,
     /// The last epoch in which a step may start.
     pub not_after: Epoch,
     /// Random. Makes the plan unique.
     pub nonce: Nonce,
+}
+
+/// How many of its last epochs a plan keeps for the way back where nobody named a deadline, and
+/// never more than a quarter of its window. The way back takes a few epochs; the rest is for an
+/// operator who is away. After the last epoch others may plan, and it would not end.
+pub const RETREAT_EPOCHS: u64 = 64;
+
+impl MigrationRequest {
+    /// The last epoch before the plan is called off by itself.
+    fn deadline(&self) -> Epoch {
+        let window = self.not_after.0.saturating_sub(self.opens.0);
+        let retreat = RETREAT_EPOCHS.min(window / 4);
+        self.abort_after.unwrap_or(Epoch(self.not_after.0.saturating_sub(retreat)))
+    }
 }
 
 /// What was planned, for people.
@@ -60,8 +75,8 @@ pub struct MigrationReport {
 pub enum MigrationNote {
     /// Every party and every other participant of its contracts is of one operator.
     OneOperator(OperatorId),
-    /// Nobody calls the plan off but people.
-    NoDeadline,
+    /// Nobody named a deadline: after this epoch the plan is called off by itself.
+    Deadline(Epoch),
     /// Nothing was tried before: other strategies have a rehearsal or a trial.
     NoRehearsal,
     /// The way back takes keys out of a stronger place: whoever can read the file can sign.
@@ -89,7 +104,9 @@ impl std::fmt::Display for MigrationNote {
             Self::OneOperator(operator) => {
                 write!(f, "{operator} runs every participant that these contracts name")
             }
-            Self::NoDeadline => f.write_str("only people call the plan off: it has no deadline"),
+            Self::Deadline(last) => {
+                write!(f, "no deadline was named: after epoch {last} the plan is called off")
+            }
             Self::NoRehearsal => f.write_str(
                 "nothing is tried out before sources are disconnected: rehearse on a test network",
             ),
@@ -176,6 +193,9 @@ pub enum MigrationError {
         /// Whose contracts name it.
         node: NodeId,
     },
+    /// Somebody must agree whose agreement nobody could recognise.
+    #[error("{0} must agree to the party map, and the fleet names no key of it")]
+    NoOperatorKey(OperatorId),
     /// Another plan is active in this domain.
     #[error("plan {0} is active in this domain")]
     PlanActive(PlanDigest),
@@ -225,6 +245,7 @@ impl MigrationError {
             Self::UnknownHost { .. } => {
                 "ask whose party it is: its contracts would not be the same on both sides"
             }
+            Self::NoOperatorKey(_) => "publish a fleet with its key",
             Self::PlanActive(_) => "let it finish, abort it, or plan again after its last epoch",
             Self::WrongWindow { .. } => "ask for a later last epoch",
             Self::TooLarge { .. } => "plan fewer nodes",
@@ -250,7 +271,7 @@ pub fn plan_from(
     let moves = moves(request, known)?;
     check_hosts(&moves, known)?;
     let nodes: Vec<NodeId> = moves.iter().map(|moved| moved.node.clone()).collect();
-    let consents = consents(request, &nodes, known);
+    let consents = consents(request, &nodes, known)?;
     let mut draft = Draft::default();
     let line = forward(&mut draft, request, &nodes, !consents.is_empty());
     backward(&mut draft, &nodes, &line);
@@ -273,7 +294,7 @@ pub fn plan_from(
         participant: Some(ParticipantChange {
             moves,
             opens: request.opens,
-            abort_after: request.abort_after,
+            abort_after: Some(request.deadline()),
         }),
     };
     let bytes = wire::encode(&plan).len();
@@ -302,7 +323,7 @@ fn check_ground(request: &MigrationRequest, known: &Participants) -> Result<(), 
         return Err(MigrationError::PlanActive(holding));
     }
     let (opens, epoch) = (request.opens, known.epoch);
-    let last = request.abort_after.unwrap_or(request.not_after);
+    let last = request.deadline();
     if opens > last || last > request.not_after || last < epoch {
         return Err(MigrationError::WrongWindow { opens, last, epoch });
     }
@@ -386,7 +407,11 @@ fn check_hosts(moves: &[ParticipantMove], known: &Participants) -> Result<(), Mi
 }
 
 /// Who must agree to the map: everybody, unless there is only the one who asks.
-fn consents(request: &MigrationRequest, nodes: &[NodeId], known: &Participants) -> Vec<OperatorId> {
+fn consents(
+    request: &MigrationRequest,
+    nodes: &[NodeId],
+    known: &Participants,
+) -> Result<Vec<OperatorId>, MigrationError> {
     let operators = nodes.iter().filter_map(|node| known.node(node)).map(|node| &node.operator);
     let mut operators: Vec<OperatorId> = operators.cloned().collect();
     operators.sort_unstable();
@@ -394,7 +419,10 @@ fn consents(request: &MigrationRequest, nodes: &[NodeId], known: &Participants) 
     if nodes.len() == 1 && operators == [request.operator.clone()] {
         operators.clear();
     }
-    operators
+    match operators.iter().find(|operator| !known.keys.contains_key(operator)) {
+        Some(mute) => Err(MigrationError::NoOperatorKey(mute.clone())),
+        None => Ok(operators),
+    }
 }
 
 /// One step of every node, in a row.
@@ -487,7 +515,7 @@ fn notes(
         notes.push(MigrationNote::OneOperator((*operator).clone()));
     }
     if request.abort_after.is_none() {
-        notes.push(MigrationNote::NoDeadline);
+        notes.push(MigrationNote::Deadline(request.deadline()));
     }
     notes.push(MigrationNote::NoRehearsal);
     for (node, custodian) in custodians {

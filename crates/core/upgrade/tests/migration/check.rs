@@ -50,6 +50,9 @@ fn an_operator_that_is_alone_is_not_asked_and_others_are() {
     let alone = request(&world, 1);
     let (plan, report) = plan_from(&alone, &known(&world)).unwrap();
     assert!(!asks(&plan) && report.consents.is_empty());
+    let mut mute = known(&world);
+    mute.keys.clear();
+    assert!(plan_from(&alone, &mute).is_ok(), "who is asked nothing needs no key");
     let other = MigrationRequest { operator: "somebody".parse().unwrap(), ..alone };
     let (plan, report) = plan_from(&other, &known(&world)).unwrap();
     assert!(asks(&plan));
@@ -95,7 +98,7 @@ fn a_party_of_somebody_else_names_its_operator() {
 fn each_thing_that_cannot_be_planned_is_refused() {
     type Change = fn(&mut MigrationRequest, &mut Participants);
     let node = || -> NodeId { "node-1".parse().unwrap() };
-    let cases: [(&str, Change); 10] = [
+    let cases: [(&str, Change); 12] = [
         ("HasKeepers", |_, known| known.has_keepers = true),
         ("NoNodes", |it, _| it.nodes.clear()),
         ("NamedTwice", |it, _| it.nodes.push("node-1".parse().unwrap())),
@@ -109,10 +112,14 @@ fn each_thing_that_cannot_be_planned_is_refused() {
             let remark = SurveyRemark { weight: RemarkWeight::Blocks, text: "x".to_owned() };
             known.surveys.values_mut().for_each(|seen| seen.found.remarks.push(remark.clone()));
         }),
+        ("NoOperatorKey", |_, known| {
+            known.keys.pop_last();
+        }),
         ("NoSynchronizer", |_, known| {
             known.surveys.values_mut().for_each(|seen| seen.found.routes.clear());
         }),
         ("WrongWindow", |it, _| it.opens = Epoch(31)),
+        ("WrongWindow", |it, _| (it.opens, it.abort_after) = (Epoch(41), None)),
         ("MovedTwice", |_, known| {
             let same = known.surveys.values().next().unwrap().found.source.clone();
             known.surveys.values_mut().for_each(|seen| seen.found.source = same.clone());
@@ -180,7 +187,7 @@ fn without_any_one_step_something_is_found() {
 type Spoil = fn(&mut Plan, &mut Participants);
 
 /// One change for each code.
-const CHANGES: [(&str, Spoil); 22] = [
+const CHANGES: [(&str, Spoil); 23] = [
     ("F-101", |plan, _| plan.network = heirloom_model::digest::NetworkId::new([1; 32])),
     ("F-102", |plan, _| plan.number = PlanNumber(7)),
     ("F-103", |_, known| {
@@ -245,6 +252,9 @@ const CHANGES: [(&str, Spoil); 22] = [
         moves[1].source = moves[0].source.clone();
     }),
     ("F-913", |_, known| known.has_keepers = true),
+    ("F-914", |_, known| {
+        known.keys.pop_first();
+    }),
 ];
 
 #[test]

@@ -161,10 +161,10 @@ impl Move {
     pub(crate) fn agree(&self) {
         let mut world = lock(&self.world);
         let digest = self.plan.digest();
-        for (key, node) in self.plan.nodes.iter().enumerate() {
+        for node in &self.plan.nodes {
             let plan = world.state.plan(&digest).unwrap();
             if !plan.agreements().contains_key(&world.operator_of(node)) {
-                let agreement = world.agreement(digest, node, key);
+                let agreement = world.agreement(digest, node);
                 world.accept(&agreement);
             }
         }
@@ -258,7 +258,7 @@ fn nothing_gets_a_new_name_before_every_operator_agreed() {
     let digest = it.plan.digest();
     {
         let mut world = lock(&it.world);
-        let agreement = world.agreement(digest, &first, 0);
+        let agreement = world.agreement(digest, &first);
         world.accept(&agreement);
     }
     for _ in 0..20 {
@@ -338,6 +338,34 @@ fn the_deadline_calls_it_off() {
         it.next_epoch();
     }
     it.is_back();
+}
+
+/// Nobody named a deadline, and a node never goes on: its source comes back all the same.
+#[test]
+fn a_plan_without_a_deadline_ends_with_its_last_epoch_and_not_with_sources_that_are_off() {
+    for by_planner in [false, true] {
+        let mut world = World::new(2);
+        let wish = MigrationRequest { abort_after: None, ..request(&world, 2) };
+        let known = Participants::of(&world.state, &world.ceremony.domain).unwrap();
+        let mut plan = plan_from(&wish, &known).unwrap().0;
+        let change = plan.participant.as_mut().unwrap();
+        assert_eq!(change.abort_after, Some(Epoch(31)), "a quarter of 37 epochs is kept");
+        if !by_planner {
+            change.abort_after = None;
+        }
+        approve(&mut world, &plan);
+        let world = Arc::new(Mutex::new(world));
+        let agents = plan.nodes.iter().map(|node| (node.clone(), agent(&world, node))).collect();
+        let mut it = Move { world, agents, plan, last: BTreeMap::new(), agrees: true };
+        it.run(|it| lock(&it.world).hosts.values().any(|host| host.calls.contains(&"quiesce")));
+        let last = if by_planner { 31 } else { 40 };
+        while lock(&it.world).state.epoch() <= Epoch(last) {
+            assert_eq!(it.status(), PlanStatus::Approved);
+            it.next_epoch();
+        }
+        assert_eq!(it.status(), PlanStatus::RollingBack);
+        it.is_back();
+    }
 }
 
 #[test]

@@ -4,13 +4,15 @@ use heirloom_model::counter::{Epoch, Serial};
 use heirloom_model::digest::{ContractSetDigest, PartyMapDigest, SnapshotDigest};
 use heirloom_model::domain::PlanStep;
 use heirloom_model::envelope::Envelope;
-use heirloom_model::identifier::NodeId;
+use heirloom_model::fleet::OperatorKey;
+use heirloom_model::identifier::{NodeId, OperatorId};
 use heirloom_model::participant::{
     CustodianKind, Enrolled, Exported, LedgerOffset, MapAgreement, ParticipantFacts,
     ParticipantStanding, ParticipantSurvey, PartyMove, Reconciled, RemarkWeight, Rewritten,
     SurveyRemark,
 };
-use heirloom_model::plan::{Action, Gate, ParticipantAction, Plan, StepId};
+use heirloom_model::plan::{Action, Gate, ParticipantAction, Plan, Step, StepId};
+use heirloom_model::wire;
 use heirloom_testkit::ceremony::Code;
 use heirloom_upgrade::port::DriverError;
 
@@ -91,6 +93,89 @@ fn a_proposal_is_refused_for_each_thing_that_is_changed() {
     let plan = planned(&world, 2);
     let by_agent = world.ceremony.proposal_of_agent(&plan, &plan.nodes[0]);
     assert_eq!(world.refusal(&by_agent), "plan-mismatch");
+}
+
+/// The log by itself, without a checker, takes no plan whose gates were thinned out.
+#[test]
+fn without_any_one_gate_the_log_takes_no_plan() {
+    let world = World::new(2);
+    let plan = planned(&world, 2);
+    let places = plan.steps.iter().map(|step| step.id);
+    let places = places.chain(plan.rollback.iter().map(|back| back.step.id));
+    for id in places {
+        for place in 0..plan.step(id).unwrap().gates.len() {
+            let mut spoilt = plan.clone();
+            let gate = step_mut(&mut spoilt, id).gates.remove(place);
+            assert_eq!(proposed(&world, &spoilt), "shape", "{id}: {gate:?}");
+        }
+    }
+}
+
+fn step_mut(plan: &mut Plan, id: StepId) -> &mut Step {
+    let at = usize::try_from(id.0).unwrap();
+    let forward = plan.steps.len();
+    match at.checked_sub(forward) {
+        None => &mut plan.steps[at],
+        Some(back) => &mut plan.rollback[back].step,
+    }
+}
+
+#[test]
+fn a_commit_waits_until_every_target_was_compared() {
+    let world = World::new(2);
+    let plan = planned(&world, 2);
+    let compared =
+        |at: usize| plan.participant_step(&plan.nodes[at], ParticipantAction::Reconcile).unwrap();
+    let commit = plan.point_of_no_return;
+    for at in [0, 1] {
+        let mut hasty = plan.clone();
+        step_mut(&mut hasty, commit).gates = vec![Gate::Done(compared(at))];
+        assert_eq!(proposed(&world, &hasty), "shape", "only {at}");
+    }
+    // One after the other is as good as both at once.
+    let mut chained = plan.clone();
+    step_mut(&mut chained, commit).gates = vec![Gate::Done(compared(1))];
+    step_mut(&mut chained, compared(1)).gates.push(Gate::Done(compared(0)));
+    assert_eq!(proposed(&world, &chained), "accepted");
+}
+
+#[test]
+fn every_node_can_settle_and_go_back_by_itself() {
+    type Spoil = fn(&mut Plan);
+    let cases: [(&str, Spoil); 5] = [
+        ("no purge", |plan| {
+            plan.rollback[1].step.action = Action::Participant(ParticipantAction::Disconnect);
+        }),
+        ("undoes something else", |plan| plan.rollback[1].undoes = StepId(0)),
+        ("waits for the other node", |plan| {
+            let other = plan.rollback[0].step.id;
+            plan.rollback[3].step.gates.push(Gate::Done(other));
+        }),
+        ("the other node's", |plan| plan.rollback[4].step.node = plan.nodes[0].clone()),
+        ("no way back", |plan| {
+            plan.rollback.pop();
+        }),
+    ];
+    let world = World::new(2);
+    for (what, spoil) in cases {
+        let mut plan = planned(&world, 2);
+        spoil(&mut plan);
+        assert_eq!(proposed(&world, &plan), "shape", "{what}");
+    }
+    // Where nothing else is wrong but that one target never settles.
+    let mut plan = planned(&world, 2);
+    assert_eq!(plan.rollback.len(), 6);
+    let last = plan.steps.pop().unwrap();
+    assert_eq!(last.action, Action::Participant(ParticipantAction::Settle));
+    for back in &mut plan.rollback {
+        back.step.id.0 -= 1;
+        for gate in &mut back.step.gates {
+            if let Gate::Done(before) = gate {
+                before.0 -= 1;
+            }
+        }
+    }
+    assert_eq!(proposed(&world, &plan), "shape");
 }
 
 #[test]
@@ -392,43 +477,136 @@ fn no_result_before_consent_and_concord() {
     assert!(["disagreed", "plan-status", "too-early"].contains(&refusal), "{refusal}");
 }
 
-#[test]
-fn an_agreement_counts_for_one_map_by_one_key_of_its_operator() {
+/// A plan of two nodes whose party map is settled, and the agreement of the first operator to it.
+fn settled() -> (Move, MapAgreement) {
     let (mut it, node) = just_before(ParticipantAction::Allocate);
     it.agrees = false;
     let digest = it.plan.digest();
+    lock(&it.world).hosts.get_mut(&node).unwrap().fail.clear();
+    it.run(|it| lock(&it.world).state.plan(&digest).unwrap().settled_map().is_ok());
+    let operator = lock(&it.world).operator_of(&node);
+    let map = it.asked(|plan| plan.settled_map().unwrap());
+    let agreement = MapAgreement { network: it.plan.network, plan: digest, operator, map };
+    (it, agreement)
+}
+
+fn agreed(it: &Move, agreement: &MapAgreement, signer: &OperatorId) -> &'static str {
+    let world = lock(&it.world);
+    world.refusal(&world.agreed(agreement, signer))
+}
+
+#[test]
+fn nobody_agrees_before_the_map_is_whole() {
+    let (it, node) = just_before(ParticipantAction::Allocate);
     let operator = lock(&it.world).operator_of(&node);
     let early = MapAgreement {
         network: it.plan.network,
-        plan: digest,
+        plan: it.plan.digest(),
         operator: operator.clone(),
         map: PartyMapDigest::new([0; 32]),
     };
-    let judge = |it: &Move, agreement: &MapAgreement, key| {
-        let world = lock(&it.world);
-        world.refusal(&world.agreed(agreement, key))
-    };
-    assert_eq!(judge(&it, &early, 0), "not-stated");
-    lock(&it.world).hosts.get_mut(&node).unwrap().fail.clear();
-    it.run(|it| lock(&it.world).state.plan(&digest).unwrap().settled_map().is_ok());
-    let map = lock(&it.world).state.plan(&digest).unwrap().settled_map().unwrap();
-    let good = MapAgreement { map, ..early.clone() };
-    assert_eq!(judge(&it, &early, 0), "other-map");
-    let stranger = MapAgreement { operator: "stranger".parse().unwrap(), ..good.clone() };
-    assert_eq!(judge(&it, &stranger, 0), "not-its-operator");
-    let other_plan =
-        MapAgreement { plan: heirloom_model::digest::PlanDigest::new([1; 32]), ..good.clone() };
-    assert_eq!(judge(&it, &other_plan, 0), "unknown-plan");
-    let by_agent = lock(&it.world).signed(&node, &good);
-    assert_eq!(lock(&it.world).refusal(&by_agent), "unknown-signer");
-    assert_eq!(judge(&it, &good, 0), "accepted");
-    let envelope = lock(&it.world).agreed(&good, 0);
-    lock(&it.world).accept(&envelope);
-    assert_eq!(judge(&it, &good, 0), "already-recorded");
+    assert_eq!(agreed(&it, &early, &operator), "not-stated");
+}
+
+#[test]
+fn an_agreement_counts_for_one_map_by_the_key_of_its_operator() {
+    type Spoil = fn(&mut MapAgreement);
+    let (it, good) = settled();
+    let first = good.operator.clone();
     let second = lock(&it.world).operator_of(&it.plan.nodes[1]);
-    let second = MapAgreement { operator: second, ..good };
-    assert_eq!(judge(&it, &second, 0), "speaks-for-other");
-    assert_eq!(judge(&it, &second, 1), "accepted");
+    let cases: [(&str, Spoil); 5] = [
+        ("accepted", |_| {}),
+        ("other-network", |it| it.network = heirloom_model::digest::NetworkId::new([1; 32])),
+        ("unknown-plan", |it| it.plan = heirloom_model::digest::PlanDigest::new([1; 32])),
+        ("not-its-operator", |it| it.operator = "stranger".parse().unwrap()),
+        ("other-map", |it| it.map = PartyMapDigest::new([0; 32])),
+    ];
+    for (expected, spoil) in cases {
+        let mut agreement = good.clone();
+        spoil(&mut agreement);
+        assert_eq!(agreed(&it, &agreement, &first), expected);
+    }
+    assert_eq!(agreed(&it, &good, &second), "not-operators-key");
+    // Of the role, and named by the fleet, for an operator who runs nothing here.
+    assert_eq!(agreed(&it, &good, &"operator-0".parse().unwrap()), "not-operators-key");
+    let by_agent = lock(&it.world).signed(&it.plan.nodes[0], &good);
+    let refusal = lock(&it.world).refusal(&by_agent);
+    assert_eq!(refusal, "unknown-signer");
+    let envelope = lock(&it.world).agreed(&good, &first);
+    lock(&it.world).accept(&envelope);
+    assert_eq!(agreed(&it, &good, &first), "already-recorded");
+    let other = MapAgreement { operator: second.clone(), ..good };
+    assert_eq!(agreed(&it, &other, &first), "not-operators-key");
+    assert_eq!(agreed(&it, &other, &second), "accepted");
+}
+
+#[test]
+fn an_operator_without_a_key_in_the_fleet_cannot_agree_and_is_named() {
+    let (it, good) = settled();
+    let named = lock(&it.world).operators();
+    let others = named.iter().filter(|known| known.operator != good.operator).cloned().collect();
+    let fleet = lock(&it.world).fleet_with(others);
+    lock(&it.world).accept(&fleet);
+    assert_eq!(agreed(&it, &good, &good.operator), "no-operator-key");
+    let refusal = {
+        let world = lock(&it.world);
+        let envelope = wire::encode(&world.agreed(&good, &good.operator));
+        world.state.clone().judge(&envelope).unwrap_err().to_string()
+    };
+    let expected = format!("names no key of {}: publish a fleet with its key", good.operator);
+    assert!(refusal.contains(&expected), "{refusal}");
+    let fleet = lock(&it.world).fleet_with(named);
+    lock(&it.world).accept(&fleet);
+    assert_eq!(agreed(&it, &good, &good.operator), "accepted");
+}
+
+/// What was agreed with a key that became somebody else's counts no more, and that key does not
+/// speak twice.
+#[test]
+fn a_fleet_with_other_keys_ends_what_was_agreed_with_the_old_ones() {
+    let (it, good) = settled();
+    let second = lock(&it.world).operator_of(&it.plan.nodes[1]);
+    let (before, other) =
+        (good.operator.clone(), MapAgreement { operator: second, ..good.clone() });
+    let envelope = lock(&it.world).agreed(&good, &before);
+    lock(&it.world).accept(&envelope);
+    let missing = |it: &Move| {
+        let world = lock(&it.world);
+        let plan = world.state.plan(&it.plan.digest()).unwrap();
+        world.state.disagreeing(plan).into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(missing(&it), std::slice::from_ref(&other.operator));
+    let mut swapped = lock(&it.world).operators();
+    let key = |of: &OperatorId, all: &[OperatorKey]| {
+        all.iter().position(|known| known.operator == *of).unwrap()
+    };
+    let (one, two) = (key(&before, &swapped), key(&other.operator, &swapped));
+    let of_one = swapped[one].key;
+    swapped[one].key = swapped[two].key;
+    swapped[two].key = of_one;
+    let fleet = lock(&it.world).fleet_with(swapped);
+    lock(&it.world).accept(&fleet);
+    assert_eq!(missing(&it), [before.clone(), other.operator.clone()]);
+    // The ceremony still calls the keys by their old names.
+    assert_eq!(agreed(&it, &other, &before), "speaks-for-other");
+    assert_eq!(agreed(&it, &good, &before), "not-operators-key");
+    assert_eq!(agreed(&it, &good, &other.operator), "accepted");
+}
+
+#[test]
+fn nobody_agrees_by_an_expired_fleet() {
+    let (it, good) = settled();
+    let mut world = lock(&it.world);
+    let known = world.state.fleet().unwrap();
+    let mut fleet = world.ceremony.fleet_of(known.serial.next().unwrap(), known.nodes.clone());
+    fleet.not_after = world.state.now().unwrap();
+    let fleet = world.ceremony.signed_fleet(&fleet);
+    world.accept(&fleet);
+    let agreement = world.agreed(&good, &good.operator);
+    assert_eq!(world.refusal(&agreement), "accepted");
+    let next = world.ceremony.epoch(Epoch(world.state.epoch().0 + 1));
+    world.accept(&next);
+    assert_eq!(world.refusal(&agreement), "expired");
 }
 
 #[test]

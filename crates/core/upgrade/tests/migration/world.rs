@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use heirloom_model::counter::{Epoch, Serial};
 use heirloom_model::digest::{ContractSetDigest, PlanDigest};
 use heirloom_model::envelope::Envelope;
+use heirloom_model::fleet::OperatorKey;
 use heirloom_model::identifier::{NodeId, OperatorId};
 use heirloom_model::log::LogEntry;
 use heirloom_model::participant::{
@@ -15,7 +16,6 @@ use heirloom_model::participant::{
     SynchronizerRoute,
 };
 use heirloom_model::party::{ParticipantId, PartyId, SynchronizerId};
-use heirloom_model::signature::SigningKey;
 use heirloom_model::statement::{Statement, StatementKind};
 use heirloom_model::wire;
 use heirloom_registry::network::{Applied, NetworkState};
@@ -250,8 +250,8 @@ impl World {
         self.state.node(node).unwrap().operator.clone()
     }
 
-    /// An agreement of an operator, signed with one of the operators' keys.
-    pub(crate) fn agreement(&self, plan: PlanDigest, node: &NodeId, key: usize) -> Envelope {
+    /// The agreement of the operator of a node, signed with its key.
+    pub(crate) fn agreement(&self, plan: PlanDigest, node: &NodeId) -> Envelope {
         let map = self.state.plan(&plan).unwrap().party_map().unwrap().0;
         let agreement = MapAgreement {
             network: self.ceremony.network,
@@ -259,12 +259,26 @@ impl World {
             operator: self.operator_of(node),
             map,
         };
-        self.agreed(&agreement, key)
+        self.agreed(&agreement, &agreement.operator)
     }
 
-    pub(crate) fn agreed(&self, agreement: &MapAgreement, key: usize) -> Envelope {
-        let key: &SigningKey = &self.ceremony.operator_keys[key];
-        Envelope::signed(agreement, [key])
+    /// An agreement, signed with the key of this operator.
+    pub(crate) fn agreed(&self, agreement: &MapAgreement, signer: &OperatorId) -> Envelope {
+        Envelope::signed(agreement, self.ceremony.operator_key(signer))
+    }
+
+    /// A fleet of the same nodes, whose operators have these keys.
+    pub(crate) fn fleet_with(&self, operators: Vec<OperatorKey>) -> Envelope {
+        let known = self.state.fleet().unwrap();
+        let serial = known.serial.next().unwrap();
+        let mut fleet = self.ceremony.fleet_of(serial, known.nodes.clone());
+        fleet.operators = operators;
+        self.ceremony.signed_fleet(&fleet)
+    }
+
+    /// The keys of the operators, as the fleet in force names them.
+    pub(crate) fn operators(&self) -> Vec<OperatorKey> {
+        self.state.fleet().unwrap().operators.clone()
     }
 
     /// Puts a statement into the log, which must accept it.

@@ -1,7 +1,8 @@
 //! The handover of an exclusive domain on one host: never two instances that answer, never no
 //! copy, and an abort that ends where it began. Somebody may start a copy of the old files.
 
-use heirloom_model::plan::{Action as Deed, Plan, Step};
+use heirloom_model::measurement::Measurement;
+use heirloom_model::plan::{Action as Deed, KeyringGround, Placement, Plan, Step};
 use heirloom_model::policy::Sharing;
 use heirloom_upgrade::planner;
 use stateright::{Checker, Model, Property};
@@ -97,60 +98,21 @@ impl Host {
         if world.knows { world.record } else { world.record.until_abort() }
     }
 
-    fn seat(&self, placement: &heirloom_model::plan::Placement) -> Seat {
-        match placement.measurement {
-            it if it
-                == self
-                    .plan
-                    .keyring
-                    .as_ref()
-                    .expect("a handover moves a keyring")
-                    .from
-                    .measurement =>
-            {
-                Seat::Old
-            }
-            it if it
-                == self
-                    .plan
-                    .keyring
-                    .as_ref()
-                    .expect("a handover moves a keyring")
-                    .to
-                    .measurement =>
-            {
-                Seat::New
-            }
+    fn seat(&self, placement: &Placement) -> Seat {
+        self.measured(&placement.measurement)
+    }
+
+    fn measured(&self, code: &Measurement) -> Seat {
+        let ground = self.ground();
+        match *code {
+            it if it == ground.from.measurement => Seat::Old,
+            it if it == ground.to.measurement => Seat::New,
             _ => Seat::Via,
         }
     }
 
-    fn measured(&self, code: &heirloom_model::measurement::Measurement) -> Seat {
-        match *code {
-            it if it
-                == self
-                    .plan
-                    .keyring
-                    .as_ref()
-                    .expect("a handover moves a keyring")
-                    .from
-                    .measurement =>
-            {
-                Seat::Old
-            }
-            it if it
-                == self
-                    .plan
-                    .keyring
-                    .as_ref()
-                    .expect("a handover moves a keyring")
-                    .to
-                    .measurement =>
-            {
-                Seat::New
-            }
-            _ => Seat::Via,
-        }
+    fn ground(&self) -> &KeyringGround {
+        self.plan.keyring.as_ref().expect("a handover moves a keyring")
     }
 
     fn start(world: &mut World, seat: Seat) {

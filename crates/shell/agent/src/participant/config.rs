@@ -10,17 +10,18 @@ use heirloom_canton_node::node::config::{Deadlines, Endpoint, NodeConfig};
 use heirloom_custodians::config::{Config as CustodianConfig, ConfigError as CustodianConfigError};
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::NodeId;
+use heirloom_model::limit::SYNCHRONIZERS_MAX;
 use heirloom_model::participant::{CustodianKind, ServerVersion, SynchronizerRoute};
 use heirloom_model::party::{Namespace, ParsePartyError, ParticipantId, SynchronizerId};
 use heirloom_participant::custodian::key::{KeyScheme, KeyUsage, Label, Operation, ParseKeyError};
 use serde::Deserialize;
 
-use crate::config::{CONFIG_BYTES_MAX, from_text};
+use crate::config_file::{self, ConfigFileError, from_text};
 
 /// The word in place of a custodian's file: the target makes and keeps its keys itself.
 pub const TARGET_KEEPS: &str = "participant";
-/// Synchronizers of one participant. Some have a handful.
-pub const ROUTES_MAX: usize = 64;
+/// Synchronizers of one participant: as many as a node may state.
+pub const ROUTES_MAX: usize = SYNCHRONIZERS_MAX;
 /// Words of the command that copies a store.
 pub const COMMAND_WORDS_MAX: usize = 64;
 
@@ -123,32 +124,9 @@ pub struct SafeguardConfig {
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The file cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is too large to be one.
-    #[error("{} has {found} bytes; a configuration has at most {CONFIG_BYTES_MAX}", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Bytes present.
-        found: u64,
-    },
-    /// The file is not what it must be.
-    #[error("{} is not the configuration of a node that moves a participant", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<toml::de::Error>,
-    },
+    /// The file is no configuration.
+    #[error(transparent)]
+    File(#[from] ConfigFileError),
     /// The target's name is none.
     #[error("`identifier` is no name of a participant")]
     Identifier(#[source] ParsePartyError),
@@ -192,16 +170,7 @@ pub enum SetupError {
 impl Config {
     /// Reads the file. Relative paths in it start at its folder.
     pub fn read(path: &Path) -> Result<Self, SetupError> {
-        let unreadable = |source| SetupError::Unreadable { path: path.to_path_buf(), source };
-        let found = std::fs::metadata(path).map_err(unreadable)?.len();
-        if found > CONFIG_BYTES_MAX {
-            return Err(SetupError::TooLarge { path: path.to_path_buf(), found });
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        let mut config: Self = toml::from_str(&text).map_err(|source| SetupError::Malformed {
-            path: path.to_path_buf(),
-            source: Box::new(source),
-        })?;
+        let mut config: Self = config_file::read(path, "a node that moves a participant")?;
         config.start_at(path.parent().unwrap_or(Path::new("")));
         config.check()?;
         Ok(config)
@@ -444,14 +413,20 @@ directory = "../target/store"
                 !found
             });
             let missing = lines.collect::<Vec<_>>().join("\n");
-            assert!(matches!(parse(&missing), Err(SetupError::Malformed { .. })), "{key}");
+            assert!(
+                matches!(parse(&missing), Err(SetupError::File(ConfigFileError::Malformed { .. }))),
+                "{key}"
+            );
         }
         for key in ["surprise = 1\nnetwork =", "network ="] {
             let is_good = parse(&GOOD.replacen("network =", key, 1)).is_ok();
             assert_eq!(is_good, key == "network =");
         }
         let unknown = refused("[source]", "[source]\nuser = \"me\"");
-        assert!(matches!(unknown, SetupError::Malformed { .. }), "{unknown:?}");
+        assert!(
+            matches!(unknown, SetupError::File(ConfigFileError::Malformed { .. })),
+            "{unknown:?}"
+        );
     }
 
     #[test]
@@ -492,6 +467,6 @@ directory = "../target/store"
         let old = format!("target_version = \"3.4.11\"{GOOD}");
         assert_eq!(parse(&old).unwrap().target_version.unwrap().as_str(), "3.4.11");
         let bad = parse(&format!("target_version = \"?\"{GOOD}")).unwrap_err();
-        assert!(matches!(bad, SetupError::Malformed { .. }), "{bad:?}");
+        assert!(matches!(bad, SetupError::File(ConfigFileError::Malformed { .. })), "{bad:?}");
     }
 }

@@ -13,7 +13,7 @@ use heirloom_proxy::haproxy::HaProxyOptions;
 use heirloom_proxy::nginx::NginxOptions;
 use serde::Deserialize;
 
-use crate::config::from_text;
+use crate::config_file::from_text;
 
 /// A peer's `address:port`: the longest name that DNS has, and a port. All peers are one argument,
 /// which the system limits to 128 KiB.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use heirloom_model::counter::Serial;
-use heirloom_model::fleet::{Fleet, Node};
+use heirloom_model::fleet::{Fleet, Node, OperatorKey};
 use heirloom_model::statement::StatementKind;
 use heirloom_registry::network::NetworkState;
 use serde::Deserialize;
@@ -21,7 +21,8 @@ use crate::statement::{self, SignArgs};
 pub(crate) enum Command {
     /// Sign a fleet (TOML), or add a signature to a statement
     Sign(Sign),
-    /// Publish a fleet statement; says where it is too small for a policy in force
+    /// Publish a fleet statement; says where it is too small for a policy in force, and who gets
+    /// another key
     Publish(publish::Args),
     /// Show a fleet statement
     Show {
@@ -56,6 +57,9 @@ fn publish(args: &publish::Args) -> Result<Report, Diagnostic> {
         for warning in too_small(&fleet, &ledger.state) {
             output::note(&warning);
         }
+        for warning in other_keys(&fleet, &ledger.state) {
+            output::note(&warning);
+        }
     }
     publish::append_to(&mut ledger, &envelope)
 }
@@ -81,6 +85,20 @@ fn too_small(fleet: &Fleet, state: &NetworkState) -> Vec<String> {
     warnings
 }
 
+/// Operators who speak with another key, or with none, once this fleet is in force.
+fn other_keys(fleet: &Fleet, state: &NetworkState) -> Vec<String> {
+    let known = state.fleet().map(|known| known.operators.as_slice()).unwrap_or_default();
+    let others = known.iter().filter(|known| fleet.key_of(&known.operator) != Some(&known.key));
+    others
+        .map(|known| {
+            format!(
+                "{} speaks with {} no more: what it agreed to with this key does not count any more",
+                known.operator, known.key
+            )
+        })
+        .collect()
+}
+
 /// A fleet as people write it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +106,17 @@ struct FleetInput {
     serial: u64,
     not_after: String,
     node: Vec<NodeInput>,
+    /// Whose key is whose, where operators agree to something in their own names.
+    #[serde(default)]
+    operator: Vec<OperatorInput>,
+}
+
+/// An operator as people write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OperatorInput {
+    name: String,
+    key: String,
 }
 
 /// A node as people write it.
@@ -105,12 +134,20 @@ struct NodeInput {
 fn parse(path: &Path, log: &LogArgs) -> Result<Fleet, Diagnostic> {
     let found: FleetInput = input::read(path)?;
     let nodes = found.node.iter().map(node).collect::<Result<Vec<Node>, Diagnostic>>()?;
+    let operators =
+        found.operator.iter().map(operator).collect::<Result<Vec<OperatorKey>, Diagnostic>>()?;
     Ok(Fleet {
         network: log.network()?,
         serial: Serial(found.serial),
         nodes: input::sorted("node", nodes, |node| node.node.clone())?,
         not_after: input::time("not_after", &found.not_after)?,
+        operators: input::sorted("operator", operators, |known| known.operator.clone())?,
     })
+}
+
+fn operator(found: &OperatorInput) -> Result<OperatorKey, Diagnostic> {
+    let operator = input::value("operator.name", &found.name)?;
+    Ok(OperatorKey { operator, key: input::value("operator.key", &found.key)? })
 }
 
 fn node(found: &NodeInput) -> Result<Node, Diagnostic> {

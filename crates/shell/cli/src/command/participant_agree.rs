@@ -6,6 +6,7 @@ use heirloom_model::digest::PlanDigest;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::OperatorId;
 use heirloom_model::participant::MapAgreement;
+use heirloom_model::signature::PublicKey;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::PlanState;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use crate::command::upgrade;
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::key;
-use crate::ledger::{Access, LogArgs};
+use crate::ledger::{self, Access, LogArgs};
 use crate::output::{self, Report, columns};
 
 /// Who agrees to which plan's map.
@@ -28,7 +29,7 @@ pub(crate) struct Args {
     /// Operator's key file; without it the map is shown only
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// The operator as the fleet calls it; by default the only one of the plan who has not agreed
+    /// The operator as the fleet calls it; by default the one whose key it is
     #[arg(long, value_name = "OPERATOR")]
     operator: Option<OperatorId>,
     #[command(flatten)]
@@ -64,7 +65,12 @@ pub(crate) fn run(args: &Args, context: Context) -> Result<Report, Diagnostic> {
         output::line(&mut text, format_args!("not agreed: give --key to agree to it"));
         return Ok(Report::new("participant.agree", json, text));
     };
-    let operator = operator(args, found, &ledger.state)?;
+    let operator = operator(args, found, &ledger.state, key.public_key())?;
+    // The log says the same; nobody should be asked to confirm what it would refuse.
+    ledger
+        .state
+        .speaks_for(&operator, key.public_key())
+        .map_err(|refusal| ledger::refused(&refusal))?;
     context.confirm(
         &format!("{text}\n{operator} agrees to these names. That cannot be taken back."),
         "agree",
@@ -100,16 +106,20 @@ fn shown(found: &PlanState) -> (String, Vec<Value>) {
     (columns(&["node", "party", "new name"], &rows), moves)
 }
 
-/// Who agrees: the one that was named, or the only one who has not.
+/// Who agrees: the one that was named, the one whose key it is, or the only one who has not.
 fn operator(
     args: &Args,
     found: &PlanState,
     state: &NetworkState,
+    key: PublicKey,
 ) -> Result<OperatorId, Diagnostic> {
     if let Some(operator) = &args.operator {
         return Ok(operator.clone());
     }
     let open = state.disagreeing(found);
+    if let Some(own) = open.iter().find(|operator| state.speaks_for(operator, key).is_ok()) {
+        return Ok(own.clone());
+    }
     let names: Vec<String> = open.iter().map(ToString::to_string).collect();
     match (open.first(), open.len()) {
         (Some(only), 1) => Ok(only.clone()),

@@ -43,10 +43,12 @@ pub(crate) struct Create {
     /// The participant whose parties move
     #[arg(long, value_name = "PARTICIPANT")]
     source: ParticipantId,
-    /// A snapshot: every party of the participant's namespace that stands in it moves
+    /// A snapshot: every party of the participant's namespace that stands in it moves, except the
+    /// one that has the participant's own name
     #[arg(long, value_name = "FILE", group = "who")]
     snapshot: Option<PathBuf>,
-    /// A party that moves, also if it stands in no contract; once for each
+    /// A party that moves, also if it stands in no contract; once for each; the one that has the
+    /// participant's own name never moves, since the new participant has its own
     #[arg(long = "party", value_name = "PARTY", group = "who")]
     parties: Vec<PartyId>,
     /// A party of another namespace that keeps its name; once for each
@@ -139,7 +141,22 @@ fn create(args: &Create) -> Result<Report, Diagnostic> {
     let external: BTreeSet<PartyId> = args.external.iter().cloned().collect();
     let map = PartyMap::of_participant(&args.source, &hosted, &external, &namespace)
         .map_err(|error| participant_error::map(&error))?;
+    if map.is_empty() {
+        return Err(nobody(&args.source, hosted.len()));
+    }
     written(&map, args.out.as_deref())
+}
+
+/// A map that moves nobody is a mistake, and whoever used it would find that out late.
+fn nobody(source: &ParticipantId, seen: usize) -> Diagnostic {
+    let message = format!("no party of {source} would move, so there is no map");
+    let found = match seen {
+        0 => "no party of its namespace was found".to_owned(),
+        _ => "only parties were found that keep their names".to_owned(),
+    };
+    Diagnostic::new(Code::ParticipantMap, message)
+        .cause(found)
+        .hint("look at --source: `heirloom participant inspect` shows the parties of a snapshot")
 }
 
 /// A map that was made: on standard output, or in a new file.

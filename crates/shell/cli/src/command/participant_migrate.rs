@@ -28,13 +28,16 @@ pub(crate) struct Args {
     /// Digest of the plan; by default the latest of the node's domain
     #[arg(long, value_name = "DIGEST")]
     plan: Option<PlanDigest>,
-    /// Do not ask before the source is disconnected
+    /// Do not ask before the source is disconnected; needed where nobody can be asked
     #[arg(long)]
     yes: bool,
 }
 
 /// Migrates.
 pub(crate) fn run(args: &Args, context: Context) -> Result<Report, Diagnostic> {
+    if !args.yes {
+        context.expect_person("--yes")?;
+    }
     let stopping = interrupt::flag()?;
     let setup = args.configured.open(Access::Read)?;
     let digest = chosen(args, &setup, context)?;

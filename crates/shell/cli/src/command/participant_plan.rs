@@ -37,7 +37,8 @@ pub(crate) struct Args {
     /// The epoch in which the window opens, or `+N` from now: no source is disconnected before
     #[arg(long, value_name = "EPOCH", default_value = "+0")]
     opens: When,
-    /// The last epoch before the plan is called off by itself, or `+N` from now
+    /// The last epoch before the plan is called off by itself, or `+N` from now; by default it
+    /// keeps a quarter of its epochs for the way back, and at most 64
     #[arg(long, value_name = "EPOCH")]
     abort_after: Option<When>,
     /// For how many epochs from now steps may start

@@ -1,7 +1,11 @@
 //! `heirloom participant preflight`: both participants are looked at, and nothing is changed.
 
+use std::collections::BTreeSet;
+
 use heirloom_model::envelope::Envelope;
+use heirloom_model::identifier::{NodeId, OperatorId};
 use heirloom_model::participant::{ParticipantSurvey, RemarkWeight, SurveyFindings};
+use heirloom_model::party::ParticipantId;
 use heirloom_participant::map::PartyMap;
 use heirloom_participant::preflight::{Ground, findings};
 use serde_json::{Value, json};
@@ -41,6 +45,8 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
     };
     let mut text = summary(&found, &participant_setup::keeper(&config));
     text.push_str(&remarks_text(&found, &ground));
+    let partners = partners(args, &found);
+    text.push_str(&partners_text(&partners));
     text.push_str(&names_text(names.as_ref()));
     if let Some(at) = published {
         output::line(&mut text, format_args!("\npublished as log entry {at}"));
@@ -49,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<Report, Diagnostic> {
         "node": config.node.to_string(),
         "found": view_participant::findings(&found),
         "findings": remarks_json(&found, &ground),
+        "partners": partners.iter().map(Partner::json).collect::<Vec<_>>(),
         "predicted": names_json(names.as_ref()),
         "index": published,
     });
@@ -66,6 +73,69 @@ fn publish(setup: &mut Setup, found: SurveyFindings) -> Result<u64, Diagnostic> 
         found,
     };
     Ok(setup.ledger.append(&Envelope::signed(&survey, [&key]))?.0)
+}
+
+/// Who must take part, because a party of his stands in contracts.
+struct Partner {
+    participant: ParticipantId,
+    /// The operator and the node, if the log knows them.
+    known: Option<(OperatorId, NodeId)>,
+}
+
+impl Partner {
+    fn json(&self) -> Value {
+        let known = self.known.as_ref();
+        json!({
+            "participant": self.participant.to_string(),
+            "operator": known.map(|(operator, _)| operator.to_string()),
+            "node": known.map(|(_, node)| node.to_string()),
+        })
+    }
+}
+
+/// Everybody else who hosts a party of these contracts. Who that is, is in the log: whoever
+/// published a preflight. A log that does not answer takes nothing away from what was found.
+fn partners(args: &Args, found: &SurveyFindings) -> Vec<Partner> {
+    let hosts: BTreeSet<&ParticipantId> =
+        found.foreign.iter().flat_map(|foreign| &foreign.hosts).collect();
+    if hosts.is_empty() {
+        return Vec::new();
+    }
+    let setup = args.configured.open(Access::Read).ok();
+    let known = |participant: &ParticipantId| {
+        let state = &setup.as_ref()?.ledger.state;
+        let mut surveys = state.surveys();
+        let (node, _) = surveys.find(|(_, seen)| seen.survey().found.source == *participant)?;
+        Some((state.node(node)?.operator.clone(), node.clone()))
+    };
+    let partner = |participant: &ParticipantId| Partner {
+        participant: participant.clone(),
+        known: known(participant),
+    };
+    hosts.into_iter().map(partner).collect()
+}
+
+fn partners_text(partners: &[Partner]) -> String {
+    let mut text = String::new();
+    for Partner { participant, known } in partners {
+        match known {
+            Some((operator, node)) => output::line(
+                &mut text,
+                format_args!(
+                    "{participant} is run by {operator}: plan with `--with {node}`, and \
+                     {operator} agrees to the party map"
+                ),
+            ),
+            None => output::line(
+                &mut text,
+                format_args!(
+                    "who runs {participant} is not in the log yet: its node publishes a preflight \
+                     first, and is then named by `--with NODE`"
+                ),
+            ),
+        }
+    }
+    text
 }
 
 fn summary(found: &SurveyFindings, keeper: &str) -> String {
@@ -90,7 +160,7 @@ fn summary(found: &SurveyFindings, keeper: &str) -> String {
 fn remarks_json(found: &SurveyFindings, ground: &Ground) -> Value {
     let known = findings(ground);
     let remarks = found.remarks.iter().map(|remark| {
-        match known.iter().find(|finding| finding.to_string() == remark.text) {
+        match known.iter().find(|finding| finding.remark() == *remark) {
             Some(finding) => json!({
                 "code": finding.code.text(),
                 "weight": finding.weight.name(),
@@ -113,7 +183,7 @@ fn remarks_text(found: &SurveyFindings, ground: &Ground) -> String {
     let mut text = "\n".to_owned();
     for remark in &found.remarks {
         let weight = remark.weight.name();
-        match known.iter().find(|finding| finding.to_string() == remark.text) {
+        match known.iter().find(|finding| finding.remark() == *remark) {
             Some(finding) => {
                 let (code, what) = (finding.code.text(), &finding.what);
                 output::line(&mut text, format_args!("{weight} {code}: {what}"));

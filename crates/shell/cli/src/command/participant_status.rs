@@ -127,7 +127,11 @@ fn stated_text(found: &PlanState, state: &NetworkState) -> String {
             rows.push(("target", format!("{}, keys in {}", enrolled.target, enrolled.custodian)));
         }
         if let Some(moves) = found.allocated(node) {
-            rows.push(("new names", format!("{} parties", moves.len())));
+            let parties = match moves.len() {
+                1 => "1 party".to_owned(),
+                several => format!("{several} parties"),
+            };
+            rows.push(("new names", parties));
         }
         if let Some(end) = found.quiesced(node) {
             rows.push(("source", format!("quiet, its ledger ends at {end}")));

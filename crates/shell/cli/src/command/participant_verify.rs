@@ -69,7 +69,8 @@ pub(crate) fn run(args: &Args, context: Context) -> Result<Report, Diagnostic> {
         | Found::Report(_) => {
             let shown = args.file.display();
             let message = format!("{shown} is neither a snapshot nor a topology export");
-            Err(Diagnostic::new(Code::ParticipantFile, message))
+            let wrong = Diagnostic::new(Code::ParticipantFile, message);
+            Err(participant_file::not_a_snapshot(&args.file, wrong))
         }
     }
 }

@@ -261,6 +261,39 @@ fn maps_that_are_not_possible_are_refused() {
 }
 
 #[test]
+fn a_map_that_moves_nobody_is_refused() {
+    let place = place();
+    let source = format!("--source node::1220{}", "d".repeat(64));
+    let words = format!("participant map create --snapshot acs.gz {source} --namespace {NEW}");
+    let said = place.fails(&format!("{words} --out nobody"), 3, "E-PARTICIPANT-007");
+    assert!(said.contains("no party of its namespace was found"), "{said}");
+    assert!(!place.path("nobody").exists());
+    let own = format!("--source node::{OLD} --party node::{OLD}");
+    let words = format!("participant map create {own} --namespace {NEW}");
+    let said = place.fails(&words, 3, "E-PARTICIPANT-007");
+    assert!(said.contains("keep their names"), "{said}");
+}
+
+#[test]
+fn packages_in_the_place_of_a_snapshot_are_told_where_they_belong() {
+    let place = place();
+    let create = format!("{CREATE} --namespace {NEW}").replace("acs.gz", "iou.dar");
+    let rewrite = REWRITE.replace("acs.gz", "iou.dar");
+    for words in [create.as_str(), "participant verify iou.dar --dar iou.dar", &rewrite] {
+        let ended = place.run(words);
+        assert_eq!(ended.exit, 1, "{words}\n{}", ended.err);
+        assert!(ended.err.contains("give it with --dar"), "{words}\n{}", ended.err);
+    }
+}
+
+#[test]
+fn nobody_migrates_by_accident() {
+    // Not even the configuration is read before.
+    let said = Place::new().fails("participant migrate --config absent", 1, "E-INPUT-005");
+    assert!(said.contains("--yes"), "{said}");
+}
+
+#[test]
 fn wrong_flags_are_usage_errors() {
     let place = place();
     for (words, expected) in [

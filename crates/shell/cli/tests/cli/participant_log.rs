@@ -85,7 +85,7 @@ impl World {
         let ceremony = Ceremony::new(&[23; 32]);
         let place = Place::new();
         place.begin_log();
-        for (number, key) in (1..).zip(&ceremony.operator_keys) {
+        for (number, key) in (0..).zip(&ceremony.operator_keys) {
             place.key(&format!("operator-{number}.key"), key);
         }
         let fleet = ceremony.nodes(2);
@@ -206,7 +206,7 @@ fn a_migration_is_shown_from_its_proposal_to_the_new_names() {
     assert_eq!(json["not_agreed"].as_array().unwrap().len(), 2);
     assert_eq!(json["point_of_no_return"], "before: an abort goes back");
     let text = world.place.ok(&status);
-    for expected in ["party map ", "not agreed by: ", "new names  1 parties", "keys in pkcs11"] {
+    for expected in ["party map ", "not agreed by: ", "new names  1 party", "keys in pkcs11"] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
     let shown = world.place.ok(&format!("plan show {plan} {log}"));
@@ -224,19 +224,38 @@ fn operators_agree_to_the_names_that_they_were_shown() {
     let shown = world.place.json(&agree);
     assert_eq!(shown["moves"].as_array().unwrap().len(), 2);
     assert_eq!(shown["index"], serde_json::Value::Null);
-    // Both operators are open: nobody guesses which one the key is of.
-    world.place.fails(&format!("{agree} --key operator-1.key"), 1, "E-INPUT-005");
+    // Both operators are open, and the key is of neither: nobody guesses who is meant.
+    world.place.fails(&format!("{agree} --key operator-0.key"), 1, "E-INPUT-005");
     let operator = |index: usize| world.state.node(&world.nodes[index]).unwrap().operator.clone();
-    let first = format!("{agree} --key operator-1.key --operator {}", operator(0));
-    let json = world.place.json(&first);
+    // Nobody agrees for somebody else, and whoever tries is told so before anything is asked.
+    let other = format!("{agree} --key operator-2.key --operator {}", operator(0));
+    let told = world.place.fails(&other, 3, "E-STATEMENT-004");
+    assert!(told.contains("is not the key of operator-1"), "{told}");
+    let json = world.place.json(&format!("{agree} --key operator-1.key"));
     assert_eq!(json["operator"], operator(0).to_string());
     assert_eq!(json["map"], shown["map"]);
-    // The other one is the only one left, and needs a key of its own.
+    // The other one is the only one left, and has a key of its own.
     world.place.fails(&format!("{agree} --key operator-1.key"), 3, "E-STATEMENT-004");
     let json = world.place.json(&format!("{agree} --key operator-2.key"));
     assert_eq!(json["operator"], operator(1).to_string());
-    world.place.fails(&format!("{agree} --key operator-3.key"), 1, "E-INPUT-005");
+    world.place.fails(&format!("{agree} --key operator-0.key"), 1, "E-INPUT-005");
     let status = world.place.json(&format!("participant status --plan {plan} {log}"));
     assert_eq!(status["agreements"].as_array().unwrap().len(), 2);
     assert_eq!(status["not_agreed"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn who_has_no_key_in_the_fleet_is_told_to_publish_one() {
+    let world = World::new();
+    let (plan, log) = (world.digest(), world.log());
+    world.approve();
+    world.allocate();
+    let mut fleet = world.ceremony.fleet_of(Serial(2), world.ceremony.nodes(2));
+    fleet.operators.retain(|known| known.operator.as_str() != "operator-2");
+    let fleet = world.ceremony.signed_fleet(&fleet);
+    world.place.append(&fleet);
+    let agree = format!("participant agree --plan {plan} {log} --key operator-2.key");
+    let told = world.place.fails(&format!("{agree} --operator operator-2"), 3, "E-STATEMENT-004");
+    let expected = "the fleet names no key of operator-2: publish a fleet with its key";
+    assert!(told.contains(expected), "{told}");
 }

@@ -78,6 +78,59 @@ fn statements_are_signed_one_after_the_other_and_published_when_enough_signed() 
     place.fails(&format!("policy publish fleet {LOG}"), 1, "E-STATEMENT-002");
 }
 
+/// The table of an operator with this key file.
+fn operator(place: &Place, name: &str, key: &str) -> String {
+    let shown = place.json(&format!("signer show net/keys/{key}.key"));
+    let key = shown["public_key"].as_str().unwrap();
+    format!("[[operator]]\nname = \"{name}\"\nkey = \"{key}\"\n")
+}
+
+#[test]
+fn a_fleet_says_whose_key_is_whose() {
+    let place = Place::with_network();
+    place.ok(&format!("epoch advance --key net/keys/timekeeper-1.key {LOG}"));
+    let keys = "--key net/keys/operator-1.key --key net/keys/operator-2.key";
+    let sign = |name: &str, operators: &str, serial: u64| {
+        let input = format!("{name}.toml");
+        place.write(&input, (fleet(&place, serial) + operators).as_bytes());
+        format!("fleet sign {input} {keys} --out {name} {LOG}")
+    };
+    // People list them as they like.
+    let (alice, bob) =
+        (operator(&place, "alice", "operator-1"), operator(&place, "bob", "operator-2"));
+    place.ok(&sign("first", &format!("{bob}{alice}"), 1));
+    let shown = place.json("fleet show first");
+    let named = shown["content"]["operators"].as_array().unwrap();
+    let names: Vec<&str> = named.iter().map(|known| known["operator"].as_str().unwrap()).collect();
+    assert_eq!(names, ["alice", "bob"]);
+    assert!(alice.contains(named[0]["key"].as_str().unwrap()));
+    place.ok(&format!("fleet publish first {LOG}"));
+
+    place.fails(&sign("twice", &format!("{alice}{alice}"), 2), 1, "E-INPUT-003");
+    let misspelt = alice.replace("key =", "keys =");
+    place.fails(&sign("misspelt", &misspelt, 2), 1, "E-INPUT-001");
+    place.fails(
+        &sign("short", "[[operator]]\nname = \"alice\"\nkey = \"00\"\n", 2),
+        1,
+        "E-INPUT-002",
+    );
+    for (name, operators) in [
+        ("shared", format!("{alice}{}", operator(&place, "carol", "operator-1"))),
+        ("foreign", operator(&place, "alice", "policy-1")),
+    ] {
+        place.ok(&sign(name, &operators, 2));
+        let told = place.fails(&format!("fleet publish {name} {LOG}"), 3, "E-STATEMENT-004");
+        assert!(told.contains("fleet.operators.key"), "{told}");
+    }
+    // Who gets another key is said aloud.
+    place.ok(&sign("second", &operator(&place, "alice", "operator-3"), 2));
+    let ended = place.run(&format!("fleet publish second {LOG}"));
+    assert_eq!(ended.exit, 0, "{}", ended.err);
+    for expected in ["alice speaks with", "bob speaks with"] {
+        assert!(ended.err.contains(expected), "{expected}: {}", ended.err);
+    }
+}
+
 #[test]
 fn a_release_is_measured_signed_published_and_verified() {
     let place = Place::with_network();

@@ -48,6 +48,8 @@ pub async fn load(asked: &Load) -> Result<Loaded, ClientError> {
     upload(asked).await?;
     let parties = allocate(asked, ledger.clone()).await?;
     let mut known = numbered(active(ledger.clone()).await?);
+    // The first that another participant shares.
+    let shared = asked.owner.as_ref().and_then(|_| known.keys().next_back().map(|last| last + 1));
     for first in (0..asked.contracts).step_by(asked.batch) {
         let last = asked.contracts.min(first + asked.batch);
         let missing: Vec<usize> = (first..last).filter(|one| !known.contains_key(one)).collect();
@@ -56,9 +58,11 @@ pub async fn load(asked: &Load) -> Result<Loaded, ClientError> {
         }
         let turn = first / asked.batch;
         let of = |turn: usize| parties.get(turn % parties.len()).map(String::as_str);
-        let (Some(issuer), Some(owner)) = (of(turn), of(turn + 1)) else { break };
+        let (Some(issuer), Some(next)) = (of(turn), of(turn + 1)) else { break };
+        let owner = asked.owner.as_deref().unwrap_or(next);
         let kinds = missing.iter().map(|number| {
-            let previous = number.checked_sub(asked.batch).and_then(|one| known.get(&one));
+            let previous = number.checked_sub(asked.batch).filter(|one| Some(*one) >= shared);
+            let previous = previous.and_then(|one| known.get(&one));
             create(issuer, owner, *number, previous.map(String::as_str))
         });
         let kinds: Vec<Kind> = kinds.collect();

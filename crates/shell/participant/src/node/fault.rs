@@ -48,6 +48,11 @@ impl FaultState {
         Duration::from_millis(self.faults.import_pause_ms)
     }
 
+    /// How late an import begins that goes on without its caller, if there is such a fault.
+    pub fn import_outlives_caller(&self) -> Option<Duration> {
+        self.faults.import_outlives_caller_ms.map(Duration::from_millis)
+    }
+
     /// How long an export rests after a chunk.
     pub fn export_pause(&self) -> Duration {
         Duration::from_millis(self.faults.export_pause_ms)

@@ -7,7 +7,7 @@ use heirloom_participant::custodian::key::{
 };
 
 use crate::crypto;
-use crate::limit::{KEY_NAME_CHARACTERS_MAX, KEYS_MAX};
+use crate::limit::{KEY_NAME_CHARACTERS_MAX, SERVER_KEYS_MAX};
 use crate::node::error::NodeError;
 use crate::node::{Node, lock};
 use crate::record::KeyRecord;
@@ -53,7 +53,7 @@ impl OwnKey {
 impl Node {
     /// All keys, by fingerprint.
     pub fn keys(&self) -> Result<Vec<OwnKey>, NodeError> {
-        let all = self.store().read()?.some::<KeyRecord>(Table::Keys, &[], KEYS_MAX)?;
+        let all = self.store().read()?.some::<KeyRecord>(Table::Keys, &[], SERVER_KEYS_MAX)?;
         let all = all.into_iter().map(|(fingerprint, record)| {
             OwnKey::new(String::from_utf8_lossy(&fingerprint).into_owned(), record)
         });

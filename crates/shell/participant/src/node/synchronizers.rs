@@ -13,7 +13,7 @@ use heirloom_participant::custodian::key::KeyScheme;
 use prost::Message;
 
 use crate::crypto;
-use crate::limit::{LABEL_CHARACTERS_MAX, SYNCHRONIZERS_MAX};
+use crate::limit::{LABEL_CHARACTERS_MAX, SERVER_SYNCHRONIZERS_MAX};
 use crate::log::event;
 use crate::node::error::NodeError;
 use crate::node::link::{Link, describe, submit_once};
@@ -111,7 +111,7 @@ impl Node {
             }
             return Err(NodeError::Exists(format!("synchronizer {alias:?} is registered already")));
         }
-        if known.len() >= SYNCHRONIZERS_MAX {
+        if known.len() >= SERVER_SYNCHRONIZERS_MAX {
             return Err(NodeError::Refused("too many synchronizers are registered".to_owned()));
         }
         let parameters = if with_handshake {

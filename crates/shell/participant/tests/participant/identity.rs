@@ -4,7 +4,7 @@ use std::fs;
 
 use heirloom_canton_node::wire::participant::participant_status_response::Kind;
 use heirloom_participant_shell::client;
-use heirloom_participant_shell::command::Ledger;
+use heirloom_participant_shell::command::Transact;
 
 use crate::world::World;
 
@@ -58,7 +58,7 @@ fn two_participants_agree_on_what_they_share() {
         world.load(one, 10);
     }
     let ledger = alpha.ledger.clone();
-    let done = world.runtime.block_on(client::transact(&Ledger { ledger })).unwrap();
+    let done = world.runtime.block_on(client::transact(&Transact { ledger, owner: None })).unwrap();
     assert!(done.archived);
     assert_eq!(world.count(&alpha).contracts, 10);
     assert_eq!(world.count(&beta).contracts, 10);

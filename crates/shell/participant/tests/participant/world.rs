@@ -195,6 +195,7 @@ impl World {
             dar: Vec::new(),
             parties: parties.iter().map(ToString::to_string).collect(),
             batch: 10,
+            owner: None,
         }
     }
 

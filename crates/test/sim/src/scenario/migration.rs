@@ -11,6 +11,7 @@ use heirloom_model::identifier::{NodeId, OperatorId};
 use heirloom_model::participant::MapAgreement;
 use heirloom_model::party::{ParticipantId, PartyId, SynchronizerId};
 use heirloom_model::plan::Plan;
+use heirloom_model::signature::SigningKey;
 use heirloom_registry::plan::{PlanState, PlanStatus};
 use heirloom_upgrade::planner::migration::{self, MigrationRequest};
 use heirloom_upgrade::port::{Link, Restart};
@@ -21,18 +22,26 @@ use crate::world::{Faults, World, lock};
 
 /// Ticks in which clients trade before anybody plans.
 const PEACE_ROUNDS: u32 = 40;
+/// Epochs of a plan that nobody lets expire.
+const LONG_EPOCHS: u32 = 10_000;
 /// Epochs of a window that everybody can keep.
 const WINDOW_EPOCHS: u64 = 120;
 /// Epochs after which a plan ends that somebody does not go along with, at most.
 const SHORT_WINDOW_EPOCHS: u32 = 8;
+/// The same, where somebody agrees late: everybody else tries all the time.
+const IMPOSTORS: u32 = 200;
+/// Epochs of a plan that is to expire while a source is off, at least, and by chance so many more.
+const EXPIRY_EPOCHS: (u32, u32) = (5, 8);
+/// Chances in a thousand, each round, that an operator is away once its source is off.
+const ABSENCE: u32 = 20;
 /// Chances in a thousand, each round, that an operator tries to agree to something else.
 const WRONG_AGREEMENTS: u32 = 10;
 
 /// An operator who is asked for consent.
 pub(super) struct Consent {
     operator: OperatorId,
-    /// Which of the operators' keys is his.
-    key: usize,
+    /// Chances in a thousand, each round, that the others try to agree in his name.
+    impostors: u32,
     /// The first round in which he may agree; none if he never does.
     from: Option<u32>,
 }
@@ -70,17 +79,40 @@ impl Run {
         lock(&self.world).faults = faults;
         for _ in 0..FAULTY_ROUNDS {
             self.disturb(Weather::CHANGING);
+            self.leave(scenario);
             self.round()?;
         }
         lock(&self.world).faults = Faults::NONE;
         for node in lock(&self.world).nodes.values_mut() {
             node.partitioned = false;
         }
+        if scenario == Scenario::MigrationExpiry {
+            while lock(&self.world).judge.epoch() <= plan.not_after {
+                self.round()?;
+            }
+            lock(&self.world).nodes.values_mut().for_each(|node| node.absent = false);
+        }
         let status = self.settle(digest)?;
         self.consents.clear();
-        never_finishes(scenario, defect, status)?;
+        ends_as_it_must(scenario, defect, status)?;
         self.all_at_rest(status)?;
         Ok(status)
+    }
+
+    /// Somebody whose source is off goes away, until the plan can only go back.
+    fn leave(&self, scenario: Scenario) {
+        let mut world = lock(&self.world);
+        let mut nodes = world.nodes.values();
+        if scenario != Scenario::MigrationExpiry || nodes.any(|node| node.absent) {
+            return;
+        }
+        let off = world.pairs().find(|(_, pair)| pair.source.is_off());
+        if let Some(name) = off.map(|(name, _)| name.clone())
+            && world.chance(ABSENCE)
+        {
+            world.note(|| format!("{name} is away"));
+            world.node(&name).absent = true;
+        }
     }
 
     /// Publishes what a network without keepers begins with.
@@ -131,7 +163,15 @@ impl Run {
             let operator = first.expect("the fleet has a node").operator.clone();
             let opens = world.judge.epoch().0.saturating_add(u64::from(world.below(3)));
             let hopeless = scenario == Scenario::MigrationSilent;
-            let window = if hopeless && world.chance(500) {
+            let expires = scenario == Scenario::MigrationExpiry;
+            let epochs = if expires {
+                EXPIRY_EPOCHS.0.saturating_add(world.below(EXPIRY_EPOCHS.1))
+            } else {
+                LONG_EPOCHS
+            };
+            let window = if expires {
+                None
+            } else if hopeless && world.chance(500) {
                 Some(u64::from(world.below(SHORT_WINDOW_EPOCHS)))
             } else {
                 world.chance(500).then_some(WINDOW_EPOCHS)
@@ -142,10 +182,12 @@ impl Run {
                 operator,
                 opens: Epoch(opens),
                 abort_after: window.map(|window| Epoch(opens.saturating_add(window))),
-                not_after: Epoch(opens.saturating_add(10_000)),
+                not_after: Epoch(opens.saturating_add(u64::from(epochs))),
                 nonce: world.nonce(),
             };
-            draw_up(&world, &request)?
+            // Whoever plans by hand need not name a deadline.
+            let by_hand = expires && world.chance(500);
+            draw_up(&world, &request, by_hand)?
         };
         let proposal = lock(&self.world).ceremony.proposal(&plan);
         publish(&mut lock(&self.world), &proposal)?;
@@ -172,13 +214,18 @@ impl Run {
         let count = u32::try_from(plan.nodes.len()).unwrap_or(1);
         let silent = usize::try_from(world.below(count)).unwrap_or(0);
         self.consents.clear();
-        for (key, node) in plan.nodes.iter().enumerate() {
+        for (place, node) in plan.nodes.iter().enumerate() {
             let Some(operator) = world.judge.node(node).map(|it| it.operator.clone()) else {
                 continue;
             };
             let late = self.rounds.saturating_add(world.below(FAULTY_ROUNDS / 2));
-            let never = scenario == Scenario::MigrationSilent && key == silent;
-            self.consents.push(Consent { operator, key, from: (!never).then_some(late) });
+            let never = scenario == Scenario::MigrationSilent && place == silent;
+            let joint = scenario == Scenario::MigrationJoint;
+            // The last of them comes when everybody else has waited for long.
+            let last = joint && place.saturating_add(1) == plan.nodes.len();
+            let from = late.saturating_add(if last { FAULTY_ROUNDS } else { 0 });
+            let impostors = if joint { IMPOSTORS } else { WRONG_AGREEMENTS };
+            self.consents.push(Consent { operator, impostors, from: (!never).then_some(from) });
         }
     }
 
@@ -195,6 +242,9 @@ impl Run {
                 if world.publish(&envelope).is_ok() {
                     return Err(Failure::Plan("a map that nobody stated was agreed to".to_owned()));
                 }
+            }
+            if let Some(map) = map.filter(|_| world.chance(consent.impostors)) {
+                speaks_for(&mut world, plan, consent, map)?;
             }
             let due = consent.from.is_some_and(|from| from <= self.rounds);
             if let Some(map) = map.filter(|_| due)
@@ -247,8 +297,8 @@ fn rests(pair: &Pair, status: PlanStatus) -> bool {
     on(&pair.source) && as_before && pair.target.contracts.is_empty()
 }
 
-/// What can never succeed must not.
-fn never_finishes(
+/// What can never succeed must not, and what nothing stands in the way of must.
+fn ends_as_it_must(
     scenario: Scenario,
     defect: Option<Defect>,
     status: PlanStatus,
@@ -257,6 +307,10 @@ fn never_finishes(
     let hopeless = scenario == Scenario::MigrationSilent || !harmless;
     if hopeless && status == PlanStatus::Finished {
         return Err(Failure::Stuck(format!("a migration finished that could not: {defect:?}")));
+    }
+    // Faults are over when the last operator agrees, and nothing is closed before.
+    if scenario == Scenario::MigrationJoint && status != PlanStatus::Finished {
+        return Err(Failure::Stuck("two operators who agree do not come to move".to_owned()));
     }
     Ok(())
 }
@@ -268,13 +322,36 @@ fn has_agreed(world: &World, plan: &PlanDigest, operator: &OperatorId) -> bool {
 fn agreement(world: &World, plan: PlanDigest, consent: &Consent, map: PartyMapDigest) -> Envelope {
     let network = world.ceremony.network;
     let agreement = MapAgreement { network, plan, operator: consent.operator.clone(), map };
-    Envelope::signed(&agreement, world.ceremony.operator_keys.get(consent.key))
+    Envelope::signed(&agreement, world.ceremony.operator_key(&consent.operator))
+}
+
+/// Every other operator tries to agree in the name of this one, to the very map.
+fn speaks_for(
+    world: &mut World,
+    plan: PlanDigest,
+    consent: &Consent,
+    map: PartyMapDigest,
+) -> Result<(), Failure> {
+    let network = world.ceremony.network;
+    let agreement = MapAgreement { network, plan, operator: consent.operator.clone(), map };
+    let own = world.ceremony.operator_key(&consent.operator).map(SigningKey::public_key);
+    let ceremony = Arc::clone(&world.ceremony);
+    for other in ceremony.operator_keys.iter().filter(|key| Some(key.public_key()) != own) {
+        if world.publish(&Envelope::signed(&agreement, [other])).is_ok() {
+            let who = &consent.operator;
+            return Err(Failure::Plan(format!("somebody else agreed for {who}")));
+        }
+    }
+    Ok(())
 }
 
 /// Plans and checks.
-fn draw_up(world: &World, request: &MigrationRequest) -> Result<Plan, Failure> {
-    let (plan, _report) = migration::plan(request, &world.judge)
+fn draw_up(world: &World, request: &MigrationRequest, by_hand: bool) -> Result<Plan, Failure> {
+    let (mut plan, _report) = migration::plan(request, &world.judge)
         .map_err(|error| Failure::Plan(format!("{error}: {}", error.hint())))?;
+    if by_hand && let Some(change) = &mut plan.participant {
+        change.abort_after = None;
+    }
     let findings = heirloom_upgrade::checker::check(&plan, &world.judge);
     if findings.is_empty() { Ok(plan) } else { Err(Failure::Plan(format!("{findings:?}"))) }
 }
