@@ -84,11 +84,12 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
 
 /// Plans a move, shows the plan, has it approved, and waits until the other node serves.
 fn relocate(lab: &Lab, code: &Code, from: &Node, to: &Node) -> Result<()> {
+    let file = format!("plan-{}", to.name);
     let mut started = Value::Null;
     let words = ["host", "move", "--from", &from.name, "--to", &to.name];
     let mut refused = String::new();
     let planned = until("a plan for the move", REGISTER_TIMEOUT, || {
-        let signed = ["--key", "net/keys/operator-1.key", "--out", "plan"];
+        let signed = ["--key", "net/keys/operator-1.key", "--out", &file];
         match lab.operate(&[&words[..], &signed].concat()) {
             Ok(plan) => started = plan,
             Err(error) => refused = format!("{error:#}"),
@@ -97,7 +98,7 @@ fn relocate(lab: &Lab, code: &Code, from: &Node, to: &Node) -> Result<()> {
     });
     planned.with_context(|| refused)?;
     let plan = text(&started, "/plan")?.to_owned();
-    for line in lab.show(&["plan", "show", "plan", "--network", "net/network.toml"])?.lines() {
+    for line in lab.show(&["plan", "show", &file, "--network", "net/network.toml"])?.lines() {
         say(&format!("   {line}"));
     }
     for operator in ["net/keys/operator-2.key", "net/keys/operator-3.key"] {
