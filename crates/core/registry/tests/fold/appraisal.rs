@@ -163,14 +163,18 @@ fn a_rule_for_a_tpm_says_something_about_every_register() {
         ("no value, meant as any", "shape", |it| tpm(it)[7].value = short(&[])),
         ("values out of order", "shape", |it| tpm(it)[7].value = short(&[2, 1])),
         ("nothing measured at all", "shape", |it| {
-            tpm(it).iter_mut().for_each(|rule| rule.value = short(&[0]));
+            for rule in tpm(it) {
+                rule.value = short(&[0]);
+            }
         }),
     ]);
     // One register that nobody looks at is not nothing.
     let mut world = World::equipped();
     let mut policy = world.policy();
     ruled(&mut policy);
-    tpm(&mut policy).iter_mut().for_each(|rule| rule.value = short(&[0]));
+    for rule in tpm(&mut policy) {
+        rule.value = short(&[0]);
+    }
     tpm(&mut policy)[0].value = Reference::Skip;
     world.accept(&signed(&policy, Role::Policy));
 }
