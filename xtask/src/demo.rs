@@ -8,12 +8,14 @@ use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::lab::host::Platform;
 use crate::lab::{self, Lab, SharedLab};
 
 pub(crate) mod clients;
 mod flag_day;
 mod handover;
 mod migration;
+mod relocation;
 pub(crate) mod rolling;
 
 /// Options of `cargo xtask demo`.
@@ -28,6 +30,10 @@ pub(crate) struct Arguments {
     /// Print one line of JSON at the end, and nothing else, to standard output.
     #[arg(long)]
     json: bool,
+    /// Rolling and handover: what the hosts are made of, in turn. A handover between several
+    /// platforms moves the keyring from host to host: to the other kind, and back.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "emulated")]
+    platforms: Vec<Platform>,
     /// Flag day: how many operators, each with one node.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(2..=16))]
     nodes: u8,
@@ -79,6 +85,7 @@ const EPOCH_EVERY: Duration = Duration::from_secs(3);
 
 /// Runs the demo.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    arguments.check()?;
     say("Building the fleet's programs (minutes on the first run, then seconds).");
     let mut more = Vec::new();
     if arguments.registry == Registry::Etcd {
@@ -90,17 +97,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     lab::build_with(&more)?;
     let nodes = match arguments.procedure {
         Procedure::Rolling => rolling::NODES,
+        Procedure::Handover if arguments.is_mixed() => relocation::NODES,
         Procedure::Handover => handover::NODES,
         Procedure::FlagDay => arguments.nodes.into(),
         Procedure::Migration => arguments.migration().nodes(),
     };
-    let lab = Arc::new(Lab::new("demo", nodes, say)?);
+    let lab = Lab::new("demo", nodes, say)?.with_platforms(&arguments.platforms);
+    let lab = Arc::new(lab);
     end_when_interrupted(&lab, arguments.keep)?;
     if arguments.registry == Registry::Etcd {
         lab.use_etcd()?;
     }
     let played = match arguments.procedure {
         Procedure::Rolling => rolling::play(&lab, arguments.kill),
+        Procedure::Handover if arguments.is_mixed() => relocation::play(&lab, arguments.kill),
         Procedure::Handover => handover::play(&lab, arguments.kill),
         Procedure::FlagDay => flag_day::play(&lab, arguments.play()),
         Procedure::Migration => migration::play(&lab, arguments.migration()),
@@ -132,12 +142,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 impl Arguments {
     fn of(procedure: Procedure, kill: bool) -> Self {
         let (registry, kms) = (Registry::File, migration::Kms::Both);
-        let (nodes, operators, keep) = (5, 1, false);
-        Self { procedure, kill, json: true, nodes, fail: None, registry, kms, operators, keep }
+        let platforms = vec![Platform::Emulated];
+        let (nodes, operators, fail, keep) = (5, 1, None, false);
+        Self { procedure, kill, json: true, platforms, nodes, fail, registry, kms, operators, keep }
     }
 
     fn migration(&self) -> migration::Play {
         migration::Play { kill: self.kill, kms: self.kms, operators: self.operators.into() }
+    }
+
+    /// Whether hosts are of several platforms.
+    fn is_mixed(&self) -> bool {
+        self.platforms.iter().any(|platform| Some(platform) != self.platforms.first())
+    }
+
+    /// Refuses what only some procedures can.
+    fn check(&self) -> Result<()> {
+        let of_all = matches!(self.procedure, Procedure::Rolling | Procedure::Handover);
+        let is_usual = self.platforms == [Platform::Emulated];
+        ensure!(of_all || is_usual, "only rolling and handover know other platforms");
+        Ok(())
     }
 
     fn play(&self) -> flag_day::Play {
@@ -146,8 +170,8 @@ impl Arguments {
     }
 }
 
-/// Plays each procedure for the test: once in peace, and once with kills all along. A flag day is
-/// called off once too.
+/// Plays each procedure for the test: once in peace, and once with kills all along. Rolling is
+/// played once more over hosts of several platforms, and a flag day is called off once.
 pub(crate) fn check() -> Result<()> {
     let procedures =
         [Procedure::Rolling, Procedure::Handover, Procedure::FlagDay, Procedure::Migration];
@@ -156,6 +180,8 @@ pub(crate) fn check() -> Result<()> {
             run(&Arguments::of(procedure, kill))?;
         }
     }
+    let platforms = vec![Platform::Emulated, Platform::Tpm];
+    run(&Arguments { platforms, ..Arguments::of(Procedure::Rolling, false) })?;
     let flag_day = || Arguments::of(Procedure::FlagDay, false);
     run(&Arguments { fail: Some(flag_day::Failing::Migrate), ..flag_day() })?;
     run(&Arguments { registry: Registry::Etcd, ..flag_day() })?;
@@ -217,12 +243,21 @@ fn progress(status: &Value) -> String {
     format!("{state}: {} of {} steps done", number("steps_done"), number("steps"))
 }
 
+/// Says of which platform each host is, unless all of them are as they always were.
+fn name_platforms(lab: &Lab, summary: &mut Value) {
+    if lab.platforms() != [Platform::Emulated] {
+        summary["platforms"] = lab.platform_words().into();
+    }
+}
+
 /// Shows fields of a summary, for people.
 fn explain_fields(summary: &Value, fields: &[(&str, &str)], (keys, kills): (usize, Option<u32>)) {
     say("\nWhat happened");
     let show = |label: &str, value: &str| say(&format!("   {label:<34}{value}"));
     for (label, field) in fields {
-        show(label, &summary.get(field).map(in_words).unwrap_or_default());
+        if let Some(value) = summary.get(field) {
+            show(label, &in_words(value));
+        }
     }
     show("keys compared", &keys.to_string());
     if let Some(kills) = kills {

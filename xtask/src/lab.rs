@@ -1,9 +1,10 @@
-//! A real fleet on this machine: registry, hosts with their own emulated CPU, agents, keepers,
-//! applications. Everything that a person would do is done with the `heirloom` command.
+//! A real fleet on this machine: registry, hosts with their own emulated CPU or TPM, agents,
+//! keepers, applications. Everything that a person would do is done with the `heirloom` command.
 //!
 //! Read in this order:
 //!
 //! * [`Lab`]: the directory, the programs, the processes.
+//! * [`host`]: what hosts are made of, and [`tpm`] those with a TPM.
 //! * [`network`]: founding a network, releases, policies, genesis.
 //! * [`etcd`]: the registry's log on a real cluster.
 //! * [`participant`]: ledger participants, and what keeps their keys.
@@ -31,12 +32,14 @@ use crate::process::{cargo, run, workspace_root};
 
 pub(crate) mod chaos;
 pub(crate) mod etcd;
+pub(crate) mod host;
 pub(crate) mod mirror;
 pub(crate) mod moving;
 pub(crate) mod network;
 pub(crate) mod participant;
 pub(crate) mod service;
 pub(crate) mod start;
+pub(crate) mod tpm;
 pub(crate) mod watch;
 
 /// Programs that a fleet consists of, with their packages.
@@ -88,6 +91,8 @@ pub(crate) type SharedLab = Arc<Lab>;
 pub(crate) struct Node {
     /// Its name.
     pub(crate) name: String,
+    /// What its host is made of.
+    pub(crate) platform: host::Platform,
     /// Ports of its keepers: the one that serves and the next one take turns.
     pub(crate) keeper_ports: [u16; 2],
     /// Port of its agent's interface.
@@ -144,6 +149,7 @@ impl Lab {
             .map(|(index, own)| match own {
                 [first, second, agent_port, others @ ..] => Ok(Node {
                     name: format!("node-{index}"),
+                    platform: host::Platform::Emulated,
                     keeper_ports: [*first, *second],
                     agent_port: *agent_port,
                     service: service::Ports::of(others).context("a port is missing")?,
@@ -289,18 +295,6 @@ impl Lab {
             child.wait()?;
         }
         Ok(())
-    }
-
-    /// Starts the platform daemon of a node's host.
-    pub(crate) fn start_platform(&self, node: &Node) -> Result<()> {
-        let (state, socket) = (format!("{}/platform", node.name), node.socket());
-        let words = ["serve", "--state", &state, "--socket", &socket];
-        self.start(
-            &format!("platform-{}", node.name),
-            self.program("heirloom-platformd").args(words),
-        )?;
-        let answers = || std::os::unix::net::UnixStream::connect(self.path(&socket)).is_ok();
-        until(&format!("the platform of {}", node.name), START_TIMEOUT, answers)
     }
 
     /// Starts the registry.

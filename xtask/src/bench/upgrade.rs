@@ -40,7 +40,7 @@ fn play(lab: &Arc<Lab>) -> Result<Vec<Figure>> {
     let starts =
         (0..LAUNCHES).map(|index| start::seconds(lab, &old, index)).collect::<Result<_>>()?;
     let new = lab.sign_bundle("keeper-2.0.0", "heirloom-keeper", &network.domain)?;
-    let watcher = Watcher::start(Arc::clone(lab), &new.measurement)?;
+    let watcher = Watcher::start(Arc::clone(lab), &new)?;
     let begun = Instant::now();
     let plan = rolling::propose(lab, &network, &old, &new)?;
     demo::await_upgrade(lab, &plan)?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::clients::{Clients, Digests, contains, finish_clients, first_answers, start_clients};
-use super::{await_upgrade, explain_fields, say};
+use super::{await_upgrade, explain_fields, name_platforms, say};
 use crate::lab::chaos::{Chaos, Pace};
 use crate::lab::network::{Code, Network, Shape};
 use crate::lab::start;
@@ -32,9 +32,10 @@ struct Cast {
 
 /// Plays the demo, and returns its summary.
 pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
-    say(
-        "\n1. Found a network: one host with an emulated CPU, registry, operators, an exclusive domain.",
-    );
+    say(&format!(
+        "\n1. Found a network: one host ({}), registry, operators, an exclusive domain.",
+        lab.platform_words().join(", ")
+    ));
     let network = lab.found(Shape::EXCLUSIVE)?;
     let old = lab.sign_bundle("keeper-1.0.0", "heirloom-keeper", &network.domain)?;
     lab.publish_first(&network, &old)?;
@@ -71,7 +72,7 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
     let kills = chaos.map(Chaos::finish).transpose()?;
     let node = lab.nodes.first().context("there is one node")?;
     until("the node with the new code", Duration::from_mins(2), || {
-        status(node).is_ok_and(|status| status.serves(&cast.new.measurement))
+        status(node).is_ok_and(|status| status.serves(cast.new.on(node)))
     })?;
 
     say("\n6. Compare every key before and after, and look at who answered when.");
@@ -82,7 +83,9 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
     let identical = contains(&after, &before)
         && contains(&clients.digests, &before)
         && clients.contradictions == 0;
-    let summary = summarize(&cast, &clients, identical, (start, wall_seconds))?;
+    let codes = [&cast.old, &cast.upgrader, &cast.new].map(|code| code.measurement.clone());
+    let times = Times { downtime_ms: downtime(&cast, &clients)?, start, wall_seconds };
+    let summary = summarize(lab, codes, &clients, identical, &times);
     explain(&summary, kills, &before);
     ensure!(kills != Some(0), "nothing was killed");
     judge(&summary, kill)?;
@@ -106,7 +109,7 @@ fn await_staged(lab: &Lab, cast: &Cast) -> Result<()> {
         let status = status(node);
         [&cast.upgrader, &cast.new]
             .iter()
-            .all(|code| status.as_ref().is_ok_and(|status| status.has_tried(&code.measurement)))
+            .all(|code| status.as_ref().is_ok_and(|status| status.has_tried(code.on(node))))
     })
 }
 
@@ -150,20 +153,33 @@ fn downtime(cast: &Cast, clients: &Clients) -> Result<f64> {
     Ok(first - last)
 }
 
-fn summarize(
-    cast: &Cast,
+/// How long things took.
+pub(super) struct Times {
+    /// The longest time without an answer.
+    pub(super) downtime_ms: f64,
+    /// Seconds of one process start.
+    pub(super) start: f64,
+    /// Seconds from the plan to its end.
+    pub(super) wall_seconds: f64,
+}
+
+/// What happened, where the keyring went from the first of these through the second to the third.
+pub(super) fn summarize(
+    lab: &Lab,
+    [from, via, to]: [String; 3],
     clients: &Clients,
     identical: bool,
-    (start, wall_seconds): (f64, f64),
-) -> Result<Value> {
+    times: &Times,
+) -> Value {
     let rounded = |number: f64| (number * 1_000.0).round() / 1_000.0;
-    let (downtime_ms, process_start_ms) = (downtime(cast, clients)?, start * 1_000.0);
-    Ok(json!({
+    let Times { downtime_ms, start, wall_seconds } = *times;
+    let process_start_ms = start * 1_000.0;
+    let mut summary = json!({
         "strategy": "handover",
-        "nodes": NODES,
-        "from": cast.old.measurement,
-        "via": cast.upgrader.measurement,
-        "to": cast.new.measurement,
+        "nodes": lab.nodes.len(),
+        "from": from,
+        "via": via,
+        "to": to,
         "client_requests": clients.requests,
         "client_failures": clients.failures,
         "keys_identical": identical,
@@ -172,15 +188,18 @@ fn summarize(
         "process_start_ms": rounded(process_start_ms),
         "downtime_in_process_starts": rounded(downtime_ms / process_start_ms),
         "wall_seconds": rounded(wall_seconds),
-    }))
+    });
+    name_platforms(lab, &mut summary);
+    summary
 }
 
-fn explain(summary: &Value, kills: Option<u32>, keys: &Digests) {
+pub(super) fn explain(summary: &Value, kills: Option<u32>, keys: &Digests) {
     explain_fields(
         summary,
         &[
+            ("platforms of the hosts", "platforms"),
             ("old code", "from"),
-            ("upgrader", "via"),
+            ("by way of", "via"),
             ("new code", "to"),
             ("key requests meanwhile", "client_requests"),
             ("of which failed", "client_failures"),
@@ -195,7 +214,7 @@ fn explain(summary: &Value, kills: Option<u32>, keys: &Digests) {
 }
 
 /// The demo fails if it cannot claim what it is there to show.
-fn judge(summary: &Value, killed: bool) -> Result<()> {
+pub(super) fn judge(summary: &Value, killed: bool) -> Result<()> {
     let number = |name: &str| summary.get(name).and_then(Value::as_u64).unwrap_or(0);
     ensure!(summary.get("keys_identical") == Some(&Value::Bool(true)), "keys have changed");
     ensure!(number("active_holders_max") == 1, "two holders were active at once");

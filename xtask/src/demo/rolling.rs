@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::clients::{Clients, Digests, contains, finish_clients, first_answers, start_clients};
-use super::{EPOCH_EVERY, await_upgrade, explain_fields, say};
+use super::{EPOCH_EVERY, await_upgrade, explain_fields, name_platforms, say};
 use crate::lab::chaos::{Chaos, Pace};
 use crate::lab::network::{Code, Network, Shape};
 use crate::lab::watch::{Seen, Watcher, status};
@@ -19,9 +19,10 @@ const CLIENTS: usize = 8;
 
 /// Plays the demo, and returns its summary.
 pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
-    say(
-        "\n1. Found a network: 4 hosts with an emulated CPU each, registry, 3 policy signers, 3 operators.",
-    );
+    say(&format!(
+        "\n1. Found a network: {NODES} hosts ({}), registry, 3 policy signers, 3 operators.",
+        lab.platform_words().join(", ")
+    ));
     let network = lab.found(Shape::REPLICATED)?;
     let old = lab.sign_bundle("keeper-1.0.0", "heirloom-keeper", &network.domain)?;
     lab.publish_first(&network, &old)?;
@@ -41,7 +42,7 @@ pub(super) fn play(lab: &SharedLab, kill: bool) -> Result<Value> {
     let new = lab.sign_bundle("keeper-2.0.0", "heirloom-keeper", &network.domain)?;
     ensure!(old.measurement != new.measurement, "both releases have the same measurement");
     say(&format!("   keeper-2.0.0 is {}", new.measurement));
-    let watcher = Watcher::start(Arc::clone(lab), &new.measurement)?;
+    let watcher = Watcher::start(Arc::clone(lab), &new)?;
     let begun = Instant::now();
     let plan = propose(lab, &network, &old, &new)?;
     let chaos =
@@ -100,9 +101,7 @@ pub(crate) fn propose(lab: &Lab, network: &Network, old: &Code, new: &Code) -> R
 
 pub(crate) fn everybody_serves(lab: &Lab, new: &Code) -> Result<()> {
     until("every node with the new code", Duration::from_mins(2), || {
-        lab.nodes
-            .iter()
-            .all(|node| status(node).is_ok_and(|status| status.serves(&new.measurement)))
+        lab.nodes.iter().all(|node| status(node).is_ok_and(|status| status.serves(new.on(node))))
     })
 }
 
@@ -119,7 +118,7 @@ fn summarize(
         .iter()
         .filter_map(|node| seen.changed.get(&node.name).copied().map(rounded))
         .collect();
-    json!({
+    let mut summary = json!({
         "strategy": "rolling",
         "nodes": lab.nodes.len(),
         "from": old.measurement,
@@ -130,13 +129,16 @@ fn summarize(
         "holders_min": seen.holders_min.unwrap_or(0),
         "wall_seconds": rounded(wall_seconds),
         "per_node_seconds": per_node,
-    })
+    });
+    name_platforms(lab, &mut summary);
+    summary
 }
 
 fn explain(summary: &Value, kills: Option<u32>, keys: &Digests) {
     explain_fields(
         summary,
         &[
+            ("platforms of the hosts", "platforms"),
             ("old code", "from"),
             ("new code", "to"),
             ("key requests meanwhile", "client_requests"),

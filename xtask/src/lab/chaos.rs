@@ -75,7 +75,7 @@ fn strike(lab: &Lab, dice: &mut Dice, after_host: AfterHost) -> Result<u32> {
         1 => {
             lab.say(&format!("  kill: the host of {}", node.name));
             lab.kill(&agent(node))?;
-            lab.kill(&format!("platform-{}", node.name))?;
+            lab.kill_platform(node)?;
             lab.start_platform(node)?;
             lab.start_agent(node)?;
             after_host(lab)?;

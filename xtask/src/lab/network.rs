@@ -1,11 +1,14 @@
 //! Founding a network: keys, fleet, releases, policies, genesis.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::host::Platform;
+use super::tpm::ATTESTATION_ANCHOR;
 use super::{Lab, Node, mirror, text, until, watch, write};
 
 /// Code of the fleet: its bundle and what it measures.
@@ -13,12 +16,21 @@ use super::{Lab, Node, mirror, text, until, watch, write};
 pub(crate) struct Code {
     /// Name of the release, and of its directory.
     pub(crate) name: String,
-    /// What it measures.
+    /// What it measures on the platform of the first node.
     pub(crate) measurement: String,
+    /// What it measures on each platform of the fleet.
+    measurements: BTreeMap<Platform, String>,
     /// `keeper`, `upgrader` or `application`.
     role: &'static str,
     /// Whose keys it asks for.
     application: Option<&'static str>,
+}
+
+impl Code {
+    /// What it measures on a node.
+    pub(crate) fn on(&self, node: &Node) -> &str {
+        self.measurements.get(&node.platform).unwrap_or(&self.measurement)
+    }
 }
 
 /// How the keyring of a lab's domain is shared.
@@ -72,7 +84,12 @@ impl Lab {
         self.platformd(&["provision-root", "--dir", "manufacturer"])?;
         self.platformd(&["anchor", "--root-dir", "manufacturer", "--out", "anchor"])?;
         let registry = format!("http://127.0.0.1:{}", self.registry_port);
-        self.heirloom(&["init", "net", "--anchor", "anchor", "--registry", &registry])?;
+        let mut words = vec!["init", "net", "--anchor", "anchor", "--registry", &registry];
+        if self.has_tpms() {
+            self.found_tpm_authorities()?;
+            words.extend(["--anchor", ATTESTATION_ANCHOR]);
+        }
+        self.heirloom(&words)?;
         self.start_registry()?;
         if self.etcd().is_some() {
             // A file begins with the first root; an empty cluster is told it.
@@ -80,10 +97,7 @@ impl Lab {
         }
         for node in &self.nodes {
             fs::create_dir(self.path(&node.name))?;
-            let state = format!("{}/platform", node.name);
-            let host = node.name.replace("node", "host");
-            let words = ["init", "--root-dir", "manufacturer", "--state", &state, "--host", &host];
-            self.platformd(&words)?;
+            self.make_host(node)?;
             self.start_platform(node)?;
         }
         self.platformd(&["signing-key", "--out", "code.pem"])?;
@@ -152,8 +166,18 @@ impl Lab {
             _ => {}
         }
         let signed = self.platformd(&words)?;
-        let measurement = text(&signed, "/measurement")?.to_owned();
-        Ok(Code { name: name.to_owned(), measurement, role, application })
+        let measured = |platform: Platform| {
+            let field = match platform {
+                Platform::Emulated => "/measurement",
+                Platform::Tpm => "/measurement_above_a_tpm",
+            };
+            Ok((platform, text(&signed, field)?.to_owned()))
+        };
+        let platforms = self.platforms().into_iter();
+        let measurements: BTreeMap<_, _> = platforms.map(measured).collect::<Result<_>>()?;
+        let first = self.nodes.first().map_or(Platform::Emulated, |node| node.platform);
+        let measurement = measurements.get(&first).context("a fleet has nodes")?.clone();
+        Ok(Code { name: name.to_owned(), measurement, measurements, role, application })
     }
 
     /// The network of the lab.
@@ -208,15 +232,18 @@ impl Lab {
     pub(crate) fn publish_release(&self, code: &Code) -> Result<()> {
         let input = format!("artifacts/{}", code.name);
         let out = format!("{}.release", code.name);
-        let keys = ["--key", "net/keys/release-1.key"];
         let mut words = vec!["release", "sign", &input, "--out", &out];
-        words.extend(keys);
+        words.extend(["--key", "net/keys/release-1.key"]);
+        for platform in code.measurements.keys() {
+            words.extend(["--platform", platform.word()]);
+        }
         self.heirloom(&words)?;
         self.operate(&["release", "publish", &out])?;
         Ok(())
     }
 
-    /// Publishes a policy: this code may hold, with these edges.
+    /// Publishes a policy: this code may hold, with these edges. Where hosts are of several kinds,
+    /// an edge goes from each to each, and code gives to itself on the others.
     pub(crate) fn publish_policy(
         &self,
         network: &Network,
@@ -232,27 +259,19 @@ impl Lab {
              tcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n",
             network.domain, network.shape.sharing, network.shape.holders_min
         );
-        for holder in holders {
-            let given = edges.iter().filter(|(from, _)| from.measurement == holder.measurement);
-            let gives_to: Vec<String> =
-                given.map(|(_, to)| format!("\"{}\"", to.measurement)).collect();
-            write!(
-                policy,
-                "[[holder]]\nmeasurement = \"{}\"\nsecurity_version = 1\nrole = \"{}\"\n\
-                 gives_to = [{}]\n",
-                holder.measurement,
-                holder.role,
-                gives_to.join(", ")
-            )?;
+        if self.has_tpms() {
+            policy.push_str(&self.tpm_rule()?);
         }
+        policy.push_str(&holder_rules(holders, edges)?);
         for code in network.services.iter().chain([&network.application]) {
-            write!(
-                policy,
-                "[[application]]\napplication = \"{}\"\nmeasurement = \"{}\"\n\
-                 security_version = 1\nkeys = \"all\"\n",
-                code.application.unwrap_or(APPLICATION),
-                code.measurement
-            )?;
+            for measurement in code.measurements.values() {
+                write!(
+                    policy,
+                    "[[application]]\napplication = \"{}\"\nmeasurement = \"{measurement}\"\n\
+                     security_version = 1\nkeys = \"all\"\n",
+                    code.application.unwrap_or(APPLICATION),
+                )?;
+            }
         }
         let file = format!("policy-{serial}.toml");
         write(&self.path(&file), &policy)?;
@@ -328,4 +347,25 @@ impl Lab {
             })
         })
     }
+}
+
+/// What a policy says about holders, on every platform of the fleet.
+fn holder_rules(holders: &[&Code], edges: &[(&Code, &Code)]) -> Result<String> {
+    let mut rules = String::new();
+    for holder in holders {
+        let given = edges.iter().filter(|(from, _)| from.name == holder.name).map(|(_, to)| *to);
+        let receivers: Vec<&Code> = given.chain([*holder]).collect();
+        for measurement in holder.measurements.values() {
+            let to = receivers.iter().flat_map(|code| code.measurements.values());
+            let to = to.filter(|to| *to != measurement).map(|to| format!("\"{to}\""));
+            write!(
+                rules,
+                "[[holder]]\nmeasurement = \"{measurement}\"\nsecurity_version = 1\n\
+                 role = \"{}\"\ngives_to = [{}]\n",
+                holder.role,
+                to.collect::<Vec<_>>().join(", ")
+            )?;
+        }
+    }
+    Ok(rules)
 }

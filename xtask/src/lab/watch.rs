@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::network::Code;
 use super::{Node, SharedLab, get};
 
 /// A node's status, as its agent says.
@@ -102,9 +103,9 @@ const INTERVAL: Duration = Duration::from_millis(25);
 
 impl Watcher {
     /// Begins to watch a fleet in which everybody holds; `new` is the code that nodes change to.
-    pub(crate) fn start(lab: SharedLab, new: &str) -> Result<Self> {
+    pub(crate) fn start(lab: SharedLab, new: &Code) -> Result<Self> {
         let (seen, stop) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
-        let (shared, stopping, new) = (Arc::clone(&seen), Arc::clone(&stop), new.to_owned());
+        let (shared, stopping, new) = (Arc::clone(&seen), Arc::clone(&stop), new.clone());
         let thread = std::thread::Builder::new()
             .name("watch".to_owned())
             .spawn(move || {
@@ -125,8 +126,9 @@ impl Watcher {
     }
 }
 
-fn look(lab: &SharedLab, seen: &Mutex<Seen>, new: &str) {
+fn look(lab: &SharedLab, seen: &Mutex<Seen>, new: &Code) {
     for node in &lab.nodes {
+        let new = new.on(node);
         // An agent that does not answer says nothing about its keeper.
         let Ok(status) = status(node) else { continue };
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);

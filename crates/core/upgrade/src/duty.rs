@@ -123,9 +123,12 @@ pub fn supposed(situation: &Situation<'_>, observed: &Observation) -> BTreeSet<M
     let plan = plan.plan();
     // A plan without a keyring starts and stops no keeper.
     let Some(kept) = &plan.keyring else { return installed() };
-    let known = [Some(&kept.from), Some(&kept.to), kept.via.as_ref()];
-    let known: BTreeSet<_> = known.into_iter().flatten().map(|it| it.measurement).collect();
-    if observed.installed.is_none_or(|installed| !known.contains(&installed)) {
+    // On nodes of every kind: what the plan has stopped there is not started by habit either.
+    let about = |installed: &Measurement| {
+        let via = kept.via.is_some_and(|via| via.measurement == *installed);
+        via || kept.is_from(installed) || kept.is_to(installed)
+    };
+    if !observed.installed.as_ref().is_some_and(about) {
         return installed();
     }
     let back = plan.rollback.iter().map(|rollback| &rollback.step);

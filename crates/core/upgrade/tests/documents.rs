@@ -195,7 +195,7 @@ fn each_mistake_is_found_by_its_code() {
         ("L-501", |policy| policy.appraisal.tcb = vec![TcbLevel::OutOfDate]),
         ("L-502", |policy| {
             policy.appraisal.advisories_accepted =
-                vec![AcceptedAdvisory { id: "INTEL-SA-1".to_owned(), until: Time(u64::MAX) }]
+                vec![AcceptedAdvisory { id: "INTEL-SA-1".to_owned(), until: Time(u64::MAX) }];
         }),
         ("L-503", |policy| policy.appraisal.platforms = PlatformRule::Any),
         ("L-504", |policy| policy.appraisal.tcb_evaluation_min = 0),

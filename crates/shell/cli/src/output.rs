@@ -114,11 +114,13 @@ impl Output {
         } else {
             write!(stream, "{}", report.text)
         };
-        match written.and_then(|()| stream.flush()) {
-            Ok(()) => report.refusal.as_ref().map_or(report.exit, |error| self.diagnostic(error)),
+        let exit = match written.and_then(|()| stream.flush()) {
+            Ok(()) => report.exit,
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Err(_) => Exit::Failed,
-        }
+            Err(_) => return Exit::Failed,
+        };
+        // Whoever stopped reading is refused all the same.
+        report.refusal.as_ref().map_or(exit, |error| self.diagnostic(error))
     }
 
     /// Writes an error.

@@ -10,6 +10,7 @@
 //! Read in this order:
 //!
 //! * [`scenario`]: what a run does, from genesis to the end of an upgrade.
+//! * [`machine`]: machines of several kinds, and what runs on them.
 //! * [`world`]: nodes, disks, processes, the registry, and where faults strike.
 //! * [`node`], [`log`]: the ports of an agent, over the world.
 //! * [`service`]: the services of the nodes, their clients, and the archive of their blocks.
@@ -20,6 +21,7 @@
 
 pub mod scenario;
 
+pub mod machine;
 pub mod world;
 
 pub mod log;

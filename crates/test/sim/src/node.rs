@@ -17,7 +17,7 @@ use heirloom_upgrade::port::{
     ServiceDriver,
 };
 
-use crate::world::{Crashed, Process, Shared, World, identity, lock, stored};
+use crate::world::{Crashed, DIED, Process, Shared, World, identity, lock, stored};
 
 /// The journal of a node.
 pub struct SimJournal {
@@ -89,9 +89,9 @@ impl NodeDriver for SimDriver {
             let mut trial =
                 world.launch(&node, measurement, &BTreeMap::new()).map_err(DriverError::Refused)?;
             let (entries, now) = (world.entries.clone(), world.now);
-            // A trial instance has no files: what it would write is thrown away with it.
             let followed = trial.keeper.follow(&trial.enclave, &entries, None, now);
-            let _position = followed.map_err(refused)?;
+            let intent = followed.map_err(refused)?;
+            World::try_out(&mut trial, intent).map_err(DriverError::Refused)?;
             trial.keeper.register(&trial.enclave).map_err(refused)
         })
     }
@@ -263,7 +263,10 @@ impl NodeDriver for SimDriver {
             let now = world.0.now;
             let followed = process.keeper.follow(&process.enclave, entries, attended, now);
             let intent = followed.map_err(refused)?;
-            world.0.commit(world.1, process, intent).map_err(DriverError::Unknown)
+            let position =
+                world.0.commit(world.1, process, intent).map_err(DriverError::Unknown)?;
+            world.0.count(world.1, process).map_err(DriverError::Unknown)?;
+            Ok(position)
         })
     }
 
@@ -382,7 +385,7 @@ impl SimDriver {
             return Err(DriverError::Unknown("no keeper runs".to_owned()));
         };
         let worked = work(&mut Rest(&mut world, &self.node), &mut process);
-        let died = matches!(&worked, Err(DriverError::Unknown(reason)) if reason == "died");
+        let died = matches!(&worked, Err(DriverError::Unknown(reason)) if reason == DIED);
         if !died {
             world.node(&self.node).processes.insert(*code, process);
         }
@@ -470,8 +473,9 @@ fn receive(
     donor: &mut Process,
     step: PlanStep,
 ) -> Result<(heirloom_keeper::handover::Donor, Vec<ReplicatedGeneration>), String> {
-    let (seen_donor, seen_receiver) = world.session(receiver, donor)?;
     let text = |error: &dyn std::fmt::Display| error.to_string();
+    let (seen_donor, seen_receiver) =
+        world.session(receiver, donor).map_err(|error| text(&error))?;
     let (asked, request) =
         receiver.keeper.request_handover(&receiver.enclave, step).map_err(|error| text(&error))?;
     let (mut pending, challenge) = donor
@@ -511,7 +515,7 @@ fn ask(
     let Some((code, mut peer)) = taken else {
         return Err("not running".to_owned());
     };
-    let opened = world.session(own, &mut peer);
+    let opened = world.session(own, &mut peer).map_err(|error| error.to_string());
     let answer = opened.and_then(|(seen, ours)| match peer.keeper.serve(&ours, request, now) {
         PeerResponse::Generations(sent) => Ok((seen, sent)),
         PeerResponse::Refused(refusal) => Err(refusal.to_string()),

@@ -1,59 +1,111 @@
-//! Code that no policy names, on a real platform, that asks every holder for the keyring; and old
-//! code of a service that wants to be counted as new.
+//! Code that no policy names, on a real platform, that asks every holder for the keyring; a
+//! machine that passes its code off as that of another kind; and old code of a service that wants
+//! to be counted as new.
 
 use std::collections::BTreeMap;
 
 use heirloom_model::counter::Generation;
 use heirloom_model::identifier::NodeId;
+use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::plan::Action;
 use heirloom_model::protocol::{PeerRequest, PeerResponse};
 use heirloom_testkit::ceremony::Code;
+use heirloom_testkit::machine::SoftTpm;
 use heirloom_testkit::service;
 
-use crate::scenario::Failure;
-use crate::world::World;
+use crate::machine::{SimEnclave, SimHost};
+use crate::scenario::{BOOT, Failure};
+use crate::world::{Process, SimNode, World};
 
-/// A rogue keeper follows the whole log, attests honestly, and asks each running keeper.
+/// A rogue keeper on each kind of machine follows the whole log, attests honestly, and asks each
+/// running keeper. So does a machine with a TPM that claims to have launched what a policy names
+/// for another kind.
 pub fn tries(world: &mut World) -> Result<(), Failure> {
-    let code = Code::named("rogue", 9);
+    let mut homes = BTreeMap::new();
+    for (name, node) in &world.nodes {
+        homes.entry(node.host.kind()).or_insert_with(|| (name.clone(), node.host.clone()));
+    }
+    for (home, host) in homes.into_values() {
+        let code = host.code(Code::named("rogue", 9));
+        let randomness = world.randomness();
+        let launched = host.launch(code, randomness);
+        asks(world, &home, code, launched)?;
+    }
+    claims(world)
+}
+
+/// Another machine with a TPM, which booted what the fleet boots and has its certificate from the
+/// network's attestation CA, says that it launched the measurement of an enclave that the policy
+/// names.
+fn claims(world: &mut World) -> Result<(), Failure> {
     let Some(home) = world.nodes.keys().next().cloned() else { return Ok(()) };
-    world.code.insert(code.measurement, code);
-    let launched = world.launch(&home, &code.measurement, &BTreeMap::new());
-    world.code.remove(&code.measurement);
-    let Ok(mut rogue) = launched else { return Ok(()) };
+    let named = |code: &&Code| matches!(code.measurement, Measurement::Sgx(_));
+    let policy = world.judge.policy(&world.ceremony.domain);
+    let holds = |code: &&Code| policy.is_some_and(|it| it.holder(&code.measurement).is_some());
+    let Some(code) = world.code.values().filter(named).find(holds).copied() else {
+        return Ok(());
+    };
+    let Measurement::Sgx(digest) = code.measurement else { return Ok(()) };
+    let host = SoftTpm::from_seed(&world.ceremony.attestation_ca, &[0x5a; 32], BOOT);
+    let randomness = world.randomness();
+    let launched = SimHost::Tpm(host).launch_digest(digest, code, randomness);
+    asks(world, &home, code, launched)
+}
+
+/// A process that must not get anything asks each running keeper for everything.
+fn asks(
+    world: &mut World,
+    home: &NodeId,
+    code: Code,
+    launched: Result<SimEnclave, String>,
+) -> Result<(), Failure> {
+    let started = launched.and_then(|enclave| world.start(home, code, enclave, &BTreeMap::new()));
+    let Ok(mut rogue) = started else { return Ok(()) };
     let entries = world.entries.clone();
     // It has no disk: what it would write is thrown away.
     let now = world.now;
     if rogue.keeper.follow(&rogue.enclave, &entries, None, now).is_err() {
         return Ok(());
     }
-    let names: Vec<NodeId> = world.nodes.keys().cloned().collect();
-    let seats = names.into_iter().flat_map(|holder| {
-        let codes: Vec<_> = world
-            .nodes
-            .get(&holder)
-            .into_iter()
-            .flat_map(|node| node.processes.keys())
-            .copied()
-            .collect();
-        codes.into_iter().map(move |code| (holder.clone(), code))
-    });
-    for (holder, code) in seats.collect::<Vec<_>>() {
+    let running = |(holder, node): (&NodeId, &SimNode)| {
+        let seat = |code: &Measurement| (holder.clone(), *code);
+        node.processes.keys().map(seat).collect::<Vec<_>>()
+    };
+    for (holder, code) in world.nodes.iter().flat_map(running).collect::<Vec<_>>() {
         let Some(mut peer) = world.node(&holder).processes.remove(&code) else { continue };
-        let opened = world.session(&mut rogue, &mut peer);
-        let answer = opened.map(|(_, seen)| {
-            let request = PeerRequest::Replicate { newest: Generation(0), count: 1 };
-            peer.keeper.serve(&seen, &request, now)
-        });
+        let asked = ask(world, &mut rogue, &mut peer, &holder);
         world.node(&holder).processes.insert(code, peer);
-        match answer {
-            Ok(PeerResponse::Key(_) | PeerResponse::Generations(_)) => {
-                return Err(Failure::Leak { holder });
-            }
-            Ok(PeerResponse::Refused(_) | PeerResponse::HandoverChallenge(_)) | Err(_) => {}
-        }
+        asked?;
     }
     Ok(())
+}
+
+fn ask(
+    world: &mut World,
+    rogue: &mut Process,
+    peer: &mut Process,
+    holder: &NodeId,
+) -> Result<(), Failure> {
+    let seen = match world.session(rogue, peer) {
+        Ok((_, seen)) => seen,
+        Err(error) => {
+            world.note(|| format!("{holder}: a rogue: {error}"));
+            return Ok(());
+        }
+    };
+    let domain = world.ceremony.domain;
+    let policy = peer.keeper.network_for_appraisal().policy(&domain);
+    let ruled = policy.is_some_and(|policy| policy.appraisal.tpm.is_some());
+    if seen.measurement().kind() == TeeKind::Tpm && !ruled {
+        return Err(Failure::Believed { holder: holder.clone() });
+    }
+    let request = PeerRequest::Replicate { newest: Generation(0), count: 1 };
+    match peer.keeper.serve(&seen, &request, world.now) {
+        PeerResponse::Key(_) | PeerResponse::Generations(_) => {
+            Err(Failure::Leak { holder: holder.clone() })
+        }
+        PeerResponse::Refused(_) | PeerResponse::HandoverChallenge(_) => Ok(()),
+    }
 }
 
 /// The old code of a service starts once more, and says at each step of the new code that it is

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use heirloom_emulated::host::EmulatedHost;
-use heirloom_model::counter::{Epoch, Generation, Moment, Serial, Time};
-use heirloom_model::digest::{DigestOf, PlanDigest, ReleaseDigest, sha256};
+use heirloom_model::counter::{Epoch, Generation, Moment, Time};
+use heirloom_model::digest::{DigestOf, PlanDigest, sha256};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::Plan;
@@ -14,15 +14,17 @@ use heirloom_model::protocol::ServingState;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::{PlanState, PlanStatus};
 use heirloom_testkit::ceremony::{Ceremony, Code};
+use heirloom_testkit::machine::SoftTpm;
 use heirloom_upgrade::agent::{Agent, AgentError, Tick};
 use heirloom_upgrade::checker;
 use heirloom_upgrade::journal::Progress;
-use heirloom_upgrade::planner::{self, Arrangement, PlanRequest, WaveSize};
+use heirloom_upgrade::planner::{self, PlanRequest};
 
 use crate::invariant::{self, Ledger, Violation};
 use crate::invariant_participant::{self, MoveViolation, Moves};
 use crate::invariant_service::{self, Books, ServiceViolation};
 use crate::log::SimLog;
+use crate::machine::SimHost;
 use crate::node::{SimDriver, SimJournal};
 use crate::rogue;
 use crate::world::{Faults, Shared, World, lock};
@@ -30,13 +32,22 @@ use crate::world::{Faults, Shared, World, lock};
 mod describe;
 mod handover;
 mod migration;
+mod mixed;
+mod rolling;
 mod service;
 
 /// What is expensive to make and the same for every run.
 #[derive(Clone)]
 pub struct Fixture {
+    uniform: Network,
+    mixed: Network,
+}
+
+/// A network and its machines.
+#[derive(Clone)]
+struct Network {
     ceremony: Arc<Ceremony>,
-    hosts: Vec<EmulatedHost>,
+    hosts: Vec<SimHost>,
 }
 
 /// What a run does after genesis.
@@ -80,6 +91,13 @@ pub enum Scenario {
     FlagDayDeadline,
     /// The same code of a service starts again, node by node.
     Restart,
+    /// An upgrade of a fleet in which every second machine has a TPM; some are called off, and
+    /// some go back.
+    Mixed,
+    /// A keyring moves from an emulated CPU to a machine with a TPM, and back.
+    MixedMove,
+    /// Somebody puts disks of a mixed fleet back to what they were.
+    MixedRestored,
     /// Two or three operators move their participants together.
     Migration,
     /// One operator moves a participant alone.
@@ -101,7 +119,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// Every scenario, and its name.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 30] = [
         (Self::Upgrade, "upgrade"),
         (Self::Abort, "abort"),
         (Self::ThereAndBack, "there-and-back"),
@@ -121,6 +139,9 @@ impl Scenario {
         (Self::FlagDayLiar, "flag-day-liar"),
         (Self::FlagDayDeadline, "flag-day-deadline"),
         (Self::Restart, "restart"),
+        (Self::Mixed, "mixed"),
+        (Self::MixedMove, "mixed-move"),
+        (Self::MixedRestored, "mixed-restored"),
         (Self::Migration, "migration"),
         (Self::MigrationAlone, "migration-alone"),
         (Self::MigrationAbort, "migration-abort"),
@@ -144,6 +165,11 @@ impl Scenario {
                 | Self::FlagDayDeadline
                 | Self::Restart
         )
+    }
+
+    /// Whether every second machine has a TPM.
+    fn is_mixed(self) -> bool {
+        matches!(self, Self::Mixed | Self::MixedMove | Self::MixedRestored)
     }
 
     /// Whether participants move, and there are no keepers.
@@ -172,6 +198,8 @@ impl Scenario {
             | Self::Abort
             | Self::ThereAndBack
             | Self::HandoverReplicated
+            | Self::Mixed
+            | Self::MixedRestored
             | Self::FlagDay
             | Self::FlagDayAbort
             | Self::FlagDayAbsent
@@ -187,6 +215,7 @@ impl Scenario {
             | Self::Clones
             | Self::Move
             | Self::Reseal
+            | Self::MixedMove
             | Self::Migration
             | Self::MigrationAlone
             | Self::MigrationAbort
@@ -211,8 +240,12 @@ impl Scenario {
             | Self::MigrationDiffers
             | Self::MigrationExpiry => 2 + one_more,
             Self::MigrationAbort | Self::MigrationMishap => 1 + one_more,
-            Self::Upgrade | Self::Abort | Self::ThereAndBack => NODES,
-            Self::Move | Self::MigrationJoint => 2,
+            Self::Upgrade
+            | Self::Abort
+            | Self::ThereAndBack
+            | Self::Mixed
+            | Self::MixedRestored => NODES,
+            Self::Move | Self::MixedMove | Self::MigrationJoint => 2,
             Self::HandoverReplicated => 3,
             Self::Handover
             | Self::HandoverAbort
@@ -260,6 +293,12 @@ pub enum Failure {
     /// The run does not come to its end.
     #[error("it does not end: {0}")]
     Stuck(String),
+    /// Evidence was believed although the policy has no rule for its kind.
+    #[error("{holder} believes evidence of a kind for which its policy has no rule")]
+    Believed {
+        /// Who believes it.
+        holder: NodeId,
+    },
     /// Code that no policy names was given something.
     #[error("{holder} gave something to code that no policy names")]
     Leak {
@@ -308,6 +347,8 @@ impl Weather {
     const ROUGH: Self = Self { leaves: 20, returns: 8 };
 }
 
+/// What machines with a TPM boot.
+pub(crate) const BOOT: &[u8] = b"the hosts of a simulated fleet";
 /// Nodes of a simulated fleet.
 const NODES: usize = 4;
 /// Nodes with a service, at least.
@@ -343,25 +384,46 @@ struct Run {
 }
 
 impl Fixture {
-    /// Makes the network and its machines.
+    /// Makes the networks and their machines.
     pub fn new() -> Self {
-        let ceremony = Ceremony::new(&[7; 32]);
-        let host = |index: usize| {
-            let seed = sha256(&[b"sim host", &index.to_be_bytes()]);
-            EmulatedHost::from_seed(&ceremony.manufacturer, &seed)
+        let emulated = |ceremony: &Ceremony, seed: &[u8; 32]| {
+            SimHost::Emulated(EmulatedHost::from_seed(&ceremony.manufacturer, seed))
         };
-        let hosts = (0..NODES.max(SERVICE_NODES_MAX)).map(host).collect();
-        Self { hosts, ceremony: Arc::new(ceremony) }
+        let mixed = |ceremony: &Ceremony, index: usize, seed: &[u8; 32]| match index % 2 {
+            0 => emulated(ceremony, seed),
+            _ => SimHost::Tpm(SoftTpm::from_seed(&ceremony.attestation_ca, seed, BOOT)),
+        };
+        Self {
+            uniform: Network::new(Ceremony::new(&[7; 32]), |ceremony, _, seed| {
+                emulated(ceremony, seed)
+            }),
+            mixed: Network::new(Ceremony::mixed(&[7; 32]), mixed),
+        }
+    }
+
+    fn network(&self, scenario: Scenario) -> &Network {
+        if scenario.is_mixed() { &self.mixed } else { &self.uniform }
     }
 
     /// The machines of one run. A microcode update changes a machine for good, so whoever makes
     /// one gets a machine of its own.
-    fn hosts(&self, seed: u64, scenario: Scenario) -> Vec<EmulatedHost> {
+    fn hosts(&self, seed: u64, scenario: Scenario) -> Vec<SimHost> {
+        let Network { ceremony, hosts } = self.network(scenario);
         if scenario == Scenario::Reseal {
             let seed = sha256(&[b"sim host of one run", &seed.to_be_bytes()]);
-            return vec![EmulatedHost::from_seed(&self.ceremony.manufacturer, &seed)];
+            let host = EmulatedHost::from_seed(&ceremony.manufacturer, &seed);
+            return vec![SimHost::Emulated(host)];
         }
-        self.hosts.iter().take(scenario.nodes(seed)).cloned().collect()
+        hosts.iter().take(scenario.nodes(seed)).map(SimHost::renewed).collect()
+    }
+}
+
+impl Network {
+    fn new(ceremony: Ceremony, host: impl Fn(&Ceremony, usize, &[u8; 32]) -> SimHost) -> Self {
+        let seed = |index: usize| sha256(&[b"sim host", &index.to_be_bytes()]);
+        let count = NODES.max(SERVICE_NODES_MAX);
+        let hosts = (0..count).map(|index| host(&ceremony, index, &seed(index))).collect();
+        Self { hosts, ceremony: Arc::new(ceremony) }
     }
 }
 
@@ -378,8 +440,9 @@ pub fn run(
     scenario: Scenario,
 ) -> Result<Outcome, (Failure, Vec<String>)> {
     let first = Code::named("keeper-1", 1);
-    let hosts: Vec<EmulatedHost> = fixture.hosts(seed, scenario);
-    let world = World::new(seed, Arc::clone(&fixture.ceremony), &hosts, first);
+    let hosts = fixture.hosts(seed, scenario);
+    let ceremony = Arc::clone(&fixture.network(scenario).ceremony);
+    let world = World::new(seed, ceremony, &hosts, first);
     let world = Arc::new(Mutex::new(world));
     let mut run = Run {
         world: Arc::clone(&world),
@@ -398,9 +461,11 @@ pub fn run(
 impl Run {
     fn play(&mut self, scenario: Scenario) -> Result<Outcome, Failure> {
         let status = match scenario {
-            Scenario::Upgrade | Scenario::Abort | Scenario::ThereAndBack => {
+            Scenario::Upgrade | Scenario::Abort | Scenario::ThereAndBack | Scenario::Mixed => {
                 self.play_rolling(scenario)?
             }
+            Scenario::MixedMove => self.play_mixed_move()?,
+            Scenario::MixedRestored => self.play_mixed_restored()?,
             Scenario::Handover
             | Scenario::HandoverAbort
             | Scenario::HandoverThereAndBack
@@ -438,66 +503,22 @@ impl Run {
         })
     }
 
-    fn play_rolling(&mut self, scenario: Scenario) -> Result<PlanStatus, Failure> {
-        let (old, new) = (Code::named("keeper-1", 1), Code::named("keeper-2", 1));
-        let releases = self.found(old, new)?;
-        self.genesis()?;
-        let there = self.propose(releases, (old, new), 2)?;
-        if scenario == Scenario::Abort {
-            let at = lock(&self.world).below(FAULTY_ROUNDS);
-            let abort = lock(&self.world).ceremony.abort(there);
-            self.pending.push_back((self.rounds.saturating_add(at), abort));
-        }
-        self.faulty()?;
-        let mut status = self.settle(there)?;
-        if scenario == Scenario::ThereAndBack && status == PlanStatus::Finished {
-            let (to_old, to_new) = releases;
-            let back = self.propose((to_new, to_old), (new, old), 4)?;
-            self.faulty()?;
-            status = self.settle(back)?;
-        }
-        let expected = match (scenario, status) {
-            (Scenario::ThereAndBack, PlanStatus::Finished) | (_, PlanStatus::RolledBack) => old,
-            _ => new,
-        };
-        self.everybody_serves(expected)?;
-        Ok(status)
-    }
-
-    /// Publishes what a network begins with.
-    fn found(&self, old: Code, new: Code) -> Result<(ReleaseDigest, ReleaseDigest), Failure> {
-        let mut world = lock(&self.world);
-        world.code.insert(new.measurement, new);
-        let ceremony = Arc::clone(&world.ceremony);
-        let (first, first_digest) = ceremony.release("keeper-1", &old);
-        let (second, second_digest) = ceremony.release("keeper-2", &new);
-        let policy = ceremony.policy_of(Serial(1), &[old], &[]);
-        for envelope in [
-            ceremony.root(),
-            ceremony.epoch(Epoch(1)),
-            ceremony.fleet(Serial(1), ceremony.nodes(world.nodes.len())),
-            ceremony.endorsements(),
-            first,
-            second,
-            ceremony.policy(&policy),
-        ] {
-            publish(&mut world, &envelope)?;
-        }
-        Ok((first_digest, second_digest))
-    }
-
     /// Two generations, held and recovered by everybody.
     fn genesis(&mut self) -> Result<(), Failure> {
-        for generation in [Generation(0), Generation(1)] {
-            let node = lock(&self.world).nodes.keys().next().cloned().expect("a fleet has nodes");
-            let order = lock(&self.world).ceremony.order(generation, &node, Epoch(1_000));
-            publish(&mut lock(&self.world), &order)?;
-            let limit = self.rounds.saturating_add(GENESIS_ROUNDS_MAX);
-            while !self.all_recovered(generation) {
-                self.round()?;
-                if self.rounds > limit {
-                    return Err(Failure::Stuck(format!("generation {generation}")));
-                }
+        self.generation(Generation(0))?;
+        self.generation(Generation(1))
+    }
+
+    /// A generation, held and recovered by everybody.
+    fn generation(&mut self, generation: Generation) -> Result<(), Failure> {
+        let node = lock(&self.world).nodes.keys().next().cloned().expect("a fleet has nodes");
+        let order = lock(&self.world).ceremony.order(generation, &node, Epoch(1_000));
+        publish(&mut lock(&self.world), &order)?;
+        let limit = self.rounds.saturating_add(GENESIS_ROUNDS_MAX);
+        while !self.all_recovered(generation) {
+            self.round()?;
+            if self.rounds > limit {
+                return Err(Failure::Stuck(format!("generation {generation}: {:?}", self.nodes())));
             }
         }
         Ok(())
@@ -519,45 +540,6 @@ impl Run {
             Sharing::Replicated => world.nodes.values().all(recovered),
             Sharing::Exclusive => world.nodes.values().any(recovered),
         }
-    }
-
-    /// Publishes the policy that names the edge, plans, proposes, and lets operators approve:
-    /// late, and one of them something else first.
-    fn propose(
-        &mut self,
-        (from, to): (ReleaseDigest, ReleaseDigest),
-        (old, new): (Code, Code),
-        serial: u64,
-    ) -> Result<PlanDigest, Failure> {
-        let mut world = lock(&self.world);
-        let ceremony = Arc::clone(&world.ceremony);
-        let edges = [(old, new), (new, old)];
-        let policy = ceremony.policy_of(Serial(serial), &[old, new], &edges);
-        publish(&mut world, &ceremony.policy(&policy))?;
-        let epoch = world.judge.epoch();
-        let withdraw = Serial(serial.saturating_add(1));
-        let request = PlanRequest {
-            domain: ceremony.domain,
-            from,
-            to,
-            arrangement: Arrangement::Rolling {
-                wave_size: if world.chance(500) { WaveSize::Half } else { WaveSize::OneByOne },
-                upgrade_epoch: Some(Epoch(epoch.0.saturating_add(2))),
-                withdraw,
-            },
-            not_after: Epoch(epoch.0.saturating_add(10_000)),
-            nonce: world.nonce(),
-        };
-        drop(world);
-        let plan = self.put_forward(&request)?;
-        let mut world = lock(&self.world);
-        let digest = plan.digest();
-        let mut last = ceremony.policy_of(withdraw, &[new], &[]);
-        last.completes = Some(digest);
-        publish(&mut world, &ceremony.policy(&last))?;
-        drop(world);
-        self.approve(&plan)?;
-        Ok(digest)
     }
 
     /// Plans and checks.
@@ -660,7 +642,7 @@ impl Run {
     fn serves(&self, code: Code) -> bool {
         let world = lock(&self.world);
         let serves = |node: &crate::world::SimNode| {
-            let process = node.processes.get(&code.measurement);
+            let process = node.processes.get(&node.host.code(code).measurement);
             process.is_some_and(|it| it.keeper.state_at(world.now) == ServingState::Ready)
         };
         match self.sharing {

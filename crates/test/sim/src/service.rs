@@ -7,7 +7,6 @@ pub mod driver;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heirloom_emulated::host::EmulatedEnclave;
 use heirloom_keeper::port::Platform as _;
 use heirloom_model::counter::Moment;
 use heirloom_model::digest::{BlockId, ConfigurationDigest, PlanDigest, sha256};
@@ -27,6 +26,7 @@ use heirloom_registry::plan::PlanState;
 use heirloom_testkit::service;
 use heirloom_upgrade::port::{DriverError, EdgeAdmission, ServiceObservation};
 
+use crate::machine::SimEnclave;
 use crate::service::clients::Market;
 use crate::world::World;
 
@@ -197,7 +197,7 @@ pub struct Instance {
     /// Signs what it states; new with each start.
     pub key: SigningKey,
     /// Its platform.
-    enclave: EmulatedEnclave,
+    enclave: SimEnclave,
 }
 
 impl Instance {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
-use heirloom_keeper::handshake::{Handshake, Peer};
+use heirloom_keeper::handshake::{Handshake, HandshakeError, Peer};
 use heirloom_keeper::intent::{Intent, StoredFile};
 use heirloom_keeper::keeper::{Keeper, KeeperConfig};
 use heirloom_keeper::port::{Platform, StateStore, StoreError};
-use heirloom_launcher::report::{LaunchMode, Secs};
+use heirloom_launcher::randomness::Randomness;
+use heirloom_model::appraisal::TpmRule;
 use heirloom_model::counter::{LogIndex, Moment};
 use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::evidence::SessionRole;
@@ -19,10 +19,12 @@ use heirloom_model::policy::HolderRole;
 use heirloom_model::sealed::SealedEnvelope;
 use heirloom_model::wire;
 use heirloom_registry::network::NetworkState;
-use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
+use heirloom_testkit::ceremony::{Ceremony, Code};
+use heirloom_testkit::machine::rule;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use crate::machine::{SimEnclave, SimHost};
 use crate::participant::{Exchange, Pair};
 use crate::service::SimService;
 use crate::service::clients::Market;
@@ -122,7 +124,7 @@ pub struct World {
 /// One host with its node.
 pub struct SimNode {
     /// The machine.
-    pub host: EmulatedHost,
+    pub host: SimHost,
     /// What survives a crash.
     pub disk: Disk,
     /// The instances that run, by their code.
@@ -162,9 +164,11 @@ pub struct Process {
     /// The state machine.
     pub keeper: Keeper,
     /// Its platform.
-    pub enclave: EmulatedEnclave,
+    pub enclave: SimEnclave,
 }
 
+/// What is said of a keeper that dies while it is asked something.
+pub const DIED: &str = "died";
 /// Lines of the trace that are kept.
 const TRACE_LINES_MAX: usize = 400;
 
@@ -178,14 +182,12 @@ pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
 
 impl World {
     /// A world of `count` nodes on which `first` is installed and nothing runs.
-    pub fn new(seed: u64, ceremony: Arc<Ceremony>, hosts: &[EmulatedHost], first: Code) -> Self {
+    pub fn new(seed: u64, ceremony: Arc<Ceremony>, hosts: &[SimHost], first: Code) -> Self {
         let nodes = ceremony.nodes(hosts.len());
-        let make = |(node, host): (heirloom_model::fleet::Node, &EmulatedHost)| {
-            let disk = Disk {
-                installed: Some(first.measurement),
-                staged: BTreeSet::from([first.measurement]),
-                ..Disk::default()
-            };
+        let make = |(node, host): (heirloom_model::fleet::Node, &SimHost)| {
+            let here = host.code(first).measurement;
+            let disk =
+                Disk { installed: Some(here), staged: BTreeSet::from([here]), ..Disk::default() };
             let sim = SimNode {
                 host: host.clone(),
                 disk,
@@ -207,7 +209,7 @@ impl World {
             operations: 0,
             crashes: 0,
             trace: Vec::new(),
-            code: BTreeMap::from([(first.measurement, first)]),
+            code: [first, first.on_tpm()].map(|code| (code.measurement, code)).into(),
             now: Moment(0),
             clones: Vec::new(),
             market: Market::default(),
@@ -216,6 +218,29 @@ impl World {
             sessions: 0,
             ceremony,
         }
+    }
+
+    /// Builds some code, for machines of every kind.
+    pub fn build(&mut self, code: Code) {
+        for built in [code, code.on_tpm()] {
+            self.code.insert(built.measurement, built);
+        }
+    }
+
+    /// What these releases are on the kinds of machines that there are here.
+    pub fn on_all(&self, code: &[Code]) -> Vec<Code> {
+        let made = |node: &SimNode| code.iter().map(|code| node.host.code(*code)).collect();
+        let made: Vec<Vec<Code>> = self.nodes.values().map(made).collect();
+        let by_measurement = made.into_iter().flatten().map(|code| (code.measurement, code));
+        by_measurement.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// What the machines with a TPM have in their registers, if there are any.
+    pub fn tpm_rule(&self) -> Option<TpmRule> {
+        self.nodes.values().find_map(|node| match &node.host {
+            SimHost::Tpm(machine) => Some(rule(machine.registers())),
+            SimHost::Emulated(_) => None,
+        })
     }
 
     /// Whether some code is an upgrader.
@@ -335,6 +360,17 @@ impl World {
             return Err("no such code".to_owned());
         };
         let enclave = self.enclave(node, code)?;
+        self.start(node, code, enclave, files)
+    }
+
+    /// Starts a keeper in a process that was launched, over these files.
+    pub fn start(
+        &self,
+        node: &NodeId,
+        code: Code,
+        enclave: SimEnclave,
+        files: &Files,
+    ) -> Result<Process, String> {
         let config = KeeperConfig {
             network: self.ceremony.network,
             domain: self.ceremony.domain,
@@ -347,21 +383,15 @@ impl World {
     }
 
     /// A platform for code that starts on a node.
-    pub fn enclave(&mut self, node: &NodeId, code: Code) -> Result<EmulatedEnclave, String> {
-        let Measurement::Sgx(mr_enclave) = code.measurement else {
-            panic!("it is of the kind SGX")
-        };
-        let secs = Secs {
-            measurement: mr_enclave,
-            signer: CODE_SIGNER,
-            product_id: 1,
-            isv_svn: u16::try_from(code.security_version.0).map_err(|error| error.to_string())?,
-            attributes: LaunchMode::Production.attributes(),
-            misc_select: 0,
-        };
+    pub fn enclave(&mut self, node: &NodeId, code: Code) -> Result<SimEnclave, String> {
+        let randomness = self.randomness();
+        self.node(node).host.clone().launch(code, randomness)
+    }
+
+    /// A generator of its own for a process.
+    pub fn randomness(&mut self) -> Randomness {
         let mut randomness = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
-        let host = self.node(node).host.clone();
-        Ok(host.launch(secs, Box::new(move |bytes| randomness.fill_bytes(bytes))))
+        Box::new(move |bytes| randomness.fill_bytes(bytes))
     }
 
     /// Makes an intent of a node's keeper durable, unless a fault strikes, and completes it.
@@ -393,11 +423,33 @@ impl World {
             (Ok(_) | Err(_), Fate::DiesBefore | Fate::DiesAfter) => {
                 self.note(|| format!("{node}: the keeper dies while it writes"));
                 self.crashes = self.crashes.saturating_add(1);
-                Err("died".to_owned())
+                Err(DIED.to_owned())
             }
             (Ok(_), Fate::Full) => Err("the write was lost".to_owned()),
             (Err(error), Fate::Full | Fate::Lives) => Err(error.to_string()),
         }
+    }
+
+    /// Counts what a keeper has witnessed, if its platform counts, and no fault strikes before.
+    pub fn count(&mut self, node: &NodeId, process: &mut Process) -> Result<(), String> {
+        let counts = matches!(self.node(node).host, SimHost::Tpm(_));
+        let dies = self.faults.keeper.max(self.faults.host);
+        if counts && self.chance(dies) {
+            self.note(|| format!("{node}: the keeper dies before it counts"));
+            self.crashes = self.crashes.saturating_add(1);
+            return Err(DIED.to_owned());
+        }
+        process.keeper.count_witness(&process.enclave).map_err(|error| error.to_string())
+    }
+
+    /// Completes an intent of a keeper on trial: its directory is thrown away with it. It counts
+    /// as every keeper does.
+    pub fn try_out<T>(process: &mut Process, intent: Intent<T>) -> Result<T, String> {
+        let mut elsewhere = SimStore { files: &mut BTreeMap::new(), fate: Fate::Lives };
+        let receipt = intent.persist(&mut elsewhere).map_err(|error| error.to_string())?;
+        let done = process.keeper.complete(intent, receipt);
+        process.keeper.count_witness(&process.enclave).map_err(|error| error.to_string())?;
+        Ok(done)
     }
 
     /// A session from the keeper of one node to that of another: each as the other sees it.
@@ -405,7 +457,7 @@ impl World {
         &mut self,
         initiator: &mut Process,
         responder: &mut Process,
-    ) -> Result<(Peer, Peer), String> {
+    ) -> Result<(Peer, Peer), HandshakeError> {
         self.sessions = self.sessions.saturating_add(1);
         let exporter = sha256(&[b"channel", &self.sessions.to_be_bytes()]);
         let nonces = [self.nonce(), self.nonce()];
@@ -417,31 +469,24 @@ impl World {
         let [first, second] = nonces;
         let ours = side(SessionRole::Initiator, first, initiator);
         let theirs = side(SessionRole::Responder, second, responder);
-        let text = |error: heirloom_keeper::handshake::HandshakeError| error.to_string();
-        let introduction = ours
-            .introduction(&theirs.hello(), &initiator.enclave, initiator.keeper.position())
-            .map_err(text)?;
-        let answer = theirs
-            .introduction(&ours.hello(), &responder.enclave, responder.keeper.position())
-            .map_err(text)?;
+        let introduction =
+            ours.introduction(&theirs.hello(), &initiator.enclave, initiator.keeper.position())?;
+        let answer =
+            theirs.introduction(&ours.hello(), &responder.enclave, responder.keeper.position())?;
         let keys =
             (initiator.keeper.instance().public_key(), responder.keeper.instance().public_key());
-        let seen_by_responder = theirs
-            .authenticate(
-                &ours.hello(),
-                &keys.0,
-                &introduction,
-                responder.keeper.network_for_appraisal(),
-            )
-            .map_err(text)?;
-        let seen_by_initiator = ours
-            .authenticate(
-                &theirs.hello(),
-                &keys.1,
-                &answer,
-                initiator.keeper.network_for_appraisal(),
-            )
-            .map_err(text)?;
+        let seen_by_responder = theirs.authenticate(
+            &ours.hello(),
+            &keys.0,
+            &introduction,
+            responder.keeper.network_for_appraisal(),
+        )?;
+        let seen_by_initiator = ours.authenticate(
+            &theirs.hello(),
+            &keys.1,
+            &answer,
+            initiator.keeper.network_for_appraisal(),
+        )?;
         Ok((seen_by_initiator, seen_by_responder))
     }
 }
@@ -525,5 +570,5 @@ pub fn stored(files: &Files) -> Vec<StoredFile> {
 
 /// Who the platform says some code is: for reading what an enclave would say.
 pub fn identity(process: &Process) -> Measurement {
-    process.enclave.identity().expect("an emulated enclave has an identity").measurement
+    process.enclave.identity().expect("a launched process has an identity").measurement
 }

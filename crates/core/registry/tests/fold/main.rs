@@ -12,6 +12,7 @@ mod flag_day;
 mod fleet;
 mod handover;
 mod history;
+mod kinds;
 mod plan;
 mod policy;
 mod release;

@@ -107,12 +107,11 @@ impl Node {
                     .to_owned(),
             ));
         }
-        let code = match self.first {
-            Some(code) => code,
-            None => {
-                let kind = kind_of(&self.processes.platform)?;
-                self.bundles.stage_first(&source, kind).map_err(bundle)?
-            }
+        let code = if let Some(code) = self.first {
+            code
+        } else {
+            let kind = kind_of(&self.processes.platform)?;
+            self.bundles.stage_first(&source, kind).map_err(bundle)?
         };
         self.first = Some(code);
         let domain = self.expect_ours(&self.manifest(&code)?)?;

@@ -67,9 +67,8 @@ pub(crate) fn recognise(bytes: &[u8]) -> Option<TeeKind> {
     // A quote has its version in two bytes, then its kind of key; a report has its version in four.
     match *bytes.first_chunk::<8>()? {
         [_, 0, 0, 0, ..] if bytes.len() == SNP_REPORT_BYTES => Some(TeeKind::Snp),
-        [3, 0, 2 | 3, 0, ..] => Some(TeeKind::Sgx),
+        [3, 0, 2 | 3, 0, ..] | [4 | 5, 0, 2 | 3, 0, 0, 0, 0, 0] => Some(TeeKind::Sgx),
         [4 | 5, 0, 2 | 3, 0, 0x81, 0, 0, 0] => Some(TeeKind::Tdx),
-        [4 | 5, 0, 2 | 3, 0, 0, 0, 0, 0] => Some(TeeKind::Sgx),
         _ => None,
     }
 }

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use heirloom_model::counter::Time;
+use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::release::Release;
 use heirloom_model::statement::StatementKind;
 use heirloom_model::wire;
 use serde_json::json;
 
 use crate::code::Code;
+use crate::command::release_input::Platform;
 use crate::command::{publish, release_input};
 use crate::diagnostic::Diagnostic;
 use crate::ledger::{self, Access, LogArgs};
@@ -42,6 +44,12 @@ pub(crate) struct Sign {
     /// When the release may not be installed any more
     #[arg(long, value_name = "TIME", default_value = "+365d", value_parser = time::parse)]
     not_after: Time,
+    /// Platform on which the bundle may be launched; repeat it for several
+    ///
+    /// The release has one measurement for each: the same code is another one on another kind of
+    /// platform, and a policy that names one of them admits no other.
+    #[arg(long = "platform", value_name = "PLATFORM", value_enum, default_value = "emulated")]
+    platforms: Vec<Platform>,
 }
 
 /// What to verify.
@@ -60,7 +68,9 @@ pub(crate) struct Verify {
 pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     match command {
         Command::Sign(args) => {
-            statement::sign(&args.statement, |path| release_input::release(path, args.not_after))
+            let kinds = release_input::kinds(&args.platforms);
+            let input = |path: &Path| release_input::release(path, &kinds, args.not_after);
+            statement::sign(&args.statement, input)
         }
         Command::Publish(args) => publish::run(args, StatementKind::Release),
         Command::Show { file } => statement::show(file, StatementKind::Release),
@@ -103,7 +113,8 @@ fn verify(args: &Verify) -> Result<Report, Diagnostic> {
 }
 
 fn require_same(bundle: &Path, release: &Release) -> Result<(), Diagnostic> {
-    let found = release_input::release(bundle, release.not_after)?;
+    let kinds: Vec<TeeKind> = release.measurements.iter().map(Measurement::kind).collect();
+    let found = release_input::release(bundle, &kinds, release.not_after)?;
     if found == *release {
         return Ok(());
     }

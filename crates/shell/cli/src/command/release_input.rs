@@ -1,5 +1,6 @@
-//! A bundle directory as the release that it is.
+//! A bundle directory as the release that it is, on each kind of platform that is asked for.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -8,15 +9,44 @@ use heirloom_launcher::report::LaunchMode;
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{ArtifactDigest, DigestOf as _};
 use heirloom_model::limit::ARTIFACTS_MAX;
-use heirloom_model::measurement::Measurement;
+use heirloom_model::measurement::TeeKind;
 use heirloom_model::release::{Artifact, Release};
 
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
-use crate::file;
+use crate::{file, input};
 
-/// Measures a bundle and says which release it is.
-pub(crate) fn release(bundle: &Path, not_after: Time) -> Result<Release, Diagnostic> {
+/// A platform whose launcher measures bundles.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
+pub(crate) enum Platform {
+    /// The emulated CPU: measurements are `sgx:…`
+    Emulated,
+    /// A machine with a TPM: measurements are `tpm:…`
+    Tpm,
+}
+
+impl Platform {
+    fn kind(self) -> TeeKind {
+        match self {
+            Self::Emulated => TeeKind::Sgx,
+            Self::Tpm => TeeKind::Tpm,
+        }
+    }
+}
+
+/// The kinds of these platforms, each once.
+pub(crate) fn kinds(platforms: &[Platform]) -> Vec<TeeKind> {
+    let kinds: BTreeSet<TeeKind> = platforms.iter().map(|platform| platform.kind()).collect();
+    kinds.into_iter().collect()
+}
+
+/// Measures a bundle and says which release it is: with one measurement for each of these kinds of
+/// platform, and on no other.
+pub(crate) fn release(
+    bundle: &Path,
+    kinds: &[TeeKind],
+    not_after: Time,
+) -> Result<Release, Diagnostic> {
     fs::metadata(bundle).map_err(|error| file::failed("look into", bundle, &error))?;
     // As the platform will do: what does not launch is not worth a signature.
     let verified = Bundle::read(bundle)
@@ -25,13 +55,20 @@ pub(crate) fn release(bundle: &Path, not_after: Time) -> Result<Release, Diagnos
             let message = format!("{} is not a bundle that launches", bundle.display());
             Diagnostic::new(Code::BundleMalformed, message).because(&error)
         })?;
+    let on_kind = |kind: &TeeKind| {
+        verified.measurement_on(*kind).ok_or_else(|| {
+            let message = format!("a bundle has no measurement on {kind}");
+            Diagnostic::new(Code::BundleOther, message).cause("no launcher runs there")
+        })
+    };
+    let measurements = kinds.iter().map(on_kind).collect::<Result<Vec<_>, _>>()?;
     let (secs, manifest) = (verified.secs(), verified.manifest());
     Ok(Release {
         network: manifest.network,
         name: manifest.release.clone(),
         kind: manifest.kind,
         security_version: SecurityVersion(u64::from(secs.isv_svn)),
-        measurements: vec![Measurement::Sgx(secs.measurement)],
+        measurements: input::sorted("platform", measurements, |found| *found)?,
         signer: secs.signer,
         artifacts: artifacts(bundle)?,
         not_after,

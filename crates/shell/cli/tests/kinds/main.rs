@@ -7,7 +7,6 @@
 #![expect(clippy::print_stderr, reason = "a test says what it skipped")]
 
 #[path = "../../../../core/attest/tests/appraise/forge.rs"]
-#[expect(dead_code, reason = "the appraiser's tests forge more")]
 mod forge;
 mod made;
 mod mistakes;

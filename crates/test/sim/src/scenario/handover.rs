@@ -17,6 +17,7 @@ use heirloom_testkit::ceremony::{Ceremony, Code};
 use heirloom_upgrade::planner::{Arrangement, PlanRequest};
 
 use super::{FAULTY_ROUNDS, Failure, Run, Scenario, Weather, publish};
+use crate::machine::SimHost;
 use crate::world::{Process, World, lock};
 
 /// The code of these scenarios.
@@ -151,31 +152,29 @@ impl Run {
             let mut names = world.nodes.keys().cloned();
             (names.next().expect("there are two"), names.next().expect("there are two"))
         };
-        let status = self.move_to(&cast, &releases, (&here, &there))?;
+        let moved = (cast.old, releases.old);
+        let status = self.move_to(moved, (&here, &there))?;
         if status != PlanStatus::Finished || lock(&self.world).chance(500) {
             return Ok(status);
         }
-        self.move_to(&cast, &releases, (&there, &here))
+        self.move_to(moved, (&there, &here))
     }
 
     /// Moves the keyring from one node to another, which then serves.
-    fn move_to(
+    pub(super) fn move_to(
         &mut self,
-        cast: &Cast,
-        releases: &Releases,
+        (code, release): (Code, ReleaseDigest),
         (from_node, to_node): (&NodeId, &NodeId),
     ) -> Result<PlanStatus, Failure> {
         let (from_node, to_node) = (from_node.clone(), to_node.clone());
-        let request = self.request(
-            (releases.old, releases.old),
-            Arrangement::Move { from_node, to_node: to_node.clone() },
-        );
+        let request = self
+            .request((release, release), Arrangement::Move { from_node, to_node: to_node.clone() });
         let plan = self.put_forward(&request)?;
         self.approve(&plan)?;
         self.maybe_call_off(plan.digest());
         self.faulty()?;
         let status = self.settle(plan.digest())?;
-        self.everybody_serves(cast.old)?;
+        self.everybody_serves(code)?;
         let world = lock(&self.world);
         let moved = world.nodes.get(&to_node).is_some_and(|node| {
             node.processes.values().any(|it| it.keeper.state_at(world.now) == ServingState::Ready)
@@ -196,8 +195,11 @@ impl Run {
             let root = Arc::clone(&world.ceremony);
             let node = world.node(&name);
             node.processes.clear();
-            node.host.update_microcode().map_err(|error| Failure::Stuck(error.to_string()))?;
-            let _certificate = node.host.certify_again(&root.manufacturer);
+            let SimHost::Emulated(host) = &node.host else {
+                return Err(Failure::Stuck("only an emulated machine has microcode".to_owned()));
+            };
+            host.update_microcode().map_err(|error| Failure::Stuck(error.to_string()))?;
+            let _certificate = host.certify_again(&root.manufacturer);
             name
         };
         self.everybody_serves(cast.old)?;
@@ -224,7 +226,7 @@ impl Run {
     fn found_handover(&self, cast: &Cast) -> Result<Releases, Failure> {
         let mut world = lock(&self.world);
         for code in [cast.old, cast.new, cast.upgrader, cast.second_upgrader] {
-            world.code.insert(code.measurement, code);
+            world.build(code);
         }
         let ceremony = Arc::clone(&world.ceremony);
         let (old, old_digest) = ceremony.release("keeper-1", &cast.old);
