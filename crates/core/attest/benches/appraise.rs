@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on panics")]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -102,6 +103,8 @@ fn measure(
     run: &dyn Fn(&mut Appraiser),
 ) {
     let mut group = criterion.benchmark_group(format!("appraise-{kind}"));
+    // Two dozen measurements, of which each is thousands of appraisals.
+    group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
     // The clone is a copy of some kilobytes, orders of magnitude below the appraisal.
     group.bench_function("full", |bencher| bencher.iter(|| run(&mut empty.clone())));
     let mut warm = empty.clone();

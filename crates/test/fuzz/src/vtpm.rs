@@ -30,7 +30,7 @@ impl Real {
         let genuine = Genuine::of(report.to_vec(), key, generation)?;
         let claims = snp::verify(&Report::parse(report).unwrap(), &genuine.key, DAY).unwrap();
         let key = hcl::bind(&parsed, &claims).unwrap();
-        Some(Self { claims, key, bytes })
+        Some(Self { bytes, claims, key })
     }
 }
 

@@ -366,15 +366,17 @@ fn a_node_is_offered_what_a_release_is_on_its_own_kind_of_platform() {
         other => panic!("{other} is of the kind SGX"),
     };
     let all = [world.old, world.new, world.via];
+    // Every edge leads to both kinds, as where keepers of both replicate.
     world.policy(|policy| {
+        for rule in &mut policy.holders {
+            let twins = all.iter().filter(|to| rule.gives_to.contains(&to.measurement));
+            let twins: Vec<Measurement> = twins.map(above_a_tpm).collect();
+            rule.gives_to.extend(twins);
+            rule.gives_to.sort();
+        }
         for rule in policy.holders.clone() {
             let code = all.iter().find(|code| code.measurement == rule.measurement).unwrap();
-            let twins = all.iter().filter(|to| rule.gives_to.contains(&to.measurement));
-            let gives_to = twins.map(above_a_tpm).collect();
-            policy.holders.push(HolderRule { measurement: above_a_tpm(code), gives_to, ..rule });
-        }
-        for rule in &mut policy.holders {
-            rule.gives_to.sort();
+            policy.holders.push(HolderRule { measurement: above_a_tpm(code), ..rule });
         }
         policy.holders.sort_by_key(|rule| rule.measurement);
     });
