@@ -19,11 +19,15 @@ use heirloom_model::evidence::SessionRole;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::log::LogEntry;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::policy::{HolderRole, Policy};
+use heirloom_model::policy::{HolderRole, HolderRule, Policy};
 use heirloom_model::protocol::{PeerRequest, PeerResponse};
 use heirloom_model::wire;
 use heirloom_registry::network::{Applied, NetworkState};
 use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony, Code};
+use heirloom_testkit::machine;
+
+/// What the machines with a TPM boot.
+pub(crate) const BOOT: &[u8] = b"boot";
 
 pub(crate) struct World {
     pub(crate) ceremony: Ceremony,
@@ -68,7 +72,30 @@ impl World {
     /// Root, time, endorsements, fleet, and a policy that lets the old code hold, and give to the
     /// new code.
     pub(crate) fn new() -> Self {
-        let ceremony = Ceremony::new(&[7; 32]);
+        Self::of(Ceremony::new(&[7; 32]))
+    }
+
+    /// As [`Self::new`], some of whose machines have a TPM: the old code on them may hold too, and
+    /// receive from the old code elsewhere.
+    pub(crate) fn mixed(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut world = Self::of(Ceremony::mixed(&[7; 32]));
+        let old = world.old;
+        world.publish(2, |policy| {
+            let there = old.on_tpm().measurement;
+            let here = policy.holders.iter_mut().find(|rule| rule.measurement == old.measurement);
+            let here = here.expect("the old code may hold");
+            here.gives_to.push(there);
+            let rule =
+                HolderRule { measurement: there, gives_to: vec![old.measurement], ..here.clone() };
+            policy.holders.push(rule);
+            policy.holders.sort_by_key(|rule| rule.measurement);
+            Ceremony::accept_tpm(policy, machine::rule(&machine::registers(BOOT)));
+            change(policy);
+        });
+        world
+    }
+
+    fn of(ceremony: Ceremony) -> Self {
         let state = NetworkState::new(ceremony.network);
         let (old, new) = (Code::named("old", 2), Code::named("new", 3));
         let (via, application) = (Code::upgrader("via", 1), Code::application("wallet", 1));
