@@ -136,7 +136,10 @@ fn the_first_bundle_of_a_node_needs_no_release() {
     for _ in 0..2 {
         assert_eq!(bundles.stage_first(&source, TeeKind::Sgx).unwrap(), world.measurement);
     }
-    assert_eq!(measured(&bundles.path(&world.measurement), TeeKind::Sgx).unwrap(), world.measurement);
+    assert_eq!(
+        measured(&bundles.path(&world.measurement), TeeKind::Sgx).unwrap(),
+        world.measurement
+    );
 }
 
 #[test]
