@@ -57,6 +57,12 @@ pub enum HclError {
     /// The verified report of the machine is another one.
     #[error("the verified report is not the one in the paravisor's report")]
     OtherReport,
+    /// The report was asked for by what the paravisor runs, which can ask for any report data.
+    #[error("the machine's report is of privilege level {found}, the paravisor's is of level 0")]
+    PrivilegeLevel {
+        /// In the report.
+        found: u32,
+    },
     /// The machine's report does not vouch for the runtime data.
     #[error("the machine's report is not about this runtime data")]
     RuntimeData,
@@ -82,6 +88,7 @@ impl HclError {
             Self::UnsupportedMachine { .. } => "unsupported-machine-report",
             Self::UnsupportedHash { .. } => "unsupported-hash",
             Self::OtherReport => "other-report",
+            Self::PrivilegeLevel { .. } => "paravisor-privilege",
             Self::RuntimeData => "runtime-data",
             Self::NoKey { .. } => "missing-attestation-key",
             Self::Key { error } => error.reason(),
@@ -171,9 +178,16 @@ impl BoundKey {
 }
 
 /// Binds the attestation key in the runtime data to the machine's verified report.
+///
+/// Only the paravisor runs at level 0. Whatever a policy accepts, a report of another level was
+/// asked for by the guest itself, which could name a key of its own in it.
 pub fn bind(report: &HclReport<'_>, claims: &SnpClaims) -> Result<BoundKey, HclError> {
     if report.hardware != Hardware::Snp(claims.report().bytes()) {
         return Err(HclError::OtherReport);
+    }
+    let found = claims.report().vmpl();
+    if found != 0 {
+        return Err(HclError::PrivilegeLevel { found });
     }
     if !vouches(&claims.report().report_data(), report.runtime) {
         return Err(HclError::RuntimeData);
