@@ -34,6 +34,7 @@ pub struct SnpClaims {
     kind: VekKind,
     tcb: Tcb,
     committed_tcb: Tcb,
+    launch_tcb: Tcb,
     platform: Option<PlatformId>,
     provider: Option<String>,
 }
@@ -56,6 +57,7 @@ pub fn verify(report: &Report<'_>, vek: &VerifiedVek, now: Time) -> Result<SnpCl
     }
     let tcb = Tcb::of(generation, report.reported_tcb())?;
     let committed_tcb = Tcb::of(generation, report.committed_tcb())?;
+    let launch_tcb = Tcb::of(generation, report.launch_tcb())?;
     if tcb != vek.tcb() {
         return Err(SnpError::TcbMismatch { report: tcb, certificate: vek.tcb() });
     }
@@ -73,6 +75,7 @@ pub fn verify(report: &Report<'_>, vek: &VerifiedVek, now: Time) -> Result<SnpCl
         kind: vek.kind(),
         tcb,
         committed_tcb,
+        launch_tcb,
         platform: vek.hardware().map(|chip| PlatformId::of_chip(&chip)),
         provider: vek.provider().map(str::to_owned),
     })
@@ -102,6 +105,11 @@ impl SnpClaims {
     /// The firmware below which the machine can never go again (`COMMITTED_TCB`).
     pub fn committed_tcb(&self) -> Tcb {
         self.committed_tcb
+    }
+
+    /// The firmware that launched the guest (`LAUNCH_TCB`). What it did wrong no update mends.
+    pub fn launch_tcb(&self) -> Tcb {
+        self.launch_tcb
     }
 
     /// The machine. A provider's key vouches for none.

@@ -238,18 +238,24 @@ impl Verified {
     }
 }
 
-/// Each part of the firmware must be as new as the policy demands of its generation.
+/// Each part of the firmware must be as new as the policy demands of its generation: what runs, and
+/// what launched the guest, since an update mends nothing that was measured or kept before it.
 fn check_firmware(claims: &SnpClaims, least: &[SnpMinimum]) -> Result<(), AppraiseError> {
     let generation = claims.generation();
     let least = least.iter().find(|least| least.generation == generation);
     let least = least.ok_or(AppraiseError::GenerationNotAccepted { found: generation })?;
-    let found = claims.tcb();
+    let (found, launch) = (claims.tcb(), claims.launch_tcb());
     let parts = [
         ("FMC", found.fmc, least.fmc),
         ("boot loader", found.bootloader, least.bootloader),
         ("PSP operating system", found.tee, least.tee),
         ("SNP firmware", found.snp, least.snp),
         ("microcode", found.microcode, least.microcode),
+        ("FMC at launch", launch.fmc, least.fmc),
+        ("boot loader at launch", launch.bootloader, least.bootloader),
+        ("PSP operating system at launch", launch.tee, least.tee),
+        ("SNP firmware at launch", launch.snp, least.snp),
+        ("microcode at launch", launch.microcode, least.microcode),
     ];
     match parts.into_iter().find(|(_, found, least)| found < least) {
         Some((component, found, least)) => {

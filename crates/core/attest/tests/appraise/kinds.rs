@@ -2,6 +2,7 @@
 //! remembered.
 
 use heirloom_attest::error::{AppraiseError, EndorsementPart};
+use heirloom_attest::hcl::HclError;
 use heirloom_attest::result::{AnchorClass, Host, Tcb};
 use heirloom_attest::snp;
 use heirloom_model::appraisal::{Reference, Revocation, Smt, SnpGeneration, SnpRule, VekKind};
@@ -138,6 +139,16 @@ fn each_field_of_the_rule_for_snp_refuses_alone() {
     assert_eq!(with(&|rule| rule.tcb_min[0].tee = 2), old);
     assert_eq!(with(&|rule| rule.tcb_min[0].snp = 21), old);
     assert_eq!(with(&|rule| rule.tcb_min[0].microcode = 210), old);
+    // Launched by firmware that is too old, and updated since.
+    for (part, at) in [("boot loader", 0), ("PSP operating system", 1), ("SNP firmware", 6)] {
+        let launched = Snp::new().with(0x1f0 + at, &[0]).made().appraise();
+        match launched {
+            Err(AppraiseError::FirmwareTooOld { component, found: 0, .. }) => {
+                assert_eq!(component, format!("{part} at launch"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     let guest = Snp::new().with(0x030, &[1]).made();
     assert_eq!(guest.appraise(), Err(AppraiseError::PrivilegeTooLow { found: 1, most: 0 }));
     let guest = guest.with(|made| made.policy.snp.as_mut().unwrap().vmpl_max = 1);
@@ -257,6 +268,11 @@ fn a_vtpm_is_judged_by_the_rule_of_its_machine_too() {
         evidence.registers[4].value = Register32::new([0xee; 32]);
     });
     assert_eq!(swapped.reason(), "register-digest");
+    // A report that the guest asked for, with a key of its own in it, whatever the policy accepts.
+    let guest = Snp::new().with(0x030, &[1]).vtpm();
+    let guest = guest.with(|made| made.policy.snp.as_mut().unwrap().vmpl_max = 3);
+    let level = AppraiseError::Hcl(HclError::PrivilegeLevel { found: 1 });
+    assert_eq!(guest.appraise(), Err(level));
     // The runtime data of another machine.
     let foreign = refused(&|made| {
         let Evidence::Vtpm(evidence) = &mut made.evidence else { panic!("a virtual TPM's") };
