@@ -68,6 +68,8 @@ pub(crate) struct Collateral {
     pub(crate) tcb_signer: Certificate,
     /// The time windows of all parts, in the order in which they are judged.
     parts: Vec<(EndorsementPart, Window)>,
+    /// The evaluation data numbers of TCB info and quoting enclave identity.
+    evaluations: [u64; 2],
 }
 
 impl Collateral {
@@ -94,8 +96,10 @@ impl Collateral {
         agree(pck_root.der == root.der, Part::PckCrlIssuer)?;
         let pck_crl = crl(Part::PckCrl, &content.pck_crl, &pck_ca)?;
         let root_crl = crl(Part::RootCrl, &content.root_ca_crl, &root)?;
-        let (tcb_info, fmspc) = tcb_info(kind, &content.tcb_info)?;
-        let qe_identity = Document::parse(Part::QeIdentity, &content.qe_identity)?.window()?;
+        let (tcb_info, fmspc, evaluation) = tcb_info(kind, &content.tcb_info)?;
+        let identity = Document::parse(Part::QeIdentity, &content.qe_identity)?;
+        let qe_identity = identity.window()?;
+        let evaluations = [evaluation, identity.evaluation()?];
         let family = Family {
             kind,
             anchor: TrustAnchor::SgxDcap(root.der).id(),
@@ -114,15 +118,16 @@ impl Collateral {
             (Part::PckCrlIssuer, pck_ca.window),
         ];
         let digest = sha256(&[&wire::encode(&Endorsements::SgxDcap(content.clone()))]);
-        Ok(Self { family, digest, content, pck_crl, root_crl, tcb_signer, parts })
+        Ok(Self { family, digest, content, pck_crl, root_crl, tcb_signer, parts, evaluations })
     }
 
     /// The newest of each part, these endorsements being the ones that came last.
     ///
     /// Parts are replaced one by one: whoever bundles fresh TCB info with the revocation list of
-    /// last week does not bring back who was revoked since.
+    /// last week does not bring back who was revoked since. The manufacturer signs texts of earlier
+    /// evaluations again, with a later date; so the evaluation counts before the date.
     pub(crate) fn merged_into(self, known: &Self) -> Result<Self, AppraiseError> {
-        let newer = |part| self.since(part) >= known.since(part);
+        let newer = |part| self.age(part) >= known.age(part);
         let mut content = known.content.clone();
         let new = self.content.clone();
         if newer(EndorsementPart::TcbInfo) {
@@ -145,9 +150,13 @@ impl Collateral {
         Self::parse(self.family.kind, content)
     }
 
-    fn since(&self, wanted: EndorsementPart) -> Time {
+    /// By what two texts of one part are compared.
+    fn age(&self, wanted: EndorsementPart) -> (u64, Time) {
+        let [tcb_info, qe_identity] = self.evaluations;
+        let is_identity = wanted == EndorsementPart::QeIdentity;
         let found = self.parts.iter().find(|(part, _)| *part == wanted);
-        found.map_or(Time(0), |(_, window)| window.since)
+        let since = found.map_or(Time(0), |(_, window)| window.since);
+        (if is_identity { qe_identity } else { tcb_info }, since)
     }
 
     /// The first second at which some part does not count any more.
@@ -288,15 +297,15 @@ fn crl(part: EndorsementPart, der: &[u8], ca: &Certificate) -> Result<Crl, Appra
     Ok(crl)
 }
 
-/// The window and the family of a TCB info.
-fn tcb_info(kind: TeeKind, json: &str) -> Result<(Window, [u8; 6]), AppraiseError> {
+/// The window, the family and the evaluation of a TCB info.
+fn tcb_info(kind: TeeKind, json: &str) -> Result<(Window, [u8; 6], u64), AppraiseError> {
     let document = Document::parse(EndorsementPart::TcbInfo, json)?;
     // Intel's words are in capitals.
     agree(document.text("id")?.to_ascii_lowercase() == kind.name(), EndorsementPart::TcbInfo)?;
     let mut fmspc = [0; 6];
     hex::decode_to_slice(document.text("fmspc")?, &mut fmspc)
         .map_err(|_| document.malformed("the FMSPC is not 6 bytes"))?;
-    Ok((document.window()?, fmspc))
+    Ok((document.window()?, fmspc, document.evaluation()?))
 }
 
 /// A JSON document of the manufacturer, whose signature is already checked.
@@ -314,6 +323,11 @@ impl Document {
 
     fn text(&self, name: &str) -> Result<&str, AppraiseError> {
         let value = self.fields.get(name).and_then(serde_json::Value::as_str);
+        value.ok_or_else(|| self.malformed("a field is missing"))
+    }
+
+    fn evaluation(&self) -> Result<u64, AppraiseError> {
+        let value = self.fields.get("tcbEvaluationDataNumber").and_then(serde_json::Value::as_u64);
         value.ok_or_else(|| self.malformed("a field is missing"))
     }
 

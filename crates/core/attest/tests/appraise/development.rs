@@ -162,6 +162,27 @@ fn older_parts_change_nothing_and_newer_ones_count_alone() {
     assert_eq!(last_second_with(&both), Time(NOW.0 + 9000));
 }
 
+/// A manufacturer signs what it said before its last evaluation for a while longer.
+#[test]
+fn an_earlier_evaluation_of_a_later_date_replaces_nothing() {
+    let root = root();
+    let evidence = quote(&EmulatedHost::from_seed(&root, &[1; 32]), secs());
+    let mut evaluated = root.collateral(Time(NOW.0 - 5000), 10_000);
+    let number = r#""tcbEvaluationDataNumber":"#;
+    replace(&mut evaluated.tcb_info, number, &format!("{number}9"));
+    replace(&mut evaluated.qe_identity, number, &format!("{number}9"));
+    sign_again(&mut evaluated);
+    let late = root.collateral(Time(NOW.0 - 1000), 10_000);
+    let mut appraiser = endorsed(&root, evaluated.clone());
+    appraiser.endorse(Endorsements::SgxDcap(late.clone())).unwrap();
+    let kept = appraise(&mut appraiser, &evidence).unwrap().expires();
+    assert_eq!(kept, Time(NOW.0 + 5001));
+    // The other way round, the later evaluation counts although its date is earlier.
+    let mut appraiser = endorsed(&root, late);
+    appraiser.endorse(Endorsements::SgxDcap(evaluated)).unwrap();
+    assert_eq!(appraise(&mut appraiser, &evidence).unwrap().expires(), kept);
+}
+
 #[test]
 fn a_machine_that_falls_out_of_date_is_refused_although_it_was_verified_before() {
     let mut root = root();
