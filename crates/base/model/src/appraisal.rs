@@ -56,8 +56,8 @@ pub struct TdxRule {
     /// Extended features (XFAM).
     #[n(2)]
     pub xfam: Reference<u64>,
-    /// Service trust domains that are bound to this one (`SERVTD_HASH`); zero is none. Quotes that
-    /// have no such field are taken as zero.
+    /// Service trust domains that are bound to this one (`SERVTD_HASH`); zero is none. Reports of
+    /// TDX 1.0 do not state them, and are accepted only where nobody looks.
     #[n(3)]
     pub service_td: Reference<Register48>,
 }

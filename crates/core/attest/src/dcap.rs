@@ -142,7 +142,8 @@ fn same_domain(report: &dcap_qvl::quote::Report, ours: TdReport<'_>) -> bool {
         && ours.module_attributes() == theirs.seam_attributes
         && ours.attributes().to_le_bytes() == theirs.td_attributes
         && ours.xfam().to_le_bytes() == theirs.xfam
-        && *ours.service_td().as_bytes() == newer.map_or([0; 48], |newer| newer.mr_service_td)
+        && ours.service_td().map(|found| *found.as_bytes())
+            == newer.map(|newer| newer.mr_service_td)
         && *ours.report_data().as_bytes() == theirs.report_data
 }
 

@@ -141,7 +141,10 @@ fn quoted(quote: &Quote<'_>) -> UnverifiedClaims {
                 ("version", quote.version.to_string()),
                 ("mrtd", report.built_from().to_string()),
                 ("module", report.module().to_string()),
-                ("service_td", report.service_td().to_string()),
+                (
+                    "service_td",
+                    report.service_td().map_or("not stated".to_owned(), |td| td.to_string()),
+                ),
             ],
             ..common
         },

@@ -270,6 +270,12 @@ pub enum AppraiseError {
         /// In the evidence.
         found: String,
     },
+    /// The policy has values for a claim that this version of evidence does not make.
+    #[error("the evidence does not state the {claim}, which the policy looks at")]
+    ClaimMissing {
+        /// Which claim.
+        claim: &'static str,
+    },
     /// The policy says nothing about this generation of machines.
     #[error("the policy does not accept machines of generation {found:?}")]
     GenerationNotAccepted {
@@ -439,6 +445,7 @@ impl AppraiseError {
             Self::AdvisoryNoLongerAccepted { .. } => "advisory-no-longer-accepted",
             Self::TcbEvaluationTooLow { .. } => "tcb-evaluation-too-low",
             Self::ReferenceMismatch { .. } => "reference-mismatch",
+            Self::ClaimMissing { .. } => "claim-missing",
             Self::GenerationNotAccepted { .. } => "generation-not-accepted",
             Self::FirmwareTooOld { .. } => "firmware-too-old",
             Self::KeyKindNotAccepted { .. } => "key-kind-not-accepted",

@@ -79,10 +79,11 @@ impl<'a> TdReport<'a> {
         Register48::new(self.field::<136, 48>())
     }
 
-    /// Service trust domains that are bound to this one. Reports of TDX 1.0 know none.
-    pub(crate) fn service_td(self) -> Register48 {
+    /// Service trust domains that are bound to this one. Reports of TDX 1.0 say nothing
+    /// about them, which does not mean that there is none.
+    pub(crate) fn service_td(self) -> Option<Register48> {
         let found = self.extension.and_then(|extension| extension.last_chunk());
-        Register48::new(found.copied().unwrap_or([0; 48]))
+        found.copied().map(Register48::new)
     }
 
     /// Digest over MRTD, RTMR 0 to 3, MRCONFIGID, MROWNER and MROWNERCONFIG.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use heirloom_model::appraisal::TdxRule;
+use heirloom_model::appraisal::{Reference, TdxRule};
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{AnchorId, sha256};
 use heirloom_model::evidence::{DcapCollateral, TrustAnchor};
@@ -60,8 +60,7 @@ impl Intel {
     /// Forgets what rests on other anchors.
     pub(super) fn retain(&mut self, anchors: &[TrustAnchor]) {
         self.memory.clear();
-        self.endorsements
-            .retain(|family, _| anchors.iter().any(|anchor| anchor.id() == family.anchor));
+        self.endorsements.retain(|family, _| anchors.iter().any(|anchor| vouches(anchor, family)));
     }
 
     /// Learns endorsements.
@@ -73,7 +72,7 @@ impl Intel {
     ) -> Result<(), AppraiseError> {
         let collateral = Collateral::parse(kind, content)?;
         let family = collateral.family;
-        if !anchors.iter().any(|anchor| anchor.id() == family.anchor) {
+        if !anchors.iter().any(|anchor| vouches(anchor, &family)) {
             return Err(AppraiseError::UnknownAnchor);
         }
         let newest = match self.endorsements.get(&family) {
@@ -409,6 +408,12 @@ fn judge_platform(
     Ok(until)
 }
 
+/// Whether an anchor is the root of a family. The same certificate trusted for another kind of
+/// evidence has the same digest, and is not.
+fn vouches(anchor: &TrustAnchor, family: &Family) -> bool {
+    matches!(anchor, TrustAnchor::SgxDcap(_)) && anchor.id() == family.anchor
+}
+
 /// Judges what the policy says about trust domains.
 fn judge_domain(
     report: TdReport<'_>,
@@ -421,8 +426,17 @@ fn judge_domain(
     let attributes = (Step::TdAttributes, "TD attributes");
     reference(trail, attributes, &rule.attributes, &report.attributes(), bits)?;
     reference(trail, (Step::Features, "XFAM"), &rule.xfam, &report.xfam(), bits)?;
-    let service = (Step::ServiceDomain, "service trust domains");
-    reference(trail, service, &rule.service_td, &report.service_td(), judge::text)
+    let (step, claim) = (Step::ServiceDomain, "service trust domains");
+    match (report.service_td(), &rule.service_td) {
+        (Some(found), rule) => reference(trail, (step, claim), rule, &found, judge::text),
+        (None, Reference::Match(_)) => {
+            trail.check(step, Err(AppraiseError::ClaimMissing { claim }), |()| String::new())
+        }
+        (None, Reference::Skip) => {
+            trail.skip(step, || "not stated".to_owned());
+            Ok(())
+        }
+    }
 }
 
 fn result(quote: &Quote<'_>, verified: Verified, until: Time) -> AttestationResult {

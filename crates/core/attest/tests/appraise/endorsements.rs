@@ -4,7 +4,7 @@ use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::endorse::ExpiryItem;
 use heirloom_attest::error::{AppraiseError, EndorsementPart, EndorsementPart as Part};
 use heirloom_model::counter::Time;
-use heirloom_model::evidence::{DcapCollateral, Endorsements};
+use heirloom_model::evidence::{DcapCollateral, Endorsements, TrustAnchor};
 
 use crate::vectors::{collateral, reason, sgx};
 
@@ -48,7 +48,13 @@ fn a_changed_part_is_refused_when_it_arrives() {
 #[test]
 fn endorsements_of_a_foreign_root_are_refused() {
     let Some(case) = sgx() else { return };
-    let refused = Appraiser::new(Vec::new()).endorse(Endorsements::SgxDcap(case.collateral));
+    let collateral = case.collateral.clone();
+    let refused = Appraiser::new(Vec::new()).endorse(Endorsements::SgxDcap(collateral.clone()));
+    assert_eq!(refused, Err(AppraiseError::UnknownAnchor));
+    // The same certificate, trusted for another kind of evidence.
+    let der = case.anchors[0].certificate().to_vec();
+    let mut other = Appraiser::new(vec![TrustAnchor::Snp(der)]);
+    let refused = other.endorse(Endorsements::SgxDcap(collateral));
     assert_eq!(refused, Err(AppraiseError::UnknownAnchor));
 }
 

@@ -123,8 +123,11 @@ fn each_reference_is_judged_alone() {
     assert_eq!(rule(&|rule| rule.module = Reference::Match(vec![other])), "TDX module");
     assert_eq!(rule(&|rule| rule.attributes = Reference::Match(vec![0])), "TD attributes");
     assert_eq!(rule(&|rule| rule.xfam = Reference::Match(vec![0])), "XFAM");
-    let service = Reference::Match(vec![other]);
-    assert_eq!(rule(&|rule| rule.service_td = service.clone()), "service trust domains");
+    // TDX 1.0 does not state them: not even none is what it says.
+    let zero = Reference::Match(vec![Register48::new([0; 48])]);
+    let unstated = matching.with(|case| case.policy.tdx.as_mut().unwrap().service_td = zero);
+    let claim = "service trust domains";
+    assert_eq!(unstated.appraise(), Err(AppraiseError::ClaimMissing { claim }));
     assert_eq!(
         matching.with(|case| case.policy.tdx = None).appraise(),
         Err(AppraiseError::KindNotAccepted { kind: TeeKind::Tdx })

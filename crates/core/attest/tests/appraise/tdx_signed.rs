@@ -277,13 +277,18 @@ fn a_domain_that_was_started_before_an_update_is_of_a_level_of_its_own() {
 #[test]
 fn service_domains_are_refused_unless_the_policy_names_them() {
     let bound = newer(2, 2, [0xab; 48]);
-    assert_eq!(fresh(&bound).unwrap_err().reason(), "reference-mismatch");
-    let mut accepting = policy();
-    accepting.tdx.as_mut().unwrap().service_td =
-        Reference::Match(vec![Register48::new([0xab; 48])]);
-    assert!(appraise(&mut WORLD.appraiser(), &bound, &accepting).is_ok());
-    let none = appraise(&mut WORLD.appraiser(), &report(2), &accepting);
-    assert_eq!(none.unwrap_err().reason(), "reference-mismatch");
+    let judged = |report: &[u8], named: [u8; 48]| {
+        let mut accepting = policy();
+        accepting.tdx.as_mut().unwrap().service_td = Reference::Match(vec![Register48::new(named)]);
+        let judged = appraise(&mut WORLD.appraiser(), report, &accepting);
+        judged.map(|_| ()).map_err(|error| error.reason())
+    };
+    assert_eq!(judged(&bound, [0; 48]), Err("reference-mismatch"));
+    assert_eq!(judged(&bound, [0xab; 48]), Ok(()));
+    assert_eq!(judged(&newer(2, 2, [0; 48]), [0; 48]), Ok(()));
+    assert_eq!(judged(&newer(2, 2, [0; 48]), [0xab; 48]), Err("reference-mismatch"));
+    // The same domain, in a report that says nothing about them.
+    assert_eq!(judged(&report(2), [0; 48]), Err("claim-missing"));
 }
 
 /// The machine was verified before its certificate was taken back.

@@ -7,7 +7,7 @@ use heirloom_attest::result::AttestationResult;
 use heirloom_model::appraisal::{AcceptedAdvisory, Reference, TdxRule};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{DcapCollateral, Endorsements, Evidence, ReportData, TrustAnchor};
-use heirloom_model::measurement::{Register48, TeeKind};
+use heirloom_model::measurement::TeeKind;
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
 use serde_json::Value;
 
@@ -91,7 +91,8 @@ pub(crate) fn tdx() -> Option<Case> {
     })
 }
 
-/// Accepts platforms that are up to date, and of TDX what has no service trust domains.
+/// Accepts platforms that are up to date, and of TDX what has any service trust domains,
+/// because quotes of TDX 1.0 do not state them.
 pub(crate) fn policy() -> AppraisalPolicy {
     AppraisalPolicy {
         platforms: PlatformRule::Any,
@@ -103,7 +104,7 @@ pub(crate) fn policy() -> AppraisalPolicy {
             module: Reference::Skip,
             attributes: Reference::Skip,
             xfam: Reference::Skip,
-            service_td: Reference::Match(vec![Register48::new([0; 48])]),
+            service_td: Reference::Skip,
         }),
         snp: None,
         nitro: None,
