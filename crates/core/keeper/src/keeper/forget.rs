@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use heirloom_attest::result::Host;
 use heirloom_model::counter::LogIndex;
 use heirloom_model::domain::PlanStep;
 use heirloom_model::identifier::NodeId;
@@ -96,7 +97,7 @@ impl Keeper {
         let mut own = late.filter_map(|challenged| challenged.proofs().get(&self.config.node));
         let good = own.any(|proven| {
             proven.result().measurement() == survivor.measurement
-                && proven.result().platform() == self.identity.platform
+                && proven.result().host() == Host::Known(self.identity.platform)
                 && proven.flaw(kept.generation, &kept.checksum).is_none()
         });
         if good { Ok(()) } else { Err(not_proven) }
