@@ -267,7 +267,9 @@ pub enum LintFinding {
         seconds: u64,
     },
     /// Code of a kind whose evidence is not accepted.
-    #[error("the policy names {measurement} and accepts no evidence of {kind}: that code gets nothing")]
+    #[error(
+        "the policy names {measurement} and accepts no evidence of {kind}: that code gets nothing"
+    )]
     KindWithoutRule {
         /// The code.
         measurement: Measurement,
@@ -280,6 +282,12 @@ pub enum LintFinding {
          what it launched"
     )]
     RegistersSkipped,
+    /// Every machine with a TPM, for as long as its certificate lasts.
+    #[error(
+        "attestation keys of TPMs cannot be revoked, and the policy lists no machines: one that is \
+         given up is believed until its certificate ends"
+    )]
+    TpmOfAnyMachine,
     /// A list of machines, and keys that name none.
     #[error(
         "keys of a provider (VLEK) name no machine, and the policy lists machines: nothing that \
@@ -356,6 +364,7 @@ impl LintFinding {
             Self::KeyOfNoMachine => "L-510",
             Self::ClaimSkipped { .. } => "L-511",
             Self::RevocationNotDemanded => "L-512",
+            Self::TpmOfAnyMachine => "L-513",
         }
     }
 
@@ -397,6 +406,7 @@ impl LintFinding {
             | Self::RegistersSkipped
             | Self::ClaimSkipped { .. }
             | Self::RevocationNotDemanded
+            | Self::TpmOfAnyMachine
             | Self::LongSessions { .. } => Severity::Warning,
         }
     }

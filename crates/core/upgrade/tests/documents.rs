@@ -279,6 +279,13 @@ fn each_weak_rule_about_evidence_is_found_by_its_code() {
         let codes: Vec<&str> = judge(&policy).iter().map(LintFinding::code).collect();
         assert_eq!(codes, [code]);
     }
+    // No list of machines, and one kind whose keys nobody can take back.
+    let codes = |policy: &Policy| judge(policy).iter().map(LintFinding::code).collect::<Vec<_>>();
+    let mut policy = ruled();
+    policy.appraisal.platforms = PlatformRule::Any;
+    assert_eq!(codes(&policy), ["L-503", "L-513"]);
+    policy.appraisal.tpm = None;
+    assert_eq!(codes(&policy), ["L-503"]);
     // A parent instance says whose it is, as its role does.
     let mut policy = ruled();
     let rule = policy.appraisal.nitro.as_mut().unwrap();

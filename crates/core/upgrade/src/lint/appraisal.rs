@@ -106,6 +106,9 @@ fn confidential(policy: &AppraisalPolicy, findings: &mut Vec<LintFinding>) {
 }
 
 fn booted(policy: &AppraisalPolicy, findings: &mut Vec<LintFinding>) {
+    if policy.tpm.is_some() && policy.platforms == PlatformRule::Any {
+        findings.push(LintFinding::TpmOfAnyMachine);
+    }
     if let Some(rule) = &policy.tpm
         && rule.registers.iter().all(|register| register.value == Reference::Skip)
     {
