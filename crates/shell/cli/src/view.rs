@@ -7,7 +7,9 @@ use heirloom_model::domain::{
 use heirloom_model::envelope::Envelope;
 use heirloom_model::evidence::Endorsements;
 use heirloom_model::fleet::Fleet;
-use heirloom_model::plan::{Abort, Approval, Placement, Plan, Proposal, StepOutcome, StepResult};
+use heirloom_model::plan::{
+    Abort, Approval, KeyringGround, Placement, Plan, Proposal, StepOutcome, StepResult,
+};
 use heirloom_model::policy::{KeyScope, Policy, Sharing, UpdateMode};
 use heirloom_model::release::Release;
 use heirloom_model::root::Root;
@@ -378,6 +380,7 @@ pub(crate) fn plan(plan: &Plan) -> Value {
         "from": kept.map(|kept| placement(&kept.from)),
         "via": kept.and_then(|kept| kept.via.as_ref()).map(placement),
         "to": kept.map(|kept| placement(&kept.to)),
+        "others": kept.map(others),
         "policy": kept.map(|kept| kept.policy.0),
         "generation": kept.map(|kept| kept.generation.0),
         "checksum": kept.map(|kept| text(kept.checksum)),
@@ -390,6 +393,11 @@ pub(crate) fn plan(plan: &Plan) -> Value {
         "service": plan.service.as_ref().map(view_service::change),
         "participant": plan.participant.as_ref().map(view_participant::change),
     })
+}
+
+/// What the releases of a plan are on other kinds of platform.
+pub(crate) fn others(kept: &KeyringGround) -> Value {
+    kept.others.iter().map(|pair| json!({ "from": text(pair.from), "to": text(pair.to) })).collect()
 }
 
 /// A release and its measurement.

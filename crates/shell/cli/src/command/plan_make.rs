@@ -21,7 +21,7 @@ use crate::command::seat;
 use crate::diagnostic::Diagnostic;
 use crate::ledger::Ledger;
 use crate::output::{self, Report, table};
-use crate::{file, key, view_service};
+use crate::{file, key, view, view_service};
 
 /// Plans, and lets the checker look at the plan. A plan with faults never leaves this function.
 pub(crate) fn decide(
@@ -96,6 +96,10 @@ pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
     for (what, code) in [("from", from), ("via", via), ("to", to)] {
         rows.extend(code.map(|code| (what, code.to_string())));
     }
+    // Whoever approves the plan approves what it does on every kind of platform.
+    for pair in kept.iter().flat_map(|kept| &kept.others) {
+        rows.extend([("from", pair.from.to_string()), ("to", pair.to.to_string())]);
+    }
     rows.extend([
         ("steps", format!("{}, and {} on the way back", report.steps, report.rollback_steps)),
         ("no return", format!("from step {}", plan.point_of_no_return)),
@@ -118,6 +122,7 @@ pub(crate) fn show(plan: &Plan, report: &PlanReport) -> (Value, String) {
         "from": from.map(|code| code.to_string()),
         "via": via.map(|code| code.to_string()),
         "to": to.map(|code| code.to_string()),
+        "others": kept.map(view::others),
         "nodes": plan.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "waves": waves,
         "holders_min": report.need,

@@ -1,6 +1,6 @@
 //! `heirloom plan show`: explains a plan.
 
-use heirloom_model::plan::Plan;
+use heirloom_model::plan::{KeyringGround, Placement, Plan};
 use heirloom_upgrade::calendar::End;
 use heirloom_upgrade::explain::text::{Detail, render};
 use heirloom_upgrade::explain::{Copies, Explanation, explain, participant};
@@ -75,11 +75,10 @@ pub(crate) fn sentence(plan: &Plan) -> String {
     }
     match &plan.keyring {
         Some(kept) => format!(
-            "a {} upgrade of {} nodes from {} to {}",
+            "a {} upgrade of {} nodes {}",
             plan.strategy.name(),
             plan.nodes.len(),
-            kept.from.measurement,
-            kept.to.measurement
+            edges(kept)
         ),
         None => format!(
             "a {} of {} participants to other key stores",
@@ -87,6 +86,14 @@ pub(crate) fn sentence(plan: &Plan) -> String {
             plan.nodes.len()
         ),
     }
+}
+
+/// Every edge that an approval opens, one for each kind of platform.
+fn edges(kept: &KeyringGround) -> String {
+    let edge = |(from, to): (Placement, Placement)| {
+        format!("from {} to {}", from.measurement, to.measurement)
+    };
+    kept.pairs().map(edge).collect::<Vec<_>>().join(", and ")
 }
 
 fn json(plan: &Plan, told: &Explanation) -> Value {
@@ -150,4 +157,35 @@ fn json(plan: &Plan, told: &Explanation) -> Value {
         "point_of_no_return": told.point_of_no_return.0,
         "expiry": calendar,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use heirloom_model::counter::{Generation, Serial};
+    use heirloom_model::digest::{Checksum, ReleaseDigest};
+    use heirloom_model::measurement::{LaunchedCode, Measurement, MrEnclave};
+    use heirloom_model::plan::CodePair;
+
+    use super::*;
+
+    #[test]
+    fn who_approves_reads_every_edge() {
+        let sgx = |byte| Measurement::Sgx(MrEnclave::new([byte; 32]));
+        let tpm = |byte| Measurement::Tpm(LaunchedCode::new([byte; 32]));
+        let at = |measurement| Placement { release: ReleaseDigest::new([0; 32]), measurement };
+        let mut kept = KeyringGround {
+            from: at(sgx(1)),
+            to: at(sgx(2)),
+            via: None,
+            policy: Serial(1),
+            generation: Generation(0),
+            checksum: Checksum::new([0; 32]),
+            holders_min: 1,
+            others: Vec::new(),
+        };
+        let first = format!("from {} to {}", sgx(1), sgx(2));
+        assert_eq!(edges(&kept), first);
+        kept.others.push(CodePair { from: tpm(1), to: tpm(2) });
+        assert_eq!(edges(&kept), format!("{first}, and from {} to {}", tpm(1), tpm(2)));
+    }
 }

@@ -4,7 +4,8 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 
 use heirloom_model::counter::Epoch;
-use heirloom_model::plan::{Action, Gate, Plan};
+use heirloom_model::measurement::{LaunchedCode, Measurement};
+use heirloom_model::plan::{Action, CodePair, Gate, Plan};
 use heirloom_model::wire;
 
 use crate::world::{self, Network};
@@ -97,6 +98,25 @@ fn a_plan_in_a_file_is_checked_and_approved_only_by_its_own_digest() {
         "E-STATEMENT-004",
     );
     assert!(expired.contains("reason: epoch-passed"), "{expired}");
+}
+
+/// An operator approves an edge for each kind of platform, and is shown each.
+#[test]
+fn a_plan_for_two_kinds_shows_what_it_does_on_both() {
+    let network = Network::new();
+    let log = network.log();
+    let (place, _) = network.release();
+    let created = place.json(&format!("plan create --to keeper-2.0.0 --out plan {log}"));
+    assert_eq!(created["others"], serde_json::json!([]));
+    let mut plan: Plan = wire::decode(&place.read("plan")).unwrap();
+    let [from, to] = [1, 2].map(|byte| Measurement::Tpm(LaunchedCode::new([byte; 32])));
+    plan.keyring.as_mut().unwrap().others = vec![CodePair { from, to }];
+    place.write("mixed", &wire::encode(&plan));
+    let shown = place.json(&format!("plan show mixed {log}"));
+    let expected = serde_json::json!([{ "from": from.to_string(), "to": to.to_string() }]);
+    assert_eq!(shown["plan"]["others"], expected);
+    let told = place.ok(&format!("plan show mixed {log}"));
+    assert!(told.contains(&format!("from {from} to {to}")), "{told}");
 }
 
 #[test]
