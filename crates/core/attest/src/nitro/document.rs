@@ -22,10 +22,11 @@ const SIGNATURE_BYTES: usize = 96;
 const REGISTERS_MAX: usize = 32;
 /// Fields of the map.
 const FIELDS: usize = 9;
-/// AWS allows this many bytes for a certificate or public key, data and nonce, and a module's
-/// name is short.
+/// AWS allows this many bytes for a certificate or a public key.
 const CERTIFICATE_BYTES_MAX: usize = 1024;
+/// AWS allows this many bytes for user data and for a nonce.
 const DATA_BYTES_MAX: usize = 512;
+/// Names of modules have some 60 bytes.
 const MODULE_BYTES_MAX: usize = 256;
 
 /// A document, taken apart. Nothing in it is verified.

@@ -13,6 +13,7 @@ const VERSION_MIN: u32 = 2;
 const VERSION_WITH_PROCESSOR: u32 = 3;
 /// The first version with mitigation vectors.
 const VERSION_WITH_MITIGATIONS: u32 = 5;
+/// The newest version whose layout is known.
 const VERSION_MAX: u32 = 5;
 /// A whole report, signature and all.
 const REPORT_BYTES: usize = 1184;

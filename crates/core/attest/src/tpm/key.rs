@@ -14,8 +14,9 @@ use super::quote::{Hash, Scheme, Signature};
 
 /// The only exponent that TPMs use (TPM 2.0 part 2, 12.2.3.5).
 const EXPONENT: [u8; 3] = [1, 0, 1];
-/// RSA keys of TPMs have 2048 to 4096 bits.
+/// RSA keys of TPMs have 2048 bits at least.
 const MODULUS_BYTES_MIN: usize = 256;
+/// RSA keys of TPMs have 4096 bits at most.
 const MODULUS_BYTES_MAX: usize = 512;
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
