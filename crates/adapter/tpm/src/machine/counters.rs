@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::counter::Counter;
 use crate::key::StorageRoot;
 use crate::machine::error::MachineError;
+use crate::machine::setup::count;
 use crate::machine::state::freshness;
 
 /// File name of the counters.
@@ -116,7 +117,7 @@ impl Counters {
             return Err(MachineError::TpmRolledBack { file, counted });
         }
         if file > counted {
-            counter.increment(root, None)?;
+            count(&counter, root, file)?;
         }
         Ok(table)
     }

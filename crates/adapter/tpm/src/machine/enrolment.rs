@@ -68,7 +68,7 @@ pub struct EnrolmentAnswer {
 pub fn request(state: &Path, tpm: &Tpm) -> Result<EnrolmentRequest, MachineError> {
     tpm.startup()?;
     let record = MachineRecord::read(state)?;
-    let kind = spki::kind(tpm);
+    let kind = spki::kind(tpm)?;
     let certificate = endorsement_certificate(tpm, kind)?;
     let endorsement_key = EndorsementKey::open(tpm, kind)?.public().as_bytes().to_vec();
     let root = record.root(tpm)?;
@@ -90,7 +90,7 @@ pub fn answer(
 ) -> Result<EnrolmentAnswer, MachineError> {
     tpm.startup()?;
     let record = MachineRecord::read(state)?;
-    let endorsement = EndorsementKey::open(tpm, spki::kind(tpm))?;
+    let endorsement = EndorsementKey::open(tpm, spki::kind(tpm)?)?;
     let root = record.root(tpm)?;
     let EnrolmentChallenge { identity, seed } = challenge.clone();
     let credential = Credential { identity, seed };

@@ -46,6 +46,17 @@ pub enum MachineError {
     /// The approval is not what the authority signed for this machine.
     #[error("the approval is not by the authority of this machine, or not for this machine")]
     ApprovalForged,
+    /// A host is not described by exactly the registers that it boots with.
+    #[error("a host is approved by PCR 0 to 15, each once and in order, and this names others")]
+    NotAHost,
+    /// The TPM says that it has counted, and its counter says something else.
+    #[error("the TPM's counter stands at {found} and not at {expected}: it did not count")]
+    NotCounted {
+        /// Where it must stand.
+        expected: u64,
+        /// Where it stands.
+        found: u64,
+    },
     /// The approval retires more than the earlier ones.
     #[error("the approval is for counter {approved}, and the TPM's stands at {stands}")]
     ApprovalAhead {

@@ -146,9 +146,20 @@ pub fn install(state: &Path, tpm: &Tpm, approval: &HostApproval) -> Result<(), M
     open(&record, &root, approval)?;
     files::replace(&state.join(APPROVAL), &wire::encode(approval))?;
     if approval.counter > stands {
-        counter.increment(&root, None)?;
+        count(&counter, &root, approval.counter)?;
     }
     Ok(())
+}
+
+/// Adds one, and sees that it was added: whoever sits on the way to the TPM can say that it was.
+pub(super) fn count(
+    counter: &Counter<'_>,
+    root: &StorageRoot<'_>,
+    expected: u64,
+) -> Result<(), MachineError> {
+    counter.increment(root, None)?;
+    let found = counter.read(root)?;
+    if found == expected { Ok(()) } else { Err(MachineError::NotCounted { expected, found }) }
 }
 
 /// Installs an approval of another host than the one that runs now, for after the next start. The

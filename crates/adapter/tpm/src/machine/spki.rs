@@ -8,17 +8,19 @@ use crate::key::{EndorsementKey, EndorsementKind, endorsement_certificate};
 use crate::public::PublicKey;
 
 /// The endorsement key that the manufacturer certified: RSA if there is a certificate of it, which
-/// most TPMs have, otherwise P-256.
-pub(super) fn kind(tpm: &Tpm) -> EndorsementKind {
+/// most TPMs have, otherwise P-256. Only a certificate that is not there says that there is none:
+/// otherwise a TPM that does not answer for a moment would be another machine.
+pub(super) fn kind(tpm: &Tpm) -> Result<EndorsementKind, TpmError> {
     match endorsement_certificate(tpm, EndorsementKind::Rsa2048) {
-        Ok(_) => EndorsementKind::Rsa2048,
-        Err(_) => EndorsementKind::P256,
+        Ok(_) => Ok(EndorsementKind::Rsa2048),
+        Err(TpmError::Missing(_)) => Ok(EndorsementKind::P256),
+        Err(error) => Err(error),
     }
 }
 
 /// The machine, as appraisal names it.
 pub(super) fn platform(tpm: &Tpm) -> Result<PlatformId, TpmError> {
-    let key = EndorsementKey::open(tpm, kind(tpm))?;
+    let key = EndorsementKey::open(tpm, kind(tpm)?)?;
     let spki = spki(key.public().key()).ok_or(TpmError::Corrupt {
         subject: "the endorsement key",
         what: "it is no key of a kind that is certified",

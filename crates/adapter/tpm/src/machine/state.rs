@@ -152,9 +152,17 @@ impl CertificateChain {
     }
 }
 
+/// What a machine boots with: PCR 0 to 15. The others can be reset while it runs.
+const BOOT_REGISTERS: std::ops::Range<u8> = 0..16;
+
 /// What an authority approves: a host with these registers, until approvals up to this count are
 /// retired.
 pub fn host_policy(registers: &[PcrValue], counter: u64) -> Result<Policy, MachineError> {
+    // A host that leaves a register out would be approved whatever it has there.
+    let is_whole = registers.iter().map(|register| register.index).eq(BOOT_REGISTERS);
+    if !is_whole {
+        return Err(MachineError::NotAHost);
+    }
     let registers: Vec<Register> = registers
         .iter()
         .map(|register| Register { index: register.index, value: *register.value.as_bytes() })

@@ -77,7 +77,6 @@ fn an_approval_that_was_changed_or_is_of_another_opens_nothing() {
     };
     let forged = [
         HostApproval { counter: good.counter + 1, ..good.clone() },
-        HostApproval { registers: good.registers[..15].to_vec(), ..good.clone() },
         HostApproval { signature: vec![1; 64], ..good.clone() },
         stranger.approve(&asked, Earlier::Hold).unwrap(),
         world.authority.approve(&elsewhere, Earlier::Hold).unwrap(),
@@ -91,6 +90,32 @@ fn an_approval_that_was_changed_or_is_of_another_opens_nothing() {
     }
     fs::write(world.state().join(APPROVAL), wire::encode(&good)).unwrap();
     assert!(world.open().is_ok());
+}
+
+/// Whoever asks writes the registers down: one that is left out would be approved whatever it has.
+#[test]
+fn a_host_is_approved_by_all_that_it_boots_with_and_nothing_else() {
+    let Some(world) = World::approved() else { return };
+    let asked = request(&world.state(), &world.tpm()).unwrap();
+    let good: HostApproval =
+        wire::decode(&fs::read(world.state().join(APPROVAL)).unwrap()).unwrap();
+    let mut resettable = asked.registers.clone();
+    resettable[15].index = 16;
+    let mut twice = asked.registers.clone();
+    twice[1] = twice[0];
+    let whole = asked.registers.clone();
+    for registers in [Vec::new(), whole[..1].to_vec(), whole[..15].to_vec(), resettable, twice] {
+        let part = heirloom_tpm::machine::state::HostRequest {
+            registers: registers.clone(),
+            ..asked.clone()
+        };
+        let approved = world.authority.approve(&part, Earlier::Hold);
+        assert!(matches!(approved, Err(MachineError::NotAHost)), "{registers:?}");
+        let approval = HostApproval { registers, ..good.clone() };
+        let installed = install(&world.state(), &world.tpm(), &approval);
+        assert!(matches!(installed, Err(MachineError::NotAHost)), "{installed:?}");
+    }
+    assert!(world.authority.approve(&asked, Earlier::Hold).is_ok());
 }
 
 #[test]

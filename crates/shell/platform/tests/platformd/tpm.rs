@@ -198,8 +198,11 @@ fn nothing_is_certified_without_an_answer_from_the_very_tpm() {
     world.make_and_approve();
     let _anchor = world.enrol();
     let show = "--dir ca --request key.request --manufacturers manufacturers";
-    world.must(&format!("attestation-ca challenge {show} --out challenge"));
     let certify = format!("attestation-ca certify {show} --answer answer --out other");
+    // The same answer once more: its challenge is used up.
+    world.must_not(&certify);
+    assert!(!world.path("other").exists());
+    world.must(&format!("attestation-ca challenge {show} --out challenge"));
     // The answer to the challenge before.
     assert!(world.must_not(&certify).contains("not in one TPM"));
     let wrong = EnrolmentAnswer { secret: vec![0; 32] };
