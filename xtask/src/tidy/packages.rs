@@ -95,6 +95,8 @@ mod tests {
     #[test]
     fn lints_of_its_own_are_a_copy() {
         let mut tree = sample();
+        let listed = "package = 'heirloom-emulated'\nreason = 'a test'";
+        tree.settings.own_lints.push(toml::from_str(listed).unwrap());
         let mut table = tree.lints.clone();
         table["rust"].as_table_mut().unwrap().insert("unsafe_code".to_owned(), "deny".into());
         tree.packages.get_mut("heirloom-emulated").unwrap().lints = Lints::Own(table.clone());
