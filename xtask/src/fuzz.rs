@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// All targets, for a moment each.
     pub(crate) fn smoke() -> Self {
-        Self { targets: Vec::new(), seconds: 3 }
+        Self { targets: Vec::new(), seconds: 1 }
     }
 }
 

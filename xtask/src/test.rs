@@ -11,7 +11,7 @@ use crate::{demo, fuzz, setup, sim, tidy};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How many simulated runs follow the tests; 0 for none.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 360)]
     seeds: u64,
     /// Run only the sections with these names.
     #[arg(long, value_delimiter = ',')]
