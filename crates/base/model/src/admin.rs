@@ -371,7 +371,7 @@ pub struct KeeperStatus {
     /// Whether some sealed file was made at lower security versions than the present ones.
     #[n(17)]
     pub sealing: SealingAge,
-    /// Why what it holds does not last, if it does not: it never counts as a proven holder then.
+    /// Why what it holds does not last, if it does not. For people: no plan reads it.
     #[n(18)]
     pub volatile: Option<Volatile>,
     /// By how much its newest witness is behind the platform's counter, if it is.
