@@ -82,7 +82,22 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut file = private_file(&temporary).map_err(FileError::failed(&temporary))?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.map_err(FileError::failed(&temporary))?;
-    fs::rename(&temporary, path).map_err(FileError::failed(path))?;
+    rename(&temporary, path)
+}
+
+/// Gives a file another name, durably, in the same directory. What had that name is gone.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    fs::rename(from, to).map_err(FileError::failed(to))?;
+    sync_directory_of(to)
+}
+
+/// Removes a file that is there, durably.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    fs::remove_file(path).map_err(FileError::failed(path))?;
+    sync_directory_of(path)
+}
+
+fn sync_directory_of(path: &Path) -> Result<(), FileError> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     File::open(directory)

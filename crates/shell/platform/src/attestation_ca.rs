@@ -3,7 +3,6 @@
 //!
 //! It never sees a TPM. What it is shown are files, and it believes only who opens its challenge.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,14 +47,6 @@ pub enum CertifyError {
     /// The answer is not the secret that was asked for.
     #[error("the answer does not open the challenge: the two keys are not in one TPM")]
     WrongAnswer,
-    /// The challenge could not be set aside, so nothing is issued.
-    #[error("the challenge in {path} could not be set aside")]
-    Challenge {
-        /// Its file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
     /// Certificates could not be made.
     #[error("a certificate could not be made")]
     Issue(#[from] rcgen::Error),
@@ -123,7 +114,7 @@ pub fn certify(
     verify_slices_are_equal(&expected.secret, &answer.secret)
         .map_err(|_| CertifyError::WrongAnswer)?;
     // An answer is good once: what it answered is set aside before anything is issued.
-    set_aside(&path)?;
+    files::rename(&path, &path.with_extension("answered"))?;
     let spki = attestation.key().spki();
     let point = spki.last_chunk::<65>().copied().filter(|_| spki.len() == P256_SPKI_BYTES);
     let key = AttestationPoint(point.ok_or(CertifyError::KeyKind)?);
@@ -135,16 +126,6 @@ pub fn certify(
     let certificate =
         ak_parameters(&identity, now).signed_by(&key, &issuer).map_err(CertifyError::from)?;
     Ok(CertificateChain { certificates: vec![Certificate(certificate.der().to_vec())] })
-}
-
-/// Renames a challenge that was answered, durably.
-fn set_aside(path: &Path) -> Result<(), PlatformdError> {
-    let failed = |source| CertifyError::Challenge { path: path.to_owned(), source };
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    fs::rename(path, path.with_extension("answered")).map_err(failed)?;
-    let folder = fs::File::open(folder).map_err(failed)?;
-    folder.sync_all().map_err(failed)?;
-    Ok(())
 }
 
 /// Reads certificates of manufacturers: PEM, one or more.

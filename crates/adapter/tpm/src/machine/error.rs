@@ -46,6 +46,15 @@ pub enum MachineError {
     /// The approval is not what the authority signed for this machine.
     #[error("the approval is not by the authority of this machine, or not for this machine")]
     ApprovalForged,
+    /// The TPM has counters, and no machine is being made here.
+    #[error(
+        "the TPM has a machine's counter at 0x{index:08x} already: one TPM carries one machine; \
+         bring back the directory of that one"
+    )]
+    TpmTaken {
+        /// Where it is.
+        index: u32,
+    },
     /// A host is not described by exactly the registers that it boots with.
     #[error("a host is approved by PCR 0 to 15, each once and in order, and this names others")]
     NotAHost,
@@ -68,7 +77,7 @@ pub enum MachineError {
     /// The file with counters is older than the TPM's counter.
     #[error(
         "the machine's counters were rolled back: the TPM has counted {counted}, the file is of \
-         {file}; put the newest file back, or make the machine anew and let keepers replicate"
+         {file}; put the newest file back, or let keepers on other machines give the keyring"
     )]
     CountersRolledBack {
         /// Count of the file.

@@ -21,8 +21,8 @@ use zeroize::Zeroizing;
 use super::counters::Counters;
 use super::error::MachineError;
 use super::state::{
-    APPROVAL, HostApproval, HostRequest, MachineRecord, RECORD, approvals, host_policy, reference,
-    secret_policy,
+    APPROVAL, BEGAN, HostApproval, HostRequest, MachineRecord, RECORD, STAGED, approvals,
+    freshness, host_policy, reference, secret_policy,
 };
 use super::{spki, value_of};
 use crate::authority::{Authority, approval_message};
@@ -99,6 +99,7 @@ pub fn init(
     files::create_private_directory(state)?;
     files::refuse_present(&state.join(RECORD))?;
     tpm.startup()?;
+    begin(state, tpm)?;
     let platform = spki::platform(tpm)?;
     let root = StorageRoot::open(tpm)?;
     AttestationKey::open(&root)?;
@@ -116,9 +117,31 @@ pub fn init(
         authority: authority.to_sec1().to_vec(),
         sealed,
     };
-    // The last: a machine is there from here on.
+    // A machine is there from here on.
     files::create(&state.join(RECORD), &wire::encode(&record))?;
+    // From now on a record that is missing is one that was lost.
+    files::remove(&state.join(BEGAN))?;
     Ok(record)
+}
+
+/// Notes durably that a machine is being made, before anything is made in the TPM. Counters that
+/// are there without this note are another machine's, or those of one whose directory was lost:
+/// whoever took them over would make what that machine has sealed unreadable for ever.
+fn begin(state: &Path, tpm: &Tpm) -> Result<(), MachineError> {
+    let mark = state.join(BEGAN);
+    match files::refuse_present(&mark) {
+        Err(FileError::Exists { .. }) => return Ok(()),
+        other => other?,
+    }
+    for public in [approvals(), freshness()] {
+        let index = public.index();
+        match Counter::open(tpm, public) {
+            Err(TpmError::Missing(_)) => {}
+            Ok(_) | Err(TpmError::Corrupt { .. }) => return Err(MachineError::TpmTaken { index }),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(files::create(&mark, b"began\n")?)
 }
 
 /// What the authority is asked to approve: the host as it runs now.
@@ -138,17 +161,13 @@ pub fn install(state: &Path, tpm: &Tpm, approval: &HostApproval) -> Result<(), M
     tpm.startup()?;
     let record = MachineRecord::read(state)?;
     let root = record.root(tpm)?;
-    let counter = Counter::open(tpm, approvals())?;
-    let stands = counter.read(&root)?;
+    let stands = Counter::open(tpm, approvals())?.read(&root)?;
     if approval.counter > stands.saturating_add(1) {
         return Err(MachineError::ApprovalAhead { approved: approval.counter, stands });
     }
     open(&record, &root, approval)?;
     files::replace(&state.join(APPROVAL), &wire::encode(approval))?;
-    if approval.counter > stands {
-        count(&counter, &root, approval.counter)?;
-    }
-    Ok(())
+    retire(&root, approval.counter)
 }
 
 /// Adds one, and sees that it was added: whoever sits on the way to the TPM can say that it was.
@@ -162,29 +181,69 @@ pub(super) fn count(
     if found == expected { Ok(()) } else { Err(MachineError::NotCounted { expected, found }) }
 }
 
-/// Installs an approval of another host than the one that runs now, for after the next start. The
-/// signature is verified here; whether the host is that one, only the TPM can say.
+/// Puts an approval of another host beside that of the one that runs now, for after the next
+/// start. The signature is verified here; whether the host is that one, only the TPM can say.
 pub fn stage(state: &Path, approval: &HostApproval) -> Result<(), MachineError> {
     let record = MachineRecord::read(state)?;
     let signed = approval.to_approval()?;
     if signed.verify(&record.authority()?, &reference(&record.platform)).is_none() {
         return Err(MachineError::ApprovalForged);
     }
-    Ok(files::replace(&state.join(APPROVAL), &wire::encode(approval))?)
+    Ok(files::replace(&state.join(STAGED), &wire::encode(approval))?)
 }
 
-/// The machine's secret, if the host is an approved one.
+/// The machine's secret, if the host is an approved one: by the approval in place, or else by the
+/// staged one, which then changes places with it and retires earlier ones, if it says so.
 pub(super) fn unseal(
     state: &Path,
     record: &MachineRecord,
     tpm: &Tpm,
 ) -> Result<Secret<32>, MachineError> {
     let root = record.root(tpm)?;
-    let approval: HostApproval = match files::read_value(&state.join(APPROVAL)) {
-        Err(FileError::Missing { .. }) => return Err(MachineError::NotApproved),
-        read => read?,
+    let (current, staged) = (approval(state, APPROVAL)?, approval(state, STAGED)?);
+    let opened = match &current {
+        Some(current) => open(record, &root, current),
+        None => Err(MachineError::NotApproved),
     };
-    open(record, &root, &approval)
+    let (secret, by) = match (opened, &current, &staged) {
+        (Ok(secret), Some(current), _) => (secret, current),
+        // Nothing else than another host is a reason to try another host's approval.
+        (
+            Err(
+                refused @ (MachineError::NotApproved
+                | MachineError::HostChanged { .. }
+                | MachineError::ApprovalRetired),
+            ),
+            _,
+            Some(staged),
+        ) => {
+            let secret = open(record, &root, staged).map_err(|_| refused)?;
+            files::replace(&state.join(APPROVAL), &wire::encode(staged))?;
+            if let Some(current) = &current {
+                files::replace(&state.join(STAGED), &wire::encode(current))?;
+            }
+            (secret, staged)
+        }
+        (Err(error), ..) => return Err(error),
+        (Ok(_), None, _) => return Err(MachineError::NotApproved),
+    };
+    retire(&root, by.counter)?;
+    Ok(secret)
+}
+
+/// Counts for an approval that opened and is in place, if it retires earlier ones and a crash or a
+/// restart came before that.
+fn retire(root: &StorageRoot<'_>, approved: u64) -> Result<(), MachineError> {
+    let counter = Counter::open(root.tpm(), approvals())?;
+    let stands = counter.read(root)?;
+    if approved == stands.saturating_add(1) { count(&counter, root, approved) } else { Ok(()) }
+}
+
+fn approval(state: &Path, name: &str) -> Result<Option<HostApproval>, MachineError> {
+    match files::read_value(&state.join(name)) {
+        Err(FileError::Missing { .. }) => Ok(None),
+        read => Ok(Some(read?)),
+    }
 }
 
 fn open(

@@ -23,6 +23,10 @@ use crate::structure::Name;
 pub const RECORD: &str = "tpm-machine";
 /// File name of the approval of the host.
 pub const APPROVAL: &str = "tpm-approval";
+/// File of an approval of another host: the next one, or the one before.
+pub const STAGED: &str = "tpm-approval-staged";
+/// File that says that a machine is being made.
+pub const BEGAN: &str = "tpm-init-began";
 /// File name of the certificates of the attestation key.
 pub const CERTIFICATES: &str = "tpm-certificates";
 /// The counter that retires approvals.

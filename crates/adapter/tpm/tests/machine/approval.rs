@@ -9,7 +9,7 @@ use heirloom_model::secret::Secret;
 use heirloom_model::wire;
 use heirloom_tpm::machine::error::MachineError;
 use heirloom_tpm::machine::setup::{AuthorityKey, Earlier, init, install, request, stage};
-use heirloom_tpm::machine::state::{APPROVAL, HostApproval, RECORD};
+use heirloom_tpm::machine::state::{APPROVAL, BEGAN, HostApproval, RECORD};
 
 use crate::world::{Code, World, secs};
 
@@ -40,11 +40,62 @@ fn an_approved_update_of_the_host_opens_the_same_secret_and_no_other_does() {
     assert!(stage(&world.state(), &second).is_ok(), "the update is approved before it is made");
     assert!(key(&world).same_as(&before), "the same secret");
 
-    // Back to the first host: its approval holds as well.
+    // Back to the first host: its approval is still there and holds as well.
     world.swtpm.lose_power();
-    assert!(matches!(world.refusal(), MachineError::HostChanged { .. }));
-    install(&world.state(), &world.tpm(), &first).unwrap();
     assert!(key(&world).same_as(&before));
+}
+
+/// The approval of the next host is put there while this one runs, which may start again before.
+#[test]
+fn an_approval_for_the_next_host_takes_nothing_from_this_one_until_that_one_has_started() {
+    let Some(mut world) = World::approved() else { return };
+    let before = key(&world);
+    world.swtpm.lose_power();
+    world.tpm().extend(8, &[9; 32]).unwrap();
+    let next = world.approval(Earlier::Retired);
+    world.swtpm.lose_power();
+    stage(&world.state(), &next).unwrap();
+    assert!(key(&world).same_as(&before), "this host starts again");
+
+    world.swtpm.lose_power();
+    world.tpm().extend(8, &[9; 32]).unwrap();
+    assert!(key(&world).same_as(&before), "the next host");
+    assert!(key(&world).same_as(&before), "and again");
+
+    // That start retired the host before.
+    world.swtpm.lose_power();
+    assert!(matches!(world.refusal(), MachineError::HostChanged { registers } if registers == [8]));
+}
+
+#[test]
+fn one_tpm_carries_one_machine_and_a_lost_record_is_no_new_one() {
+    let Some(world) = World::approved() else { return };
+    let authority = world.authority.authority().unwrap();
+    let host = || "host-1".parse().unwrap();
+    let elsewhere = world.state().with_file_name("elsewhere");
+    let second = init(&elsewhere, &world.tpm(), host(), &authority);
+    assert!(matches!(second, Err(MachineError::TpmTaken { .. })), "{second:?}");
+    assert!(world.open().is_ok(), "the first machine is as it was");
+
+    let record = world.state().join(RECORD);
+    let kept = fs::read(&record).unwrap();
+    fs::remove_file(&record).unwrap();
+    let again = init(&world.state(), &world.tpm(), host(), &authority);
+    assert!(matches!(again, Err(MachineError::TpmTaken { .. })), "{again:?}");
+    fs::write(&record, kept).unwrap();
+    assert!(world.open().is_ok());
+}
+
+/// Whatever a crash left of the making of a machine, the making can be repeated.
+#[test]
+fn a_machine_that_was_being_made_is_made_by_the_same_command() {
+    let Some(world) = World::approved() else { return };
+    let authority = world.authority.authority().unwrap();
+    // As a crash before the record leaves it.
+    fs::remove_file(world.state().join(RECORD)).unwrap();
+    fs::write(world.state().join(BEGAN), b"began\n").unwrap();
+    init(&world.state(), &world.tpm(), "host-1".parse().unwrap(), &authority).unwrap();
+    assert!(!world.state().join(BEGAN).exists());
 }
 
 #[test]

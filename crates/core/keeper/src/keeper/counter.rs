@@ -40,7 +40,8 @@ impl Keeper {
         };
         if sequence > stands {
             platform.raise(&name(&self.config), sequence)?;
-            self.counter = Some(sequence);
+            // Who was overtaken, by a copy of its directory say, is behind from here on.
+            self.counter = Some(platform.counter(&name(&self.config))?);
         }
         Ok(())
     }

@@ -238,3 +238,30 @@ fn a_keeper_whose_platform_seals_nothing_holds_and_never_proves() {
     let resealed = three.keeper.reseal(&platform, &[]);
     assert!(matches!(resealed, Err(KeeperError::Platform(PlatformError::Unsupported(_)))));
 }
+
+/// Two keepers go on from one directory. The second one to witness finds that it was overtaken.
+#[test]
+fn a_copy_that_was_overtaken_notices_at_once() {
+    let mut world = World::new();
+    let node = world.node(1, &world.old.clone());
+    let platform = Variant::counting(&node.enclave);
+    let mut disk = Disk::default();
+    let mut keeper = start(&world, &node, &platform, &disk);
+    let first = world.log.clone();
+    follow(&world, &mut keeper, &platform, &mut disk, &first).unwrap();
+    let mut copied = disk.clone();
+    let mut copy = start(&world, &node, &platform, &copied);
+    follow(&world, &mut copy, &platform, &mut copied, &first).unwrap();
+
+    world.publish(2, |_| {});
+    let second = world.log[first.len()..].to_vec();
+    follow(&world, &mut keeper, &platform, &mut disk, &second).unwrap();
+    world.publish(3, |_| {});
+    let third = world.log[first.len() + second.len()..].to_vec();
+    follow(&world, &mut keeper, &platform, &mut disk, &third).unwrap();
+    assert_eq!((keeper.state(), platform.stands()), (ServingState::Empty, 3));
+
+    follow(&world, &mut copy, &platform, &mut copied, &second).unwrap();
+    assert_eq!(copy.state(), ServingState::RolledBack);
+    assert_eq!(keeper.state(), ServingState::Empty, "the one that was first goes on");
+}
