@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail};
 
@@ -61,8 +62,17 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// The folder that holds `Cargo.lock`.
+///
+/// Checkouts that share a target folder share this very binary, so cargo says at run time which
+/// one is meant; what was compiled in is for those who start us without cargo.
 pub(crate) fn workspace_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace")
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let started = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let ours = started.filter(|folder| folder.ends_with("xtask"));
+        let folder = ours.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        folder.parent().expect("xtask is a folder of the workspace").to_owned()
+    });
+    &ROOT
 }
 
 /// Where things are kept that are expensive to make and belong to no checkout:
