@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::participant::{Keys, Participant, SYNCHRONIZER};
@@ -10,6 +10,8 @@ use super::{Lab, text, write};
 
 /// How many operators approve before a plan counts.
 const APPROVALS: usize = 2;
+/// How `heirloom` ends when it refuses what it was asked for.
+const EXIT_REFUSED: i32 = 3;
 
 /// What one operator moves: a participant of his node.
 #[derive(Clone, Copy, Debug)]
@@ -121,10 +123,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Each operator lets his node look; the first one plans for all; enough approve. Returns the
-    /// plan, and the file that it is in.
-    pub(crate) fn plan_migration(&self, moves: &[Moving<'_>]) -> Result<(String, String)> {
-        let (first, others) = moves.split_first().context("somebody moves")?;
+    /// Each operator lets his node look.
+    pub(crate) fn look(&self, moves: &[Moving<'_>]) -> Result<()> {
         for moving in moves {
             write(&self.path(&moving.file()), &moving.config(self)?)?;
         }
@@ -133,6 +133,13 @@ impl Lab {
             let words = ["participant", "preflight", "--publish", "--config", &file];
             self.operate_with_keys(moving.to, &words)?;
         }
+        Ok(())
+    }
+
+    /// The first operator plans for all; enough approve. Returns the plan, and the file that it
+    /// is in.
+    pub(crate) fn plan_migration(&self, moves: &[Moving<'_>]) -> Result<(String, String)> {
+        let (first, others) = moves.split_first().context("somebody moves")?;
         let (file, out) = (first.file(), format!("{}/{}.plan", first.node, first.way));
         let key = key(first.operator);
         let mut words = vec!["participant", "plan", "--config", &file, "--key", &key];
@@ -147,6 +154,26 @@ impl Lab {
             self.operate(&["plan", "approve", "--plan", &plan, "--key", &key])?;
         }
         Ok((plan, out))
+    }
+
+    /// Who must agree before the first of these operators can move without the others, as the
+    /// refusal of such a plan names him.
+    pub(crate) fn refused_alone(&self, moves: &[Moving<'_>]) -> Result<String> {
+        let (first, others) = moves.split_first().context("somebody moves")?;
+        let (file, key) = (first.file(), key(first.operator));
+        let out = format!("{}/alone.plan", first.node);
+        let mut words = vec!["participant", "plan", "--config", &file, "--key", &key];
+        words.extend(["--opens", "+1", "--out", &out]);
+        let output = self.command_with_keys(first.to, &words).output()?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.code() == Some(EXIT_REFUSED) && !self.path(&out).exists(),
+            "a plan without the others was not refused ({}): {told}",
+            output.status
+        );
+        let mut named = others.iter().map(Moving::operator_name);
+        let named = named.find(|name| told.contains(&format!("{name} must move too")));
+        named.with_context(|| format!("the refusal names nobody who must agree: {told}"))
     }
 
     /// Agrees to the names for one operator, if they are settled and he has not. Returns whether

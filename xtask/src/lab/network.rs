@@ -256,7 +256,7 @@ impl Lab {
             "domain = \"{}\"\nserial = {serial}\nsharing = \"{}\"\nholders_min = {}\n\
              forget_after_epochs = 1\nupdate = \"ask\"\nsession_seconds_max = 86400\nephemeral_epochs = 3\nnot_after = \"+180d\"\n\
              [appraisal]\nplatforms = \"any\"\ntcb = [\"up-to-date\"]\nadvisories_accepted = []\n\
-             tcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n",
+             tcb_evaluation_min = 1\ntcb_grace = []\ncollateral_grace_seconds = 0\n",
             network.domain, network.shape.sharing, network.shape.holders_min
         );
         if self.has_tpms() {

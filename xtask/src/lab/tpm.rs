@@ -25,6 +25,8 @@ const BOOT_REGISTER: u8 = 4;
 const MAKER: &str = "tpm-manufacturer";
 /// The file with the certificates of that manufacturer.
 const MANUFACTURERS: &str = "tpm-manufacturers.pem";
+/// The digest of the authority that approves hosts.
+const AUTHORITY: &str = "tpm-authority.id";
 /// The trust anchor of the attestation CA.
 pub(super) const ATTESTATION_ANCHOR: &str = "attestation-ca.anchor";
 
@@ -43,7 +45,7 @@ impl Lab {
                 "{program} is missing: `cargo xtask setup` installs it"
             );
         }
-        self.platformd(&[
+        let authority = self.platformd(&[
             "tpm",
             "authority-key",
             "--out",
@@ -51,6 +53,7 @@ impl Lab {
             "--public",
             "tpm-authority.pub",
         ])?;
+        write(&self.path(AUTHORITY), text(&authority, "/authority")?)?;
         let found = ["found", "--dir", "attestation-ca", "--anchor", ATTESTATION_ANCHOR];
         self.platformd(&[&["attestation-ca"], &found[..]].concat())?;
         self.write_maker()
@@ -139,7 +142,10 @@ impl Lab {
                 values.entry(index).or_default().insert(value);
             }
         }
-        let mut rule = "[appraisal.tpm.pcr]\n".to_owned();
+        let authority = fs::read_to_string(self.path(AUTHORITY))?;
+        let mut rule =
+            format!("[appraisal.tpm]\nrevocation = \"if-present\"\nauthorities = [\"{authority}\"]\n\
+             [appraisal.tpm.pcr]\n");
         for (index, values) in values {
             let values: Vec<String> = values.into_iter().collect();
             writeln!(rule, "{index} = [{}]", values.join(", "))?;

@@ -85,9 +85,11 @@ fn rsa(algorithm: &'static dyn VerificationAlgorithm, padding: &'static dyn RsaE
 /// The signatures that a kind has in full, and from memory.
 fn floors(kind: TeeKind) -> (Vec<Bare>, Vec<Bare>) {
     match kind {
-        // Intel: the quoting enclave's report and the quote; what the library verifies besides, it
-        // verifies for each quote alike. TPM: certificate and quote.
-        TeeKind::Sgx | TeeKind::Tdx | TeeKind::Tpm => (vec![Bare::P256; 2], vec![Bare::P256]),
+        // Intel: certificates of the platform and their issuer, of both lists' signer, the lists of
+        // revoked ones, what is listed, the quoting enclave's report and the quote.
+        TeeKind::Sgx | TeeKind::Tdx => (vec![Bare::P256; 9], vec![Bare::P256]),
+        // Certificate and quote.
+        TeeKind::Tpm => (vec![Bare::P256; 2], vec![Bare::P256]),
         TeeKind::Snp => (vec![Bare::Pss, Bare::Pss, Bare::P384], vec![Bare::P384]),
         TeeKind::Nitro => (vec![Bare::P384; 2], vec![Bare::P384]),
         TeeKind::Vtpm => {

@@ -49,6 +49,8 @@ struct Moved {
     status: Value,
     seconds: f64,
     kills: u32,
+    /// Who must agree before the first participant of this plan could move alone.
+    must_agree: Option<String>,
 }
 
 impl<'a> Stage<'a> {
@@ -175,6 +177,11 @@ impl<'a> Stage<'a> {
         let moves: Vec<Moving<'_>> = sides
             .map(|(((node, from), to), operator)| Moving { node, operator, from, to, way })
             .collect();
+        lab.look(&moves)?;
+        let must_agree = if moves.len() > 1 { Some(lab.refused_alone(&moves)?) } else { None };
+        if let Some(operator) = &must_agree {
+            say(&format!("   a plan without {operator} is refused: {operator} must agree"));
+        }
         let (plan, out) = lab.plan_migration(&moves)?;
         for line in lab.show(&["plan", "show", &out, "--network", "net/network.toml"])?.lines() {
             say(&format!("   {line}"));
@@ -190,7 +197,8 @@ impl<'a> Stage<'a> {
         let moved = moves.iter().zip(kills).map(|(moving, kills)| {
             let status = lab.migration_status(&plan, moving)?;
             let (node, folder) = (moving.node.to_owned(), moving.folder(&plan));
-            Ok(Moved { node, folder, status, seconds, kills })
+            let must_agree = must_agree.clone();
+            Ok(Moved { node, folder, status, seconds, kills, must_agree })
         });
         moved.collect()
     }
@@ -352,6 +360,7 @@ impl<'a> Stage<'a> {
             let seconds = sides.iter().filter_map(|side| side.get(field).and_then(Value::as_f64));
             seconds.fold(0.0, f64::max)
         };
+        let must_agree = ways.map(|moved| moved.first().and_then(|moved| moved.must_agree.clone()));
         let [there, back] = ways.map(|moved| self.shared(moved));
         json!({
             "kms": self.keys.name(),
@@ -360,6 +369,7 @@ impl<'a> Stage<'a> {
             "contracts_expected": expected,
             "contracts_shared": there,
             "shared_equal": there.is_some() && there == back,
+            "must_agree": must_agree,
             "ids_reproduced_before": sum("ids_reproduced_before"),
             "ids_verified_after": sum("ids_verified_after"),
             "lost": sum("lost"),

@@ -23,6 +23,7 @@ pub(super) fn summarize(runs: &[Value], operators: usize, wall: Duration) -> Val
         "contracts_expected": sum("contracts_expected"),
         "contracts_shared": sum("contracts_shared"),
         "shared_equal": all("shared_equal"),
+        "refused_alone": runs.iter().all(names_who_must_agree),
         "ids_reproduced_before": sum("ids_reproduced_before"),
         "ids_verified_after": sum("ids_verified_after"),
         "lost": sum("lost"),
@@ -42,6 +43,7 @@ pub(super) fn explain(summary: &Value) {
         ("contracts", "contracts"),
         ("contracts of two operators", "contracts_shared"),
         ("their copies are equal", "shared_equal"),
+        ("alone it is refused, by name", "refused_alone"),
         ("ids reproduced before", "ids_reproduced_before"),
         ("ids verified after", "ids_verified_after"),
         ("contracts lost", "lost"),
@@ -66,11 +68,19 @@ pub(super) fn judge(summary: &Value) -> Result<()> {
     ensure!(number("lost") == Some(0), "contracts were lost: {summary}");
     let is_joint = number("operators") > Some(1);
     ensure!(is_joint == (number("contracts_shared") > Some(0)), "nobody shares: {summary}");
+    let refused = summary.get("refused_alone").and_then(Value::as_bool);
+    ensure!(!is_joint || refused == Some(true), "somebody could move alone: {summary}");
     for field in ["shared_equal", "round_trip_identical", "kms_sign_verified"] {
         let found = summary.get(field).and_then(Value::as_bool);
         ensure!(found == Some(true), "{field} is false: {summary}");
     }
     Ok(())
+}
+
+/// Whether a plan without the other operator was refused by his name, there and back.
+fn names_who_must_agree(run: &Value) -> bool {
+    let named = run.get("must_agree").and_then(Value::as_array);
+    named.is_some_and(|named| !named.is_empty() && named.iter().all(Value::is_string))
 }
 
 /// Seconds, for people.
@@ -87,6 +97,7 @@ mod tests {
             "contracts": 6, "contracts_expected": 6, "contracts_shared": 2, "shared_equal": true,
             "ids_reproduced_before": 6, "ids_verified_after": 6, "lost": 0,
             "round_trip_identical": true, "sign_verified": true, "kills": 0,
+            "must_agree": ["operator-2", "operator-2"],
         })
     }
 
@@ -97,6 +108,10 @@ mod tests {
         };
         judged(&run(), 2).unwrap();
         assert!(judged(&run(), 1).is_err());
+        let alone = json!({"contracts_shared": 0, "must_agree": [null, null]});
+        let mut one = run();
+        one.as_object_mut().unwrap().extend(alone.as_object().unwrap().clone());
+        judged(&one, 1).unwrap();
         for (field, wrong) in [
             ("contracts", json!(5)),
             ("contracts_expected", json!(7)),
@@ -107,6 +122,7 @@ mod tests {
             ("lost", json!(1)),
             ("round_trip_identical", json!(false)),
             ("sign_verified", json!(false)),
+            ("must_agree", json!(["operator-2", null])),
         ] {
             let mut changed = run();
             changed[field] = wrong;
