@@ -111,8 +111,8 @@ pub enum FindError {
         #[source]
         error: PlatformError,
     },
-    /// More than one is here, and which one is meant nobody said.
-    #[error("more than one TEE is here: {first} and {second}; say which one")]
+    /// More than one is here. A process runs in one, and whatever answers beside it is not known.
+    #[error("more than one TEE is here: {first} and {second}")]
     Several {
         /// One.
         first: Interface,

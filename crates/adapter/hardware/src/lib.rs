@@ -12,7 +12,8 @@
 //! * [`gramine`]: SGX, and why its seal keys do not outlive a microcode update.
 //! * [`tsm`]: TDX and SEV-SNP. [`derived_key`]: what SEV-SNP seals with.
 //! * [`nsm`]: Nitro, and what an enclave lacks.
-//! * [`find`]: which of them is here, without falling back.
+//! * [`find`]: which of them is here, without falling back. [`tee`]: the one that somebody named.
+//! * [`bound`]: seal keys that only what was read at the start has.
 //! * [`device`]: the two devices that are spoken to by ioctl.
 
 pub mod gramine;
@@ -22,7 +23,9 @@ pub mod tsm;
 
 pub mod nsm;
 
+pub mod bound;
 pub mod find;
+pub mod tee;
 
 pub mod device;
 

@@ -102,6 +102,8 @@ contexts! {
     SNP_SEAL = "heirloom v1 snp seal";
     /// Derivation of seal keys from the seal key that Gramine lends to its enclave.
     GRAMINE_SEAL = "heirloom v1 gramine seal";
+    /// Derivation of seal keys from those of a platform on which the code reads its manifest itself.
+    MANIFEST_SEAL = "heirloom v1 manifest seal";
     /// Derivation of the keys of emulated machines and of their manufacturer.
     EMULATED_KEY = "heirloom v1 emulated key";
     /// Digest of a map of contract ids.

@@ -8,10 +8,10 @@ use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::measurement::MrEnclave;
 
-use crate::fuse::Mounted;
-use crate::gramine_files::{GramineFiles, SECS};
 use crate::snp::{Firmware, VCEK, table, vector};
-use crate::tsm_files::TsmFiles;
+use heirloom_testkit::tee::fuse::Mounted;
+use heirloom_testkit::tee::gramine_files::{GramineFiles, SECS};
+use heirloom_testkit::tee::tsm_files::TsmFiles;
 
 fn unverified(evidence: &Evidence) -> ReportData {
     decode::unverified(evidence).unwrap().report_data.unwrap()

@@ -1,11 +1,14 @@
 //! Which TEE is here, and that nothing falls back.
 
 use heirloom_hardware::find::{FindError, Interface, Places, State, find, open};
+use heirloom_hardware::tee::{NamedError, Tee, named};
 use heirloom_keeper::port::PlatformError;
-use tempfile::TempDir;
+use heirloom_model::measurement::TeeKind;
 
-use crate::fuse::Mounted;
-use crate::gramine_files::{Fault, GramineFiles};
+use heirloom_testkit::tee::fuse::Mounted;
+use heirloom_testkit::tee::gramine_files::{Fault, GramineFiles};
+use heirloom_testkit::tee::tsm_files::TsmFiles;
+use tempfile::TempDir;
 
 /// Places where nothing is.
 fn nowhere(folder: &TempDir) -> Places {
@@ -70,7 +73,7 @@ fn of_two_none_is_chosen() {
     let Some(gramine) = Mounted::new(GramineFiles::new()) else { return };
     let Some(quote) = heirloom_testkit::vectors::find("tee/tdx/tdx_quote_v4.bin") else { return };
     let quote = std::fs::read(quote).unwrap();
-    let Some(tsm) = Mounted::new(crate::tsm_files::TsmFiles::tdx(&quote, 0)) else { return };
+    let Some(tsm) = Mounted::new(TsmFiles::tdx(&quote, 0)) else { return };
     let places = Places {
         gramine: gramine.root().to_owned(),
         tsm: tsm.root().to_owned(),
@@ -80,4 +83,41 @@ fn of_two_none_is_chosen() {
     assert_eq!(find(&places, &[]).only().err(), Some(FindError::Several { first, second }));
     // Whoever says which one gets it.
     assert!(open(Interface::Tsm, &places, &[]).unwrap().identity().is_ok());
+}
+
+#[test]
+fn what_is_named_must_be_what_is_here_and_the_only_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |tee, places: &Places| named(tee, places, &[]).err().unwrap();
+    let nowhere = nowhere(&folder);
+    for tee in Tee::ALL {
+        let error = refused(tee, &nowhere);
+        assert!(matches!(error, NamedError::Find { error: FindError::Absent(_), .. }), "{error}");
+    }
+    let Some(gramine) = Mounted::new(GramineFiles::new()) else { return };
+    let in_gramine = Places { gramine: gramine.root().to_owned(), ..nowhere.clone() };
+    assert!(named(Tee::Gramine, &in_gramine, &[]).is_ok());
+    for other in [Tee::Tdx, Tee::Snp, Tee::Nitro] {
+        let (interface, kind) = (Interface::Gramine, TeeKind::Sgx);
+        let expected = NamedError::Another { named: other, interface, kind };
+        assert_eq!(refused(other, &in_gramine), expected);
+    }
+    let Some(quote) = heirloom_testkit::vectors::find("tee/tdx/tdx_quote_v4.bin") else { return };
+    let quote = std::fs::read(quote).unwrap();
+    let Some(tsm) = Mounted::new(TsmFiles::tdx(&quote, 0)) else { return };
+    let in_domain = Places { tsm: tsm.root().to_owned(), ..nowhere.clone() };
+    assert!(named(Tee::Tdx, &in_domain, &[]).is_ok());
+    // The interface is the same, and the machine is not.
+    let (interface, kind) = (Interface::Tsm, TeeKind::Tdx);
+    let expected = NamedError::Another { named: Tee::Snp, interface, kind };
+    assert_eq!(refused(Tee::Snp, &in_domain), expected);
+    // What is named is here, and something else is, too.
+    let in_both = Places { tsm: tsm.root().to_owned(), ..in_gramine };
+    for tee in [Tee::Gramine, Tee::Tdx] {
+        let error = refused(tee, &in_both);
+        assert!(
+            matches!(error, NamedError::Find { error: FindError::Several { .. }, .. }),
+            "{error}"
+        );
+    }
 }

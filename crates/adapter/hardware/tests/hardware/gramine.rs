@@ -10,8 +10,8 @@ use heirloom_model::evidence::{Evidence, LocalReport, ReportData};
 use heirloom_model::measurement::{Measurement, MrEnclave};
 use heirloom_model::sealed::{GramineSealRecipe, SealPolicy, SealRecipe, SgxSealRecipe};
 
-use crate::fuse::Mounted;
-use crate::gramine_files::{Fault, GramineFiles, SECS};
+use heirloom_testkit::tee::fuse::Mounted;
+use heirloom_testkit::tee::gramine_files::{Fault, GramineFiles, SECS};
 
 const DATA: ReportData = ReportData::new([0xa5; 64]);
 const KEY_ID: Nonce = Nonce::new([9; 32]);

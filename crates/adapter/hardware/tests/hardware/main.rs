@@ -5,20 +5,16 @@
 //! be mounted, tests that need one print that they were skipped.
 
 #[cfg(test)]
+mod bound;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod find;
 #[cfg(test)]
-mod fuse;
-#[cfg(test)]
 mod gramine;
-#[cfg(test)]
-mod gramine_files;
 #[cfg(test)]
 mod nsm;
 #[cfg(test)]
 mod snp;
 #[cfg(test)]
 mod tdx;
-#[cfg(test)]
-mod tsm_files;

@@ -10,9 +10,10 @@ use heirloom_model::digest::Nonce;
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::{ImageMeasurement, Measurement, Register48};
-use minicbor::{Decoder, Encoder};
+use heirloom_testkit::tee::nitro::{MODULE, Question, understand, with_user_data};
+use minicbor::Encoder;
 
-use crate::fuse::skipped;
+use heirloom_testkit::tee::fuse::skipped;
 
 const DATA: ReportData = ReportData::new([0xa5; 64]);
 
@@ -28,8 +29,6 @@ struct Module {
     instead: Option<(&'static str, Vec<u8>)>,
     random: Arc<Mutex<u8>>,
 }
-
-const MODULE: &str = "i-0bee92034f3d60691-enc01943c5eaab3ad6a";
 
 impl Module {
     fn new() -> Option<Self> {
@@ -56,7 +55,7 @@ impl Module {
 
 impl NsmDevice for Module {
     fn transact(&self, request: &[u8]) -> Result<Vec<u8>, PlatformError> {
-        let (name, index, user_data) = understand(request);
+        let Question { name, index, user_data } = understand(request);
         if let Some((question, answer)) = &self.instead
             && *question == name
         {
@@ -92,47 +91,6 @@ impl NsmDevice for Module {
         }
         Ok(answer)
     }
-}
-
-/// Name, register and user data of a question.
-fn understand(request: &[u8]) -> (String, u16, Vec<u8>) {
-    let mut d = Decoder::new(request);
-    if let Ok(name) = d.str() {
-        return (name.to_owned(), 0, Vec::new());
-    }
-    let mut d = Decoder::new(request);
-    assert_eq!(d.map().unwrap(), Some(1));
-    let name = d.str().unwrap().to_owned();
-    d.map().unwrap();
-    match d.str().unwrap() {
-        "index" => (name, d.u16().unwrap(), Vec::new()),
-        "user_data" => (name, 0, d.bytes().unwrap().to_vec()),
-        other => panic!("{other}"),
-    }
-}
-
-/// The document with other user data, and so with a signature that does not hold.
-fn with_user_data(document: &[u8], user_data: &[u8]) -> Vec<u8> {
-    let mut d = Decoder::new(document);
-    if d.datatype().unwrap() == minicbor::data::Type::Tag {
-        d.tag().unwrap();
-    }
-    d.array().unwrap();
-    let protected = d.bytes().unwrap();
-    d.map().unwrap();
-    let (payload, signature) = (d.bytes().unwrap(), d.bytes().unwrap());
-    let name = payload.windows(9).position(|window| window == b"user_data").unwrap() + 9;
-    let mut value = Decoder::new(&payload[name..]);
-    value.skip().unwrap();
-    let after = name + value.position();
-    let mut field = Vec::new();
-    Encoder::new(&mut field).bytes(user_data).unwrap();
-    let payload = [&payload[..name], &field, &payload[after..]].concat();
-    let mut made = Vec::new();
-    let mut e = Encoder::new(&mut made);
-    e.array(4).unwrap().bytes(protected).unwrap().map(0).unwrap();
-    e.bytes(&payload).unwrap().bytes(signature).unwrap();
-    made
 }
 
 #[test]

@@ -16,8 +16,8 @@ use heirloom_model::measurement::{LaunchDigest, Measurement, TeeKind};
 use heirloom_model::sealed::{CpuSvn, SealRecipe, SnpSealRecipe};
 use zeroize::Zeroizing;
 
-use crate::fuse::{Mounted, skipped};
-use crate::tsm_files::{Trouble, TsmFiles};
+use heirloom_testkit::tee::fuse::{Mounted, skipped};
+use heirloom_testkit::tee::tsm_files::{Trouble, TsmFiles};
 
 const KEY_ID: Nonce = Nonce::new([9; 32]);
 const DATA: ReportData = ReportData::new([0xa5; 64]);
@@ -149,7 +149,7 @@ fn evidence_verifies_against_the_root_that_the_verifier_has() {
     let Evidence::Snp(evidence) = tsm.evidence(&data).unwrap() else { panic!("SEV-SNP") };
     assert_eq!(evidence.certificates, milan.chain());
     let anchors = [TrustAnchor::Snp(milan.ark.clone())];
-    let vek = snp::verify_vek(&anchors, &evidence.certificates, None, NOW).unwrap();
+    let vek = snp::verify_vek(&anchors, &evidence.certificates, NOW).unwrap();
     let report = Report::parse(&evidence.report).unwrap();
     let claims = snp::verify(&report, &vek, NOW).unwrap();
     assert_eq!(claims.report().report_data(), data);

@@ -8,8 +8,8 @@ use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::{Measurement, Register48, TdMeasurement, TeeKind};
 
-use crate::fuse::{Mounted, skipped};
-use crate::tsm_files::{Trouble, TsmFiles};
+use heirloom_testkit::tee::fuse::{Mounted, skipped};
+use heirloom_testkit::tee::tsm_files::{Trouble, TsmFiles};
 
 const DATA: ReportData = ReportData::new([0xa5; 64]);
 

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::fuse::{Files, Node};
+use super::fuse::{Files, Node};
 
 /// What the kernel or the host does wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// The write of the report data is not taken, and nobody is told.
     LostWrite,
     /// Somebody else writes to our directory before the report is read.
@@ -47,27 +47,34 @@ struct Question {
     level: u8,
 }
 
-pub(crate) struct TsmFiles {
-    pub(crate) provider: String,
-    pub(crate) floor: Option<u8>,
+/// The directory, and who answers in it.
+pub struct TsmFiles {
+    /// The module that answers.
+    pub provider: String,
+    /// The least privilege level, on machines that have levels.
+    pub floor: Option<u8>,
     /// A recorded answer, into which the report data of the question is written.
-    pub(crate) blob: Vec<u8>,
+    pub blob: Vec<u8>,
     data_at: usize,
-    pub(crate) beside: Option<Vec<u8>>,
-    pub(crate) trouble: Option<Trouble>,
-    pub(crate) asked: u64,
-    pub(crate) levels: Vec<u8>,
+    /// What the host supplies besides.
+    pub beside: Option<Vec<u8>>,
+    /// What goes wrong.
+    pub trouble: Option<Trouble>,
+    /// Reports that were made.
+    pub asked: u64,
+    /// Levels that were asked for.
+    pub levels: Vec<u8>,
     questions: BTreeMap<String, Question>,
 }
 
 impl TsmFiles {
     /// A SEV-SNP guest.
-    pub(crate) fn snp(report: Vec<u8>, table: Vec<u8>) -> Self {
+    pub fn snp(report: Vec<u8>, table: Vec<u8>) -> Self {
         Self::new("sev_guest", Some(0), report, 0x50, Some(table))
     }
 
     /// A trust domain, whose quotes the kernel pads.
-    pub(crate) fn tdx(quote: &[u8], padded: usize) -> Self {
+    pub fn tdx(quote: &[u8], padded: usize) -> Self {
         let mut blob = quote.to_vec();
         blob.resize(padded.max(quote.len()), 0);
         Self::new("tdx_guest", None, blob, 48 + 520, None)
@@ -94,7 +101,7 @@ impl TsmFiles {
     }
 
     /// Questions whose directory is still there.
-    pub(crate) fn open_questions(&self) -> usize {
+    pub fn open_questions(&self) -> usize {
         self.questions.len()
     }
 

@@ -3,24 +3,28 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
     BackgroundSession, FileAttr, FileType, Filesystem, MountOption, ReplyAttr, ReplyData,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, consts, spawn_mount2,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyWrite, Request, TimeOrNow, consts,
+    spawn_mount2,
 };
 use tempfile::TempDir;
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Node {
+pub enum Node {
+    /// A folder.
     Directory,
+    /// Something to read or write.
     File,
 }
 
 /// What the files answer. Paths have no leading slash; errors are numbers of the system.
-pub(crate) trait Files: Send + 'static {
+pub trait Files: Send + 'static {
+    /// What is there.
     fn node(&mut self, path: &str) -> Result<Node, i32>;
 
     /// Whether it may be opened at all.
@@ -28,21 +32,37 @@ pub(crate) trait Files: Send + 'static {
         Ok(())
     }
 
+    /// The whole content.
     fn read(&mut self, path: &str) -> Result<Vec<u8>, i32>;
 
+    /// Takes what is written, and says how much of it.
     fn write(&mut self, path: &str, data: &[u8]) -> Result<usize, i32>;
 
+    /// Answers a request to a device. The argument is a structure of the process with this
+    /// number, and the answer goes where it came from.
+    fn control(
+        &mut self,
+        _path: &str,
+        _process: u32,
+        _request: u32,
+        _argument: &[u8],
+    ) -> Result<Vec<u8>, i32> {
+        Err(libc::ENOTTY)
+    }
+
+    /// Makes a directory.
     fn make(&mut self, _path: &str) -> Result<(), i32> {
         Err(libc::EPERM)
     }
 
+    /// Removes one.
     fn remove(&mut self, _path: &str) -> Result<(), i32> {
         Err(libc::EPERM)
     }
 }
 
 /// A mounted file system, and the world behind it.
-pub(crate) struct Mounted<F> {
+pub struct Mounted<F> {
     // Dropped first: the folder cannot go before.
     session: Option<BackgroundSession>,
     folder: TempDir,
@@ -51,8 +71,8 @@ pub(crate) struct Mounted<F> {
 
 impl<F: Files> Mounted<F> {
     /// Mounts, if this machine lets us.
-    pub(crate) fn new(files: F) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
+    pub fn new(files: F) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
         let files = Arc::new(Mutex::new(files));
         let bridge = Bridge {
             files: files.clone(),
@@ -71,20 +91,21 @@ impl<F: Files> Mounted<F> {
         }
     }
 
-    pub(crate) fn root(&self) -> &Path {
+    /// Where it is.
+    pub fn root(&self) -> &Path {
         assert!(self.session.is_some());
         self.folder.path()
     }
 
     /// Looks at the world, or changes it.
-    pub(crate) fn world<R>(&self, look: impl FnOnce(&mut F) -> R) -> R {
-        look(&mut self.files.lock().unwrap())
+    pub fn world<R>(&self, look: impl FnOnce(&mut F) -> R) -> R {
+        look(&mut self.files.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Says that a test was skipped.
 #[expect(clippy::print_stderr, reason = "who runs the tests must see it")]
-pub(crate) fn skipped(why: &str) {
+pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
@@ -105,7 +126,7 @@ impl<F: Files> Bridge<F> {
     }
 
     fn below(&self, parent: u64, name: &OsStr) -> String {
-        let name = name.to_str().unwrap();
+        let name = name.to_str().expect("tests give names in UTF-8");
         match self.path(parent).as_str() {
             "" => name.to_owned(),
             parent => format!("{parent}/{name}"),
@@ -125,7 +146,7 @@ impl<F: Files> Bridge<F> {
     fn attributes(&mut self, number: u64, path: &str) -> Result<FileAttr, i32> {
         let node = match number {
             ROOT => Node::Directory,
-            _ => self.files.lock().unwrap().node(path)?,
+            _ => self.files.lock().unwrap_or_else(PoisonError::into_inner).node(path)?,
         };
         let (kind, perm) = match node {
             Node::Directory => (FileType::Directory, 0o700),
@@ -198,7 +219,7 @@ impl<F: Files> Filesystem for Bridge<F> {
 
     fn open(&mut self, _: &Request<'_>, number: u64, _: i32, reply: ReplyOpen) {
         let path = self.path(number);
-        if let Err(error) = self.files.lock().unwrap().open(&path) {
+        if let Err(error) = self.files.lock().unwrap_or_else(PoisonError::into_inner).open(&path) {
             return reply.error(error);
         }
         self.next += 1;
@@ -218,14 +239,14 @@ impl<F: Files> Filesystem for Bridge<F> {
     ) {
         if !self.contents.contains_key(&handle) {
             let path = self.path(number);
-            match self.files.lock().unwrap().read(&path) {
+            match self.files.lock().unwrap_or_else(PoisonError::into_inner).read(&path) {
                 Ok(content) => drop(self.contents.insert(handle, content)),
                 Err(error) => return reply.error(error),
             }
         }
         let content = &self.contents[&handle];
-        let from = usize::try_from(offset).unwrap().min(content.len());
-        let to = content.len().min(from + usize::try_from(size).unwrap());
+        let from = usize::try_from(offset).expect("offsets are positive").min(content.len());
+        let to = content.len().min(from + usize::try_from(size).expect("a size fits"));
         reply.data(&content[from..to]);
     }
 
@@ -242,8 +263,27 @@ impl<F: Files> Filesystem for Bridge<F> {
         reply: ReplyWrite,
     ) {
         let path = self.path(number);
-        match self.files.lock().unwrap().write(&path, data) {
-            Ok(written) => reply.written(u32::try_from(written).unwrap()),
+        match self.files.lock().unwrap_or_else(PoisonError::into_inner).write(&path, data) {
+            Ok(written) => reply.written(u32::try_from(written).expect("a size fits")),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn ioctl(
+        &mut self,
+        request: &Request<'_>,
+        number: u64,
+        _: u64,
+        _: u32,
+        command: u32,
+        argument: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        let path = self.path(number);
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        match files.control(&path, request.pid(), command, argument) {
+            Ok(answer) => reply.ioctl(0, &answer),
             Err(error) => reply.error(error),
         }
     }
@@ -258,7 +298,7 @@ impl<F: Files> Filesystem for Bridge<F> {
         reply: ReplyEntry,
     ) {
         let path = self.below(parent, name);
-        let made = self.files.lock().unwrap().make(&path);
+        let made = self.files.lock().unwrap_or_else(PoisonError::into_inner).make(&path);
         let number = self.number(&path);
         match made.and_then(|()| self.attributes(number, &path)) {
             Ok(found) => reply.entry(&Duration::ZERO, &found, 0),
@@ -268,7 +308,7 @@ impl<F: Files> Filesystem for Bridge<F> {
 
     fn rmdir(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, reply: ReplyEmpty) {
         let path = self.below(parent, name);
-        let removed = self.files.lock().unwrap().remove(&path);
+        let removed = self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
         match removed {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error),

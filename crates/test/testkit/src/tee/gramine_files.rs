@@ -13,13 +13,16 @@ use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::{MrEnclave, MrSigner};
 use heirloom_model::sealed::{CpuSvn, SealPolicy, SgxSealRecipe};
 
-use crate::fuse::{Files, Node};
+use super::fuse::{Files, Node};
 
 /// What is wrong with a file.
 #[derive(Clone, Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
+    /// It is not there.
     Missing,
+    /// It is not for us.
     Denied,
+    /// It has other content.
     Content(Vec<u8>),
     /// Takes this many bytes of a write.
     Short(usize),
@@ -28,18 +31,23 @@ pub(crate) enum Fault {
 }
 
 /// One process of Gramine on one machine.
-pub(crate) struct GramineFiles {
+pub struct GramineFiles {
     cpu: Cpu,
     quoting: QuotingEnclave,
-    pub(crate) platform: PlatformId,
-    pub(crate) secs: Secs,
+    /// The machine, as its quotes name it.
+    pub platform: PlatformId,
+    /// The enclave.
+    pub secs: Secs,
     target: Vec<u8>,
     report_data: Vec<u8>,
-    pub(crate) faults: BTreeMap<&'static str, Fault>,
-    pub(crate) reads: Vec<String>,
+    /// What is wrong with which file.
+    pub faults: BTreeMap<&'static str, Fault>,
+    /// Files that were read, in order.
+    pub reads: Vec<String>,
 }
 
-pub(crate) const SECS: Secs = Secs {
+/// The enclave that there is, unless a test says otherwise.
+pub const SECS: Secs = Secs {
     measurement: MrEnclave::new([4; 32]),
     signer: MrSigner::new([5; 32]),
     product_id: 7,
@@ -61,14 +69,19 @@ const NAMES: [&str; 8] = [
 const KEY: &str = "keys/_sgx_mrenclave";
 
 impl GramineFiles {
-    pub(crate) fn new() -> Self {
+    /// On some machine.
+    pub fn new() -> Self {
         Self::on(&[2; 32])
     }
 
     /// On the machine of a seed.
-    pub(crate) fn on(seed: &[u8; 32]) -> Self {
+    pub fn on(seed: &[u8; 32]) -> Self {
+        Self::certified(&DevelopmentRoot::from_seed(&[1; 32], Time(0)), seed)
+    }
+
+    /// On the machine of a seed, certified by this manufacturer.
+    pub fn certified(root: &DevelopmentRoot, seed: &[u8; 32]) -> Self {
         assert_eq!(SECS.attributes, LaunchMode::Production.attributes());
-        let root = DevelopmentRoot::from_seed(&[1; 32], Time(0));
         let fuses = FuseKeys::from_seed(seed);
         let certificate = root.certify(&PckRequest {
             ppid: fuses.ppid(),
@@ -89,12 +102,24 @@ impl GramineFiles {
         }
     }
 
-    pub(crate) fn update_microcode(&mut self) -> CpuSvn {
-        self.cpu.update_microcode().unwrap()
+    /// Loads the next microcode. Quotes show it only after [`Self::certify_again`].
+    pub fn update_microcode(&mut self) -> CpuSvn {
+        self.cpu.update_microcode().expect("tests update a few times")
+    }
+
+    /// Has the machine certified as it stands now.
+    pub fn certify_again(&mut self, root: &DevelopmentRoot) {
+        let fuses = self.cpu.fuses();
+        let certificate = root.certify(&PckRequest {
+            ppid: fuses.ppid(),
+            public_key: fuses.pck_public(),
+            cpu_svn: self.cpu.cpu_svn(),
+        });
+        self.quoting = QuotingEnclave::new(&self.cpu, &certificate);
     }
 
     /// EGETKEY as Gramine asks: at present versions, without identifier.
-    pub(crate) fn seal_key(&self) -> Vec<u8> {
+    pub fn seal_key(&self) -> Vec<u8> {
         let recipe = SgxSealRecipe {
             policy: SealPolicy::Measurement,
             isv_svn: self.secs.isv_svn,
@@ -104,13 +129,21 @@ impl GramineFiles {
             misc_mask: u32::MAX,
             key_id: Nonce::new([0; 32]),
         };
-        let key = self.cpu.seal_key(&self.secs, &recipe).unwrap();
+        let key = self.cpu.seal_key(&self.secs, &recipe).expect("it asks for what it has");
         key.expose(|key| key.to_vec())
     }
 
     fn report(&self, target: &TargetInfo) -> heirloom_launcher::report::Report {
-        let data = ReportData::new(self.report_data.clone().try_into().unwrap());
+        let data = ReportData::new(
+            self.report_data.clone().try_into().expect("writes of 64 bytes are taken"),
+        );
         self.cpu.report(&self.secs, target, &data)
+    }
+}
+
+impl Default for GramineFiles {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -149,7 +182,7 @@ impl Files for GramineFiles {
             }
             "quote" => {
                 let report = self.report(&self.quoting.target_info());
-                Ok(self.quoting.quote(&self.cpu, &report).unwrap())
+                Ok(self.quoting.quote(&self.cpu, &report).expect("the report is for it"))
             }
             KEY => Ok(self.seal_key()),
             _ => Err(libc::EISDIR),
