@@ -10,13 +10,13 @@ use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
 use heirloom_emulated::provisioning::DevelopmentRoot;
 use heirloom_keeper::intent::StoredFile;
 use heirloom_keeper::port::Platform as _;
-use heirloom_keeper::sealing::{Subject, open, seal};
+use heirloom_keeper::sealing::{Home, Subject, open, seal};
 use heirloom_launcher::randomness::system_randomness;
 use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::counter::{Generation, Time};
 use heirloom_model::digest::Nonce;
 use heirloom_model::evidence::ReportData;
-use heirloom_model::identifier::DomainId;
+use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::{MrEnclave, MrSigner};
 use heirloom_model::sealed::{SealPolicy, SealRecipe, SealedPurpose, SgxSealRecipe};
 
@@ -67,16 +67,18 @@ fn files(criterion: &mut Criterion) {
     let enclave = enclave();
     let identity = enclave.identity().expect("the machine is in this process");
     let domain = DomainId::new([3; 32]);
+    let node: NodeId = "node-1".parse().expect("the name is one");
+    let home = Home { domain: &domain, node: &node };
     let none = Generation(0);
     let purpose = SealedPurpose::Keyring;
-    let subject = Subject { purpose, domain, first: none, last: none, sequence: 1 };
+    let subject = Subject { purpose, domain, node: node.clone(), first: none, last: none, sequence: 1 };
     let sealed = || seal(&enclave, &identity, &subject, &GENERATION).expect("the machine seals");
     let stored = StoredFile { name: "keyring.sealed".to_owned(), bytes: sealed() };
     let mut group = criterion.benchmark_group("file of one generation");
     // Sealing opens what it sealed before it hands it out.
     group.bench_function("seal", |bencher| bencher.iter(sealed));
     group.bench_function("open", |bencher| {
-        bencher.iter(|| open(&enclave, &identity, &domain, &stored).map(drop));
+        bencher.iter(|| open(&enclave, &identity, home, &stored).map(drop));
     });
     group.finish();
 }

@@ -312,6 +312,21 @@ pub enum Unreadable {
         #[n(1)]
         reason: String,
     },
+    /// The keeper of another node sealed it: somebody put that node's directory here, or started
+    /// this one under another name.
+    #[n(9)]
+    #[error("{file} was sealed by the keeper of node {found}, this is the one of node {own}")]
+    OtherNode {
+        /// The file.
+        #[n(0)]
+        file: String,
+        /// Whose it is.
+        #[n(1)]
+        found: NodeId,
+        /// Who wants to open it.
+        #[n(2)]
+        own: NodeId,
+    },
 }
 
 /// What a keeper says about itself.
@@ -371,12 +386,16 @@ pub struct KeeperStatus {
     /// Whether some sealed file was made at lower security versions than the present ones.
     #[n(17)]
     pub sealing: SealingAge,
-    /// Why what it holds does not last, if it does not. For people: no plan reads it.
+    /// Why what it holds does not last, if it does not. Its registration says the same to plans.
     #[n(18)]
     pub volatile: Option<Volatile>,
     /// By how much its newest witness is behind the platform's counter, if it is.
     #[n(19)]
     pub behind: Option<WitnessGap>,
+    /// Why the platform's counter can be neither read nor raised, if that is so. Until it can, the
+    /// keeper does nothing.
+    #[n(20)]
+    pub uncounted: Option<String>,
 }
 
 /// Why what a keeper holds does not last.

@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::admin::Volatile;
 use crate::counter::{Epoch, Generation, LogIndex, Serial, Time};
 use crate::digest::{Checksum, LogHash, NetworkId, Nonce, PlanDigest};
 use crate::identifier::{DomainId, NodeId};
@@ -92,6 +93,9 @@ pub struct Registration {
     /// The policy that it follows.
     #[n(4)]
     pub policy: Serial,
+    /// Why what it holds does not last, if it does not: what its platform says about sealing.
+    #[n(5)]
+    pub volatile: Option<Volatile>,
 }
 
 /// A point in the log, and through the hash everything before it.

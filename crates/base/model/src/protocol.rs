@@ -426,6 +426,10 @@ pub enum ServingState {
     /// It is an upgrader that holds the keyring and serves nobody.
     #[n(12)]
     Carrying,
+    /// Its platform counts, and the counter can be neither read nor raised: it does not know
+    /// whether what it has is the newest.
+    #[n(13)]
+    Uncounted,
 }
 
 impl ServingState {
@@ -454,7 +458,8 @@ impl ServingState {
             | Self::Replicating
             | Self::Unreadable
             | Self::RolledBack
-            | Self::Withdrawn => false,
+            | Self::Withdrawn
+            | Self::Uncounted => false,
         }
     }
 }
@@ -475,6 +480,7 @@ impl std::fmt::Display for ServingState {
             Self::Superseded => "superseded",
             Self::Unattended => "unattended",
             Self::Carrying => "carrying",
+            Self::Uncounted => "uncounted",
         })
     }
 }

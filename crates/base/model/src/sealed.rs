@@ -11,13 +11,13 @@ use minicbor::{Decode, Encode};
 use crate::counter::{Generation, Serial};
 use crate::digest::{Checksum, Nonce};
 use crate::domain::LogPosition;
-use crate::identifier::{DomainId, PlatformId};
+use crate::identifier::{DomainId, NodeId, PlatformId};
 use crate::limit::SEALED_BYTES_MAX;
 use crate::measurement::{Measurement, MrSigner};
 use crate::{fixed_bytes, wire};
 
 /// The one format version that this release writes.
-pub const SEALED_FORMAT: u8 = 1;
+pub const SEALED_FORMAT: u8 = 2;
 
 fixed_bytes! {
     /// SGX: security version of the processor's microcode and firmware (CPUSVN).
@@ -199,6 +199,9 @@ pub struct SealedHeader {
     #[n(10)]
     #[cbor(with = "minicbor::bytes")]
     pub nonce: [u8; 12],
+    /// The node whose keeper sealed it. Not measured: who runs as another node finds out here.
+    #[n(11)]
+    pub node: NodeId,
 }
 
 impl SealedHeader {

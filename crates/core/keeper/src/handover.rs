@@ -16,6 +16,7 @@
 use std::ops::Deref;
 
 use heirloom_attest::local::{LocalError, appraise_local};
+use heirloom_attest::result::Host;
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Time};
 use heirloom_model::digest::{AuthorisationDigest, ChannelDigest, PlanDigest, ReleaseDigest};
 use heirloom_model::domain::PlanStep;
@@ -237,6 +238,12 @@ pub enum NotAttested {
         own: PlatformId,
         /// In the evidence.
         found: PlatformId,
+    },
+    /// Both seats are on one host, and the session's evidence names no machine.
+    #[error("the session's evidence names no platform, this is {own}")]
+    UnknownPlatform {
+        /// This machine.
+        own: PlatformId,
     },
     /// Both seats are on one host, and a local report or its target is missing.
     #[error("seats on one host must attest locally")]
@@ -502,11 +509,17 @@ pub(crate) fn expect_peer(
     if found < needed {
         return Err(NotAttested::SecurityVersionTooLow { needed, found });
     }
-    let found = peer.result().platform();
-    if authorised.is_local() && found != own.platform {
-        return Err(NotAttested::OtherPlatform { own: own.platform, found });
+    if authorised.is_local() { expect_host(own.platform, peer.result().host()) } else { Ok(()) }
+}
+
+/// Expects evidence of this very machine. Of hosts that their evidence does not name, nobody knows
+/// whether they are one: such a host is not even itself.
+fn expect_host(own: PlatformId, found: Host) -> Result<(), NotAttested> {
+    match found {
+        Host::Known(found) if found == own => Ok(()),
+        Host::Known(found) => Err(NotAttested::OtherPlatform { own, found }),
+        Host::Unknown => Err(NotAttested::UnknownPlatform { own }),
     }
-    Ok(())
 }
 
 /// Expects that questions have a target for local reports exactly if both seats are on one host.

@@ -41,6 +41,7 @@ use crate::handshake::{is_expired, permit_holder};
 use crate::intent::{Durable, Intent, Released, StoredFile};
 use crate::keyring::{Batch, Coverage, Gap, Keyring};
 use crate::port::{Platform, PlatformError, PlatformIdentity, Sealing};
+use crate::sealing::Home;
 
 mod counter;
 pub mod error;
@@ -55,6 +56,7 @@ mod reseal;
 mod serve;
 mod status;
 
+use self::counter::Counting;
 use self::error::KeeperError;
 use self::exclusive::Attendance;
 
@@ -116,8 +118,8 @@ pub struct Keeper {
     /// Files that were sealed at lower security versions than the present ones.
     older: BTreeSet<String>,
     sequence: u64,
-    /// Where the platform's counter of witnesses stands; none if it counts nothing.
-    counter: Option<u64>,
+    /// Where the platform's counter of witnesses stands.
+    counting: Counting,
     /// What sealing here survives.
     sealing: Sealing,
     /// Which generation was the newest committed one when each of the last epochs began.
@@ -172,11 +174,15 @@ pub(crate) enum Memory {
     Wiped,
 }
 
+fn home(config: &KeeperConfig) -> Home<'_> {
+    Home { domain: &config.domain, node: &config.node }
+}
+
 impl Keeper {
     /// Starts with whatever is on disk, and a fresh identity key.
     ///
-    /// Files that cannot be opened do not stop the start: [`Self::state`] says so. A debug
-    /// platform's files are not even tried.
+    /// Files that cannot be opened do not stop the start, nor does a counter that cannot be read:
+    /// [`Self::state`] says so. A debug platform's files are not even tried.
     pub fn start(
         config: KeeperConfig,
         platform: &dyn Platform,
@@ -188,8 +194,8 @@ impl Keeper {
         }
         let identity = platform.identity()?;
         let files = if identity.debug { &[] } else { files };
-        let loaded = load::load(platform, &identity, &config.domain, files)?;
-        let counter = counter::read(platform, &config)?;
+        let loaded = load::load(platform, &identity, home(&config), files)?;
+        let counting = counter::read(platform, &config);
         let sealing = platform.sealing()?;
         let mut seed = zeroize::Zeroizing::new([0; 32]);
         platform.random(seed.as_mut_slice())?;
@@ -211,7 +217,7 @@ impl Keeper {
             stale: BTreeSet::new(),
             older: loaded.older,
             sequence: loaded.sequence,
-            counter,
+            counting,
             sealing,
             epochs: BTreeMap::new(),
             attendance: Attendance::default(),
@@ -295,6 +301,9 @@ impl Keeper {
         if self.unreadable.is_some() {
             return ServingState::Unreadable;
         }
+        if self.counting.failure().is_some() {
+            return ServingState::Uncounted;
+        }
         if self.position() == LogPosition::START {
             return ServingState::Starting;
         }
@@ -363,6 +372,11 @@ impl Keeper {
     /// How far the log was followed.
     pub fn position(&self) -> LogPosition {
         self.network.position()
+    }
+
+    /// Whose files are its own.
+    fn home(&self) -> Home<'_> {
+        home(&self.config)
     }
 
     fn domain_state(&self) -> Option<&DomainState> {

@@ -14,7 +14,7 @@ use heirloom_model::admin::{SealingAge, Unreadable};
 use heirloom_model::context;
 use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Nonce, sha256};
-use heirloom_model::identifier::DomainId;
+use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::TeeKind;
 use heirloom_model::sealed::{
     SEALED_FORMAT, SealPolicy, SealRecipe, SealedEnvelope, SealedHeader, SealedPurpose,
@@ -43,18 +43,30 @@ pub const MISC_MASK: u32 = 0;
 pub const SNP_FIELDS_LEAST: u64 = 0b1001;
 
 /// What a file is about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Subject {
     /// What it is.
     pub purpose: SealedPurpose,
     /// Whose keyring it belongs to.
     pub domain: DomainId,
+    /// The node whose keeper seals it.
+    pub node: NodeId,
     /// First generation inside.
     pub first: Generation,
     /// Last generation inside.
     pub last: Generation,
     /// Grows with every write of the same purpose.
     pub sequence: u64,
+}
+
+/// Whose files a keeper opens. What it is told about itself is not measured; so what it sealed
+/// once is not taken for its own by the same code under another name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Home<'a> {
+    /// The domain.
+    pub domain: &'a DomainId,
+    /// The node.
+    pub node: &'a NodeId,
 }
 
 /// A file that was opened: what its header says, and its content.
@@ -101,6 +113,7 @@ pub fn seal(
         signer: identity.signer,
         recipe,
         nonce,
+        node: subject.node.clone(),
     };
     let key = aead_key(platform, &header.recipe)?;
     let mut ciphertext = Vec::with_capacity(content.len().saturating_add(AES_256_GCM.tag_len()));
@@ -114,7 +127,8 @@ pub fn seal(
     let bytes = wire::encode(&SealedEnvelope { header, ciphertext });
     // A file that does not open is worse than none: somebody would rely on it.
     let sealed = StoredFile { name: String::new(), bytes };
-    match open(platform, identity, &subject.domain, &sealed) {
+    let home = Home { domain: &subject.domain, node: &subject.node };
+    match open(platform, identity, home, &sealed) {
         Ok(opened) if opened.subject == *subject && opened.content.as_slice() == content => {
             Ok(sealed.bytes)
         }
@@ -125,17 +139,17 @@ pub fn seal(
     }
 }
 
-/// Opens a file that this code sealed on this platform for `domain`, or says why it cannot.
+/// Opens a file that this code sealed on this platform at `home`, or says why it cannot.
 pub fn open(
     platform: &dyn Platform,
     identity: &PlatformIdentity,
-    domain: &DomainId,
+    home: Home<'_>,
     stored: &StoredFile,
 ) -> Result<Opened, OpenError> {
     let corrupt = || OpenError::from(Unreadable::Corrupt { file: stored.name.clone() });
     let SealedEnvelope { header, ciphertext } =
         wire::decode(&stored.bytes).map_err(|_| corrupt())?;
-    if let Some(reason) = diagnose(identity, domain, &header, &stored.name) {
+    if let Some(reason) = diagnose(identity, home, &header, &stored.name) {
         return Err(reason.into());
     }
     let key = match aead_key(platform, &header.recipe) {
@@ -152,15 +166,16 @@ pub fn open(
     // Nothing that was sealed at higher versions opens: what differs is older.
     let is_current = platform.seal_recipe(*header.recipe.key_id())? == header.recipe;
     let age = if is_current { SealingAge::Current } else { SealingAge::Older };
-    let SealedHeader { purpose, domain, first, last, sequence, .. } = header;
-    Ok(Opened { subject: Subject { purpose, domain, first, last, sequence }, age, content })
+    let SealedHeader { purpose, domain, node, first, last, sequence, .. } = header;
+    let subject = Subject { purpose, domain, node, first, last, sequence };
+    Ok(Opened { subject, age, content })
 }
 
 /// What can be said against a header without a key. It is not authenticated yet; so this only
 /// explains a refusal and never permits anything.
 fn diagnose(
     own: &PlatformIdentity,
-    domain: &DomainId,
+    home: Home<'_>,
     header: &SealedHeader,
     file: &str,
 ) -> Option<Unreadable> {
@@ -168,7 +183,7 @@ fn diagnose(
     if header.format != SEALED_FORMAT || !is_ours(header) {
         return Some(Unreadable::Corrupt { file });
     }
-    if header.domain != *domain {
+    if header.domain != *home.domain {
         return Some(Unreadable::OtherDomain { file, found: header.domain });
     }
     if header.measurement != own.measurement {
@@ -178,6 +193,10 @@ fn diagnose(
     if header.platform != own.platform {
         let (sealed_on, own) = (header.platform, own.platform);
         return Some(Unreadable::OtherPlatform { file, sealed_on, own });
+    }
+    if header.node != *home.node {
+        let (found, own) = (header.node.clone(), home.node.clone());
+        return Some(Unreadable::OtherNode { file, found, own });
     }
     match recorded_isv_svn(&header.recipe) {
         Some(sealed_at) if sealed_at > own.isv_svn => {

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use heirloom_attest::result::Host;
 use heirloom_model::counter::LogIndex;
 use heirloom_model::domain::{ActivationCause, PlanStep};
-use heirloom_model::identifier::{NodeId, PlatformId};
+use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
 use heirloom_model::signature::PublicKey;
 
@@ -30,7 +31,7 @@ pub enum Activity {
 pub struct Active {
     pub(crate) node: NodeId,
     pub(crate) measurement: Measurement,
-    pub(crate) platform: PlatformId,
+    pub(crate) host: Host,
     pub(crate) instance: PublicKey,
     pub(crate) cause: ActivationCause,
     pub(crate) at: LogIndex,
@@ -97,9 +98,9 @@ impl Active {
         self.measurement
     }
 
-    /// Its machine, as its evidence showed.
-    pub fn platform(&self) -> PlatformId {
-        self.platform
+    /// Its machine, if its evidence named one.
+    pub fn host(&self) -> Host {
+        self.host
     }
 
     /// Its identity key.

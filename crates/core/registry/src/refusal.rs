@@ -225,6 +225,9 @@ refusals! {
     /// The challenge does not ask this node.
     "not-asked" "the challenge does not ask node {node}"
     NotAsked { node: NodeId = "The node.", };
+    /// Whoever seals nothing proves nothing about durable state.
+    "holds-in-memory" "node {node} holds in memory only, as it registered, and proves nothing durable"
+    HoldsInMemory { node: NodeId = "The node.", };
     /// A plan names a release that the network does not have.
     "unknown-release" "release {release} is not known"
     UnknownRelease { release: ReleaseDigest = "The release.", };

@@ -29,6 +29,7 @@ use crate::inventory::participants::Participants;
 use crate::inventory::{Inventory, InventoryError};
 
 mod back;
+mod durable;
 mod edges;
 mod evidence;
 mod forward;
@@ -231,6 +232,10 @@ faults! {
     SameVerifier { wave: u32 = "The wave.", node: NodeId = "The verifier.", };
     "F-414" "both verifiers of wave {wave} answer to one operator, and the fleet has others"
     OneOperator { wave: u32 = "The wave.", };
+    "F-415" "{node} is asked for a proof, and holds in memory only: its platform seals nothing"
+    HoldsInMemory { node: NodeId = "The node.", };
+    "F-416" "{node} seals again, and no key of its platform outlives an update"
+    SealsForThePresent { node: NodeId = "The node.", };
     // The point of no return.
     "F-501" "the plan does not end with exactly one withdrawal, at its point of no return"
     NoReturn;
@@ -412,6 +417,7 @@ pub fn check_from(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
         return report.findings;
     };
     ground::check(plan, inventory, &mut report);
+    durable::check(plan, inventory, &mut report);
     if !order::check(&plan, inventory.nodes.iter().map(|node| &node.node), &mut report) {
         // References that lead nowhere make everything below meaningless.
         return report.findings;

@@ -111,6 +111,7 @@ mod tests {
             node: node("n1"),
             as_of: LogPosition::START,
             policy: Serial(1),
+            volatile: None,
         };
         wire::encode(&Envelope::signed(&registration, [&key(1)]))
     }

@@ -54,7 +54,8 @@ pub(crate) fn gave_up(status: &KeeperStatus) -> bool {
         | ServingState::Suspended
         | ServingState::Superseded
         | ServingState::Unattended
-        | ServingState::Carrying => false,
+        | ServingState::Carrying
+        | ServingState::Uncounted => false,
     };
     knows && status.holding.is_none() && status.progress.is_none_or(|it| it.received == 0)
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heirloom_attest::result::AnchorClass;
 use heirloom_custody::facts::{self, Emptied};
 use heirloom_custody::holding::Keyring;
+use heirloom_model::admin::Volatile;
 use heirloom_model::counter::{Epoch, Generation, LogIndex, PlanNumber, Serial, Time};
 use heirloom_model::digest::{AnchorId, NetworkId, PlanDigest, ReleaseDigest};
 use heirloom_model::fleet::Node;
@@ -76,6 +77,8 @@ pub struct Seen {
     pub anchor: AnchorId,
     /// When its attestation result stops saying anything.
     pub expires: Time,
+    /// Why what it holds does not last, if it does not.
+    pub volatile: Option<Volatile>,
 }
 
 /// What a plan needs to know and the log does not say.
@@ -120,7 +123,8 @@ impl Inventory {
             }
             let result = found.result();
             let (platform, anchor) = (result.platform(), result.anchor());
-            let seen = Seen { at: found.at(), platform, anchor, expires: result.expires() };
+            let (expires, volatile) = (result.expires(), found.statement().volatile);
+            let seen = Seen { at: found.at(), platform, anchor, expires, volatile };
             registered.entry(node.clone()).or_default().insert(result.measurement(), seen);
         }
         let mut proven: BTreeMap<NodeId, BTreeMap<Measurement, LogIndex>> = BTreeMap::new();
@@ -169,6 +173,13 @@ impl Inventory {
     pub fn platform(&self, node: &NodeId) -> Option<PlatformId> {
         let seen = self.registered.get(node)?.values();
         seen.max_by_key(|seen| seen.at).map(|seen| seen.platform)
+    }
+
+    /// Why what a node holds does not last, as it registered last, with whatever code; none if it
+    /// lasts, or nothing is known.
+    pub fn volatile(&self, node: &NodeId) -> Option<Volatile> {
+        let seen = self.registered.get(node)?.values();
+        seen.max_by_key(|seen| seen.at).and_then(|seen| seen.volatile)
     }
 
     /// Whether a seat has proven, since an instance there registered last, that it holds.

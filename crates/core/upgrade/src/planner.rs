@@ -42,6 +42,7 @@ pub mod migration;
 pub mod service;
 
 mod draft;
+mod durable;
 mod eligible;
 mod flag_day;
 mod handover;
@@ -559,6 +560,23 @@ pub enum PlanError {
     /// The change of a service cannot be planned.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// A node would have to prove what it holds, and holds it in memory.
+    #[error(
+        "{node} holds the keyring in memory only: its platform seals nothing, so it proves nothing"
+    )]
+    HoldsInMemory {
+        /// The node.
+        node: NodeId,
+    },
+    /// Keys of the node's platform do not outlive an update.
+    #[error(
+        "{node} seals for its platform as it is now only: an update takes what is sealed, and \
+         sealing again does not keep it"
+    )]
+    SealsForThePresent {
+        /// The node.
+        node: NodeId,
+    },
     /// A counter is at its end.
     #[error("no number is left for another {0}")]
     OutOfNumbers(&'static str),
@@ -633,6 +651,14 @@ impl PlanError {
             Self::EndsTooEarly { .. } => "ask for a later last epoch",
             Self::TooLarge { .. } => "plan fewer nodes, or larger waves",
             Self::Service(error) => error.hint(),
+            Self::HoldsInMemory { .. } => {
+                "take the node out of the domain by a fleet statement, carry out the plan without \
+                 it, and let it back in with the new release: it receives the keyring again"
+            }
+            Self::SealsForThePresent { .. } => {
+                "make sure that enough other holders have proven the keyring, update the platform, \
+                 quarantine what this node has sealed, and let its keeper receive the keyring again"
+            }
             Self::OutOfNumbers(_) => "nothing: this network has run for longer than time",
         }
     }
@@ -648,6 +674,12 @@ pub fn plan_from(
     request: &PlanRequest,
     inventory: &Inventory,
 ) -> Result<(Plan, PlanReport), PlanError> {
+    let planned = arrange(request, inventory)?;
+    durable::check(&planned.0, inventory)?;
+    Ok(planned)
+}
+
+fn arrange(request: &PlanRequest, inventory: &Inventory) -> Result<(Plan, PlanReport), PlanError> {
     match &request.arrangement {
         Arrangement::Rolling { wave_size, upgrade_epoch, withdraw } => {
             let wish = rolling::Wish {

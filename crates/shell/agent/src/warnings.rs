@@ -43,6 +43,21 @@ fn instance(state: &NetworkState, status: &KeeperStatus) -> Option<String> {
              unreadable state"
         ));
     }
+    if let Some(reason) = &status.uncounted {
+        return Some(format!(
+            "the platform's counter can be neither read nor raised, so the {} does nothing until it \
+             can: {reason}; see the runbook on machines with a TPM",
+            status.role.name()
+        ));
+    }
+    if let Some(gap) = &status.behind {
+        return Some(format!(
+            "the {} runs over an old directory: {gap}; put the newest one back, or start with an \
+             empty one and let another holder give the keyring; see the runbook on machines with a \
+             TPM",
+            status.role.name()
+        ));
+    }
     let is_planned = state.active_plan(&status.domain).is_some();
     (status.state == ServingState::Superseded && !is_planned).then(|| {
         format!(

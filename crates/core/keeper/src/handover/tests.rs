@@ -146,3 +146,19 @@ fn a_hop_moves_exactly_the_keyring_that_is_committed() {
         );
     }
 }
+
+/// All zeros stand for a machine that its evidence does not name: two of them are not one machine.
+#[test]
+fn seats_on_one_host_need_evidence_that_names_this_host() {
+    let (own, nameless) = (PlatformId::new([1; 32]), PlatformId::new([0; 32]));
+    assert_eq!(expect_host(own, Host::Known(own)), Ok(()));
+    let found = PlatformId::new([2; 32]);
+    assert_eq!(
+        expect_host(own, Host::Known(found)),
+        Err(NotAttested::OtherPlatform { own, found })
+    );
+    for own in [own, nameless] {
+        let unknown = expect_host(own, Host::Unknown);
+        assert_eq!(unknown, Err(NotAttested::UnknownPlatform { own }));
+    }
+}

@@ -13,6 +13,7 @@
 
 use std::collections::VecDeque;
 
+use heirloom_attest::result::Host;
 use heirloom_model::admin::Ticket;
 use heirloom_model::counter::{LogIndex, Moment};
 use heirloom_model::domain::{Activation, ActivationCause, HoldingOrigin, PlanStep, Suspension};
@@ -232,7 +233,7 @@ impl Keeper {
             }
             (ActivationCause::Restarted, Activity::Active(active)) => {
                 let is_seat = active.is_at(&self.config.node, &self.identity.measurement)
-                    && active.platform() == self.identity.platform;
+                    && active.host() == Host::Known(self.identity.platform);
                 if is_seat { Ok(()) } else { refused }
             }
             (ActivationCause::Planned(step), Activity::Suspended(_)) => self.expect_activate(step),

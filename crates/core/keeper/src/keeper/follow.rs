@@ -80,7 +80,10 @@ impl Keeper {
         let position = self.position();
         let quiet = matches!(
             self.state(),
-            ServingState::Starting | ServingState::Unreadable | ServingState::RolledBack
+            ServingState::Starting
+                | ServingState::Unreadable
+                | ServingState::RolledBack
+                | ServingState::Uncounted
         );
         if quiet || self.identity.debug {
             return Ok(Intent::new(position));
@@ -154,8 +157,8 @@ impl Keeper {
             let sequence = self.next_witness();
             let none = Generation(0);
             let purpose = SealedPurpose::Witness;
-            let domain = self.config.domain;
-            let subject = Subject { purpose, domain, first: none, last: none, sequence };
+            let (domain, node) = (self.config.domain, self.config.node.clone());
+            let subject = Subject { purpose, domain, node, first: none, last: none, sequence };
             if self.sealing != Sealing::None {
                 let bytes = seal(platform, &self.identity, &subject, &wire::encode(&now))?;
                 writes.push(FileWrite { name: FileName::Witness { sequence }.to_string(), bytes });
@@ -186,6 +189,7 @@ impl Keeper {
         let subject = Subject {
             purpose: SealedPurpose::Keyring,
             domain: self.config.domain,
+            node: self.config.node.clone(),
             first,
             last,
             sequence: self.sequence.saturating_add(1).saturating_add(offset),

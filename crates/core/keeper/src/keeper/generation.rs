@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::error::KeeperError;
 use super::load::{Loaded, load, proposal_bytes};
+use super::status::volatile;
 use super::{Change, Keeper, Proposal};
 use crate::file::FileName;
 use crate::handshake::Peer;
@@ -39,6 +40,7 @@ impl Keeper {
                 node: self.config.node.clone(),
                 as_of: self.position(),
                 policy: self.policy_serial(),
+                volatile: volatile(self.sealing),
             },
         )
     }
@@ -169,6 +171,7 @@ impl Keeper {
         let subject = Subject {
             purpose: SealedPurpose::ProposedGeneration,
             domain: self.config.domain,
+            node: self.config.node.clone(),
             first: generation,
             last: generation,
             sequence: self.sequence.saturating_add(1),
@@ -220,7 +223,8 @@ impl Keeper {
             | ServingState::Suspended
             | ServingState::Superseded
             | ServingState::Unattended
-            | ServingState::Carrying => Err(KeeperError::State { state }),
+            | ServingState::Carrying
+            | ServingState::Uncounted => Err(KeeperError::State { state }),
         }
     }
 
@@ -252,7 +256,7 @@ impl Keeper {
         platform: &dyn Platform,
         files: &[StoredFile],
     ) -> Result<Loaded, KeeperError> {
-        let loaded = load(platform, &self.identity, &self.config.domain, files)?;
+        let loaded = load(platform, &self.identity, self.home(), files)?;
         match loaded.unreadable {
             Some(unreadable) => Err(KeeperError::Unreadable(unreadable)),
             None => Ok(loaded),

@@ -294,7 +294,8 @@ impl Keeper {
             | ServingState::Suspended
             | ServingState::Superseded
             | ServingState::Unattended
-            | ServingState::Carrying) => Err(KeeperError::State { state }),
+            | ServingState::Carrying
+            | ServingState::Uncounted) => Err(KeeperError::State { state }),
         }
     }
 }

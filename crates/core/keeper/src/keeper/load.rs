@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use heirloom_model::admin::{SealingAge, Unreadable};
 use heirloom_model::counter::Generation;
 use heirloom_model::digest::{Checksum, Nonce};
-use heirloom_model::identifier::DomainId;
 use heirloom_model::limit::GENERATIONS_MAX;
 use heirloom_model::sealed::{SealedPurpose, Witness};
 use heirloom_model::secret::Secret;
@@ -17,7 +16,7 @@ use crate::file::{FileName, Kind};
 use crate::intent::StoredFile;
 use crate::keyring::{Batch, Keyring};
 use crate::port::{Platform, PlatformError, PlatformIdentity};
-use crate::sealing::{OpenError, Opened, Subject, open};
+use crate::sealing::{Home, OpenError, Opened, Subject, open};
 
 /// One file for each generation, and as many again for what is proposed or forgotten.
 pub(crate) const FILES_MAX: usize = 2 * 1_000_000;
@@ -43,11 +42,11 @@ pub(crate) struct Loaded {
 pub(crate) fn load(
     platform: &dyn Platform,
     identity: &PlatformIdentity,
-    domain: &DomainId,
+    home: Home<'_>,
     files: &[StoredFile],
 ) -> Result<Loaded, PlatformError> {
     let mut loaded = Loaded {
-        keyring: Keyring::new(*domain),
+        keyring: Keyring::new(*home.domain),
         proposals: BTreeMap::new(),
         witness: None,
         witness_files: BTreeSet::new(),
@@ -72,11 +71,11 @@ pub(crate) fn load(
             witnesses.push((sequence, stored));
             continue;
         }
-        if let Err(reason) = or_platform(loaded.take(platform, identity, domain, name, stored))? {
+        if let Err(reason) = or_platform(loaded.take(platform, identity, home, name, stored))? {
             loaded.note(reason);
         }
     }
-    loaded.take_witness(platform, identity, domain, witnesses)?;
+    loaded.take_witness(platform, identity, home, witnesses)?;
     if loaded.keyring.climb().is_err() {
         let newest = loaded.keyring.newest().unwrap_or_default();
         loaded.note(Unreadable::BrokenChain { newest });
@@ -99,12 +98,12 @@ impl Loaded {
         &mut self,
         platform: &dyn Platform,
         identity: &PlatformIdentity,
-        domain: &DomainId,
+        home: Home<'_>,
         name: FileName,
         stored: &StoredFile,
     ) -> Result<(), OpenError> {
         let corrupt = || Unreadable::Corrupt { file: stored.name.clone() };
-        let Opened { subject, age, content } = open(platform, identity, domain, stored)?;
+        let Opened { subject, age, content } = open(platform, identity, home, stored)?;
         self.note_age(age, stored);
         self.sequence = self.sequence.max(subject.sequence);
         match name {
@@ -133,13 +132,13 @@ impl Loaded {
         &mut self,
         platform: &dyn Platform,
         identity: &PlatformIdentity,
-        domain: &DomainId,
+        home: Home<'_>,
         mut witnesses: Vec<(u64, &StoredFile)>,
     ) -> Result<(), PlatformError> {
         witnesses.sort_by_key(|(sequence, _)| *sequence);
         let mut reason = None;
         for (sequence, stored) in witnesses.into_iter().rev() {
-            match or_platform(open_witness(platform, identity, domain, sequence, stored))? {
+            match or_platform(open_witness(platform, identity, home, sequence, stored))? {
                 Ok((witness, age)) => {
                     self.note_age(age, stored);
                     self.witness.get_or_insert((sequence, witness));
@@ -170,12 +169,12 @@ impl Loaded {
 fn open_witness(
     platform: &dyn Platform,
     identity: &PlatformIdentity,
-    domain: &DomainId,
+    home: Home<'_>,
     sequence: u64,
     stored: &StoredFile,
 ) -> Result<(Witness, SealingAge), OpenError> {
     let corrupt = || Unreadable::Corrupt { file: stored.name.clone() };
-    let Opened { subject, age, content } = open(platform, identity, domain, stored)?;
+    let Opened { subject, age, content } = open(platform, identity, home, stored)?;
     let none = Generation(0);
     expect_subject(&subject, SealedPurpose::Witness, none, none, stored)?;
     if subject.sequence != sequence {

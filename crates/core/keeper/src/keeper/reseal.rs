@@ -38,7 +38,7 @@ impl Keeper {
         let mut writes = Vec::new();
         for stored in ordered.into_values() {
             let Kind::Sealed(name) = FileName::classify(&stored.name) else { continue };
-            let opened = match open(platform, &identity, &self.config.domain, stored) {
+            let opened = match open(platform, &identity, self.home(), stored) {
                 Ok(opened) => opened,
                 // One witness that opens is enough, and there is one: another stays as it is.
                 Err(OpenError::Unreadable(_)) if matches!(name, FileName::Witness { .. }) => {

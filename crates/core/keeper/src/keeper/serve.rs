@@ -221,7 +221,8 @@ impl Keeper {
             | ServingState::Suspended
             | ServingState::Superseded
             | ServingState::Unattended
-            | ServingState::Carrying) => Err(PeerRefusal::NotServing { state }),
+            | ServingState::Carrying
+            | ServingState::Uncounted) => Err(PeerRefusal::NotServing { state }),
         }
     }
 }

@@ -54,12 +54,18 @@ pub(super) fn status(keeper: &Keeper, now: Moment) -> KeeperStatus {
         // The core has no socket: whoever has one fills this in.
         address: String::new(),
         sealing,
-        volatile: match keeper.sealing {
-            Sealing::Recorded => None,
-            Sealing::CurrentOnly => Some(Volatile::UntilUpdate),
-            Sealing::None => Some(Volatile::Memory),
-        },
+        volatile: volatile(keeper.sealing),
         behind: keeper.witness_gap(),
+        uncounted: keeper.counting.failure().map(ToString::to_string),
+    }
+}
+
+/// Why what a keeper seals does not last, if it does not.
+pub(super) fn volatile(sealing: Sealing) -> Option<Volatile> {
+    match sealing {
+        Sealing::Recorded => None,
+        Sealing::CurrentOnly => Some(Volatile::UntilUpdate),
+        Sealing::None => Some(Volatile::Memory),
     }
 }
 

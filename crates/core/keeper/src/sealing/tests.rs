@@ -10,10 +10,15 @@ use heirloom_model::measurement::{
 use heirloom_model::sealed::{CpuSvn, GramineSealRecipe, SnpSealRecipe, TpmSealRecipe};
 use proptest::prelude::*;
 
+fn node() -> NodeId {
+    "node-1".parse().unwrap()
+}
+
 fn subject() -> Subject {
     Subject {
         purpose: SealedPurpose::Keyring,
         domain: DOMAIN,
+        node: node(),
         first: Generation(3),
         last: Generation(4),
         sequence: 9,
@@ -26,7 +31,7 @@ fn sealed_by(platform: &FakePlatform, content: &[u8]) -> StoredFile {
 }
 
 fn open_with(platform: &FakePlatform, file: &StoredFile) -> Result<Opened, OpenError> {
-    open(platform, &platform.identity, &DOMAIN, file)
+    open(platform, &platform.identity, Home { domain: &DOMAIN, node: &node() }, file)
 }
 
 fn unreadable(platform: &FakePlatform, file: &StoredFile) -> Unreadable {
@@ -81,11 +86,27 @@ fn a_file_that_cannot_be_opened_says_why() {
         Unreadable::PlatformRolledBack { file: name(), sealed_at: sealer.identity.cpu_svn, own }
     );
     let other = DomainId::new([9; 32]);
-    match open(&sealer, &sealer.identity, &other, &file) {
+    match open(&sealer, &sealer.identity, Home { domain: &other, node: &node() }, &file) {
         Err(OpenError::Unreadable(reason)) => {
             assert_eq!(reason, Unreadable::OtherDomain { file: name(), found: DOMAIN });
         }
         _ => panic!("the file of another domain is refused"),
+    }
+    let own: NodeId = "node-2".parse().unwrap();
+    match open(&sealer, &sealer.identity, Home { domain: &DOMAIN, node: &own }, &file) {
+        Err(OpenError::Unreadable(reason)) => {
+            assert_eq!(reason, Unreadable::OtherNode { file: name(), found: node(), own });
+        }
+        _ => panic!("the file of another node is refused"),
+    }
+    // The name is authenticated: nobody writes another one into the file.
+    let renamed = edited(&file, |envelope| envelope.header.node = "node-2".parse().unwrap());
+    let own: NodeId = "node-2".parse().unwrap();
+    match open(&sealer, &sealer.identity, Home { domain: &DOMAIN, node: &own }, &renamed) {
+        Err(OpenError::Unreadable(reason)) => {
+            assert_eq!(reason, Unreadable::Corrupt { file: name() });
+        }
+        _ => panic!("a file under another node's name is refused"),
     }
     let damaged = edited(&file, |envelope| envelope.ciphertext[0] ^= 1);
     assert_eq!(unreadable(&sealer, &damaged), Unreadable::Corrupt { file: name() });

@@ -7,7 +7,7 @@ use heirloom_emulated::host::EmulatedEnclave;
 use heirloom_keeper::keeper::Keeper;
 use heirloom_keeper::keeper::error::KeeperError;
 use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity, Sealing};
-use heirloom_model::admin::{Volatile, WitnessGap};
+use heirloom_model::admin::{Unreadable, Volatile, WitnessGap};
 use heirloom_model::digest::{CounterName, Nonce};
 use heirloom_model::evidence::{Evidence, LocalReport, ReportData, ReportTarget};
 use heirloom_model::log::LogEntry;
@@ -23,13 +23,15 @@ struct Variant<'node> {
     counters: RefCell<BTreeMap<CounterName, u64>>,
     /// Raises that still work.
     raises: Cell<u32>,
+    /// Whether the counter answers nothing.
+    is_silent: Cell<bool>,
     sealing: Sealing,
 }
 
 impl<'node> Variant<'node> {
     fn counting(enclave: &'node EmulatedEnclave) -> Self {
         let (counters, raises) = (RefCell::default(), Cell::new(u32::MAX));
-        Self { enclave, counters, raises, sealing: Sealing::Recorded }
+        Self { enclave, counters, raises, is_silent: Cell::new(false), sealing: Sealing::Recorded }
     }
 
     fn stands(&self) -> u64 {
@@ -72,6 +74,9 @@ impl Platform for Variant<'_> {
     fn counter(&self, name: &CounterName) -> Result<u64, PlatformError> {
         if self.sealing == Sealing::None {
             return Err(PlatformError::Unsupported("counters"));
+        }
+        if self.is_silent.get() {
+            return Err(PlatformError::Unreachable("the TPM is gone".to_owned()));
         }
         Ok(self.counters.borrow().get(name).copied().unwrap_or_default())
     }
@@ -264,4 +269,101 @@ fn a_copy_that_was_overtaken_notices_at_once() {
     follow(&world, &mut copy, &platform, &mut copied, &second).unwrap();
     assert_eq!(copy.state(), ServingState::RolledBack);
     assert_eq!(keeper.state(), ServingState::Empty, "the one that was first goes on");
+}
+
+/// The name of the node is an argument. Under another one the platform has another counter.
+#[test]
+fn a_directory_of_another_node_is_refused_by_name() {
+    let mut world = World::new();
+    let (mut one, mut two) = (world.node(1, &world.old.clone()), world.node(2, &world.old.clone()));
+    world.feed(&mut one);
+    world.feed(&mut two);
+    world.rotate(0, &mut one, &mut two);
+    for platform in [&one.enclave as &dyn Platform, &Variant::counting(&one.enclave)] {
+        let config = world.config(&two.name, &world.old);
+        let mut disk = one.disk.clone();
+        let mut elsewhere = Keeper::start(config, platform, &disk.stored()).unwrap();
+        assert_eq!(elsewhere.state(), ServingState::Unreadable);
+        let unreadable = elsewhere.status(world.now).unreadable;
+        assert!(
+            matches!(&unreadable, Some(Unreadable::OtherNode { found, own, .. })
+                if (found, own) == (&one.name, &two.name)),
+            "{unreadable:?}"
+        );
+        let intent = elsewhere.follow(platform, &world.log, None, world.now).unwrap();
+        let receipt = intent.persist(&mut disk).unwrap();
+        elsewhere.complete(intent, receipt);
+        assert_eq!(elsewhere.state(), ServingState::Unreadable, "neither empty nor a holder");
+        assert_eq!(disk.files, one.disk.files, "nothing is overwritten");
+    }
+}
+
+/// Where the counter stands does not matter: a holder without a witness is none.
+#[test]
+fn whoever_holds_something_without_a_witness_is_no_holder_where_the_platform_counts() {
+    let mut world = World::new();
+    let (mut one, mut two) = (world.node(1, &world.old.clone()), world.node(2, &world.old.clone()));
+    world.feed(&mut one);
+    world.feed(&mut two);
+    world.rotate(0, &mut one, &mut two);
+    for counter in [0, 1, 9] {
+        let platform = Variant::counting(&one.enclave);
+        let name = CounterName::of_witness(&world.ceremony.domain, &one.name);
+        platform.counters.borrow_mut().insert(name, counter);
+        let mut disk = one.disk.clone();
+        disk.files.retain(|name, _| !name.starts_with("witness"));
+        let mut keeper = start(&world, &one, &platform, &disk);
+        follow(&world, &mut keeper, &platform, &mut disk, &world.log).unwrap();
+        assert_eq!(keeper.state(), ServingState::RolledBack, "{counter}");
+        let gap = WitnessGap { counter, newest: None };
+        assert_eq!(keeper.status(world.now).behind, Some(gap));
+    }
+}
+
+/// A counter that does not answer is neither a reason to end nor one to go on.
+#[test]
+fn a_counter_that_fails_is_a_state_that_ends_when_the_counter_answers() {
+    let mut world = World::new();
+    let (mut one, mut two) = (world.node(1, &world.old.clone()), world.node(2, &world.old.clone()));
+    world.feed(&mut one);
+    world.feed(&mut two);
+    world.rotate(0, &mut one, &mut two);
+    let platform = Variant::counting(&one.enclave);
+    let mut disk = one.disk.clone();
+    platform.is_silent.set(true);
+    let mut keeper = start(&world, &one, &platform, &disk);
+    assert_eq!(keeper.state(), ServingState::Uncounted);
+    let reason = keeper.status(world.now).uncounted;
+    assert_eq!(reason.as_deref(), Some("the platform cannot be reached: the TPM is gone"));
+    let failed = follow(&world, &mut keeper, &platform, &mut disk, &world.log);
+    assert!(matches!(failed, Err(KeeperError::Platform(PlatformError::Unreachable(_)))));
+    assert_eq!(keeper.state(), ServingState::Uncounted);
+    assert_eq!(disk.files, one.disk.files, "nothing is written");
+
+    platform.is_silent.set(false);
+    let name = CounterName::of_witness(&world.ceremony.domain, &one.name);
+    platform.counters.borrow_mut().insert(name, newest_witness(&disk) - 1);
+    follow(&world, &mut keeper, &platform, &mut disk, &world.log).unwrap();
+    assert_eq!(keeper.state(), ServingState::Ready);
+    assert_eq!(keeper.status(world.now).uncounted, None);
+
+    // It fails while it serves: what is durable was not counted, so nothing is answered.
+    platform.raises.set(0);
+    world.publish(2, |_| {});
+    let from = usize::try_from(keeper.position().length.0).unwrap();
+    let failed = follow(&world, &mut keeper, &platform, &mut disk, &world.log[from..]);
+    assert!(matches!(failed, Err(KeeperError::Platform(PlatformError::Unreachable(_)))));
+    assert_eq!(keeper.state(), ServingState::Uncounted);
+    assert!(!keeper.state().answers());
+    platform.raises.set(u32::MAX);
+    follow(&world, &mut keeper, &platform, &mut disk, &[]).unwrap();
+    assert_eq!(keeper.state(), ServingState::Ready);
+}
+
+/// The number of the newest witness in a directory.
+fn newest_witness(disk: &Disk) -> u64 {
+    let names = disk.names("witness");
+    let newest = names.iter().max().expect("it has witnessed");
+    let digits = newest.trim_start_matches("witness-").trim_end_matches(".sealed");
+    digits.parse().unwrap()
 }

@@ -111,7 +111,8 @@ fn check_restarted(
         return Err(Refusal::OtherSeat { node: node.clone(), measurement });
     }
     // Of hosts that their evidence does not name, nobody knows whether they are one.
-    if attested.result.host() != Host::Known(active.platform) {
+    let found = attested.result.host();
+    if found == Host::Unknown || found != active.host {
         return Err(Refusal::OtherPlatform { found: attested.result.platform() });
     }
     Ok(())

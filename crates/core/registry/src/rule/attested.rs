@@ -1,11 +1,12 @@
 //! Statements of attested instances: registrations, and answers to challenges.
 
 use heirloom_attest::result::AttestationResult;
+use heirloom_model::admin::Volatile;
 use heirloom_model::counter::{LogIndex, Serial};
 use heirloom_model::domain::{LogPosition, PossessionProof, Registration};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::evidence::{Evidence, ReportData};
-use heirloom_model::identifier::DomainId;
+use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::signature::PublicKey;
 use heirloom_model::statement::AttestedStatement;
 
@@ -52,6 +53,7 @@ pub(crate) fn examine_proof(
     // challenge shows that the holder knew the policy and the generations of that moment.
     check_seen(&proof.as_of, asked.at)?;
     check_follows(state, domain, &proof.as_of, proof.policy)?;
+    check_durable(domain, &proof.node, &key)?;
     let attested = attest(state, envelope, key, &proof.domain)?;
     let found = attested.result.measurement();
     if found != proof.measurement {
@@ -65,6 +67,16 @@ pub(crate) fn examine_proof(
         None => check_keeper(state, &proof.domain, &found)?,
     }
     Ok(Change::Proof(proof, attested))
+}
+
+/// A proof says that durable state was opened. An instance that registered without any contradicts
+/// itself.
+fn check_durable(domain: &DomainState, node: &NodeId, key: &PublicKey) -> Result<(), Refusal> {
+    let own = domain.registrations().find(|found| *found.instance() == *key);
+    match own.and_then(|found| found.statement().volatile) {
+        Some(Volatile::Memory) => Err(Refusal::HoldsInMemory { node: node.clone() }),
+        Some(Volatile::UntilUpdate) | None => Ok(()),
+    }
 }
 
 /// Verifies a statement of one instance and the agent of its node, which must be meant for the

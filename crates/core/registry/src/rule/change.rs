@@ -254,7 +254,7 @@ impl NetworkState {
         domain.activity = Activity::Active(Active {
             node: statement.node.clone(),
             measurement: result.measurement(),
-            platform: result.platform(),
+            host: result.host(),
             instance,
             cause: statement.cause,
             at,

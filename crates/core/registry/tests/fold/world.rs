@@ -319,6 +319,7 @@ impl World {
                 nitro: None,
                 tpm: None,
                 vtpm: None,
+                tcb_grace: Vec::new(),
             },
             session_seconds_max: 3600,
             ephemeral_epochs: 5,
@@ -370,6 +371,7 @@ impl World {
             node: name(node),
             as_of: self.state.position(),
             policy: self.state.policy(&DOMAIN).unwrap().serial,
+            volatile: None,
         }
     }
 

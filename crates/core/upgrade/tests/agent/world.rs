@@ -213,6 +213,7 @@ impl World {
             sealing: SealingAge::Current,
             volatile: None,
             behind: None,
+            uncounted: None,
         }
     }
 
@@ -369,6 +370,7 @@ fn registration(world: &World, as_of: LogPosition) -> Registration {
         node: world.node.clone(),
         as_of,
         policy: Serial(1),
+        volatile: None,
     }
 }
 

@@ -99,6 +99,7 @@ pub(crate) fn policy(holders_min: u32) -> Policy {
             nitro: None,
             tpm: None,
             vtpm: None,
+            tcb_grace: Vec::new(),
         },
         session_seconds_max: 60,
         ephemeral_epochs: 1,
@@ -126,6 +127,7 @@ pub(crate) fn inventory(domains: &[usize], operators: &[usize], holders_min: u32
         platform: PlatformId::new(sha256(&[node.host.as_str().as_bytes()])),
         anchor: AnchorId::new([4; 32]),
         expires: Time(9_000),
+        volatile: None,
     };
     let releases = [release("keeper-1.0.0", OLD, 1), release("keeper-2.0.0", NEW, 2)];
     Inventory {

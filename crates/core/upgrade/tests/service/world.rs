@@ -287,6 +287,7 @@ impl World {
             node: node.clone(),
             as_of: self.state().position(),
             policy: Serial(1),
+            volatile: None,
         }
     }
 
@@ -373,6 +374,7 @@ impl World {
             sealing: SealingAge::Current,
             volatile: None,
             behind: None,
+            uncounted: None,
         }
     }
 

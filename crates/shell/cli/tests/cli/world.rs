@@ -347,7 +347,7 @@ impl Network {
         let (network, domain) = (self.ceremony.network, self.ceremony.domain);
         let (as_of, policy) = (self.position(), Serial(1));
         let node = node.clone();
-        self.attest(&node.clone(), &Registration { network, domain, node, as_of, policy });
+        self.attest(&node.clone(), &Registration { network, domain, node, as_of, policy, volatile: None });
     }
 
     /// These nodes register and hold generation 0.
@@ -448,7 +448,7 @@ impl Network {
             Action::Prepare(placement) => {
                 let code = self.code(placement.measurement);
                 let policy = Serial(1);
-                let said = Registration { network, domain, node, as_of, policy };
+                let said = Registration { network, domain, node, as_of, policy, volatile: None };
                 self.attest_as(&step.node, code, &said);
             }
             Action::Verify { code: Some(code), targets, .. } => {

@@ -1,0 +1,29 @@
+//! What platforms that do not seal for ever cannot be part of.
+
+use heirloom_model::admin::Volatile;
+use heirloom_model::plan::{Action, Plan};
+
+use super::PlanError;
+use crate::inventory::Inventory;
+
+/// Refuses a plan that asks for a proof of what is in memory only, which never comes, and one that
+/// seals again where no key outlives an update.
+pub(super) fn check(plan: &Plan, inventory: &Inventory) -> Result<(), PlanError> {
+    for step in &plan.steps {
+        match &step.action {
+            Action::Verify { targets, .. } => {
+                let in_memory = |node: &&_| inventory.volatile(node) == Some(Volatile::Memory);
+                if let Some(node) = targets.iter().find(in_memory) {
+                    return Err(PlanError::HoldsInMemory { node: node.clone() });
+                }
+            }
+            Action::Reseal(_) => {
+                if inventory.volatile(&step.node).is_some() {
+                    return Err(PlanError::SealsForThePresent { node: step.node.clone() });
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
