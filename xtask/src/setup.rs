@@ -87,6 +87,11 @@ const SYSTEM: &[System] = &[
         reason: "the judge of our TPM client: quotes, credentials and secrets from elsewhere",
     },
     System {
+        program: "/usr/include/tss2/tss2_esys.h",
+        package: "libtss2-dev",
+        reason: "the TCG's library behind tss-esapi, which reads structures of TPMs beside our parsers",
+    },
+    System {
         program: "openssl",
         package: "openssl",
         reason: "the judge of that suite: signatures, ciphertexts and keys from elsewhere",

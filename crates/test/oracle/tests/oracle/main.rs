@@ -3,13 +3,15 @@
 //! A verdict may differ only where a test names the exception, and only in one direction: nobody
 //! refuses what we accept.
 //!
-//! Quotes of TPMs have their judge in `crates/adapter/tpm`, which asks tpm2-tools.
+//! What is inside quotes of TPMs is compared here; their signatures have a judge in
+//! `crates/adapter/tpm`, which asks tpm2-tools.
 
 #![expect(clippy::print_stderr, reason = "a skipped vector says so")]
 
 mod mutate;
 mod nitro;
 mod snp;
+mod tpm;
 
 use std::path::Path;
 
