@@ -110,6 +110,7 @@ fn own(state: &NetworkState, observed: &Observation, keeper: &KeeperStatus) -> V
         "unreadable": keeper.unreadable.as_ref().map(ToString::to_string),
         "volatile": keeper.volatile.map(|reason| reason.to_string()),
         "behind": keeper.behind.map(|gap| gap.to_string()),
+        "uncounted": keeper.uncounted,
         "requests_served": keeper.requests_served,
         "requests_refused": keeper.requests_refused,
     });
@@ -210,7 +211,8 @@ fn oasis_word(state: ServingState) -> &'static str {
         ServingState::Unreadable
         | ServingState::RolledBack
         | ServingState::Withdrawn
-        | ServingState::Carrying => "disabled",
+        | ServingState::Carrying
+        | ServingState::Uncounted => "disabled",
     }
 }
 
