@@ -1,20 +1,25 @@
 //! How a keeper is called. Everything here is said by the agent and believed for nothing: which
-//! network and domain the keeper serves is in its measured manifest.
+//! network and domain the keeper serves is in its measured manifest, and a TEE that is named must
+//! be the one that is here.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use heirloom_hardware::tee::Tee;
 use heirloom_model::identifier::NodeId;
 
-/// How to call it.
-pub const USAGE: &str = "usage: heirloom-keeper --platform SOCKET --manifest-fd N --node NAME \
-                         --state DIRECTORY --admin SOCKET --listen ADDRESS:PORT";
+use crate::limit::CERTIFICATES_MAX;
 
-/// What an agent says when it launches a keeper.
+/// How to call it.
+pub const USAGE: &str = "usage: heirloom-keeper --platform SOCKET --manifest-fd N, \
+                         or --tee gramine|tdx|snp|nitro [--certificate FILE]...; \
+                         --node NAME --state DIRECTORY --admin SOCKET --listen ADDRESS:PORT";
+
+/// What an agent says when it starts a keeper.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Arguments {
-    /// Socket of the platform.
-    pub platform: PathBuf,
+    /// What it runs on.
+    pub ground: Ground,
     /// Where it runs.
     pub node: NodeId,
     /// Directory for sealed files.
@@ -23,6 +28,24 @@ pub struct Arguments {
     pub admin: PathBuf,
     /// Address for peers and applications.
     pub listen: SocketAddr,
+}
+
+/// What a keeper runs on. Never guessed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Ground {
+    /// Our launcher measured it, and is its platform.
+    Launcher {
+        /// Socket of the platform.
+        socket: PathBuf,
+    },
+    /// A TEE that it speaks to itself.
+    Tee {
+        /// Which.
+        tee: Tee,
+        /// Certificates in DER of the key of a SEV-SNP machine and of its issuer, for hosts that
+        /// do not supply them.
+        certificates: Vec<PathBuf>,
+    },
 }
 
 /// Why the arguments are none.
@@ -34,6 +57,9 @@ pub enum ArgumentError {
     /// An option without its value, or given twice.
     #[error("{0} needs exactly one value; {USAGE}")]
     Value(&'static str),
+    /// Two options that exclude each other, or an option without the one that it belongs to.
+    #[error("{0}; {USAGE}")]
+    Together(&'static str),
     /// A value that cannot be read.
     #[error("{option} {value:?} is not what it should be; {USAGE}")]
     Malformed {
@@ -46,11 +72,17 @@ pub enum ArgumentError {
 
 /// Parses arguments, without the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Arguments, ArgumentError> {
-    const OPTIONS: [&str; 6] =
-        ["--platform", "--manifest-fd", "--node", "--state", "--admin", "--listen"];
-    let mut values: [Option<String>; 6] = Default::default();
+    const OPTIONS: [&str; 7] =
+        ["--platform", "--manifest-fd", "--tee", "--node", "--state", "--admin", "--listen"];
+    let mut values: [Option<String>; 7] = Default::default();
+    let mut certificates = Vec::new();
     let mut arguments = arguments.into_iter();
     while let Some(option) = arguments.next() {
+        if option == CERTIFICATE {
+            let value = arguments.next().filter(|_| certificates.len() < CERTIFICATES_MAX);
+            certificates.push(PathBuf::from(value.ok_or(ArgumentError::Value(CERTIFICATE))?));
+            continue;
+        }
         let found = OPTIONS.iter().zip(&mut values).find(|(known, _)| **known == option);
         let (known, slot) = found.ok_or(ArgumentError::Unknown(option))?;
         let value = arguments.next().ok_or(ArgumentError::Value(known))?;
@@ -58,15 +90,45 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Arguments, A
             return Err(ArgumentError::Value(known));
         }
     }
-    // The manifest is asked of the platform, which measured it; its copy is not needed.
-    let [platform, _manifest, node, state, admin, listen] = values;
+    let [platform, manifest, tee, node, state, admin, listen] = values;
     Ok(Arguments {
-        platform: PathBuf::from(needed("--platform", platform)?),
+        ground: ground(platform, manifest.as_deref(), tee, certificates)?,
         node: parsed("--node", node)?,
         state: PathBuf::from(needed("--state", state)?),
         admin: PathBuf::from(needed("--admin", admin)?),
         listen: parsed("--listen", listen)?,
     })
+}
+
+const CERTIFICATE: &str = "--certificate";
+
+/// A launcher or a TEE, and nothing that belongs to the other.
+fn ground(
+    platform: Option<String>,
+    manifest: Option<&str>,
+    tee: Option<String>,
+    certificates: Vec<PathBuf>,
+) -> Result<Ground, ArgumentError> {
+    let together = |why| Err(ArgumentError::Together(why));
+    match (platform, tee) {
+        (Some(_), Some(_)) => together("--platform and --tee exclude each other"),
+        (None, None) => together("either --platform or --tee says what it runs on"),
+        // The manifest is asked of the launcher, which measured it; its copy is not needed.
+        (Some(socket), None) if certificates.is_empty() => {
+            Ok(Ground::Launcher { socket: PathBuf::from(socket) })
+        }
+        (Some(_), None) => together("--certificate belongs to --tee snp"),
+        (None, Some(_)) if manifest.is_some() => {
+            together("--manifest-fd belongs to --platform: in a TEE the manifest has a fixed place")
+        }
+        (None, Some(tee)) => {
+            let tee = parsed("--tee", Some(tee))?;
+            if tee != Tee::Snp && !certificates.is_empty() {
+                return together("--certificate belongs to --tee snp");
+            }
+            Ok(Ground::Tee { tee, certificates })
+        }
+    }
 }
 
 fn needed(option: &'static str, value: Option<String>) -> Result<String, ArgumentError> {
@@ -101,9 +163,36 @@ mod tests {
         let twice = format!("{GOOD} --node n2");
         assert_eq!(parse_text(&twice), Err(ArgumentError::Value("--node")));
         assert_eq!(parse_text("--platform p"), Err(ArgumentError::Value("--node")));
+        assert_eq!(parsed.ground, Ground::Launcher { socket: "p".into() });
         let network = "--network".to_owned();
         assert_eq!(parse_text("--network n"), Err(ArgumentError::Unknown(network)));
         let malformed = GOOD.replace("n1", "../n1");
         assert!(matches!(parse_text(&malformed), Err(ArgumentError::Malformed { .. })));
+    }
+
+    #[test]
+    fn what_it_runs_on_is_said_once_and_never_guessed() {
+        let with = |ground: &str| parse_text(&GOOD.replace("--platform p --manifest-fd 3", ground));
+        let certificates = vec![PathBuf::from("a"), PathBuf::from("b")];
+        let ground = with("--tee snp --certificate a --certificate b").unwrap().ground;
+        assert_eq!(ground, Ground::Tee { tee: Tee::Snp, certificates });
+        for tee in Tee::ALL {
+            let ground = with(&format!("--tee {tee}")).unwrap().ground;
+            assert_eq!(ground, Ground::Tee { tee, certificates: Vec::new() });
+        }
+        for wrong in [
+            "",
+            "--manifest-fd 3",
+            "--platform p --tee gramine",
+            "--tee gramine --manifest-fd 3",
+            "--tee tdx --certificate a",
+            "--platform p --certificate a",
+        ] {
+            assert!(matches!(with(wrong), Err(ArgumentError::Together(_))), "{wrong}");
+        }
+        let malformed = ArgumentError::Malformed { option: "--tee", value: "sgx".to_owned() };
+        assert_eq!(with("--tee sgx"), Err(malformed));
+        let many = "--tee snp --certificate a --certificate b --certificate c";
+        assert_eq!(with(many), Err(ArgumentError::Value("--certificate")));
     }
 }

@@ -11,6 +11,7 @@
 //! * [`replicate`]: receiving a keyring from whoever has it. [`hand_over`]: by a step of a plan.
 //! * [`peers`], [`admin`]: the two sockets.
 //! * [`directory`]: sealed files.
+//! * [`ground`]: what it runs on, and where its manifest comes from.
 //! * [`arguments`], [`log`], [`limit`]: how it is called, what it says, its bounds.
 //!   [`clock`]: how long it may believe something.
 
@@ -25,5 +26,6 @@ pub mod replicate;
 pub mod arguments;
 pub mod clock;
 pub mod directory;
+pub mod ground;
 pub mod limit;
 pub mod log;

@@ -24,3 +24,7 @@ pub const OVERTAKEN_MAX: usize = 8;
 /// Log entries that are followed before keys are served again: each may carry evidence, whose
 /// appraisal takes half a millisecond.
 pub const ENTRIES_PER_LOCK_MAX: usize = 16;
+/// Certificates that an operator hands in for a SEV-SNP machine: of its key and of the issuer.
+pub const CERTIFICATES_MAX: usize = 2;
+/// Bytes of one: real ones have 1 to 2 kB.
+pub const CERTIFICATE_BYTES_MAX: usize = 8 * 1024;

@@ -7,6 +7,7 @@ mod handover;
 mod in_process;
 mod large;
 mod process;
+mod tee;
 mod tpm;
 mod wire;
 mod world;

@@ -227,6 +227,15 @@ impl World {
         node: &Node,
         requests: &[KeyRequest],
     ) -> Vec<Result<[u8; 32], String>> {
+        self.keys_at(&node.source().address, requests)
+    }
+
+    /// The same of whoever listens there.
+    pub(crate) fn keys_at(
+        &self,
+        address: &str,
+        requests: &[KeyRequest],
+    ) -> Vec<Result<[u8; 32], String>> {
         let enclave = self.enclave(APPLICATION_MACHINE, &self.application);
         let mut seed = [0; 32];
         random(&mut seed);
@@ -239,7 +248,7 @@ impl World {
             trust: &trust,
         };
         let deadline = Instant::now() + Duration::from_secs(10);
-        let stream = dial(&node.source().address, deadline).unwrap();
+        let stream = dial(address, deadline).unwrap();
         let mut session = connect(stream, &identity, &context).unwrap();
         for request in requests {
             session.queue(&PeerRequest::Key(request.clone())).unwrap();
