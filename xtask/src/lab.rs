@@ -52,8 +52,8 @@ const PROGRAMS: [(&str, &str); 5] = [
 ];
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
-/// The name of a socket has at most 107 bytes, and that of a keeper's has 33 below the directory.
-const DIRECTORY_BYTES_MAX: usize = 74;
+/// The name of a socket has at most 107 bytes, and that of a keeper's has 37 below the directory.
+const DIRECTORY_BYTES_MAX: usize = 70;
 /// Where servers listen.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// How long to wait between two looks.

@@ -1,6 +1,7 @@
 //! Applications that ask for keys all the time, and what they came to.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -44,11 +45,13 @@ impl Clients {
 
 /// The name of the file that ends applications.
 const END: &str = "end";
+/// Where applications write.
+const REPORTS: &str = "clients";
 
 /// The keys that an application gets which asks for each once and ends.
 pub(crate) fn first_answers(lab: &Lab) -> Result<Digests> {
     let node = lab.nodes.first().context("a fleet has nodes")?;
-    let report = lab.path("first-answers.json");
+    let report = lab.shared_directory(REPORTS)?.join("first-answers.json");
     let _absent = std::fs::remove_file(&report);
     let target = report.display().to_string();
     launch(lab, &node.name, "first-answers", &["--report", &target, "--requests", "400"])?;
@@ -68,7 +71,7 @@ pub(crate) fn first_answers(lab: &Lab) -> Result<Digests> {
 pub(crate) fn start_clients(lab: &Lab, count: usize) -> Result<()> {
     for (_, node) in (0..count).zip(lab.nodes.iter().cycle()) {
         let index = lab.clients.fetch_add(1, Ordering::Relaxed);
-        let report = lab.path(&format!("client-{index}.json")).display().to_string();
+        let report = report(lab, index)?.display().to_string();
         let end = lab.path(END).display().to_string();
         let label = format!("client-{index}");
         launch(lab, &node.name, &label, &["--report", &report, "--until-file", &end])?;
@@ -113,14 +116,19 @@ pub(crate) fn finish_clients(lab: &Lab) -> Result<Clients> {
 /// nothing.
 pub(crate) fn read(lab: &Lab) -> Result<Clients> {
     let mut clients = Clients::default();
-    let paths = (0..lab.clients.load(Ordering::Relaxed))
-        .map(|index| lab.path(&format!("client-{index}.json")));
-    let mut written = paths.filter(|path| path.exists()).peekable();
+    let started = 0..lab.clients.load(Ordering::Relaxed);
+    let paths = started.map(|index| report(lab, index)).collect::<Result<Vec<_>>>()?;
+    let mut written = paths.into_iter().filter(|path| path.exists()).peekable();
     ensure!(written.peek().is_some(), "no application has said anything");
     for path in written {
         add(&mut clients, &read_report(&path)?)?;
     }
     Ok(clients)
+}
+
+/// Where an application says what it got.
+fn report(lab: &Lab, index: usize) -> Result<PathBuf> {
+    Ok(lab.shared_directory(REPORTS)?.join(format!("client-{index}.json")))
 }
 
 fn read_report(path: &std::path::Path) -> Result<Value> {

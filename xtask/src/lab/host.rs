@@ -1,8 +1,18 @@
 //! Hosts: what each is made of, and how it is switched on and off.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use super::{Lab, Node, START_TIMEOUT, until};
+
+/// Users for bundles of hosts with a TPM: numbers that no system gives to anybody.
+const BUNDLE_USERS: &str = "1900000000-1900000255";
+/// The group that agents and bundles have in common there. Agents of a lab are root, which needs no
+/// group.
+pub(super) const AGENT_GROUP: u32 = 1_900_001_000;
 
 /// What a host is made of.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
@@ -45,6 +55,17 @@ impl Lab {
         self.nodes.iter().map(|node| node.platform.word()).collect()
     }
 
+    /// A directory in which measured applications on any host may write, made if it is not there.
+    pub(crate) fn shared_directory(&self, name: &str) -> Result<PathBuf> {
+        let directory = self.path(name);
+        fs::create_dir_all(&directory)?;
+        if self.has_tpms() {
+            chown(&directory, None, Some(AGENT_GROUP))?;
+            fs::set_permissions(&directory, Permissions::from_mode(0o2770))?;
+        }
+        Ok(directory)
+    }
+
     /// Makes the host of a node, which is off.
     pub(crate) fn make_host(&self, node: &Node) -> Result<()> {
         match node.platform {
@@ -62,11 +83,14 @@ impl Lab {
     /// Switches the host of a node on: its TPM, if it has one, and its platform daemon.
     pub(crate) fn start_platform(&self, node: &Node) -> Result<()> {
         let (state, socket, tpm) = (node.machine(), node.socket(), self.tpm_address(node));
+        let group = AGENT_GROUP.to_string();
         let words = match node.platform {
             Platform::Emulated => vec!["serve", "--state", &state, "--socket", &socket],
             Platform::Tpm => {
                 self.boot(node)?;
-                vec!["tpm", "serve", "--state", &state, "--tpm", &tpm, "--socket", &socket]
+                let serve = ["tpm", "serve", "--state", &state, "--tpm", &tpm];
+                let accounts = ["--bundle-users", BUNDLE_USERS, "--agent-group", &group];
+                [&serve[..], &accounts, &["--socket", &socket]].concat()
             }
         };
         self.start(

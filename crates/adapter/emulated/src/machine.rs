@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heirloom_keeper::port::{PlatformIdentity, Sealing};
-use heirloom_launcher::daemon::{Daemon, DaemonError, MachineLock, Stopper};
+use heirloom_launcher::daemon::{Daemon, DaemonError, Isolation, MachineLock, Stopper};
 use heirloom_launcher::machine::Machine;
 use heirloom_launcher::protocol::{HostInfo, Lack, Refusal, WireProtection};
 use heirloom_launcher::report::{Report, Secs, TargetInfo};
@@ -45,7 +45,7 @@ pub fn bind(state: &Path, socket: &Path) -> Result<(Daemon, Stopper), BindError>
     HostDirectory::open(state)?;
     let lock = MachineLock::take(state)?;
     let machine = EmulatedMachine::open(state)?;
-    Ok(Daemon::bind(Box::new(machine), lock, socket)?)
+    Ok(Daemon::bind(Box::new(machine), lock, socket, Isolation::Machine)?)
 }
 
 impl EmulatedMachine {
@@ -118,6 +118,7 @@ impl Machine for EmulatedMachine {
             certified_cpu_svn: record.certificate.cpu_svn,
             fuses: self.protection,
             kind: TeeKind::Sgx,
+            group: None,
         })
     }
 

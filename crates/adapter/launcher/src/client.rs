@@ -296,11 +296,14 @@ impl From<Refusal> for PlatformError {
                 Self::MachineSecretTooHigh { asked, own }
             }
             Refusal::CounterJump { stands, to } => Self::CounterJump { stands, to },
-            Refusal::Measured => Self::Unsupported("an agent's request from a measured process"),
+            Refusal::Measured | Refusal::NotAgent => {
+                Self::Unsupported("an agent's request from a process that is not the agent")
+            }
             Refusal::TooMuch { .. } => Self::Unsupported("a request of this size"),
             Refusal::Bundle { .. }
             | Refusal::ReservedArgument { .. }
             | Refusal::NotStarted { .. }
+            | Refusal::UsersExhausted { .. }
             | Refusal::RelativePath { .. }
             | Refusal::UnknownInstance { .. }
             | Refusal::Failed { .. } => Self::Corrupt(refusal.to_string()),

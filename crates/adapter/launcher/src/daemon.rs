@@ -5,8 +5,9 @@
 //! process is one that the daemon launched, that has not been replaced by another program, and
 //! that still lives. A copy of the same file that somebody else starts is nobody.
 //!
-//! Everybody who may open the socket may launch, list and stop: it is for the host's agent. That
-//! is no way to keys, since what is launched is measured.
+//! Everybody else who may open the socket may launch, list and stop: it is for the host's agent.
+//! That is no way to keys, since what is launched is measured. Where the kernel alone isolates what
+//! is launched, its users may open the socket too, and do not pass for the agent.
 
 mod instances;
 mod peer;
@@ -14,7 +15,7 @@ mod peer;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,13 +28,14 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::bundle::VerifiedBundle;
-use crate::launch::Prepared;
+use crate::launch::{Account, LaunchError, Launched, Prepared, confine_thread, open_log};
 use crate::machine::Machine;
 use crate::protocol::{
-    ARGUMENTS_MAX, Answer, KeyBytes, LABEL_BYTES_MAX, LaunchRequest, RANDOM_BYTES_MAX, RandomBytes,
-    Refusal, Request,
+    ARGUMENTS_MAX, Answer, HostInfo, KeyBytes, LABEL_BYTES_MAX, LaunchRequest, RANDOM_BYTES_MAX,
+    RandomBytes, Refusal, Request,
 };
 use crate::report::ReservedTarget;
+use crate::users::{UserTable, UsersError};
 use instances::Instances;
 use peer::Caller;
 
@@ -49,6 +51,14 @@ pub struct Daemon {
 #[must_use = "the machine is free again when this is dropped"]
 pub struct MachineLock {
     _lock: Flock<File>,
+}
+
+/// What keeps launched processes apart, from each other and from the daemon.
+pub enum Isolation {
+    /// The machine itself, or nothing: they have the daemon's own user.
+    Machine,
+    /// The kernel: each code has a user of its own.
+    Users(UserTable),
 }
 
 /// Ends a daemon in order: instances are killed, the socket is removed.
@@ -87,6 +97,7 @@ pub enum DaemonError {
 /// What all connections share.
 struct Shared {
     machine: Box<dyn Machine>,
+    isolation: Isolation,
     socket: PathBuf,
     instances: Arc<Instances>,
     connections: Mutex<Connections>,
@@ -110,13 +121,14 @@ impl Daemon {
         machine: Box<dyn Machine>,
         lock: MachineLock,
         socket: &Path,
+        isolation: Isolation,
     ) -> Result<(Self, Stopper), DaemonError> {
         let socket_error = |source| DaemonError::Socket { path: socket.to_owned(), source };
         let socket = std::path::absolute(socket).map_err(socket_error)?;
-        let listener = listen(&socket).map_err(socket_error)?;
+        let listener = listen(&socket, isolation.group()).map_err(socket_error)?;
         let (wake, stopper) = UnixStream::pair().map_err(socket_error)?;
-        let shared =
-            Shared { machine, socket, instances: Arc::default(), connections: Mutex::default() };
+        let (instances, connections) = (Arc::default(), Mutex::default());
+        let shared = Shared { machine, isolation, socket, instances, connections };
         let daemon = Self { listener, wake, shared: Arc::new(shared), _lock: lock };
         Ok((daemon, Stopper(stopper)))
     }
@@ -181,6 +193,32 @@ impl Daemon {
     }
 }
 
+impl Isolation {
+    /// The group in which launched code and the agent meet.
+    fn group(&self) -> Option<u32> {
+        match self {
+            Self::Machine => None,
+            Self::Users(table) => Some(table.users().group()),
+        }
+    }
+
+    /// Who asks, if it was not measured.
+    fn unmeasured(&self, stream: &UnixStream) -> Caller {
+        let Some(account) = Account::of_peer(stream) else { return Caller::Nobody };
+        let Self::Users(table) = self else { return Caller::Agent(account) };
+        let users = table.users();
+        // A program that measured code started, or became, has its user.
+        if users.contains(account.user) {
+            return Caller::Nobody;
+        }
+        match account {
+            Account { user: 0, .. } => Caller::Agent(account),
+            Account { group, .. } if group == users.group() => Caller::Agent(account),
+            Account { .. } => Caller::Nobody,
+        }
+    }
+}
+
 impl Stopper {
     /// Ends the daemon.
     pub fn stop(self) {
@@ -217,7 +255,8 @@ impl Shared {
                     return;
                 }
             };
-            let caller = self.instances.identify(&stream);
+            let measured = self.instances.identify(&stream);
+            let caller = measured.unwrap_or_else(|| self.isolation.unmeasured(&stream));
             let answer = self.answer(&caller, &request).unwrap_or_else(Answer::Refused);
             if send(&mut stream, &answer).is_err() {
                 return;
@@ -233,11 +272,12 @@ impl Shared {
             | Request::HostInfo
             | Request::UpdateMicrocode => match caller {
                 Caller::Measured(_) => Err(Refusal::Measured),
-                Caller::Unmeasured => self.answer_agent(request),
+                Caller::Agent(agent) => self.answer_agent(*agent, request),
+                Caller::Nobody => Err(Refusal::NotAgent),
             },
             _ => match caller {
                 Caller::Measured(bundle) => self.answer_measured(bundle, request),
-                Caller::Unmeasured => Err(Refusal::NotMeasured),
+                Caller::Agent(_) | Caller::Nobody => Err(Refusal::NotMeasured),
             },
         }
     }
@@ -283,21 +323,24 @@ impl Shared {
     }
 
     /// Answers whoever was not measured: the host's agent.
-    fn answer_agent(&self, request: &Request) -> Result<Answer, Refusal> {
+    fn answer_agent(&self, agent: Account, request: &Request) -> Result<Answer, Refusal> {
         Ok(match request {
-            Request::Launch(launch) => self.launch(launch)?,
+            Request::Launch(launch) => self.launch(agent, launch)?,
             Request::List => Answer::Instances(self.instances.list()),
             Request::Stop { instance, signal } => {
                 self.instances.signal(*instance, *signal)?;
                 Answer::Stopping
             }
-            Request::HostInfo => Answer::HostInfo(self.machine.host_info()?),
+            Request::HostInfo => {
+                let group = self.isolation.group();
+                Answer::HostInfo(HostInfo { group, ..self.machine.host_info()? })
+            }
             Request::UpdateMicrocode => Answer::CpuSvn(self.machine.update_microcode()?),
             _ => return Err(Refusal::NotMeasured),
         })
     }
 
-    fn launch(&self, request: &LaunchRequest) -> Result<Answer, Refusal> {
+    fn launch(&self, agent: Account, request: &LaunchRequest) -> Result<Answer, Refusal> {
         within("arguments", request.arguments.len(), ARGUMENTS_MAX)?;
         within("bytes of label", request.label.len(), LABEL_BYTES_MAX)?;
         for path in [&request.bundle, &request.log] {
@@ -311,9 +354,53 @@ impl Shared {
                 return Err(Refusal::ReservedArgument { argument: argument.clone() });
             }
         }
-        // Measuring takes a while, so it happens before anybody has to wait for it.
-        let prepared = Prepared::new(Path::new(&request.bundle), request.mode.into());
-        let start = || prepared?.start(&request.arguments, Path::new(&request.log), &self.socket);
+        match &self.isolation {
+            Isolation::Machine => {
+                // Measuring takes a while, so it happens before anybody has to wait for it.
+                let (bundle, log) = (Path::new(&request.bundle), Path::new(&request.log));
+                let prepared = Prepared::new(bundle, request.mode.into());
+                let start =
+                    || prepared?.start(&request.arguments, open_log(log)?, &self.socket, None);
+                self.launched(request, start)
+            }
+            Isolation::Users(table) => thread::scope(|scope| {
+                let apart = thread::Builder::new().name("launch".to_owned());
+                let run = || self.launch_apart(table, agent, request);
+                let launching = apart.spawn_scoped(scope, run);
+                let launching =
+                    launching.map_err(|error| Refusal::NotStarted { reason: error.to_string() })?;
+                let ended = |_| Refusal::NotStarted { reason: "the launch failed".to_owned() };
+                launching.join().map_err(ended)?
+            }),
+        }
+    }
+
+    /// Launches under the user of the code, in a thread that nothing else uses. What the agent
+    /// names is opened as the agent.
+    fn launch_apart(
+        &self,
+        table: &UserTable,
+        agent: Account,
+        request: &LaunchRequest,
+    ) -> Result<Answer, Refusal> {
+        let system = |error| LaunchError::System(error);
+        let open = || {
+            let prepared = Prepared::new(Path::new(&request.bundle), request.mode.into())?;
+            Ok::<_, LaunchError>((prepared, open_log(Path::new(&request.log))?))
+        };
+        let opened = confine_thread().and_then(|()| agent.with_its_files(open));
+        let (prepared, log) = opened.map_err(system).flatten()?;
+        let user = table.user_of(prepared.bundle().secs())?;
+        let account = Account { user, group: table.users().group() };
+        let start = || prepared.start(&request.arguments, log, &self.socket, Some(account));
+        self.launched(request, start)
+    }
+
+    fn launched(
+        &self,
+        request: &LaunchRequest,
+        start: impl FnOnce() -> Result<Launched, LaunchError>,
+    ) -> Result<Answer, Refusal> {
         Ok(Answer::Launched(self.instances.launch(&*self.machine, &request.label, start)?))
     }
 }
@@ -339,6 +426,24 @@ fn within(what: &str, found: usize, limit: usize) -> Result<(), Refusal> {
     Err(Refusal::TooMuch { what: what.to_owned(), found: number(found), limit: number(limit) })
 }
 
+impl From<LaunchError> for Refusal {
+    fn from(error: LaunchError) -> Self {
+        match &error {
+            LaunchError::Bundle(cause) => Self::Bundle { reason: with_causes(cause) },
+            LaunchError::System(_) => Self::NotStarted { reason: with_causes(&error) },
+        }
+    }
+}
+
+impl From<UsersError> for Refusal {
+    fn from(error: UsersError) -> Self {
+        match error {
+            UsersError::Exhausted { users } => Self::UsersExhausted { users },
+            other => Self::Failed { reason: with_causes(&other) },
+        }
+    }
+}
+
 impl From<ReservedTarget> for Refusal {
     fn from(_: ReservedTarget) -> Self {
         Self::ReservedTarget
@@ -359,7 +464,9 @@ impl MachineLock {
 
 /// Replaces the socket of a daemon that ended out of order: the lock says that none serves this
 /// machine, and a live socket of another machine is not ours to remove.
-fn listen(socket: &Path) -> io::Result<UnixListener> {
+///
+/// Without a group, the socket is for the daemon's own user alone.
+fn listen(socket: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     if UnixStream::connect(socket).is_ok() {
         return Err(io::Error::from(io::ErrorKind::AddrInUse));
     }
@@ -368,7 +475,11 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(socket)?;
-    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+    if group.is_some() {
+        chown(socket, None, group)?;
+    }
+    let mode = if group.is_some() { 0o660 } else { 0o600 };
+    fs::set_permissions(socket, Permissions::from_mode(mode))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

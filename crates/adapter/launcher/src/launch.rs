@@ -8,12 +8,18 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::prctl::set_no_new_privs;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use crate::bundle::{Bundle, BundleError, VerifiedBundle};
 use crate::report::LaunchMode;
@@ -125,6 +131,11 @@ impl Prepared {
         Ok(Self { bundle: sealed.verify(mode)?, binary, manifest })
     }
 
+    /// What was measured.
+    pub(crate) fn bundle(&self) -> &VerifiedBundle {
+        &self.bundle
+    }
+
     /// Starts the process. Two must not start at once: each would inherit both manifests.
     ///
     /// It has an empty environment: only what is measured and what the agent says in arguments
@@ -132,12 +143,13 @@ impl Prepared {
     pub(crate) fn start(
         self,
         arguments: &[impl AsRef<OsStr>],
-        log: &Path,
+        output: File,
         socket: &Path,
+        account: Option<Account>,
     ) -> Result<Launched, LaunchError> {
-        let output = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
         fcntl(&self.manifest.file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from)?;
-        let child = Command::new(self.binary.path())
+        let mut command = Command::new(self.binary.path());
+        command
             .arg0("heirloom-enclave")
             .args([OsStr::new("--platform"), socket.as_os_str()])
             .args(["--manifest-fd", &self.manifest.file.as_raw_fd().to_string()])
@@ -146,10 +158,85 @@ impl Prepared {
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()?;
+            .stderr(output);
+        if let Some(Account { user, group }) = account {
+            // Other groups of ours go with our user, and so do all capabilities.
+            command.gid(group).uid(user);
+        }
+        let child = command.spawn()?;
         Ok(Launched { child, bundle: self.bundle, binary: self.binary })
     }
+}
+
+/// Opens what a launched process says something into.
+pub(crate) fn open_log(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// A user and a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Account {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+}
+
+impl Account {
+    /// Of the process that connected, when it did.
+    pub(crate) fn of_peer(stream: &UnixStream) -> Option<Self> {
+        let found = getsockopt(stream, PeerCredentials).ok()?;
+        Some(Self { user: found.uid(), group: found.gid() })
+    }
+
+    /// Does something with files as this account would, so that a launcher that may open everything
+    /// opens nothing that who asked may not.
+    pub(crate) fn with_its_files<T>(self, does: impl FnOnce() -> T) -> io::Result<T> {
+        let own = Self { user: file_user(), group: file_group() };
+        let back = Back(own);
+        self.take_files()?;
+        let done = does();
+        drop(back);
+        if (file_user(), file_group()) != (own.user, own.group) {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        }
+        Ok(done)
+    }
+
+    /// For this thread alone. The group first: afterwards it may not be ours to change.
+    fn take_files(self) -> io::Result<()> {
+        setfsgid(Gid::from_raw(self.group));
+        setfsuid(Uid::from_raw(self.user));
+        if (file_user(), file_group()) == (self.user, self.group) {
+            return Ok(());
+        }
+        Err(io::Error::from(io::ErrorKind::PermissionDenied))
+    }
+}
+
+/// Takes the thread's own account for files again, also after a panic.
+struct Back(Account);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // Whether it worked is looked at where that matters.
+        self.0.take_files().ok();
+    }
+}
+
+/// Asking for nobody changes nothing, and tells who it is.
+fn file_user() -> u32 {
+    setfsuid(Uid::from_raw(u32::MAX)).as_raw()
+}
+
+fn file_group() -> u32 {
+    setfsgid(Gid::from_raw(u32::MAX)).as_raw()
+}
+
+/// What this thread starts from now on gains nothing by what it executes, and leaves its files to
+/// its user and group. The thread starts one process, and then ends.
+pub(crate) fn confine_thread() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_FS)?;
+    umask(Mode::S_IRWXO);
+    Ok(set_no_new_privs()?)
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! launcher says to the machine which code asks, by the kernel's word and never by what the code
 //! says. It isolates measured processes from other users and processes and from each other, but
 //! not from root, from the kernel, or from who can debug them; that is what the machine's evidence
-//! is about. Shared libraries and the dynamic loader are the host's and are not measured.
+//! is about. Where the kernel alone isolates, each code runs under a [user](users) of its own.
+//! Shared libraries and the dynamic loader are the host's and are not measured.
 //!
 //! Read in this order:
 //!
@@ -13,6 +14,7 @@
 //! * [`machine`]: what the launcher needs from below.
 //! * [`files`], [`randomness`], [`secret_memory`]: what machines need from Linux.
 //! * [`bundle`]: what is signed, shipped and launched.
+//! * [`users`]: who launched code is to the kernel.
 //! * [`protocol`], [`daemon`], [`client`]: measured processes and their platform.
 //! * [`probe`]: a measured process for tests.
 
@@ -31,6 +33,7 @@ pub mod secret_memory;
 
 pub mod bundle;
 mod launch;
+pub mod users;
 
 pub mod client;
 pub mod daemon;

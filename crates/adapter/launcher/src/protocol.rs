@@ -234,6 +234,22 @@ pub enum Refusal {
         #[n(1)]
         to: u64,
     },
+    /// Only the host's agent may ask this: root, or whoever has the agent's group and is no user of
+    /// launched code.
+    #[error("only the host's agent may ask this: a process with its group, or root")]
+    #[n(20)]
+    NotAgent,
+    /// Every user that is for launched code belongs to other code.
+    #[error(
+        "all {users} users of bundles belong to other code: serve the machine with a range that is \
+         longer at its end (`--bundle-users`)"
+    )]
+    #[n(21)]
+    UsersExhausted {
+        /// Users in the range.
+        #[n(0)]
+        users: u32,
+    },
     /// The request is larger than it may be.
     #[error("{what} of the request: {found} is more than the {limit} allowed")]
     #[n(5)]
@@ -432,6 +448,10 @@ pub struct HostInfo {
     /// What kind of measurement code has there: which one of a release's is this machine's.
     #[n(5)]
     pub kind: TeeKind,
+    /// The group of everything that is launched, if each code has a user of its own: what it is to
+    /// write has to be this group's. The launcher says it, the machine leaves it out.
+    #[n(6)]
+    pub group: Option<u32>,
 }
 
 /// [`LaunchMode`] on the wire.

@@ -9,8 +9,10 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::error::{Context, StoreError};
 
-/// Only the owner reads what a keeper or an agent leaves on disk.
+/// Only the owner reads what a keeper or an agent leaves on disk,
 const FILE_MODE: u32 = 0o600;
+/// unless it is said that the group does, too.
+const SHARED_FILE_MODE: u32 = 0o660;
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// How the name of something begins and ends that has not taken its place yet.
@@ -23,14 +25,28 @@ const UNFINISHED_SUFFIX: &str = ".new";
 /// interrupted writes leave at most one behind, which the next write replaces, and
 /// [`remove_unfinished`] removes.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let temporary = write_temporary(path, bytes)?;
+    write_for(Readers::Owner, path, bytes)
+}
+
+/// Whose a file is, besides root's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Readers {
+    /// Its owner's alone.
+    Owner,
+    /// Its owner's, and its group's as far as the process lets it (`umask`).
+    Group,
+}
+
+/// As [`write`], for these readers.
+pub fn write_for(readers: Readers, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let temporary = write_temporary(readers, path, bytes)?;
     fs::rename(&temporary, path).context("replace", path)?;
     sync_parent(path)
 }
 
 /// Creates a file. Something that is there already is never overwritten.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let temporary = write_temporary(path, bytes)?;
+    let temporary = write_temporary(Readers::Owner, path, bytes)?;
     if let Err(error) = rename_new(&temporary, path) {
         // It may be a secret that nobody would ever find. That it cannot be removed changes
         // nothing about why.
@@ -146,7 +162,7 @@ pub fn copy_directory(
         }
         let bytes = read(&entry.path(), bytes_max)?;
         let copy = staging.join(entry.file_name());
-        write_new(&copy, &bytes)?;
+        write_new(Readers::Owner, &copy, &bytes)?;
     }
     sync_directory(&staging)?;
     if let Err(error) = move_to(&staging, target) {
@@ -163,9 +179,9 @@ pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     opened.sync_all().context("flush", directory)
 }
 
-fn write_temporary(path: &Path, bytes: &[u8]) -> Result<PathBuf, StoreError> {
+fn write_temporary(readers: Readers, path: &Path, bytes: &[u8]) -> Result<PathBuf, StoreError> {
     let temporary = temporary_of(path);
-    write_new(&temporary, bytes)?;
+    write_new(readers, &temporary, bytes)?;
     Ok(temporary)
 }
 
@@ -178,9 +194,13 @@ fn temporary_of(path: &Path) -> PathBuf {
 }
 
 /// Writes a file whose name nobody relies on yet.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+fn write_new(readers: Readers, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mode = match readers {
+        Readers::Owner => FILE_MODE,
+        Readers::Group => SHARED_FILE_MODE,
+    };
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    options.write(true).create(true).truncate(true).mode(mode);
     let mut file = options.open(path).context("create", path)?;
     file.write_all(bytes).context("write", path)?;
     file.sync_all().context("flush", path)
@@ -227,7 +247,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key.sealed");
         write(&path, b"one").unwrap();
-        write_temporary(&path, b"two").unwrap();
+        write_temporary(Readers::Owner, &path, b"two").unwrap();
         let others = [".notes.new", ".other.sealed", "other.sealed.new"];
         for other in others {
             fs::write(directory.path().join(other), b"").unwrap();

@@ -4,8 +4,9 @@
 //! It is a process with a folder. Whoever copies the folder has a second TPM with the same keys and
 //! the same counters: it proves nothing about anybody, and protects nothing from this machine.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -199,7 +200,8 @@ fn new_socket_folder() -> PathBuf {
     let folder = std::env::temp_dir().join(format!("hl-tpm-{}-{number}", std::process::id()));
     // One of a process with the same number, which ended suddenly.
     drop(fs::remove_dir_all(&folder));
-    fs::create_dir(&folder).expect("temporary folders can be made");
+    // Whoever reaches a TPM asks it: nobody but its machine's user does.
+    DirBuilder::new().mode(0o700).create(&folder).expect("temporary folders can be made");
     folder
 }
 

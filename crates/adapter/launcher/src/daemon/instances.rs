@@ -7,7 +7,6 @@ use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use heirloom_model::causes::with_causes;
 use heirloom_model::measurement::Measurement;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
@@ -58,11 +57,7 @@ impl Instances {
     ) -> Result<InstanceInfo, Refusal> {
         let mut table = self.lock();
         table.make_room()?;
-        let launched = start().map_err(|error| match &error {
-            LaunchError::Bundle(cause) => Refusal::Bundle { reason: with_causes(cause) },
-            LaunchError::System(_) => Refusal::NotStarted { reason: with_causes(&error) },
-        })?;
-        let Launched { child, bundle, binary } = launched;
+        let Launched { child, bundle, binary } = start()?;
         let instance = LaunchId(table.next);
         table.next = table.next.saturating_add(1);
         let process = child.id();
@@ -87,23 +82,19 @@ impl Instances {
         Ok(info)
     }
 
-    /// Whether the process at the other end is an instance that still runs what was measured.
-    pub(super) fn identify(&self, stream: &UnixStream) -> Caller {
-        let Some(peer) = Peer::of(stream) else { return Caller::Unmeasured };
+    /// Who the process at the other end is, if it is an instance that still runs what was measured.
+    pub(super) fn identify(&self, stream: &UnixStream) -> Option<Caller> {
+        let peer = Peer::of(stream)?;
         let table = self.lock();
         // Instances that ended may have had the same number.
-        let running = table.entries.values().find_map(|entry| match &entry.status {
+        let (binary, bundle) = table.entries.values().find_map(|entry| match &entry.status {
             Status::Running { binary, .. } if entry.process == peer.number => {
                 Some((binary, &entry.bundle))
             }
             Status::Running { .. } | Status::Ended(_) => None,
-        });
-        match running {
-            Some((binary, bundle)) if peer.executable() == Some(binary.identity()) => {
-                Caller::Measured(Box::new(bundle.clone()))
-            }
-            _ => Caller::Unmeasured,
-        }
+        })?;
+        let still = peer.executable() == Some(binary.identity());
+        still.then(|| Caller::Measured(Box::new(bundle.clone())))
     }
 
     /// All instances, oldest first.

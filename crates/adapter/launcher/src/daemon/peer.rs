@@ -8,14 +8,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerPidfd};
 
 use crate::bundle::VerifiedBundle;
-use crate::launch::FileIdentity;
+use crate::launch::{Account, FileIdentity};
 
 /// Who asks.
 pub(super) enum Caller {
     /// A process that this daemon launched and measured.
     Measured(Box<VerifiedBundle>),
-    /// Anybody else.
-    Unmeasured,
+    /// Who may launch, and as whom it opens files.
+    Agent(Account),
+    /// Anybody else: also what a measured process started or became.
+    Nobody,
 }
 
 /// The process that connected a socket: a descriptor that names it, whatever its number is used
