@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use heirloom_keeper::file::SUFFIX;
@@ -9,7 +10,7 @@ use heirloom_keeper::intent::StoredFile;
 use heirloom_keeper::port::{StateStore, StoreError};
 use heirloom_model::causes::with_causes;
 use heirloom_model::limit::SEALED_BYTES_MAX;
-use heirloom_store::atomic;
+use heirloom_store::atomic::{self, Readers};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::log::event;
@@ -17,6 +18,8 @@ use crate::log::event;
 /// A directory with a keeper's sealed files.
 pub struct StateDirectory {
     path: PathBuf,
+    /// Where the agent is another user, the directory is their group's, and so are files in it.
+    readers: Readers,
     /// None when closed: nothing is read or written any more.
     lock: Option<Flock<File>>,
 }
@@ -55,7 +58,9 @@ impl StateDirectory {
         let directory = File::open(path).map_err(unreadable)?;
         let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock)
             .map_err(|_| DirectoryError::InUse { path: path.to_owned() })?;
-        let opened = Self { path: path.to_owned(), lock: Some(lock) };
+        let readers =
+            if is_shared(path).map_err(unreadable)? { Readers::Group } else { Readers::Owner };
+        let opened = Self { path: path.to_owned(), readers, lock: Some(lock) };
         if let Err(error) = opened.remove_unfinished() {
             // Nothing is wrong with what was written. Whoever gives its copy up tries again, and
             // does not succeed before it is gone.
@@ -134,7 +139,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 impl StateStore for StateDirectory {
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         expect_open(self, name)?;
-        atomic::write(&self.path.join(name), bytes).map_err(|error| failed(name, &error))
+        let path = self.path.join(name);
+        atomic::write_for(self.readers, &path, bytes).map_err(|error| failed(name, &error))
     }
 
     fn remove(&mut self, name: &str) -> Result<(), StoreError> {
@@ -150,9 +156,29 @@ impl StateStore for StateDirectory {
     }
 }
 
+/// A directory in which the group writes is shared with the agent, which is another user there.
+pub(crate) fn is_shared(directory: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(directory)?.permissions().mode() & 0o020 != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_the_groups_where_the_directory_is() {
+        let directory = tempfile::tempdir().unwrap();
+        for (mode, expected) in [(0o700, 0o600), (0o770, 0o640)] {
+            let shared = fs::Permissions::from_mode(mode);
+            fs::set_permissions(directory.path(), shared).unwrap();
+            let mut state = StateDirectory::open(directory.path()).unwrap();
+            state.write("a.sealed", b"one").unwrap();
+            let found = fs::metadata(directory.path().join("a.sealed")).unwrap();
+            // What tests leave to the group is up to who runs them.
+            assert_eq!(found.permissions().mode() & 0o740, expected & 0o740, "{mode:o}");
+            assert_eq!(found.permissions().mode() & 0o007, 0);
+        }
+    }
 
     #[test]
     fn a_directory_belongs_to_one_keeper() {

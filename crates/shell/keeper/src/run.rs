@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use heirloom_keeper::keeper::{Keeper, KeeperConfig, StartError};
 
-use crate::directory::{DirectoryError, StateDirectory};
+use crate::directory::{DirectoryError, StateDirectory, is_shared};
 use crate::limit::{ADMIN_CONNECTIONS_MAX, SESSIONS_MAX};
 use crate::log::event;
 use crate::service::{Service, SharedPlatform};
@@ -165,7 +165,8 @@ impl Running {
     }
 }
 
-/// Binds the agent's socket, for this user only. One that an earlier process left is replaced:
+/// Binds the agent's socket, for this user only, or for the group as well if it is in a directory
+/// that is the group's: the agent is another user there. One that an earlier process left is replaced:
 /// the directory's lock shows that the process is gone.
 fn bind_admin(path: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
@@ -173,6 +174,8 @@ fn bind_admin(path: &Path) -> io::Result<UnixListener> {
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mode = if is_shared(directory.unwrap_or(Path::new(".")))? { 0o660 } else { 0o600 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
