@@ -1,10 +1,12 @@
-//! An authority approves policies that did not exist when a secret was sealed.
+//! An authority approves policies that did not exist when a key was made.
 //!
-//! A secret under `PolicyAuthorize` opens under every policy that the authority signed. So an
-//! upgrade of the machine, which changes its registers, needs a signature and no unsealing. The
+//! A key under `PolicyAuthorize` can be used under every policy that the authority signed. So an
+//! upgrade of the machine, which changes its registers, needs a signature and no new key. The
 //! key is P-256 with ECDSA over SHA-256, because TPMs know no Ed25519.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+
+use heirloom_model::digest::{DigestOf as _, HostAuthority};
 
 use crate::limit::POLICY_REFERENCE_BYTES_MAX;
 use crate::policy::{Policy, PolicyDigest};
@@ -29,7 +31,12 @@ impl Authority {
         self.point.to_sec1()
     }
 
-    /// What policies call it.
+    /// What evidence and appraisal policies call it.
+    pub fn id(&self) -> HostAuthority {
+        HostAuthority::of(self.to_sec1().as_slice())
+    }
+
+    /// What a TPM's policies call it.
     pub fn name(&self) -> Name {
         self.public().name()
     }

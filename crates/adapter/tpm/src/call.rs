@@ -109,8 +109,8 @@ impl<'call, 'tpm> Sent<'call, 'tpm> {
             let key = session.parameter_key(auth, &nonce, session.nonce());
             encrypt(&key, first_sized(call.parameters.as_mut_slice()));
         }
-        let area = authorisations.iter().fold(Writer::new(), |area, authorisation| {
-            write_authorisation(area, &call, authorisation, &nonce)
+        let area = authorisations.iter().enumerate().fold(Writer::new(), |area, (at, by)| {
+            write_authorisation(area, &call, (at, by), &nonce)
         });
         let tag = if authorisations.is_empty() { TAG_NO_SESSIONS } else { TAG_SESSIONS };
         let body = call.targets.iter().fold(Writer::new(), |body, target| body.u32(target.handle));
@@ -144,8 +144,8 @@ impl<'call, 'tpm> Sent<'call, 'tpm> {
             .map_err(|_| reader.corrupt("it is longer than any response"))?;
         let mut parameters = Zeroizing::new(reader.take(length)?.to_vec());
         let digest = sha256(&[&[0; 4], &command.code().to_be_bytes(), &parameters]);
-        let attributes = attributes(&self.call);
-        for authorisation in &mut self.authorisations {
+        for (at, authorisation) in self.authorisations.iter_mut().enumerate() {
+            let attributes = attributes(&self.call, at);
             let nonce = reader.sized()?;
             let answered = reader.u8()?;
             let code = reader.sized()?;
@@ -170,30 +170,28 @@ impl<'call, 'tpm> Sent<'call, 'tpm> {
     }
 }
 
-/// The one session that encrypts: no command of ours has two.
+/// The one session that encrypts: the first authorisation, which is one where anything is secret.
+/// Then no session has to vouch for the nonce of another one (part 1, 19.6.5).
 fn only_session<'list, 'tpm>(
     authorisations: &'list [Authorisation<'_, 'tpm>],
 ) -> (&'list Session<'tpm>, &'list [u8]) {
-    authorisations
-        .iter()
-        .find_map(|authorisation| match authorisation {
-            Authorisation::Session(session, auth) => Some((&**session, *auth)),
-            Authorisation::Empty => None,
-        })
-        .expect("what is secret has a session")
+    match authorisations.first() {
+        Some(Authorisation::Session(session, auth)) => (session, auth),
+        Some(Authorisation::Empty) | None => unreachable!("what is secret has a session, first"),
+    }
 }
 
 /// `TPMS_AUTH_COMMAND` (part 1, 19.6.5).
 fn write_authorisation(
     area: Writer,
     call: &Call,
-    authorisation: &Authorisation<'_, '_>,
+    (at, authorisation): (usize, &Authorisation<'_, '_>),
     nonce: &[u8; 32],
 ) -> Writer {
     let Authorisation::Session(session, auth) = authorisation else {
         return area.u32(PASSWORD).sized(&[]).u8(0).sized(&[]);
     };
-    let attributes = attributes(call);
+    let attributes = attributes(call, at);
     let area = area.u32(session.handle()).sized(nonce).u8(attributes);
     let Some(key) = session.command_key(auth) else { return area.sized(&[]) };
     let named = Writer::new().u32(call.command.code());
@@ -202,12 +200,13 @@ fn write_authorisation(
     area.sized(&hmac(&key, &[&digest, nonce, session.nonce(), &[attributes]]))
 }
 
-fn attributes(call: &Call) -> u8 {
+/// Attributes of the authorisation at this place.
+fn attributes(call: &Call, at: usize) -> u8 {
     let end = if call.ends_session { 0 } else { CONTINUE };
     end | match call.secrecy {
-        Secrecy::Nothing => 0,
-        Secrecy::FirstParameter => DECRYPT,
-        Secrecy::FirstAnswer => ENCRYPT,
+        Secrecy::FirstParameter if at == 0 => DECRYPT,
+        Secrecy::FirstAnswer if at == 0 => ENCRYPT,
+        Secrecy::Nothing | Secrecy::FirstParameter | Secrecy::FirstAnswer => 0,
     }
 }
 

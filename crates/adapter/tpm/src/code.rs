@@ -34,6 +34,8 @@ commands! {
     CreatePrimary = 0x131;
     /// Adds one to a counter.
     NvIncrement = 0x134;
+    /// Writes non-volatile memory.
+    NvWrite = 0x137;
     /// Forgets wrong authorisations.
     DictionaryAttackLockReset = 0x139;
     /// Sets a register that may be reset to zero.
@@ -50,16 +52,16 @@ commands! {
     PolicyNv = 0x149;
     /// A condition: an authorisation is known.
     PolicySecret = 0x151;
-    /// Makes a key, or seals a secret.
+    /// Makes a key.
     Create = 0x153;
+    /// Uses a key for HMAC.
+    Hmac = 0x155;
     /// Reads non-volatile memory.
     NvRead = 0x14e;
     /// Loads an object.
     Load = 0x157;
     /// Signs registers.
     Quote = 0x158;
-    /// Gives a sealed secret out.
-    Unseal = 0x15e;
     /// Unloads an object or session.
     FlushContext = 0x165;
     /// Loads a public key from elsewhere.

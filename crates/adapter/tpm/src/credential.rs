@@ -8,7 +8,7 @@ use heirloom_model::secret::SecretBytes;
 use crate::call::{Authorisation, Call};
 use crate::code::CommandCode;
 use crate::error::TpmError;
-use crate::key::{AttestationKey, EndorsementKey, StorageRoot};
+use crate::key::{AttestationKey, EndorsementKey};
 use crate::session::Session;
 use crate::structure::{ENDORSEMENT, Target};
 use crate::wire::Writer;
@@ -22,25 +22,22 @@ pub struct Credential {
     pub seed: Vec<u8>,
 }
 
-impl AttestationKey<'_> {
-    /// Opens a credential for this key and an endorsement key of the same TPM.
-    ///
-    /// The secret crosses the bus encrypted; `root` shares the key for that.
+impl AttestationKey<'_, '_> {
+    /// Opens a credential for this key and an endorsement key of the same TPM. The secret crosses
+    /// the bus encrypted.
     pub fn activate(
         &self,
         endorsement: &EndorsementKey<'_>,
-        root: &StorageRoot<'_>,
         credential: &Credential,
     ) -> Result<SecretBytes, TpmError> {
-        let mut session = Session::policy(root)?;
+        let mut session = Session::policy(self.root())?;
         allow_endorsement(&session)?;
         let parameters = Writer::new().sized(&credential.identity).sized(&credential.seed);
         let call = Call::new(CommandCode::ActivateCredential, parameters)
             .about([self.target(), endorsement.target()])
             .with_secret_answer()
             .ending_session();
-        let authorisations = vec![Authorisation::Empty, Authorisation::Session(&mut session, &[])];
-        let answer = self.tpm().run(call, authorisations)?;
+        let answer = self.run(call, vec![Authorisation::Session(&mut session, &[])])?;
         let mut reader = answer.reader();
         let secret = SecretBytes::new(reader.sized()?.to_vec());
         reader.end()?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::code::{CommandCode, ResponseCode};
 use crate::transport::TransportError;
 
-/// Why the TPM did not do it. The five kinds ask for five different things: see each.
+/// Why the TPM did not do it. The six kinds ask for six different things: see each.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TpmError {
     /// It is not there. Somebody must make it first.
@@ -16,6 +16,14 @@ pub enum TpmError {
     Corrupt {
         /// What was read.
         subject: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Something else is in a place of ours. It is never replaced.
+    #[error("the object 0x{handle:08x} of the TPM is not ours: {what}")]
+    Foreign {
+        /// Where it is.
+        handle: u32,
         /// What is wrong with it.
         what: &'static str,
     },

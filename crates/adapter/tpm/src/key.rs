@@ -1,6 +1,8 @@
 //! Keys of a TPM: the root of our objects, the attestation key, endorsement keys.
 
-use crate::call::{Authorisation, Call};
+use heirloom_model::secret::Secret;
+
+use crate::call::{Answer, Authorisation, Call};
 use crate::client::Tpm;
 use crate::code::{CommandCode, ResponseCode};
 use crate::error::{Absent, TpmError};
@@ -26,11 +28,8 @@ pub(crate) struct Object<'tpm> {
 impl<'tpm> Object<'tpm> {
     /// A permanent object, if there is one.
     fn permanent(tpm: &'tpm Tpm, handle: u32) -> Result<Option<Self>, TpmError> {
-        match read_public(tpm, handle) {
-            Ok(area) => Ok(Some(Self { tpm, handle, area, permanent: true })),
-            Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let found = found(tpm, handle)?;
+        Ok(found.map(|(area, _qualified)| Self { tpm, handle, area, permanent: true }))
     }
 
     /// The root key of a hierarchy by a template: the same one each time.
@@ -173,6 +172,12 @@ impl<'tpm> StorageRoot<'tpm> {
         }
     }
 
+    /// The qualified name of what has this name and is directly under it (part 1, 16).
+    fn qualify(&self, name: Name) -> Vec<u8> {
+        let own = Name::of(&[&OWNER.to_be_bytes(), self.name().as_bytes().as_slice()].concat());
+        Name::of(&[own.as_bytes().as_slice(), name.as_bytes()].concat()).as_bytes().to_vec()
+    }
+
     pub(crate) fn tpm(&self) -> &'tpm Tpm {
         self.0.tpm()
     }
@@ -185,31 +190,27 @@ impl<'tpm> StorageRoot<'tpm> {
         self.0.point()
     }
 
-    /// Makes an object under it, and gives out its two parts. A secret for it is encrypted on the
-    /// way.
+    /// Makes an object under it, and gives out its two parts. A value for it is encrypted on the
+    /// way, and the answer is authenticated.
     pub(crate) fn create(
         &self,
         template: &Template,
         sensitive: Sensitive<'_>,
     ) -> Result<(PublicArea, Vec<u8>), TpmError> {
-        let data = match sensitive {
-            Sensitive::Own => &[],
-            Sensitive::Secret(secret) => secret,
+        let empty: &[u8] = &[];
+        let value = match sensitive {
+            Sensitive::Own => empty,
+            Sensitive::Value(value) => value,
         };
         let parameters = Writer::new()
-            .sized(Writer::new().sized(&[]).sized(data).as_slice())
+            .sized(Writer::new().sized(value).sized(&[]).as_slice())
             .sized(&template.to_bytes())
             .sized(&[])
             .u32(0);
         let call = Call::new(CommandCode::Create, parameters).about([self.target()]);
-        let answer = match sensitive {
-            Sensitive::Own => self.tpm().run(call, vec![Authorisation::Empty])?,
-            Sensitive::Secret(_) => {
-                let mut session = Session::salted(self)?;
-                let call = call.with_secret_parameter().ending_session();
-                self.tpm().run(call, vec![Authorisation::Session(&mut session, &[])])?
-            }
-        };
+        let mut session = Session::salted(self)?;
+        let call = call.with_secret_parameter().ending_session();
+        let answer = self.tpm().run(call, vec![Authorisation::Session(&mut session, &[])])?;
         let mut reader = answer.reader();
         let private = reader.sized()?.to_vec();
         let area = PublicArea::parse(reader.sized()?)?;
@@ -221,58 +222,103 @@ impl<'tpm> StorageRoot<'tpm> {
     }
 }
 
-/// What a new object keeps to itself.
+/// What is said about a new object besides its template. The key itself the TPM makes.
 #[derive(Clone, Copy)]
 pub(crate) enum Sensitive<'bytes> {
-    /// What the TPM makes.
+    /// Nothing: a policy authorises its use, and no value.
     Own,
-    /// This secret.
-    Secret(&'bytes [u8]),
+    /// This value authorises its use.
+    Value(&'bytes [u8; 32]),
 }
 
-/// A restricted P-256 key: it signs nothing but statements that the TPM made itself.
-pub struct AttestationKey<'tpm>(Object<'tpm>);
+/// A restricted P-256 key: it signs nothing but statements that the TPM made itself, and only for
+/// whoever knows the value that authorises its use.
+pub struct AttestationKey<'root, 'tpm> {
+    object: Object<'tpm>,
+    root: &'root StorageRoot<'tpm>,
+    value: Secret<32>,
+}
 
-impl<'tpm> AttestationKey<'tpm> {
-    /// The permanent one, made under the storage root if it is missing.
-    ///
-    /// Something else in its place is refused as corrupt, and never replaced.
-    pub fn open(root: &StorageRoot<'tpm>) -> Result<Self, TpmError> {
-        if let Some(object) = Object::permanent(root.tpm(), ATTESTATION_KEY_HANDLE)? {
-            return if object.area.is_made_from(&Template::attestation_key()) {
-                Ok(Self(object))
-            } else {
-                Err(TpmError::Corrupt {
-                    subject: "the permanent attestation key",
-                    what: "another kind of object is in its place",
-                })
-            };
+impl<'root, 'tpm> AttestationKey<'root, 'tpm> {
+    /// The permanent one, with the value that authorises its use. Something else in its place is
+    /// refused as foreign, and never replaced; whether it answers to the value, its use says, and
+    /// [`Self::prove`].
+    pub fn open(root: &'root StorageRoot<'tpm>, value: Secret<32>) -> Result<Self, TpmError> {
+        let handle = ATTESTATION_KEY_HANDLE;
+        let Some((area, qualified)) = found(root.tpm(), handle)? else {
+            return Err(TpmError::Missing(Absent::Object(handle)));
+        };
+        if !area.is_made_from(&Template::attestation_key()) {
+            return Err(TpmError::Foreign { handle, what: "it is another kind of object" });
         }
-        Self::create(root)?.0.persist(ATTESTATION_KEY_HANDLE).map(Self)
+        if qualified != root.qualify(area.name()) {
+            return Err(TpmError::Foreign { handle, what: "it is under another parent" });
+        }
+        let object = Object { tpm: root.tpm(), handle, area, permanent: true };
+        Ok(Self { object, root, value })
+    }
+
+    /// Makes the permanent one. If anything is in its place, the TPM refuses.
+    pub fn make(root: &'root StorageRoot<'tpm>, value: Secret<32>) -> Result<Self, TpmError> {
+        let Self { object, value, .. } = Self::create(root, value)?;
+        Ok(Self { object: object.persist(ATTESTATION_KEY_HANDLE)?, root, value })
     }
 
     /// A new one, which ends when it is dropped.
-    pub fn create(root: &StorageRoot<'tpm>) -> Result<Self, TpmError> {
-        let (area, private) = root.create(&Template::attestation_key(), Sensitive::Own)?;
-        Object::load(root, area, &private).map(Self)
+    pub fn create(root: &'root StorageRoot<'tpm>, value: Secret<32>) -> Result<Self, TpmError> {
+        let template = Template::attestation_key();
+        let (area, private) =
+            value.expose(|value| root.create(&template, Sensitive::Value(value)))?;
+        Ok(Self { object: Object::load(root, area, &private)?, root, value })
+    }
+
+    /// Whether anything is in the place of the permanent one.
+    pub fn is_taken(tpm: &Tpm) -> Result<bool, TpmError> {
+        Ok(found(tpm, ATTESTATION_KEY_HANDLE)?.is_some())
     }
 
     /// Its public area, whose name a credential is made for.
     pub fn public(&self) -> &PublicArea {
-        &self.0.area
+        &self.object.area
     }
 
     /// Its public key.
     pub fn point(&self) -> Result<Point, TpmError> {
-        self.0.point()
+        self.object.point()
     }
 
     pub(crate) fn tpm(&self) -> &'tpm Tpm {
-        self.0.tpm()
+        self.object.tpm()
+    }
+
+    pub(crate) fn root(&self) -> &'root StorageRoot<'tpm> {
+        self.root
     }
 
     pub(crate) fn target(&self) -> Target {
-        self.0.target()
+        self.object.target()
+    }
+
+    /// Gives a command that needs the key's value first, and these authorisations after it. What
+    /// comes back is authenticated, and encrypted if it is secret.
+    pub(crate) fn run(
+        &self,
+        call: Call,
+        others: Vec<Authorisation<'_, 'tpm>>,
+    ) -> Result<Answer, TpmError> {
+        let mut session = Session::salted(self.root)?;
+        let answer = self.value.expose(|value| {
+            let mut authorisations = vec![Authorisation::Session(&mut session, value)];
+            authorisations.extend(others);
+            self.tpm().run(call, authorisations)
+        });
+        answer.map_err(|error| match error.refusal() {
+            Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL) => TpmError::Foreign {
+                handle: self.object.handle,
+                what: "it answers to another value than that of this machine",
+            },
+            _ => error,
+        })
     }
 }
 
@@ -378,17 +424,27 @@ pub(crate) fn read_index(tpm: &Tpm, index: u32) -> Result<Option<Vec<u8>>, TpmEr
     Ok(Some(area))
 }
 
-fn read_public(tpm: &Tpm, handle: u32) -> Result<PublicArea, TpmError> {
+/// What is at the handle of a permanent object, if anything, with its qualified name.
+fn found(tpm: &Tpm, handle: u32) -> Result<Option<(PublicArea, Vec<u8>)>, TpmError> {
+    match read_public(tpm, handle) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The public area of an object, and its qualified name, which says under what it is.
+fn read_public(tpm: &Tpm, handle: u32) -> Result<(PublicArea, Vec<u8>), TpmError> {
     let call = Call::new(CommandCode::ReadPublic, Writer::new()).about([Target::bare(handle)]);
     let answer = tpm.run(call, Vec::new())?;
     let mut reader = answer.reader();
     let area = PublicArea::parse(reader.sized()?)?;
-    let (name, _qualified_name) = (reader.sized()?, reader.sized()?);
+    let (name, qualified) = (reader.sized()?, reader.sized()?.to_vec());
     if name != area.name().as_bytes() {
         return Err(reader.corrupt("its name is not that of its public area"));
     }
     reader.end()?;
-    Ok(area)
+    Ok((area, qualified))
 }
 
 /// The length of the DER sequence at the start: manufacturers fill the index up.

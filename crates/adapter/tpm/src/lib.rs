@@ -2,8 +2,8 @@
 //!
 //! It reads and extends registers (PCRs), quotes them with a restricted key, proves to a
 //! certification authority that this key lives beside an endorsement key, counts in a way that
-//! cannot be undone, and keeps a secret under a policy over registers, a counter and the word of
-//! an authority. Secrets cross the bus encrypted only.
+//! cannot be undone, and uses a key of its own making under a policy over registers, a counter and
+//! the word of an authority. Secrets cross the bus encrypted only.
 //!
 //! It is not a verifier: evidence is appraised by `heirloom-attest`, which shares no code with
 //! this crate. It knows one hash (SHA-256), one curve (P-256) and one bank of registers (SHA-256),
@@ -14,8 +14,9 @@
 //!
 //! * [`client`]: [`Tpm`](client::Tpm), and what it does about errors and leftovers.
 //! * [`pcr`], [`key`], [`quote`], [`credential`]: who the machine is, and what it booted.
-//! * [`policy`], [`authority`]: under which conditions a secret is given out; pure.
-//! * [`seal`], [`counter`]: secrets under a policy, and a number that only grows.
+//! * [`policy`], [`authority`]: under which conditions a key is used; pure.
+//! * [`mac_key`], [`counter`], [`note`]: a key that nobody ever knew, a number that only grows, and
+//!   32 bytes that only one can write.
 //! * [`error`], [`code`], [`limit`]: why it fails, and its bounds.
 //! * [`transport`], [`capability`]: how bytes reach a TPM, and what it says about itself.
 //! * [`public`], [`structure`]: what TPMs say about keys; names and numbers.
@@ -33,7 +34,8 @@ pub mod authority;
 pub mod policy;
 
 pub mod counter;
-pub mod seal;
+pub mod mac_key;
+pub mod note;
 
 pub mod capability;
 pub mod code;

@@ -10,8 +10,8 @@ pub const SIZED_BYTES_MAX: usize = 2048;
 pub const CERTIFICATE_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of non-volatile memory in one answer; every TPM reads at least so much at once.
 pub const NV_READ_BYTES: usize = 512;
-/// A sealed object, both parts: real ones have some 300 bytes.
-pub const SEALED_OBJECT_BYTES_MAX: usize = 1024;
+/// A key that a TPM made, both parts: real ones have some 300 bytes.
+pub const MAC_KEY_BYTES_MAX: usize = 1024;
 /// Conditions of one policy: registers, a counter, an authority, and room.
 pub const POLICY_STEPS_MAX: usize = 8;
 /// Registers of one bank.

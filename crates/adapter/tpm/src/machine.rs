@@ -4,16 +4,18 @@
 //! launcher are in its registers; the launcher measures what it launches and answers for it: a
 //! quote covers registers, report data, and what the launcher says about the process. This
 //! isolates nothing from root or the kernel: whether these are the right ones is what the
-//! registers are for.
+//! registers are for. From each other, from the launcher and from the TPM, what is launched is
+//! isolated by the kernel: each code has a user of its own.
 //!
 //! Sealing: the TPM gives the machine's secret only to a host that the machine's authority
 //! approved, and the launcher derives from it a key for exactly the code that asks. Approving the
 //! next host before an update opens the same secret there. See [`setup`].
 //!
-//! Counting: one counter of the TPM keeps a file with all counters of all code fresh. See
+//! Counting: one counter and one note of the TPM keep a file with all counters of all code fresh. See
 //! [`counters`].
 
 pub mod address;
+pub mod approved;
 pub mod counters;
 pub mod enrolment;
 pub mod error;
@@ -26,14 +28,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heirloom_keeper::kmac::kmac256;
 use heirloom_keeper::port::{PlatformIdentity, Sealing};
-use heirloom_launcher::daemon::{Daemon, DaemonError, MachineLock, Stopper};
+use heirloom_launcher::daemon::{Daemon, DaemonError, Isolation, MachineLock, Stopper};
 use heirloom_launcher::machine::Machine;
 use heirloom_launcher::protocol::{HostInfo, Lack, Refusal, WireProtection};
 use heirloom_launcher::report::{LaunchMode, Report, ReportBody, Secs, TargetInfo};
 use heirloom_launcher::secret_memory::{MachineMemory, protect};
+use heirloom_launcher::users::{BundleUsers, UserTable, UsersError};
 use heirloom_model::causes::with_causes;
 use heirloom_model::context;
-use heirloom_model::digest::{CounterName, Nonce, sha256};
+use heirloom_model::digest::{CounterName, HostAuthority, Nonce};
 use heirloom_model::evidence::{
     Evidence, LaunchClaims, LocalReport, PcrValue, ReportData, ReportTarget, TpmEvidence,
 };
@@ -43,8 +46,7 @@ use heirloom_model::secret::Secret;
 use zeroize::Zeroizing;
 
 use crate::client::Tpm;
-use crate::key::AttestationKey;
-use crate::machine::counters::Counters;
+use crate::machine::counters::{CounterKeys, CounterOwner, Counters};
 use crate::machine::error::MachineError;
 use crate::machine::state::{CertificateChain, MachineRecord};
 use crate::pcr::{Register, Selection};
@@ -60,6 +62,8 @@ pub struct TpmMachine {
     /// One caller at a time: a TPM has room for three objects and three sessions.
     tpm: Mutex<Tpm>,
     record: MachineRecord,
+    /// Who approves hosts of this machine, by the policy under which its secret opened.
+    authority: HostAuthority,
     state: PathBuf,
     secret: Box<dyn MachineMemory<32>>,
     protection: WireProtection,
@@ -73,18 +77,29 @@ pub enum BindError {
     /// The machine cannot be used.
     #[error("the machine cannot be used")]
     Machine(#[from] MachineError),
+    /// There are no users for what is launched.
+    #[error("what is launched has no users of its own")]
+    Users(#[from] UsersError),
     /// The daemon did not start.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
 }
 
 /// Opens the machine in a directory and listens for what it launches.
-pub fn bind(state: &Path, tpm: Tpm, socket: &Path) -> Result<(Daemon, Stopper), BindError> {
+///
+/// A TPM isolates nothing, so each code runs under a user of its own.
+pub fn bind(
+    state: &Path,
+    tpm: Tpm,
+    socket: &Path,
+    users: BundleUsers,
+) -> Result<(Daemon, Stopper), BindError> {
     // What is not there is said before anything is made there.
     MachineRecord::read(state)?;
     let lock = MachineLock::take(state)?;
+    let isolation = Isolation::Users(UserTable::open(state, users)?);
     let machine = TpmMachine::open(state, tpm)?;
-    Ok(Daemon::bind(Box::new(machine), lock, socket)?)
+    Ok(Daemon::bind(Box::new(machine), lock, socket, isolation)?)
 }
 
 impl TpmMachine {
@@ -101,6 +116,7 @@ impl TpmMachine {
         heirloom_launcher::randomness::system_randomness()(report_key.as_mut_slice());
         let machine = Self {
             tpm: Mutex::new(tpm),
+            authority: record.authority()?.id(),
             record,
             state: state.to_owned(),
             secret,
@@ -136,14 +152,16 @@ impl TpmMachine {
     }
 
     fn counters(&self) -> Counters {
-        Counters::new(&self.state, *self.derive(&[], context::TPM_COUNTERS))
+        Counters::new(&self.state, CounterKeys::derive(|purpose| self.derive(&[], purpose)))
     }
 
     fn quote(&self, claims: LaunchClaims, data: &ReportData) -> Result<Evidence, MachineError> {
         let certificates = CertificateChain::read(&self.state)?;
         let tpm = self.tpm();
         let root = self.record.root(&tpm)?;
-        let key = AttestationKey::open(&root)?;
+        let mut secret = Zeroizing::new([0; 32]);
+        self.secret.lend(&mut |bytes| secret.copy_from_slice(bytes));
+        let key = setup::attestation_key(&root, &Secret::new(*secret))?;
         certificates.expect_about(&key)?;
         let quote = key.quote(&claims.qualify(data), Selection::boot())?;
         Ok(Evidence::Tpm(TpmEvidence {
@@ -223,6 +241,7 @@ impl Machine for TpmMachine {
             product_id: secs.product_id,
             isv_svn: secs.isv_svn,
             debug: secs.mode() == LaunchMode::Debug,
+            authority: self.authority,
         };
         self.quote(claims, report_data).map_err(|error| failed(&error))
     }
@@ -252,14 +271,14 @@ impl Machine for TpmMachine {
     fn counter(&self, secs: &Secs, name: &CounterName) -> Result<u64, Refusal> {
         let tpm = self.tpm();
         let root = self.record.root(&tpm).map_err(|error| failed(&error))?;
-        let value = self.counters().value(&root, &owned(secs, name));
+        let value = self.counters().value(&root, &owner(secs), name);
         value.map_err(|error| failed(&error))
     }
 
     fn raise(&self, secs: &Secs, name: &CounterName, to: u64) -> Result<(), Refusal> {
         let tpm = self.tpm();
         let root = self.record.root(&tpm).map_err(|error| failed(&error))?;
-        match self.counters().raise(&root, &owned(secs, name), to) {
+        match self.counters().raise(&root, &owner(secs), name, to) {
             Err(MachineError::CounterJump { stands, to }) => {
                 Err(Refusal::CounterJump { stands, to })
             }
@@ -275,16 +294,14 @@ impl Machine for TpmMachine {
             certified_cpu_svn: NO_CPU_SVN,
             fuses: self.protection,
             kind: TeeKind::Tpm,
+            group: None,
         })
     }
 }
 
-/// The counter of some code: no other code can name it.
-fn owned(secs: &Secs, name: &CounterName) -> CounterName {
-    let debug = [u8::from(secs.mode() == LaunchMode::Debug)];
-    let (measurement, signer) = (secs.measurement.as_bytes(), secs.signer.as_bytes());
-    let parts: [&[u8]; 5] = [context::TPM_COUNTERS, measurement, signer, &debug, name.as_bytes()];
-    CounterName::new(sha256(&parts))
+/// Under which name some code has its counters: no other code can name them.
+fn owner(secs: &Secs) -> CounterOwner {
+    CounterOwner::new(&secs.measurement, &secs.signer, secs.mode() == LaunchMode::Debug)
 }
 
 /// A register as evidence names it.

@@ -1,4 +1,4 @@
-//! Policies: under which conditions a TPM gives a secret out. Digests of policies are pure.
+//! Policies: under which conditions a TPM uses a key. Digests of policies are pure.
 
 use crate::authority::{Approval, Authority, PolicyReference};
 use crate::call::{Authorisation, Call};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::TpmError;
 use crate::structure::{
-    ALG_AES, ALG_CFB, ALG_ECC, ALG_ECDSA, ALG_KEYED_HASH, ALG_NULL, ALG_RSA, ALG_SHA256,
+    ALG_AES, ALG_CFB, ALG_ECC, ALG_ECDSA, ALG_HMAC, ALG_KEYED_HASH, ALG_NULL, ALG_RSA, ALG_SHA256,
     CURVE_P256, Name,
 };
 use crate::wire::{Reader, Writer};
@@ -42,8 +42,8 @@ pub enum PublicKey {
     P256(Point),
     /// An RSA-2048 key with the exponent 65537, by its modulus.
     Rsa2048(Box<[u8; 256]>),
-    /// No key: a sealed secret.
-    Sealed,
+    /// A key for HMAC with SHA-256, which nothing shows.
+    Mac,
 }
 
 /// The public area of an object (`TPMT_PUBLIC`), whose name is of SHA-256.
@@ -67,9 +67,11 @@ impl PublicArea {
             ALG_ECC => ecc_key(&mut reader)?,
             ALG_RSA => rsa_key(&mut reader)?,
             ALG_KEYED_HASH => {
-                reader.expect_u16(ALG_NULL, "it is a key for HMAC or XOR")?;
+                reader
+                    .expect_u16(ALG_HMAC, "it is sealed data, which somebody knew, and no key")?;
+                reader.expect_u16(ALG_SHA256, "it is for HMAC with another digest")?;
                 reader.sized_array::<32>()?;
-                PublicKey::Sealed
+                PublicKey::Mac
             }
             _ => return Err(reader.corrupt("it is of an unknown kind")),
         };
@@ -105,7 +107,7 @@ impl PublicArea {
                 (&self.key, template.unique),
                 (PublicKey::P256(_), Unique::Point)
                     | (PublicKey::Rsa2048(_), Unique::Modulus)
-                    | (PublicKey::Sealed, Unique::Digest)
+                    | (PublicKey::Mac, Unique::Digest)
             )
     }
 }
@@ -215,13 +217,13 @@ impl Template {
         }
     }
 
-    /// A secret that only a policy opens.
-    pub(crate) fn sealed(policy: &[u8; 32]) -> Self {
+    /// A key for HMAC that the TPM makes itself, and that only a policy lets use.
+    pub(crate) fn mac_key(policy: &[u8; 32]) -> Self {
         Self {
             kind: ALG_KEYED_HASH,
-            attributes: FIXED | NO_DA,
+            attributes: FIXED | SENSITIVE_DATA_ORIGIN | NO_DA | SIGN,
             policy: policy.to_vec(),
-            parameters: &[ALG_NULL],
+            parameters: &[ALG_HMAC, ALG_SHA256],
             unique: Unique::Digest,
         }
     }

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
-use crate::call::{Authorisation, Call};
+use crate::call::Call;
 use crate::code::CommandCode;
 use crate::error::TpmError;
 use crate::key::AttestationKey;
@@ -23,7 +23,7 @@ pub struct Quote {
     pub registers: Vec<Register>,
 }
 
-impl AttestationKey<'_> {
+impl AttestationKey<'_, '_> {
     /// Quotes registers for whoever asked with `qualifying` data.
     pub fn quote(&self, qualifying: &[u8; 32], selection: Selection) -> Result<Quote, TpmError> {
         for _ in 0..QUOTE_ATTEMPTS_MAX {
@@ -48,11 +48,18 @@ impl AttestationKey<'_> {
         selection: Selection,
     ) -> Result<(Vec<u8>, Vec<u8>), TpmError> {
         let parameters = selection.write(Writer::new().sized(qualifying).u16(ALG_NULL));
-        let call = Call::new(CommandCode::Quote, parameters).about([self.target()]);
-        let answer = self.tpm().run(call, vec![Authorisation::Empty])?;
+        let call =
+            Call::new(CommandCode::Quote, parameters).about([self.target()]).ending_session();
+        let answer = self.run(call, Vec::new())?;
         let mut reader = answer.reader();
         let attest = reader.sized()?.to_vec();
         Ok((attest, reader.rest().to_vec()))
+    }
+
+    /// Finds that the key answers to our value. Whoever made another one in its place does not know
+    /// it.
+    pub fn prove(&self) -> Result<(), TpmError> {
+        self.quote_once(&[0; 32], Selection::boot()).map(drop)
     }
 
     fn verify(&self, attest: &[u8], signature: &[u8]) -> Result<(), TpmError> {

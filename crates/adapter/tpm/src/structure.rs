@@ -5,6 +5,7 @@ use crate::wire::Writer;
 /// SHA-256 as `TPM_ALG_ID`.
 pub(crate) const ALG_SHA256: u16 = 0x000b;
 pub(crate) const ALG_RSA: u16 = 0x0001;
+pub(crate) const ALG_HMAC: u16 = 0x0005;
 pub(crate) const ALG_AES: u16 = 0x0006;
 pub(crate) const ALG_KEYED_HASH: u16 = 0x0008;
 pub(crate) const ALG_NULL: u16 = 0x0010;

@@ -88,10 +88,24 @@ contexts! {
     EVIDENCE_TPM = "heirloom v1 evidence of a tpm";
     /// Qualifying data of a quote by a virtual TPM, over report data.
     EVIDENCE_VTPM = "heirloom v1 evidence of a vtpm";
+    /// Digest of the key of an authority that approves hosts of machines with a TPM.
+    TPM_AUTHORITY = "heirloom v1 tpm authority of hosts";
+    /// The secret of a machine, out of the key that its TPM made.
+    TPM_MACHINE_SECRET = "heirloom v1 tpm machine secret";
+    /// What authorises the use of a machine's attestation key.
+    TPM_ATTESTATION_KEY = "heirloom v1 tpm attestation key";
     /// What an authority approves with a host: for which machine.
     TPM_APPROVAL = "heirloom v1 tpm approval of a host";
-    /// Key that authenticates the counters of a machine with a TPM.
+    /// Authentication of the counters of a machine with a TPM.
     TPM_COUNTERS = "heirloom v1 tpm counters";
+    /// Key that authenticates the counters of a machine with a TPM.
+    TPM_COUNTER_KEY = "heirloom v1 tpm counters, key";
+    /// Name under which some code has its counters on a machine with a TPM.
+    TPM_COUNTER_OWNER = "heirloom v1 tpm counters, owner";
+    /// Digest of the counters of a machine with a TPM, which its TPM notes.
+    TPM_COUNTER_TABLE = "heirloom v1 tpm counters, table";
+    /// Value that a TPM asks for before it shows or changes that note.
+    TPM_COUNTER_NOTE = "heirloom v1 tpm counters, note";
     /// Key that authenticates reports of code to other code of one launcher.
     TPM_REPORT = "heirloom v1 tpm report";
     /// Name of the counter that a keeper raises when it witnesses.

@@ -129,6 +129,9 @@ fixed_bytes! {
     Checksum[32];
     /// SHA-256 of the certificate of an attestation root, in DER.
     AnchorId[32];
+    /// Who approves what a machine with a TPM may boot: SHA-256 of the authority's key, as an
+    /// uncompressed point (SEC 1).
+    HostAuthority[32];
     /// A handover that a plan allows: SHA-256 of the encoding of its authorisation.
     AuthorisationDigest[32];
     /// One channel between two instances: SHA-256 of its exporter and both identity keys.
@@ -181,6 +184,7 @@ digest_of! {
     ArtifactDigest: b"";
     AuthorisationDigest: crate::context::HANDOVER_AUTHORISATION;
     EvidenceDigest: crate::context::EVIDENCE_DIGEST;
+    HostAuthority: crate::context::TPM_AUTHORITY;
     NetworkId: crate::context::NETWORK_ID;
     PartyMapDigest: crate::context::PARTY_MAP_DIGEST;
     PlanDigest: crate::context::PLAN_DIGEST;

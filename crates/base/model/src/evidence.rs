@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::digest::{AnchorId, ChannelDigest, DigestOf, EvidenceDigest, sha256};
+use crate::digest::{AnchorId, ChannelDigest, DigestOf, EvidenceDigest, HostAuthority, sha256};
 use crate::limit::{ANCHOR_BYTES_MAX, ENDORSEMENTS_BYTES_MAX, EVIDENCE_BYTES_MAX};
 use crate::measurement::{LaunchedCode, MrSigner, Register32, TeeKind};
 use crate::signature::PublicKey;
@@ -113,6 +113,10 @@ pub struct LaunchClaims {
     /// Whether the process can be read from outside.
     #[n(4)]
     pub debug: bool,
+    /// Who approves what the machine boots: the TPM gives the machine's secret, and with it the
+    /// keys that the process seals with, to whatever this one signs.
+    #[n(5)]
+    pub authority: HostAuthority,
 }
 
 /// A quote by a virtual TPM, bound to the report of its confidential machine.
@@ -174,13 +178,17 @@ pub enum Endorsements {
     TdxDcap(#[n(0)] DcapCollateral),
     /// AMD's list of revoked keys of one generation.
     #[n(2)]
-    Snp(#[n(0)] SnpEndorsements),
+    Snp(#[n(0)] RevokedKeys),
+    /// An attestation CA's list of revoked attestation keys of TPMs.
+    #[n(3)]
+    Tpm(#[n(0)] RevokedKeys),
 }
 
-/// What AMD says about the keys of one generation of SEV-SNP machines.
+/// What a root says about keys that it, or who it certified, takes back.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub struct SnpEndorsements {
-    /// DER of the root (ARK) that signed the list; must be a trust anchor.
+pub struct RevokedKeys {
+    /// DER of the root (AMD's ARK, or the attestation CA) that signed the list; must be a trust
+    /// anchor.
     #[n(0)]
     pub root: Certificate,
     /// DER of the certificate revocation list.

@@ -10,15 +10,17 @@ use std::path::Path;
 use heirloom_launcher::files;
 use heirloom_model::evidence::Certificate;
 use heirloom_model::identifier::{HostId, PlatformId};
+use heirloom_model::secret::Secret;
 use heirloom_model::wire;
 use minicbor::{Decode, Encode};
 
 use super::error::MachineError;
-use super::spki;
 use super::state::{CERTIFICATES, CertificateChain, MachineRecord};
+use super::{setup, spki};
 use crate::client::Tpm;
 use crate::credential::Credential;
-use crate::key::{AttestationKey, EndorsementKey, endorsement_certificate};
+use crate::error::TpmError;
+use crate::key::{EndorsementKey, endorsement_certificate};
 
 /// What a machine shows to an attestation CA. Nothing in it is secret or believed.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
@@ -56,15 +58,51 @@ pub struct EnrolmentChallenge {
 }
 
 /// The secret. It proves something once, to whoever made it, and is worth nothing afterwards.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[derive(Decode, Encode)]
 pub struct EnrolmentAnswer {
     /// The secret.
     #[n(0)]
-    #[cbor(with = "minicbor::bytes")]
-    pub secret: Vec<u8>,
+    pub secret: EnrolmentSecret,
 }
 
-/// What the machine in a directory shows to an attestation CA.
+/// What an attestation CA encrypts for a TPM, and the TPM opens. It is written into files that
+/// people carry, and does not print, copy or compare by habit.
+pub struct EnrolmentSecret(Secret<32>);
+
+impl EnrolmentSecret {
+    /// Takes over random bytes.
+    pub fn new(random: [u8; 32]) -> Self {
+        Self(Secret::new(random))
+    }
+
+    /// Whether two are the same, in time that does not depend on their content.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.0.same_as(&other.0)
+    }
+}
+
+impl<C> Encode<C> for EnrolmentSecret {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        encoder: &mut minicbor::Encoder<W>,
+        _context: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        self.0.expose(|bytes| encoder.bytes(bytes).map(|_| ()))
+    }
+}
+
+impl<'b, C> Decode<'b, C> for EnrolmentSecret {
+    fn decode(
+        decoder: &mut minicbor::Decoder<'b>,
+        _context: &mut C,
+    ) -> Result<Self, minicbor::decode::Error> {
+        let secret = Secret::from_slice(decoder.bytes()?);
+        secret.map(Self).ok_or(minicbor::decode::Error::message("a secret has 32 bytes"))
+    }
+}
+
+/// What the machine in a directory shows to an attestation CA. Its attestation key answers only on
+/// an approved host, as everything here.
 pub fn request(state: &Path, tpm: &Tpm) -> Result<EnrolmentRequest, MachineError> {
     tpm.startup()?;
     let record = MachineRecord::read(state)?;
@@ -72,7 +110,8 @@ pub fn request(state: &Path, tpm: &Tpm) -> Result<EnrolmentRequest, MachineError
     let certificate = endorsement_certificate(tpm, kind)?;
     let endorsement_key = EndorsementKey::open(tpm, kind)?.public().as_bytes().to_vec();
     let root = record.root(tpm)?;
-    let attestation_key = AttestationKey::open(&root)?.public().as_bytes().to_vec();
+    let secret = setup::unseal(state, &record, tpm)?;
+    let attestation_key = setup::attestation_key(&root, &secret)?.public().as_bytes().to_vec();
     Ok(EnrolmentRequest {
         host: record.host.clone(),
         platform: record.platform,
@@ -94,8 +133,13 @@ pub fn answer(
     let root = record.root(tpm)?;
     let EnrolmentChallenge { identity, seed } = challenge.clone();
     let credential = Credential { identity, seed };
-    let secret = AttestationKey::open(&root)?.activate(&endorsement, &root, &credential)?;
-    Ok(EnrolmentAnswer { secret: secret.expose(<[u8]>::to_vec) })
+    let machine = setup::unseal(state, &record, tpm)?;
+    let secret = setup::attestation_key(&root, &machine)?.activate(&endorsement, &credential)?;
+    let secret = secret.expose(Secret::from_slice).ok_or(TpmError::Corrupt {
+        subject: "the challenge",
+        what: "its secret does not have 32 bytes",
+    })?;
+    Ok(EnrolmentAnswer { secret: EnrolmentSecret(secret) })
 }
 
 /// Installs the certificates of the attestation key.
@@ -103,7 +147,8 @@ pub fn install(state: &Path, tpm: &Tpm, chain: &CertificateChain) -> Result<(), 
     tpm.startup()?;
     let record = MachineRecord::read(state)?;
     let root = record.root(tpm)?;
-    chain.expect_about(&AttestationKey::open(&root)?)?;
+    let secret = setup::unseal(state, &record, tpm)?;
+    chain.expect_about(&setup::attestation_key(&root, &secret)?)?;
     Ok(files::replace(&state.join(CERTIFICATES), &wire::encode(chain))?)
 }
 

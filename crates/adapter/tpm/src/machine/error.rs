@@ -24,6 +24,21 @@ pub enum MachineError {
     /// The directory's machine has another TPM.
     #[error("the machine in this directory has another TPM")]
     OtherTpm,
+    /// The machine's key is not one that its TPM made for it.
+    #[error(
+        "the key of the machine's secret is not the one that its TPM made: {what}; somebody put \
+         another one into the machine's directory, and nothing was opened with it"
+    )]
+    KeyPlanted {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The machine was made, and its secret never opened.
+    #[error(
+        "the machine has no attestation key and no counters yet: `heirloom-platformd tpm \
+         install-approval` makes them, once, on the first approved host"
+    )]
+    NotCompleted,
     /// Nobody approved this host.
     #[error(
         "no host is approved for this machine: let its authority approve what \
@@ -48,7 +63,7 @@ pub enum MachineError {
     ApprovalForged,
     /// The TPM has counters, and no machine is being made here.
     #[error(
-        "the TPM has a machine's counter at 0x{index:08x} already: one TPM carries one machine; \
+        "the TPM has something at 0x{index:08x}, where a machine has its own: one TPM carries one machine; \
          bring back the directory of that one"
     )]
     TpmTaken {
@@ -66,6 +81,20 @@ pub enum MachineError {
         /// Where it stands.
         found: u64,
     },
+    /// The count of a request does not go on from those that were approved.
+    #[error(
+        "the machine asks for an approval at count {asked}, and {limit} is the highest that can \
+         follow what was approved before: whoever made this request wants one that is never retired"
+    )]
+    ApprovalJump {
+        /// In the request.
+        asked: u64,
+        /// The highest that is approved.
+        limit: u64,
+    },
+    /// A record of approvals is of another machine than its name says.
+    #[error("the record of approvals is another machine's: somebody renamed it")]
+    OtherRecord,
     /// The approval retires more than the earlier ones.
     #[error("the approval is for counter {approved}, and the TPM's stands at {stands}")]
     ApprovalAhead {
@@ -94,6 +123,40 @@ pub enum MachineError {
         file: u64,
         /// Count of the TPM.
         counted: u64,
+    },
+    /// The file has the right number, and is not the one that the TPM has noted.
+    #[error(
+        "the machine's counters are of another table than the one that the TPM has noted, with the \
+         same number {sequence}: a table that never counted was put back; put the newest file back, \
+         or let keepers on other machines give the keyring"
+    )]
+    OtherTable {
+        /// Number of the table.
+        sequence: u64,
+    },
+    /// The TPM's note was made by somebody else.
+    #[error(
+        "the TPM's note at 0x{index:08x} is not the one that this machine made: somebody removed it \
+         and made another; what the counters stood at cannot be told any more"
+    )]
+    NoteReplaced {
+        /// Where it is.
+        index: u32,
+    },
+    /// The TPM's note is gone.
+    #[error(
+        "the TPM's note at 0x{index:08x} is missing: somebody removed it; what the counters stood at \
+         cannot be told any more"
+    )]
+    NoteRemoved {
+        /// Where it was.
+        index: u32,
+    },
+    /// Some code asks for more counters than code needs.
+    #[error("this code has {limit} counters already, and no code has more")]
+    TooManyCountersOfCode {
+        /// How many may be.
+        limit: usize,
     },
     /// The file with counters is not what this machine wrote.
     #[error("the machine's counters are corrupt")]

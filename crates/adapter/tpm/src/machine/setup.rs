@@ -11,18 +11,18 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use heirloom_keeper::kmac::kmac256;
 use heirloom_launcher::files::{self, FileError};
-use heirloom_launcher::randomness::system_randomness;
 use heirloom_model::evidence::PcrValue;
 use heirloom_model::identifier::HostId;
 use heirloom_model::secret::Secret;
 use heirloom_model::{context, wire};
 use zeroize::Zeroizing;
 
-use super::counters::Counters;
+use super::approved::Admitted;
+use super::counters::{CounterKeys, Counters};
 use super::error::MachineError;
 use super::state::{
-    APPROVAL, BEGAN, HostApproval, HostRequest, MachineRecord, RECORD, STAGED, approvals,
-    freshness, host_policy, reference, secret_policy,
+    APPROVAL, BEGAN, HostApproval, HostRequest, MachineRecord, RECORD, STAGED, TABLE_INDEX,
+    approvals, freshness, host_policy, reference, secret_policy,
 };
 use super::{spki, value_of};
 use crate::authority::{Authority, approval_message};
@@ -30,7 +30,8 @@ use crate::client::Tpm;
 use crate::code::ResponseCode;
 use crate::counter::Counter;
 use crate::error::TpmError;
-use crate::key::{AttestationKey, StorageRoot};
+use crate::key::{ATTESTATION_KEY_HANDLE, AttestationKey, StorageRoot};
+use crate::note::Note;
 use crate::pcr::Selection;
 use crate::policy::Opening;
 
@@ -66,17 +67,9 @@ impl AuthorityKey {
         Authority::from_sec1(self.0.public_key().as_ref()).ok_or(MachineError::NotAnAuthority)
     }
 
-    /// Approves a host for its machine.
-    pub fn approve(
-        &self,
-        request: &HostRequest,
-        earlier: Earlier,
-    ) -> Result<HostApproval, MachineError> {
-        let step = match earlier {
-            Earlier::Hold => 0,
-            Earlier::Retired => 1,
-        };
-        let counter = request.counter.saturating_add(step);
+    /// Approves a host for its machine, which is on record.
+    pub fn approve(&self, admitted: &Admitted) -> Result<HostApproval, MachineError> {
+        let (request, counter) = (admitted.request(), admitted.counter());
         let policy = host_policy(&request.registers, counter)?;
         let message = approval_message(&policy.digest(), &reference(&request.platform));
         let signature = self
@@ -88,8 +81,9 @@ impl AuthorityKey {
     }
 }
 
-/// Makes a machine in a directory that has none: its keys in the TPM, its secret, its counters.
-/// No host is approved yet.
+/// Makes a machine in a directory that has none: the key that its secret comes from, and what
+/// counts in its TPM. No host is approved yet, and so nobody can know the secret; what depends on
+/// it is made by the first [`install`].
 pub fn init(
     state: &Path,
     tpm: &Tpm,
@@ -102,20 +96,16 @@ pub fn init(
     begin(state, tpm)?;
     let platform = spki::platform(tpm)?;
     let root = StorageRoot::open(tpm)?;
-    AttestationKey::open(&root)?;
     Counter::define(&root, approvals(), None)?;
-    let mut secret = Zeroizing::new([0; 32]);
-    system_randomness()(secret.as_mut_slice());
-    let counters = *kmac256::<32>(secret.as_slice(), &[], context::TPM_COUNTERS);
-    Counters::new(state, counters).create(&root)?;
-    let policy = secret_policy(authority, &platform).digest();
-    let sealed = root.seal(&Secret::new(*secret), &policy)?.to_bytes();
+    let founded = Counter::define(&root, freshness(), None)?.read(&root)?;
+    let key = root.make_mac_key(&secret_policy(authority, &platform).digest())?.to_bytes();
     let record = MachineRecord {
         host,
         platform,
         storage_root: root.name().as_bytes().to_vec(),
         authority: authority.to_sec1().to_vec(),
-        sealed,
+        key,
+        founded,
     };
     // A machine is there from here on.
     files::create(&state.join(RECORD), &wire::encode(&record))?;
@@ -141,6 +131,12 @@ fn begin(state: &Path, tpm: &Tpm) -> Result<(), MachineError> {
             Err(error) => return Err(error.into()),
         }
     }
+    if AttestationKey::is_taken(tpm)? {
+        return Err(MachineError::TpmTaken { index: ATTESTATION_KEY_HANDLE });
+    }
+    if Note::is_taken(tpm, TABLE_INDEX)? {
+        return Err(MachineError::TpmTaken { index: TABLE_INDEX });
+    }
     Ok(files::create(&mark, b"began\n")?)
 }
 
@@ -155,19 +151,59 @@ pub fn request(state: &Path, tpm: &Tpm) -> Result<HostRequest, MachineError> {
 }
 
 /// Installs an approval of the host that runs now, after it opened the secret once; then retires
-/// earlier ones, if it says so. An approval for a host that will run only after a restart is
-/// installed by [`stage`].
+/// earlier ones, if it says so. The first one also makes what depends on the secret. An approval
+/// for a host that will run only after a restart is installed by [`stage`].
 pub fn install(state: &Path, tpm: &Tpm, approval: &HostApproval) -> Result<(), MachineError> {
     tpm.startup()?;
     let record = MachineRecord::read(state)?;
     let root = record.root(tpm)?;
-    let stands = Counter::open(tpm, approvals())?.read(&root)?;
-    if approval.counter > stands.saturating_add(1) {
-        return Err(MachineError::ApprovalAhead { approved: approval.counter, stands });
-    }
-    open(&record, &root, approval)?;
+    expect_next(&root, approval)?;
+    let secret = open(&record, &root, approval)?;
+    complete(state, &record, &root, &secret)?;
     files::replace(&state.join(APPROVAL), &wire::encode(approval))?;
     retire(&root, approval.counter)
+}
+
+/// Makes what depends on the machine's secret: its attestation key, and its table of counters. Once:
+/// what is there stays, and a table that was lost is never made again, because the TPM has counted.
+///
+/// The attestation key is first. It answers only to the right secret, so that a record that was
+/// changed, and gives another one, is found out before it replaces anything.
+fn complete(
+    state: &Path,
+    record: &MachineRecord,
+    root: &StorageRoot<'_>,
+    secret: &Secret<32>,
+) -> Result<(), MachineError> {
+    match attestation_key(root, secret) {
+        Err(MachineError::NotCompleted) => {
+            AttestationKey::make(root, attestation_value(secret))?.prove()?;
+        }
+        found => found?.prove()?,
+    }
+    let keys = CounterKeys::derive(|purpose| derived(secret, purpose));
+    Counters::new(state, keys).create(root, record.founded)
+}
+
+/// The machine's attestation key, for whoever has the machine's secret.
+pub(super) fn attestation_key<'root, 'tpm>(
+    root: &'root StorageRoot<'tpm>,
+    secret: &Secret<32>,
+) -> Result<AttestationKey<'root, 'tpm>, MachineError> {
+    match AttestationKey::open(root, attestation_value(secret)) {
+        Err(TpmError::Missing(_)) => Err(MachineError::NotCompleted),
+        found => Ok(found?),
+    }
+}
+
+/// What authorises the use of the attestation key.
+fn attestation_value(secret: &Secret<32>) -> Secret<32> {
+    Secret::new(*derived(secret, context::TPM_ATTESTATION_KEY))
+}
+
+/// A key that belongs to the machine and a purpose.
+fn derived(secret: &Secret<32>, purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+    secret.expose(|secret| kmac256::<32>(secret, &[], purpose))
 }
 
 /// Adds one, and sees that it was added: whoever sits on the way to the TPM can say that it was.
@@ -181,10 +217,22 @@ pub(super) fn count(
     if found == expected { Ok(()) } else { Err(MachineError::NotCounted { expected, found }) }
 }
 
+/// Refuses an approval that could not be retired by the next one.
+fn expect_next(root: &StorageRoot<'_>, approval: &HostApproval) -> Result<(), MachineError> {
+    let stands = Counter::open(root.tpm(), approvals())?.read(root)?;
+    if approval.counter > stands.saturating_add(1) {
+        return Err(MachineError::ApprovalAhead { approved: approval.counter, stands });
+    }
+    Ok(())
+}
+
 /// Puts an approval of another host beside that of the one that runs now, for after the next
-/// start. The signature is verified here; whether the host is that one, only the TPM can say.
-pub fn stage(state: &Path, approval: &HostApproval) -> Result<(), MachineError> {
+/// start. Signature and count are verified here; whether the host is that one, only the TPM can
+/// say.
+pub fn stage(state: &Path, tpm: &Tpm, approval: &HostApproval) -> Result<(), MachineError> {
+    tpm.startup()?;
     let record = MachineRecord::read(state)?;
+    expect_next(&record.root(tpm)?, approval)?;
     let signed = approval.to_approval()?;
     if signed.verify(&record.authority()?, &reference(&record.platform)).is_none() {
         return Err(MachineError::ApprovalForged);
@@ -228,6 +276,10 @@ pub(super) fn unseal(
         (Ok(_), None, _) => return Err(MachineError::NotApproved),
     };
     retire(&root, by.counter)?;
+    // Nothing was ever counted here, so that there is nothing that could be served.
+    if Counter::open(tpm, freshness())?.read(&root)? == record.founded {
+        return Err(MachineError::NotCompleted);
+    }
     Ok(secret)
 }
 
@@ -259,14 +311,18 @@ fn open(
     }
     let policy = secret_policy(&authority, &record.platform);
     let opening = Opening::Approved { policy: &policy, approval: &signed };
-    root.unseal(&record.sealed()?, opening).map_err(|error| explain(error, root.tpm(), approval))
+    let message = [context::TPM_MACHINE_SECRET, &record.founded.to_be_bytes()].concat();
+    root.mac(&record.key()?, opening, &message)
+        .map_err(|error| explain(error, root.tpm(), approval))
 }
 
 /// What a refusal of the TPM means.
 fn explain(error: TpmError, tpm: &Tpm, approval: &HostApproval) -> MachineError {
     match error.refusal() {
         Some(ResponseCode::POLICY) => MachineError::ApprovalRetired,
-        Some(ResponseCode::INTEGRITY) => MachineError::OtherTpm,
+        Some(ResponseCode::INTEGRITY) => {
+            MachineError::KeyPlanted { what: "this TPM does not know it" }
+        }
         Some(ResponseCode::POLICY_FAIL | ResponseCode::VALUE) => {
             let Ok(now) = registers(tpm) else { return error.into() };
             let differs = |one: &&PcrValue| !now.contains(one);

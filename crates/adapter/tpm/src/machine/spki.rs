@@ -35,7 +35,7 @@ fn spki(key: &PublicKey) -> Option<Vec<u8>> {
         PublicKey::Rsa2048(modulus) => {
             Some([&RSA_HEAD[..], modulus.as_slice(), &RSA_EXPONENT].concat())
         }
-        PublicKey::Sealed => None,
+        PublicKey::Mac => None,
     }
 }
 

@@ -12,11 +12,12 @@ use minicbor::{Decode, Encode};
 use crate::authority::{Approval, Authority, PolicyReference};
 use crate::client::Tpm;
 use crate::counter::{CounterPublic, Incrementer};
+use crate::error::TpmError;
 use crate::key::{AttestationKey, StorageRoot};
+use crate::mac_key::MacKey;
 use crate::machine::error::MachineError;
 use crate::pcr::Register;
 use crate::policy::{Comparison, Policy, Step};
-use crate::seal::SealedSecret;
 use crate::structure::Name;
 
 /// File name of the record: a machine is there if this is.
@@ -33,6 +34,8 @@ pub const CERTIFICATES: &str = "tpm-certificates";
 pub const APPROVALS_INDEX: u32 = 0x0180_4801;
 /// The counter that keeps the machine's counters fresh.
 pub const COUNTERS_INDEX: u32 = 0x0180_4802;
+/// The note of which table of counters is the one that counts.
+pub const TABLE_INDEX: u32 = 0x0180_4803;
 
 /// What is known about a machine besides its secret.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
@@ -51,10 +54,15 @@ pub struct MachineRecord {
     #[n(3)]
     #[cbor(with = "minicbor::bytes")]
     pub authority: Vec<u8>,
-    /// The machine's secret, which only the TPM opens, and only for an approved host.
+    /// The key that the machine's secret comes from: the TPM made it, and uses it only for an
+    /// approved host.
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
-    pub sealed: Vec<u8>,
+    pub key: Vec<u8>,
+    /// Where the counter that keeps the machine's counters fresh stood when the machine was made:
+    /// while it stands there, nothing was ever counted. The machine's secret depends on it.
+    #[n(5)]
+    pub founded: u64,
 }
 
 /// A host that an authority approved for one machine.
@@ -120,9 +128,15 @@ impl MachineRecord {
         Authority::from_sec1(&self.authority).ok_or(MachineError::NotAnAuthority)
     }
 
-    /// The machine's secret as the TPM sealed it.
-    pub fn sealed(&self) -> Result<SealedSecret, MachineError> {
-        Ok(SealedSecret::from_bytes(&self.sealed)?)
+    /// The key of the machine's secret, if it is one that a TPM made itself under the policy of
+    /// this record's authority for this machine. Whoever can write here could put another one in
+    /// its place, which he knows.
+    pub fn key(&self) -> Result<MacKey, MachineError> {
+        let policy = secret_policy(&self.authority()?, &self.platform).digest();
+        MacKey::from_bytes(&self.key, &policy).map_err(|error| match error {
+            TpmError::Corrupt { what, .. } => MachineError::KeyPlanted { what },
+            other => other.into(),
+        })
     }
 }
 
@@ -146,7 +160,7 @@ impl CertificateChain {
 
     /// Refuses certificates about another key: evidence with them would convince nobody. Who
     /// issued them is for those who appraise.
-    pub fn expect_about(&self, key: &AttestationKey<'_>) -> Result<(), MachineError> {
+    pub fn expect_about(&self, key: &AttestationKey<'_, '_>) -> Result<(), MachineError> {
         let point = key.point()?.to_sec1();
         let leaf = self.certificates.first().ok_or(MachineError::NotCertified)?;
         if leaf.0.windows(point.len()).any(|window| window == point) {

@@ -9,7 +9,7 @@ use heirloom_model::secret::Secret;
 use heirloom_model::wire;
 use heirloom_tpm::machine::error::MachineError;
 use heirloom_tpm::machine::setup::{AuthorityKey, Earlier, init, install, request, stage};
-use heirloom_tpm::machine::state::{APPROVAL, BEGAN, HostApproval, RECORD};
+use heirloom_tpm::machine::state::{APPROVAL, BEGAN, HostApproval, RECORD, STAGED};
 
 use crate::world::{Code, World, secs};
 
@@ -37,7 +37,10 @@ fn an_approved_update_of_the_host_opens_the_same_secret_and_no_other_does() {
     assert_eq!(fs::read(world.state().join(RECORD)).unwrap(), record, "nothing is overwritten");
 
     let second = world.approval(Earlier::Hold);
-    assert!(stage(&world.state(), &second).is_ok(), "the update is approved before it is made");
+    assert!(
+        stage(&world.state(), &world.tpm(), &second).is_ok(),
+        "the update is approved before it is made"
+    );
     assert!(key(&world).same_as(&before), "the same secret");
 
     // Back to the first host: its approval is still there and holds as well.
@@ -54,7 +57,7 @@ fn an_approval_for_the_next_host_takes_nothing_from_this_one_until_that_one_has_
     world.tpm().extend(8, &[9; 32]).unwrap();
     let next = world.approval(Earlier::Retired);
     world.swtpm.lose_power();
-    stage(&world.state(), &next).unwrap();
+    stage(&world.state(), &world.tpm(), &next).unwrap();
     assert!(key(&world).same_as(&before), "this host starts again");
 
     world.swtpm.lose_power();
@@ -89,7 +92,7 @@ fn one_tpm_carries_one_machine_and_a_lost_record_is_no_new_one() {
 /// Whatever a crash left of the making of a machine, the making can be repeated.
 #[test]
 fn a_machine_that_was_being_made_is_made_by_the_same_command() {
-    let Some(world) = World::approved() else { return };
+    let Some(world) = World::new() else { return };
     let authority = world.authority.authority().unwrap();
     // As a crash before the record leaves it.
     fs::remove_file(world.state().join(RECORD)).unwrap();
@@ -129,13 +132,16 @@ fn an_approval_that_was_changed_or_is_of_another_opens_nothing() {
     let forged = [
         HostApproval { counter: good.counter + 1, ..good.clone() },
         HostApproval { signature: vec![1; 64], ..good.clone() },
-        stranger.approve(&asked, Earlier::Hold).unwrap(),
-        world.authority.approve(&elsewhere, Earlier::Hold).unwrap(),
+        stranger.approve(&world.admit(&asked, Earlier::Hold).unwrap()).unwrap(),
+        world.authority.approve(&world.admit(&elsewhere, Earlier::Hold).unwrap()).unwrap(),
     ];
     for approval in forged {
         let installed = install(&world.state(), &world.tpm(), &approval);
         assert!(matches!(installed, Err(MachineError::ApprovalForged)), "{installed:?}");
-        assert!(matches!(stage(&world.state(), &approval), Err(MachineError::ApprovalForged)));
+        assert!(matches!(
+            stage(&world.state(), &world.tpm(), &approval),
+            Err(MachineError::ApprovalForged)
+        ));
         fs::write(world.state().join(APPROVAL), wire::encode(&approval)).unwrap();
         assert!(matches!(world.refusal(), MachineError::ApprovalForged));
     }
@@ -160,13 +166,13 @@ fn a_host_is_approved_by_all_that_it_boots_with_and_nothing_else() {
             registers: registers.clone(),
             ..asked.clone()
         };
-        let approved = world.authority.approve(&part, Earlier::Hold);
+        let approved = world.admit(&part, Earlier::Hold);
         assert!(matches!(approved, Err(MachineError::NotAHost)), "{registers:?}");
         let approval = HostApproval { registers, ..good.clone() };
         let installed = install(&world.state(), &world.tpm(), &approval);
         assert!(matches!(installed, Err(MachineError::NotAHost)), "{installed:?}");
     }
-    assert!(world.authority.approve(&asked, Earlier::Hold).is_ok());
+    assert!(world.admit(&asked, Earlier::Hold).is_ok());
 }
 
 #[test]
@@ -195,4 +201,22 @@ fn the_directory_of_a_machine_is_worthless_without_its_tpm() {
     let Some(other) = World::approved() else { return };
     crate::world::copy(&world.state(), &other.state());
     assert!(matches!(other.refusal(), MachineError::OtherTpm));
+}
+
+/// An approval of a count that the TPM reaches in a thousand years would be good for as long.
+#[test]
+fn an_approval_that_could_not_be_retired_is_neither_staged_nor_installed() {
+    let Some(world) = World::approved() else { return };
+    let asked = request(&world.state(), &world.tpm()).unwrap();
+    let ahead = heirloom_tpm::machine::state::HostRequest { counter: asked.counter + 1, ..asked };
+    let admitted = world.admit(&ahead, Earlier::Retired).unwrap();
+    let approval = world.authority.approve(&admitted).unwrap();
+    let (state, tpm) = (world.state(), world.tpm());
+    for refused in [stage(&state, &tpm, &approval), install(&state, &tpm, &approval)] {
+        assert!(matches!(refused, Err(MachineError::ApprovalAhead { .. })), "{refused:?}");
+    }
+    assert!(!state.join(STAGED).exists());
+    let endless = heirloom_tpm::machine::state::HostRequest { counter: u64::MAX, ..ahead };
+    let refused = world.admit(&endless, Earlier::Hold);
+    assert!(matches!(refused, Err(MachineError::ApprovalJump { .. })), "{refused:?}");
 }

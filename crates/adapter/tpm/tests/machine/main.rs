@@ -7,5 +7,6 @@ pub mod swtpm;
 
 mod approval;
 mod counters;
+mod planted;
 mod platform;
 mod world;

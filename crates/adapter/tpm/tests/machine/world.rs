@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity, Sealing};
 use heirloom_launcher::machine::Machine as _;
@@ -14,13 +14,16 @@ use heirloom_model::sealed::SealRecipe;
 use heirloom_model::secret::Secret;
 use heirloom_model::wire;
 use heirloom_tpm::client::Tpm;
-use heirloom_tpm::key::{AttestationKey, StorageRoot};
 use heirloom_tpm::machine::TpmMachine;
+use heirloom_tpm::machine::approved::{Admitted, ApprovalRecords};
+use heirloom_tpm::machine::enrolment;
 use heirloom_tpm::machine::error::MachineError;
 use heirloom_tpm::machine::setup::{AuthorityKey, Earlier, init, install, request};
-use heirloom_tpm::machine::state::{CERTIFICATES, CertificateChain, HostApproval};
-use heirloom_tpm::transport::Socket;
+use heirloom_tpm::machine::state::{CERTIFICATES, CertificateChain, HostApproval, HostRequest};
+use heirloom_tpm::public::{PublicArea, PublicKey};
+use heirloom_tpm::transport::{Socket, Transport, TransportError};
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 use crate::swtpm::{Swtpm, is_installed};
 
@@ -45,7 +48,6 @@ impl World {
         let host = "host-1".parse().unwrap();
         let tpm = world.tpm();
         init(&world.state(), &tpm, host, &world.authority.authority().unwrap()).unwrap();
-        world.certify(&tpm);
         Some(world)
     }
 
@@ -54,6 +56,7 @@ impl World {
         let world = Self::new()?;
         let approval = world.approval(Earlier::Hold);
         install(&world.state(), &world.tpm(), &approval).unwrap();
+        world.certify();
         Some(world)
     }
 
@@ -67,10 +70,27 @@ impl World {
         tpm
     }
 
+    /// A client that can be stopped at any command.
+    pub(crate) fn fused_tpm(&self) -> (Tpm, Fuse) {
+        let fuse = Fuse::default();
+        let socket = Socket::unix(self.swtpm.socket());
+        (Tpm::new(Fused { socket, fuse: fuse.clone() }), fuse)
+    }
+
     /// The authority approves the host as it is now.
     pub(crate) fn approval(&self, earlier: Earlier) -> HostApproval {
         let request = request(&self.state(), &self.tpm()).unwrap();
-        self.authority.approve(&request, earlier).unwrap()
+        self.authority.approve(&self.admit(&request, earlier).unwrap()).unwrap()
+    }
+
+    /// The authority looks at its records.
+    pub(crate) fn admit(
+        &self,
+        request: &HostRequest,
+        earlier: Earlier,
+    ) -> Result<Admitted, MachineError> {
+        let records = ApprovalRecords::beside(&self.folder.path().join("authority"));
+        records.admit(request.clone(), earlier)
     }
 
     pub(crate) fn open(&self) -> Result<TpmMachine, MachineError> {
@@ -85,11 +105,50 @@ impl World {
     }
 
     /// Certificates say which key they are about; who issued them is tested where they are issued.
-    fn certify(&self, tpm: &Tpm) {
-        let root = StorageRoot::open(tpm).unwrap();
-        let point = AttestationKey::open(&root).unwrap().point().unwrap().to_sec1();
+    fn certify(&self) {
+        let asked = enrolment::request(&self.state(), &self.tpm()).unwrap();
+        let area = PublicArea::parse(&asked.attestation_key).unwrap();
+        let PublicKey::P256(point) = area.key() else { panic!("it is of P-256") };
+        let point = point.to_sec1();
         let chain = CertificateChain { certificates: vec![Certificate(point.to_vec())] };
         fs::write(self.state().join(CERTIFICATES), wire::encode(&chain)).unwrap();
+    }
+}
+
+/// When the machine stops. At first it does not.
+#[derive(Clone, Default)]
+pub(crate) struct Fuse(Arc<Mutex<Option<Burning>>>);
+
+struct Burning {
+    left: u32,
+    carries_out_the_last: bool,
+}
+
+impl Fuse {
+    /// From now on, this many commands have answers. The next one has none, whether the TPM
+    /// carries it out or not, nor has any after it.
+    pub(crate) fn burn_after(&self, left: u32, carries_out_the_last: bool) {
+        *self.0.lock().unwrap() = Some(Burning { left, carries_out_the_last });
+    }
+}
+
+struct Fused {
+    socket: Socket,
+    fuse: Fuse,
+}
+
+impl Transport for Fused {
+    fn transmit(&mut self, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, TransportError> {
+        let mut fuse = self.fuse.0.lock().unwrap();
+        let Some(burning) = &mut *fuse else { return self.socket.transmit(command) };
+        if let Some(left) = burning.left.checked_sub(1) {
+            burning.left = left;
+            return self.socket.transmit(command);
+        }
+        if std::mem::take(&mut burning.carries_out_the_last) {
+            drop(self.socket.transmit(command));
+        }
+        Err(TransportError::Unknown { reason: "the machine was stopped".to_owned() })
     }
 }
 

@@ -16,7 +16,7 @@ use heirloom_tpm::key::{
 use heirloom_tpm::public::{Point, PublicKey};
 use heirloom_tpm::structure::Name;
 
-use crate::world::{SECRET, World};
+use crate::world::{SECRET, World, attestation_key, value};
 
 const KINDS: [EndorsementKind; 2] = [EndorsementKind::Rsa2048, EndorsementKind::P256];
 
@@ -25,11 +25,11 @@ fn a_credential_opens_in_the_tpm_that_has_both_keys() {
     let Some(world) = World::new() else { return };
     let (tpm, bus) = world.overheard();
     let root = StorageRoot::open(&tpm).unwrap();
-    let key = AttestationKey::open(&root).unwrap();
+    let key = attestation_key(&root);
     for kind in KINDS {
         let endorsement = EndorsementKey::open(&tpm, kind).unwrap();
         let credential = make(endorsement.public().key(), key.public().name());
-        let opened = key.activate(&endorsement, &root, &credential).unwrap();
+        let opened = key.activate(&endorsement, &credential).unwrap();
         assert!(opened.expose(|bytes| bytes == SECRET), "{kind:?}");
         assert!(!bus.carried(&SECRET), "{kind:?}: the secret crossed the bus in the clear");
     }
@@ -40,21 +40,21 @@ fn a_credential_that_was_changed_is_refused() {
     let Some(world) = World::new() else { return };
     let tpm = world.tpm();
     let root = StorageRoot::open(&tpm).unwrap();
-    let key = AttestationKey::open(&root).unwrap();
+    let key = attestation_key(&root);
     for kind in KINDS {
         let endorsement = EndorsementKey::open(&tpm, kind).unwrap();
         let good = make(endorsement.public().key(), key.public().name());
         for at in [2, 33, 34, good.identity.len() - 1] {
             let mut credential = good.clone();
             credential.identity[at] ^= 1;
-            let refused = key.activate(&endorsement, &root, &credential).err().unwrap();
+            let refused = key.activate(&endorsement, &credential).err().unwrap();
             assert_eq!(refused.refusal(), Some(ResponseCode::INTEGRITY), "{kind:?}, byte {at}");
         }
         let mut credential = good.clone();
         let last = credential.seed.len() - 1;
         credential.seed[last] ^= 1;
-        assert!(key.activate(&endorsement, &root, &credential).is_err(), "{kind:?}");
-        assert!(key.activate(&endorsement, &root, &good).is_ok(), "{kind:?}");
+        assert!(key.activate(&endorsement, &credential).is_err(), "{kind:?}");
+        assert!(key.activate(&endorsement, &good).is_ok(), "{kind:?}");
     }
 }
 
@@ -63,17 +63,17 @@ fn a_credential_for_another_key_or_another_tpm_is_refused() {
     let Some(world) = World::new() else { return };
     let tpm = world.tpm();
     let root = StorageRoot::open(&tpm).unwrap();
-    let key = AttestationKey::create(&root).unwrap();
-    let other_key = AttestationKey::open(&root).unwrap();
+    let key = AttestationKey::create(&root, value()).unwrap();
+    let other_key = attestation_key(&root);
     let endorsement = EndorsementKey::open(&tpm, EndorsementKind::P256).unwrap();
     let for_other_key = make(endorsement.public().key(), other_key.public().name());
-    let refused = key.activate(&endorsement, &root, &for_other_key).err().unwrap();
+    let refused = key.activate(&endorsement, &for_other_key).err().unwrap();
     assert_eq!(refused.refusal(), Some(ResponseCode::INTEGRITY));
     let stranger = World::stranger();
     let tpm = stranger.tpm();
     let strange = EndorsementKey::open(&tpm, EndorsementKind::P256).unwrap();
     let for_other_tpm = make(strange.public().key(), key.public().name());
-    let refused = key.activate(&endorsement, &root, &for_other_tpm).err().unwrap();
+    let refused = key.activate(&endorsement, &for_other_tpm).err().unwrap();
     assert_eq!(refused.refusal(), Some(ResponseCode::INTEGRITY));
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn make(endorsement: &PublicKey, name: Name) -> Credential {
     let (secret, seed) = match endorsement {
         PublicKey::Rsa2048(modulus) => seed_for_rsa(modulus),
         PublicKey::P256(point) => seed_for_p256(point),
-        PublicKey::Sealed => panic!("an endorsement key is a key"),
+        PublicKey::Mac => panic!("an endorsement key is a key"),
     };
     let encryption = kdfa(&secret, "STORAGE", name.as_bytes());
     let mut encrypted = [[0, 32].as_slice(), &SECRET].concat();

@@ -20,7 +20,9 @@ use heirloom_tpm::transport::{Device, Socket, Transport, TransportError};
 use zeroize::Zeroizing;
 
 use crate::credentials::make;
-use crate::world::{Approver, World, as_booted, opens, reference, refusal, secret};
+use crate::world::{
+    Approver, MESSAGE, World, as_booted, attestation_key, opens, reference, refusal, value,
+};
 
 #[test]
 fn nothing_stays_loaded_whatever_is_refused() {
@@ -28,19 +30,20 @@ fn nothing_stays_loaded_whatever_is_refused() {
     let tpm = world.tpm();
     let root = StorageRoot::open(&tpm).unwrap();
     let (policy, other) = (as_booted(&tpm), Approver::new());
-    let sealed = root.seal(&secret(), &policy.digest()).unwrap();
+    let made = root.make_mac_key(&policy.digest()).unwrap();
     tpm.extend(8, &[1; 32]).unwrap();
     let approval = other.approve(as_booted(&tpm), &reference());
     let authority = Approver::new().authority();
     let approved = Policy::approved(authority, reference(), Vec::new()).unwrap();
     // A TPM has room for three sessions and three objects.
     for _ in 0..5 {
-        refusal(root.unseal(&sealed, Opening::Plain(&policy)));
-        refusal(root.unseal(&sealed, Opening::Approved { policy: &approved, approval: &approval }));
-        let key = AttestationKey::create(&root).unwrap();
+        refusal(root.mac(&made, Opening::Plain(&policy), MESSAGE));
+        let opening = Opening::Approved { policy: &approved, approval: &approval };
+        refusal(root.mac(&made, opening, MESSAGE));
+        let key = AttestationKey::create(&root, value()).unwrap();
         let endorsement = EndorsementKey::open(&tpm, EndorsementKind::P256).unwrap();
         let credential = Credential { identity: vec![0; 68], seed: vec![] };
-        assert!(key.activate(&endorsement, &root, &credential).is_err());
+        assert!(key.activate(&endorsement, &credential).is_err());
         let public = CounterPublic::new(0x0180_4801, Incrementer::Policy(policy.digest()));
         let counter = Counter::define(&root, public.unwrap(), Some(Opening::Plain(&policy)));
         assert_eq!(refusal(counter), 0x99d);
@@ -56,7 +59,7 @@ fn leftovers_of_somebody_who_ended_suddenly_are_removed() {
     let root = StorageRoot::open(tpm).unwrap();
     let mut left = Vec::new();
     let full = loop {
-        match AttestationKey::create(&root) {
+        match AttestationKey::create(&root, value()) {
             Ok(key) => left.push(key),
             Err(error) => break error,
         }
@@ -66,33 +69,33 @@ fn leftovers_of_somebody_who_ended_suddenly_are_removed() {
     assert_eq!(tpm.handles(Handles::Objects).unwrap().len(), left.len());
     tpm.flush_leftovers().unwrap();
     assert_eq!(tpm.handles(Handles::Objects).unwrap(), Vec::<u32>::new());
-    assert!(AttestationKey::create(&root).is_ok());
+    assert!(AttestationKey::create(&root, value()).is_ok());
 }
 
 #[test]
 fn a_tpm_that_loses_power_again_and_again_does_not_lock_us_out() {
     let Some(mut world) = World::new() else { return };
     let public = CounterPublic::new(0x0180_4801, Incrementer::Owner).unwrap();
-    let (policy, sealed) = {
+    let (policy, made) = {
         let tpm = world.tpm();
         let root = StorageRoot::open(&tpm).unwrap();
         Counter::define(&root, public, None).unwrap();
         let policy = as_booted(&tpm);
-        (policy.clone(), root.seal(&secret(), &policy.digest()).unwrap())
+        (policy.clone(), root.make_mac_key(&policy.digest()).unwrap())
     };
     for _ in 0..6 {
         world.swtpm.lose_power();
         let tpm = world.tpm();
         let root = StorageRoot::open(&tpm).unwrap();
-        assert!(opens(root.unseal(&sealed, Opening::Plain(&policy))));
+        assert!(opens(root.mac(&made, Opening::Plain(&policy), MESSAGE)));
         let counter = Counter::open(&tpm, public).unwrap();
         counter.increment(&root, None).unwrap();
         counter.read(&root).unwrap();
-        let key = AttestationKey::open(&root).unwrap();
+        let key = attestation_key(&root);
         key.quote(&[1; 32], Selection::boot()).unwrap();
         let endorsement = EndorsementKey::open(&tpm, EndorsementKind::P256).unwrap();
         let credential = make(endorsement.public().key(), key.public().name());
-        assert!(key.activate(&endorsement, &root, &credential).is_ok());
+        assert!(key.activate(&endorsement, &credential).is_ok());
     }
 }
 
@@ -112,8 +115,8 @@ fn a_lockout_that_others_ran_into_can_be_ended() {
     let tpm = world.tpm();
     let root = StorageRoot::open(&tpm).unwrap();
     let policy = as_booted(&tpm);
-    let sealed = root.seal(&secret(), &policy.digest()).unwrap();
-    assert!(opens(root.unseal(&sealed, Opening::Plain(&policy))));
+    let made = root.make_mac_key(&policy.digest()).unwrap();
+    assert!(opens(root.mac(&made, Opening::Plain(&policy), MESSAGE)));
     tpm.reset_lockout().unwrap();
     let description = tpm.description().unwrap();
     assert_eq!((description.lockout_counter, description.in_lockout), (0, false));

@@ -11,7 +11,8 @@ mod answers;
 mod counters;
 mod credentials;
 mod failures;
+mod mac_keys;
 mod quotes;
 mod registers;
-mod sealing;
+
 mod tools;

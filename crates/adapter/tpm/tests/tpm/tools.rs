@@ -4,13 +4,13 @@ use std::fs;
 
 use heirloom_tpm::credential::Credential;
 use heirloom_tpm::key::{
-    ATTESTATION_KEY_HANDLE, AttestationKey, EndorsementKey, EndorsementKind, STORAGE_ROOT_HANDLE,
-    StorageRoot,
+    ATTESTATION_KEY_HANDLE, EndorsementKey, EndorsementKind, STORAGE_ROOT_HANDLE, StorageRoot,
 };
 use heirloom_tpm::pcr::Selection;
+use heirloom_tpm::policy::Opening;
 use heirloom_tpm::public::PublicArea;
 
-use crate::world::{SECRET, World, as_booted, secret};
+use crate::world::{MESSAGE, SECRET, World, as_booted, attestation_key};
 
 /// A public area as the tools write it (`TPM2B_PUBLIC`).
 fn sized(bytes: &[u8]) -> Vec<u8> {
@@ -28,7 +28,7 @@ fn the_tools_accept_our_quote_and_nothing_changed_in_it() {
         let tpm = world.tpm();
         tpm.extend(8, &[7; 32]).unwrap();
         let root = StorageRoot::open(&tpm).unwrap();
-        let key = AttestationKey::open(&root).unwrap();
+        let key = attestation_key(&root);
         write_public(&world, "ak.pub", key.public());
         key.quote(&[9; 32], Selection::boot()).unwrap()
     };
@@ -53,7 +53,7 @@ fn a_credential_of_the_tools_opens() {
     let Some(world) = World::new() else { return };
     let tpm = world.tpm();
     let root = StorageRoot::open(&tpm).unwrap();
-    let key = AttestationKey::open(&root).unwrap();
+    let key = attestation_key(&root);
     let endorsement = EndorsementKey::open(&tpm, EndorsementKind::Rsa2048).unwrap();
     write_public(&world, "ek.pub", endorsement.public());
     fs::write(world.path("secret"), SECRET).unwrap();
@@ -61,7 +61,7 @@ fn a_credential_of_the_tools_opens() {
     let arguments = ["-T", "none", "-u", "ek.pub", "-s", "secret", "-n", &name, "-o", "credential"];
     world.tool("tpm2_makecredential", &arguments).unwrap();
     let credential = credential(&fs::read(world.path("credential")).unwrap());
-    let opened = key.activate(&endorsement, &root, &credential).unwrap();
+    let opened = key.activate(&endorsement, &credential).unwrap();
     assert!(opened.expose(|bytes| bytes == SECRET));
 }
 
@@ -78,30 +78,36 @@ fn part(bytes: &[u8]) -> (&[u8], &[u8]) {
 }
 
 #[test]
-fn the_tools_open_what_we_sealed() {
+fn the_tools_use_the_key_that_we_let_make() {
     let Some(world) = World::new() else { return };
-    {
+    let ours = {
         let tpm = world.tpm();
         let root = StorageRoot::open(&tpm).unwrap();
-        AttestationKey::open(&root).unwrap();
-        let sealed = root.seal(&secret(), &as_booted(&tpm).digest()).unwrap().to_bytes();
-        let (public, private) = part(&sealed);
-        fs::write(world.path("sealed.pub"), sized(public)).unwrap();
-        fs::write(world.path("sealed.priv"), private).unwrap();
-    }
+        attestation_key(&root);
+        let policy = as_booted(&tpm);
+        let made = root.make_mac_key(&policy.digest()).unwrap();
+        let bytes = made.to_bytes();
+        let (public, private) = part(&bytes);
+        fs::write(world.path("made.pub"), sized(public)).unwrap();
+        fs::write(world.path("made.priv"), private).unwrap();
+        let mac = root.mac(&made, Opening::Plain(&policy), MESSAGE).unwrap();
+        mac.expose(|mac| mac.to_vec())
+    };
+    fs::write(world.path("message"), MESSAGE).unwrap();
     let root = format!("{STORAGE_ROOT_HANDLE:#x}");
-    let load = ["-C", &root, "-u", "sealed.pub", "-r", "sealed.priv", "-c", "sealed"];
-    let unseal = |registers: &str| {
+    let load = ["-C", &root, "-u", "made.pub", "-r", "made.priv", "-c", "made"];
+    let mac = |registers: &str| {
         world.tool("tpm2_flushcontext", &["-t"])?;
         world.tool("tpm2_load", &load)?;
         world.tool("tpm2_startauthsession", &["--policy-session", "-S", "session"])?;
         world.tool("tpm2_policypcr", &["-S", "session", "-l", registers])?;
-        let opened = world.tool("tpm2_unseal", &["-c", "sealed", "-p", "session:session"]);
+        let made = ["-c", "made", "-p", "session:session", "-o", "mac", "message"];
+        let used = world.tool("tpm2_hmac", &made);
         world.tool("tpm2_flushcontext", &["session"])?;
-        opened
+        used.map(|_| fs::read(world.path("mac")).unwrap())
     };
-    assert_eq!(unseal("sha256:0,8").unwrap(), SECRET);
-    assert!(unseal("sha256:0,9").is_err());
+    assert_eq!(mac("sha256:0,8").unwrap(), ours);
+    assert!(mac("sha256:0,9").is_err());
     let described = world.tool("tpm2_readpublic", &["-c", &format!("{ATTESTATION_KEY_HANDLE:#x}")]);
     let described = String::from_utf8(described.unwrap()).unwrap();
     assert!(described.contains("restricted") && described.contains("noda"), "{described}");

@@ -11,6 +11,7 @@ use heirloom_model::secret::Secret;
 use heirloom_tpm::authority::{Approval, Authority, PolicyReference, approval_message};
 use heirloom_tpm::client::Tpm;
 use heirloom_tpm::error::TpmError;
+use heirloom_tpm::key::{AttestationKey, StorageRoot};
 use heirloom_tpm::pcr::Selection;
 use heirloom_tpm::policy::{Policy, Step};
 use heirloom_tpm::transport::{Socket, Transport, TransportError};
@@ -192,15 +193,29 @@ pub(crate) fn as_booted(tpm: &Tpm) -> Policy {
     Policy::all(vec![Step::registers(&registers).unwrap()]).unwrap()
 }
 
-pub(crate) const SECRET: [u8; 32] = *b"thirty-two bytes of key material";
+/// What keys of tests make MACs of.
+pub(crate) const MESSAGE: &[u8] = b"what a secret is for";
 
-pub(crate) fn secret() -> Secret<32> {
-    Secret::new(SECRET)
+/// What authorises the use of the tests' attestation keys.
+pub(crate) fn value() -> Secret<32> {
+    Secret::new([0x5e; 32])
 }
 
-/// Whether this is the secret that was sealed.
-pub(crate) fn opens(opened: Result<Secret<32>, TpmError>) -> bool {
-    opened.unwrap().same_as(&secret())
+/// The permanent attestation key, made if there is none.
+pub(crate) fn attestation_key<'root, 'tpm>(
+    root: &'root StorageRoot<'tpm>,
+) -> AttestationKey<'root, 'tpm> {
+    match AttestationKey::open(root, value()) {
+        Err(TpmError::Missing(_)) => AttestationKey::make(root, value()).unwrap(),
+        found => found.unwrap(),
+    }
+}
+
+pub(crate) const SECRET: [u8; 32] = *b"thirty-two bytes of key material";
+
+/// Whether the TPM uses the key.
+pub(crate) fn opens(used: Result<Secret<32>, TpmError>) -> bool {
+    used.map(drop).is_ok()
 }
 
 /// The raw code of a refusal.

@@ -1,13 +1,14 @@
-//! Secrets under policies over registers, an authority and a counter.
+//! Keys that the TPM made, under policies over registers, an authority and a counter.
 
 use heirloom_tpm::authority::{Authority, PolicyReference};
 use heirloom_tpm::counter::{Counter, CounterPublic, Incrementer};
+use heirloom_tpm::error::TpmError;
 use heirloom_tpm::key::StorageRoot;
+use heirloom_tpm::mac_key::MacKey;
 use heirloom_tpm::pcr::{Register, Selection};
 use heirloom_tpm::policy::{Comparison, Opening, Policy, PolicyDigest, Step, trial};
-use heirloom_tpm::seal::SealedSecret;
 
-use crate::world::{Approver, SECRET, World, as_booted, opens, reference, refusal, secret};
+use crate::world::{Approver, MESSAGE, World, as_booted, opens, reference, refusal};
 
 const INDEX: u32 = 0x0180_4801;
 
@@ -19,61 +20,93 @@ const POLICY: u32 = 0x126;
 const NOT_APPROVED: u32 = 0x1c4;
 
 #[test]
-fn a_secret_opens_while_registers_stand_as_when_it_was_sealed() {
+fn a_key_is_used_while_registers_stand_as_its_policy_says() {
     let Some(world) = World::new() else { return };
     let (tpm, bus) = world.overheard();
     let root = StorageRoot::open(&tpm).unwrap();
     let policy = as_booted(&tpm);
-    let sealed = root.seal(&secret(), &policy.digest()).unwrap();
-    assert_eq!(sealed.policy(), Some(policy.digest()));
-    assert!(opens(root.unseal(&sealed, Opening::Plain(&policy))));
-    assert!(!bus.carried(&SECRET), "the secret crossed the bus in the clear");
+    let made = root.make_mac_key(&policy.digest()).unwrap();
+    let mac = root.mac(&made, Opening::Plain(&policy), MESSAGE).unwrap();
+    let again = root.mac(&made, Opening::Plain(&policy), MESSAGE).unwrap();
+    assert!(mac.same_as(&again));
+    let other = root.mac(&made, Opening::Plain(&policy), b"another purpose").unwrap();
+    assert!(!mac.same_as(&other));
+    let carried = mac.expose(|mac| bus.carried(mac));
+    assert!(!carried, "the secret crossed the bus in the clear");
     tpm.extend(8, &[1; 32]).unwrap();
-    assert_eq!(refusal(root.unseal(&sealed, Opening::Plain(&policy))), POLICY_FAIL);
+    assert_eq!(refusal(root.mac(&made, Opening::Plain(&policy), MESSAGE)), POLICY_FAIL);
     // Whatever else is satisfied: the digest of the object decides.
-    assert_eq!(refusal(root.unseal(&sealed, Opening::Plain(&as_booted(&tpm)))), POLICY_FAIL);
+    let now = as_booted(&tpm);
+    assert_eq!(refusal(root.mac(&made, Opening::Plain(&now), MESSAGE)), POLICY_FAIL);
 }
 
 #[test]
-fn a_sealed_secret_survives_as_bytes_and_the_loss_of_power() {
+fn a_key_survives_as_bytes_and_the_loss_of_power() {
     let Some(mut world) = World::new() else { return };
-    let (policy, bytes) = {
+    let (policy, bytes, before) = {
         let tpm = world.tpm();
         let root = StorageRoot::open(&tpm).unwrap();
         let policy = as_booted(&tpm);
-        let sealed = root.seal(&secret(), &policy.digest()).unwrap();
-        (policy, sealed.to_bytes())
+        let made = root.make_mac_key(&policy.digest()).unwrap();
+        let mac = root.mac(&made, Opening::Plain(&policy), MESSAGE).unwrap();
+        (policy, made.to_bytes(), mac)
     };
     world.swtpm.lose_power();
     let tpm = world.tpm();
     let root = StorageRoot::open(&tpm).unwrap();
-    let sealed = SealedSecret::from_bytes(&bytes).unwrap();
-    assert!(opens(root.unseal(&sealed, Opening::Plain(&policy))));
+    let made = MacKey::from_bytes(&bytes, &policy.digest()).unwrap();
+    assert!(root.mac(&made, Opening::Plain(&policy), MESSAGE).unwrap().same_as(&before));
 }
 
 #[test]
-fn a_sealed_secret_that_was_changed_or_is_of_another_tpm_is_refused() {
+fn a_key_that_was_changed_or_is_of_another_tpm_is_refused() {
     let Some(world) = World::new() else { return };
     let tpm = world.tpm();
     let root = StorageRoot::open(&tpm).unwrap();
     let policy = as_booted(&tpm);
-    let sealed = root.seal(&secret(), &policy.digest()).unwrap();
-    let bytes = sealed.to_bytes();
+    let made = root.make_mac_key(&policy.digest()).unwrap();
+    let bytes = made.to_bytes();
+    let read = |bytes: &[u8]| MacKey::from_bytes(bytes, &policy.digest());
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
-        let Ok(changed) = SealedSecret::from_bytes(&changed) else { continue };
-        let refused = root.unseal(&changed, Opening::Plain(&policy));
+        let Ok(changed) = read(&changed) else { continue };
+        let refused = root.mac(&changed, Opening::Plain(&policy), MESSAGE);
         assert!(refused.is_err(), "byte {at}");
     }
     for length in 0..bytes.len() {
-        assert!(SealedSecret::from_bytes(&bytes[..length]).is_err(), "{length} bytes");
+        assert!(read(&bytes[..length]).is_err(), "{length} bytes");
     }
-    assert!(SealedSecret::from_bytes(&[bytes.as_slice(), &[0]].concat()).is_err());
+    assert!(read(&[bytes.as_slice(), &[0]].concat()).is_err());
     let stranger = World::stranger();
     let tpm = stranger.tpm();
     let root = StorageRoot::open(&tpm).unwrap();
-    assert_eq!(refusal(root.unseal(&sealed, Opening::Plain(&policy))), 0x1df);
+    assert_eq!(refusal(root.mac(&made, Opening::Plain(&policy), MESSAGE)), 0x1df);
+}
+
+/// Policy, and each attribute: what holds data from outside, may leave the TPM, or needs no policy
+/// is nothing that nobody ever knew.
+#[test]
+fn only_a_key_that_its_tpm_made_under_the_policy_is_one() {
+    let Some(world) = World::new() else { return };
+    let tpm = world.tpm();
+    let root = StorageRoot::open(&tpm).unwrap();
+    let policy = as_booted(&tpm);
+    let bytes = root.make_mac_key(&policy.digest()).unwrap().to_bytes();
+    let what = |bytes: &[u8], policy: &PolicyDigest| match MacKey::from_bytes(bytes, policy) {
+        Err(TpmError::Corrupt { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    let other = PolicyDigest::new([1; 32]);
+    assert_eq!(what(&bytes, &other), "it is under another policy");
+    // Both sizes, kind and digest of the name; then the attributes.
+    const ATTRIBUTES: usize = 2 + 2 + 2;
+    for bit in 0..32 {
+        let mut changed = bytes.clone();
+        changed[ATTRIBUTES + 3 - bit / 8] ^= 1 << (bit % 8);
+        let found = what(&changed, &policy.digest());
+        assert_eq!(found, "it has other attributes: somebody may know it", "bit {bit}");
+    }
 }
 
 #[test]
@@ -83,16 +116,16 @@ fn an_approved_upgrade_opens_the_same_secret() {
     let root = StorageRoot::open(&tpm).unwrap();
     let approver = Approver::new();
     let policy = Policy::approved(approver.authority(), reference(), Vec::new()).unwrap();
-    let sealed = root.seal(&secret(), &policy.digest()).unwrap();
+    let made = root.make_mac_key(&policy.digest()).unwrap();
     let old = approver.approve(as_booted(&tpm), &reference());
     let opening = Opening::Approved { policy: &policy, approval: &old };
-    assert!(opens(root.unseal(&sealed, opening)));
+    let before = root.mac(&made, opening, MESSAGE).unwrap();
     tpm.extend(8, &[1; 32]).unwrap();
-    assert_eq!(refusal(root.unseal(&sealed, opening)), NOT_APPROVED);
+    assert_eq!(refusal(root.mac(&made, opening, MESSAGE)), NOT_APPROVED);
     let new = approver.approve(as_booted(&tpm), &reference());
     assert!(new.verify(&approver.authority(), &reference()).is_some());
     let opening = Opening::Approved { policy: &policy, approval: &new };
-    assert!(opens(root.unseal(&sealed, opening)));
+    assert!(root.mac(&made, opening, MESSAGE).unwrap().same_as(&before));
 }
 
 #[test]
@@ -102,14 +135,14 @@ fn an_approval_can_be_made_before_the_upgrade_without_a_tpm() {
     let root = StorageRoot::open(&tpm).unwrap();
     let approver = Approver::new();
     let policy = Policy::approved(approver.authority(), reference(), Vec::new()).unwrap();
-    let sealed = root.seal(&secret(), &policy.digest()).unwrap();
+    let made = root.make_mac_key(&policy.digest()).unwrap();
     let value = heirloom_tpm::pcr::extended(&[0; 32], [&[3; 32]]);
     let coming = Step::registers(&[Register { index: 8, value }]).unwrap();
     let approval = approver.approve(Policy::all(vec![coming]).unwrap(), &reference());
     let opening = Opening::Approved { policy: &policy, approval: &approval };
-    assert_eq!(refusal(root.unseal(&sealed, opening)), NOT_APPROVED);
+    assert_eq!(refusal(root.mac(&made, opening, MESSAGE)), NOT_APPROVED);
     tpm.extend(8, &[3; 32]).unwrap();
-    assert!(opens(root.unseal(&sealed, opening)));
+    assert!(opens(root.mac(&made, opening, MESSAGE)));
 }
 
 #[test]
@@ -119,32 +152,33 @@ fn only_the_word_of_this_authority_for_this_purpose_opens() {
     let root = StorageRoot::open(&tpm).unwrap();
     let (approver, other) = (Approver::new(), Approver::new());
     let policy = Policy::approved(approver.authority(), reference(), Vec::new()).unwrap();
-    let sealed = root.seal(&secret(), &policy.digest()).unwrap();
-    let unseal =
-        |policy: &Policy, approval| root.unseal(&sealed, Opening::Approved { policy, approval });
+    let made = root.make_mac_key(&policy.digest()).unwrap();
+    let used = |policy: &Policy, approval| {
+        root.mac(&made, Opening::Approved { policy, approval }, MESSAGE)
+    };
     let good = approver.approve(as_booted(&tpm), &reference());
-    assert!(opens(unseal(&policy, &good)));
+    assert!(opens(used(&policy, &good)));
 
     let foreign = other.approve(as_booted(&tpm), &reference());
     assert_eq!(foreign.verify(&approver.authority(), &reference()), None);
     // TPM_RC_SIGNATURE, about the second parameter.
-    assert_eq!(refusal(unseal(&policy, &foreign)), 0x2db);
+    assert_eq!(refusal(used(&policy, &foreign)), 0x2db);
     let foreign_policy = Policy::approved(other.authority(), reference(), Vec::new()).unwrap();
-    assert_eq!(refusal(unseal(&foreign_policy, &foreign)), POLICY_FAIL);
+    assert_eq!(refusal(used(&foreign_policy, &foreign)), POLICY_FAIL);
 
     let purpose = PolicyReference::new(b"another purpose").unwrap();
     let elsewhere = approver.approve(as_booted(&tpm), &purpose);
     assert_eq!(elsewhere.verify(&approver.authority(), &reference()), None);
-    assert_eq!(refusal(unseal(&policy, &elsewhere)), 0x2db);
+    assert_eq!(refusal(used(&policy, &elsewhere)), 0x2db);
 
     let mut changed = good.clone();
     changed.signature[40] ^= 1;
     assert_eq!(changed.verify(&approver.authority(), &reference()), None);
-    assert_eq!(refusal(unseal(&policy, &changed)), 0x2db);
+    assert_eq!(refusal(used(&policy, &changed)), 0x2db);
 
     let plain = as_booted(&tpm);
-    assert_eq!(refusal(root.unseal(&sealed, Opening::Plain(&plain))), POLICY_FAIL);
-    assert_eq!(refusal(root.unseal(&sealed, Opening::Plain(&policy))), POLICY_FAIL);
+    assert_eq!(refusal(root.mac(&made, Opening::Plain(&plain), MESSAGE)), POLICY_FAIL);
+    assert_eq!(refusal(root.mac(&made, Opening::Plain(&policy), MESSAGE)), POLICY_FAIL);
 }
 
 #[test]
@@ -161,20 +195,20 @@ fn an_older_state_does_not_open_once_the_counter_moved_on() {
         Policy::approved(approver.authority(), reference(), vec![step]).unwrap()
     };
     let old = policy(counter.read(&root).unwrap());
-    let sealed = root.seal(&secret(), &old.digest()).unwrap();
+    let made = root.make_mac_key(&old.digest()).unwrap();
     let opening = Opening::Approved { policy: &old, approval: &approval };
-    assert!(opens(root.unseal(&sealed, opening)));
-    // The next state is sealed before the old one ends.
+    assert!(opens(root.mac(&made, opening, MESSAGE)));
+    // The next key is made before the old one ends.
     let new = policy(counter.read(&root).unwrap() + 1);
-    let resealed = root.seal(&secret(), &new.digest()).unwrap();
+    let next = root.make_mac_key(&new.digest()).unwrap();
     let new_opening = Opening::Approved { policy: &new, approval: &approval };
-    assert_eq!(refusal(root.unseal(&resealed, new_opening)), POLICY);
+    assert_eq!(refusal(root.mac(&next, new_opening, MESSAGE)), POLICY);
     counter.increment(&root, None).unwrap();
-    assert_eq!(refusal(root.unseal(&sealed, opening)), POLICY);
-    assert!(opens(root.unseal(&resealed, new_opening)));
+    assert_eq!(refusal(root.mac(&made, opening, MESSAGE)), POLICY);
+    assert!(opens(root.mac(&next, new_opening, MESSAGE)));
     // The registers still count.
     tpm.extend(8, &[1; 32]).unwrap();
-    assert_eq!(refusal(root.unseal(&resealed, new_opening)), NOT_APPROVED);
+    assert_eq!(refusal(root.mac(&next, new_opening, MESSAGE)), NOT_APPROVED);
 }
 
 #[test]
@@ -210,8 +244,8 @@ fn counters_are_compared_as_the_policy_says() {
         for (value, holds) in [(value - 1, below), (value, at), (value + 1, above)] {
             let step = Step::Counter { counter: public, comparison, value };
             let policy = Policy::all(vec![step]).unwrap();
-            let sealed = root.seal(&secret(), &policy.digest()).unwrap();
-            let opened = root.unseal(&sealed, Opening::Plain(&policy));
+            let made = root.make_mac_key(&policy.digest()).unwrap();
+            let opened = root.mac(&made, Opening::Plain(&policy), MESSAGE);
             if holds {
                 assert!(opens(opened), "{comparison:?}");
             } else {
