@@ -8,6 +8,7 @@ use heirloom_launcher::bundle::BundleError;
 use heirloom_launcher::daemon::DaemonError;
 use heirloom_launcher::files::FileError;
 use heirloom_launcher::signer::SigningKeyError;
+use heirloom_launcher::users::UsersError;
 use heirloom_tpm::machine::error::MachineError;
 
 use crate::attestation_ca::CertifyError;
@@ -39,6 +40,22 @@ pub enum PlatformdError {
     /// A machine with a TPM is not served.
     #[error("the platform cannot be served")]
     ServeTpm(#[from] heirloom_tpm::machine::BindError),
+    /// Nobody said which users launched code may have.
+    #[error(
+        "a TPM isolates nothing, so each bundle runs under a user of its own: give \
+         `--bundle-users FIRST-LAST`, numbers of users that belong to nobody, as in \
+         1900000000-1900000255"
+    )]
+    NoBundleUsers,
+    /// Nobody said which group the agent has.
+    #[error(
+        "bundles and the host's agent meet in the agent's group: give `--agent-group GROUP`, and \
+         run the agent with it"
+    )]
+    NoAgentGroup,
+    /// The users cannot be given to launched code.
+    #[error("bundles cannot have users of their own")]
+    Users(#[from] UsersError),
     /// The TPM cannot be reached.
     #[error("the TPM cannot be used")]
     Tpm(#[from] heirloom_tpm::error::TpmError),
@@ -59,6 +76,9 @@ pub enum PlatformdError {
     /// Signals cannot be received, so the daemon could not end in order.
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
+    /// The process cannot keep its memory to itself.
+    #[error("the memory of this process cannot be protected from others")]
+    Seclusion(#[source] nix::Error),
     /// A directory of the manufacturer or of a machine could not be used.
     #[error("the directory cannot be used")]
     State(#[from] StateError),

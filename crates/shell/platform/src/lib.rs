@@ -9,12 +9,14 @@
 //! * [`root`], [`machine`]: the manufacturer's directory, and a machine's.
 //! * [`tpm`], [`attestation_ca`]: a machine with a TPM, and who certifies its attestation key.
 //! * [`bundle`]: signing and measuring what a machine launches.
+//! * [`seclusion`]: how it keeps what it knows to itself.
 //! * [`error`]: why any of it was not done.
 
 pub mod attestation_ca;
 pub mod bundle;
 pub mod machine;
 pub mod root;
+pub mod seclusion;
 pub mod tpm;
 
 pub mod error;
