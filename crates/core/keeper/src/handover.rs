@@ -514,7 +514,7 @@ pub(crate) fn expect_peer(
 
 /// Expects evidence of this very machine. Of hosts that their evidence does not name, nobody knows
 /// whether they are one: such a host is not even itself.
-fn expect_host(own: PlatformId, found: Host) -> Result<(), NotAttested> {
+pub(crate) fn expect_host(own: PlatformId, found: Host) -> Result<(), NotAttested> {
     match found {
         Host::Known(found) if found == own => Ok(()),
         Host::Known(found) => Err(NotAttested::OtherPlatform { own, found }),

@@ -2,17 +2,20 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{
     NEW, OLD, VIA, carried, handover, name, new, old, release, release_of, relocation, resealing,
     rule, upgrader, via,
 };
+use heirloom_model::admin::Volatile;
 use heirloom_model::counter::{Epoch, LogIndex, Serial, Time};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Gate, Plan, StepId, Strategy};
 use heirloom_model::policy::{HolderRole, Sharing};
 use heirloom_model::release::ReleaseKind;
 use heirloom_model::wire;
-use heirloom_upgrade::checker::check_from;
+use heirloom_upgrade::checker::{Finding, check_from};
 use heirloom_upgrade::inventory::Inventory;
 use heirloom_upgrade::planner::{
     Arrangement, Downtime, Hop, Lease, Note, PlanError, PlanReport, PlanRequest, plan_from,
@@ -414,4 +417,39 @@ fn a_move_needs_an_empty_seat_of_the_same_release_on_another_host() {
         let error = refused(&other, &with(EXCLUSIVE, |_| ()));
         assert!(matches!(error, PlanError::ReleaseChanges { .. }));
     }
+}
+
+/// Planner and checker agree about what platforms do not keep.
+#[test]
+fn nobody_is_asked_for_what_its_platform_does_not_keep() {
+    let mut fleet = with(EXCLUSIVE, |_| ());
+    let (resealed, _) = planned(&resealing(), &fleet);
+    let (moved, _) = planned(&relocation(), &fleet);
+    let found = |plan: &Plan, fleet: &Inventory| {
+        let findings = check_from(plan, fleet);
+        findings.iter().map(Finding::code).collect::<BTreeSet<_>>()
+    };
+    let own = |fleet: &mut Inventory, volatile| {
+        fleet.registered.get_mut(&name(0)).unwrap().get_mut(&OLD).unwrap().volatile = volatile;
+    };
+    assert_eq!((found(&resealed, &fleet), found(&moved, &fleet)), Default::default());
+
+    // Its keys change with the update, so that sealing again comes too early or too late.
+    own(&mut fleet, Some(Volatile::UntilUpdate));
+    let error = refused(&resealing(), &fleet);
+    assert_eq!(error, PlanError::SealsForThePresent { node: name(0) });
+    assert!(error.hint().contains("receive the keyring again"));
+    assert_eq!(found(&resealed, &fleet), BTreeSet::from(["F-416"]));
+    // Nothing else asks its platform for that.
+    planned(&relocation(), &fleet);
+    assert_eq!(found(&moved, &fleet), BTreeSet::new());
+
+    own(&mut fleet, Some(Volatile::Memory));
+    for request in [relocation(), resealing()] {
+        assert_eq!(refused(&request, &fleet), PlanError::HoldsInMemory { node: name(0) });
+    }
+    assert_eq!(found(&moved, &fleet), BTreeSet::from(["F-415"]));
+    assert_eq!(found(&resealed, &fleet), BTreeSet::from(["F-415", "F-416"]));
+    own(&mut fleet, None);
+    planned(&resealing(), &fleet);
 }

@@ -13,7 +13,6 @@
 
 use std::collections::VecDeque;
 
-use heirloom_attest::result::Host;
 use heirloom_model::admin::Ticket;
 use heirloom_model::counter::{LogIndex, Moment};
 use heirloom_model::domain::{Activation, ActivationCause, HoldingOrigin, PlanStep, Suspension};
@@ -27,7 +26,7 @@ use heirloom_registry::plan::PlanState;
 
 use super::error::KeeperError;
 use super::{Admission, Keeper};
-use crate::handover::{NotAuthorised, current_plan, expect_forward};
+use crate::handover::{NotAuthorised, current_plan, expect_forward, expect_host};
 use crate::handshake::is_active;
 use crate::port::Platform;
 
@@ -233,7 +232,7 @@ impl Keeper {
             }
             (ActivationCause::Restarted, Activity::Active(active)) => {
                 let is_seat = active.is_at(&self.config.node, &self.identity.measurement)
-                    && active.host() == Host::Known(self.identity.platform);
+                    && expect_host(self.identity.platform, active.host()).is_ok();
                 if is_seat { Ok(()) } else { refused }
             }
             (ActivationCause::Planned(step), Activity::Suspended(_)) => self.expect_activate(step),

@@ -1,6 +1,7 @@
 //! Registrations and proofs.
 
 use heirloom_launcher::report::LaunchMode;
+use heirloom_model::admin::Volatile;
 use heirloom_model::counter::{Generation, LogIndex, Serial};
 use heirloom_model::digest::{Checksum, LogHash, NetworkId, Nonce};
 use heirloom_model::domain::{HoldingOrigin, PlanStep, PossessionProof, Registration};
@@ -245,4 +246,25 @@ fn the_holders_proven_since_a_step_are_those_with_good_answers() {
     let proof = world.proof("n1", 2);
     world.accept(&Instance::new("n1", OLD).attest(&proof));
     assert_eq!(proven(&world), [name("n1")]);
+}
+
+/// A proof says that durable state was opened, and nothing is durable where nothing is sealed.
+#[test]
+fn whoever_registered_that_it_seals_nothing_proves_nothing() {
+    for (volatile, expected) in [
+        (None, None),
+        (Some(Volatile::UntilUpdate), None),
+        (Some(Volatile::Memory), Some("holds-in-memory")),
+    ] {
+        let mut world = World::with_genesis();
+        let instance = Instance::new("n1", OLD);
+        let registration = Registration { volatile, ..world.registration("n1") };
+        world.accept(&instance.attest(&registration));
+        ask(&mut world, 1);
+        let proof = instance.attest(&world.proof("n1", 1));
+        match expected {
+            None => world.accept(&proof),
+            Some(code) => assert_eq!(world.code(&proof), code),
+        }
+    }
 }

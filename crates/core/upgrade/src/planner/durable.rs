@@ -1,6 +1,7 @@
 //! What platforms that do not seal for ever cannot be part of.
 
 use heirloom_model::admin::Volatile;
+use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Plan};
 
 use super::PlanError;
@@ -10,19 +11,15 @@ use crate::inventory::Inventory;
 /// seals again where no key outlives an update.
 pub(super) fn check(plan: &Plan, inventory: &Inventory) -> Result<(), PlanError> {
     for step in &plan.steps {
-        match &step.action {
-            Action::Verify { targets, .. } => {
-                let in_memory = |node: &&_| inventory.volatile(node) == Some(Volatile::Memory);
-                if let Some(node) = targets.iter().find(in_memory) {
-                    return Err(PlanError::HoldsInMemory { node: node.clone() });
-                }
+        if let Action::Verify { targets, .. } = &step.action {
+            let in_memory = |node: &&NodeId| inventory.volatile(node) == Some(Volatile::Memory);
+            if let Some(node) = targets.iter().find(in_memory) {
+                return Err(PlanError::HoldsInMemory { node: node.clone() });
             }
-            Action::Reseal(_) => {
-                if inventory.volatile(&step.node).is_some() {
-                    return Err(PlanError::SealsForThePresent { node: step.node.clone() });
-                }
-            }
-            _ => {}
+        }
+        let seals_again = matches!(step.action, Action::Reseal(_));
+        if seals_again && inventory.volatile(&step.node).is_some() {
+            return Err(PlanError::SealsForThePresent { node: step.node.clone() });
         }
     }
     Ok(())
