@@ -39,6 +39,11 @@ impl Lab {
     /// Founds what hosts with a TPM need once for all: the authority that approves what they boot,
     /// and the attestation CA that certifies their keys.
     pub(super) fn found_tpm_authorities(&self) -> Result<()> {
+        ensure!(
+            process::read(Command::new("id").arg("-u"))?.trim() == "0",
+            "hosts with a TPM give each bundle a user of its own, which only root can do: run it as \
+             root"
+        );
         for program in ["swtpm", "swtpm_setup", "tpm2_pcrextend"] {
             ensure!(
                 process::find(program).is_some(),
@@ -55,7 +60,8 @@ impl Lab {
         ])?;
         write(&self.path(AUTHORITY), text(&authority, "/authority")?)?;
         let found = ["found", "--dir", "attestation-ca", "--anchor", ATTESTATION_ANCHOR];
-        self.platformd(&[&["attestation-ca"], &found[..]].concat())?;
+        let keys = ["--endorsement-keys", "rsa"];
+        self.platformd(&[&["attestation-ca"], &found[..], &keys].concat())?;
         self.write_maker()
     }
 
@@ -143,9 +149,10 @@ impl Lab {
             }
         }
         let authority = fs::read_to_string(self.path(AUTHORITY))?;
-        let mut rule =
-            format!("[appraisal.tpm]\nrevocation = \"if-present\"\nauthorities = [\"{authority}\"]\n\
-             [appraisal.tpm.pcr]\n");
+        let mut rule = format!(
+            "[appraisal.tpm]\nrevocation = \"if-present\"\nauthorities = [\"{authority}\"]\n\
+             [appraisal.tpm.pcr]\n"
+        );
         for (index, values) in values {
             let values: Vec<String> = values.into_iter().collect();
             writeln!(rule, "{index} = [{}]", values.join(", "))?;
@@ -187,6 +194,13 @@ impl Lab {
     fn manufacture(&self, node: &Node) -> Result<()> {
         let (state, maker) = (self.tpm_state(node), self.path(MAKER));
         fs::create_dir_all(&state)?;
+        // Whoever reaches a TPM asks it: bundles of the host are other users, and do not.
+        let mode = |mode| <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
+        fs::set_permissions(self.path(&format!("{}/tpm", node.name)), mode(0o700))?;
+        // They reach the launcher and their own directories, whatever the umask is here.
+        for path in [self.path(""), self.path(&node.name)] {
+            fs::set_permissions(path, mode(0o711))?;
+        }
         let user = process::read(Command::new("id").arg("-un"))?;
         let mut setup = Command::new("swtpm_setup");
         setup.args(["--tpm2", "--create-ek-cert", "--create-platform-cert", "--lock-nvram"]);

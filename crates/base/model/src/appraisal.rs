@@ -7,7 +7,9 @@
 use minicbor::{Decode, Encode};
 
 use crate::counter::Time;
+use crate::digest::HostAuthority;
 use crate::measurement::{Register32, Register48};
+use crate::policy::TcbLevel;
 
 /// Reference values of one claim.
 ///
@@ -42,6 +44,30 @@ pub struct AcceptedAdvisory {
     /// The last second in which it is accepted.
     #[n(1)]
     pub until: Time,
+}
+
+/// A TCB level that is accepted for a while, so that a strict rule can stay in force while
+/// machines are updated.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]
+pub struct TcbGrace {
+    /// The level; not one that is accepted anyway.
+    #[n(0)]
+    pub level: TcbLevel,
+    /// How long.
+    #[n(1)]
+    pub until: GraceEnd,
+}
+
+/// When a level stops being accepted.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]
+pub enum GraceEnd {
+    /// After this second.
+    #[n(0)]
+    Date(#[n(0)] Time),
+    /// So many seconds after the day on which the manufacturer fixed what the platform has
+    /// (`tcbDate` of the level that it reaches).
+    #[n(1)]
+    AfterTcbDate(#[n(0)] u64),
 }
 
 /// What a TDX quote must show besides the common rules, which are Intel's for SGX and TDX.
@@ -90,6 +116,13 @@ pub struct SnpRule {
     /// Whether the manufacturer's list of revoked keys must have been seen.
     #[n(7)]
     pub revocation: Revocation,
+    /// Whether the firmware must have looked for memory that answers at two addresses.
+    #[n(8)]
+    pub alias_check: AliasCheck,
+    /// What the machine may say about itself that this release does not know: bits of
+    /// `PLATFORM_INFO`. Any other unknown bit is refused.
+    #[n(9)]
+    pub unknown_info: u64,
 }
 
 /// The lowest accepted firmware of one generation of SEV-SNP machines.
@@ -155,6 +188,26 @@ pub enum Smt {
     Accepted,
 }
 
+/// The bits of `PLATFORM_INFO` that this release knows (AMD 56860, ATTESTATION REPORT): 0
+/// hyper-threading, 1 transparent encryption of memory, 2 error-correcting memory, 3 energy not
+/// measured, 4 ciphertext hidden, 5 aliases of memory looked for, 7 trusted devices.
+pub const PLATFORM_INFO: u64 = 0b1011_1111;
+
+/// Whether machines must have checked their memory for aliases (`ALIAS_CHECK_COMPLETE`).
+///
+/// Whoever changes what a memory module says about its size makes two addresses of one cell, and
+/// reads or puts back what guests encrypted (CVE-2024-21944).
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]
+#[cbor(index_only)]
+pub enum AliasCheck {
+    /// Only machines that did.
+    #[n(0)]
+    Demanded,
+    /// Nobody looks, said aloud: reports of version 2 do not state it.
+    #[n(1)]
+    Skipped,
+}
+
 /// Whether a list of revoked keys is demanded.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]
 #[cbor(index_only)]
@@ -181,12 +234,18 @@ pub struct NitroRule {
     pub pcr8: Reference<Register48>,
 }
 
-/// What a TPM quote must show about the machine: each of PCR 0 to 15 exactly once, in order.
+/// What a TPM quote must show about the machine.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct TpmRule {
     /// The registers.
     #[n(0)]
     pub registers: Vec<PcrRule>,
+    /// Whether the attestation CA's list of revoked keys must have been seen.
+    #[n(1)]
+    pub revocation: Revocation,
+    /// Who may approve what the machine boots.
+    #[n(2)]
+    pub authorities: Reference<HostAuthority>,
 }
 
 /// What one register of a TPM must show.

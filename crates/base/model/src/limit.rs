@@ -8,6 +8,9 @@ pub const ENDORSEMENTS_BYTES_MAX: usize = 128 * 1024;
 pub const ENDORSEMENTS_MAX: usize = 64;
 /// One trust anchor: a root certificate has some 600 bytes.
 pub const ANCHOR_BYTES_MAX: usize = 8 * 1024;
+/// Certificates of TPM manufacturers that an attestation CA believes at once: a path has at most
+/// this many below its roots, and a fleet has one or two makers.
+pub const MANUFACTURERS_MAX: usize = 8;
 /// Trust anchors of one root statement.
 pub const ANCHORS_MAX: usize = 16;
 /// Keys of one role. Thresholds are small: these are people.

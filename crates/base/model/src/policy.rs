@@ -5,7 +5,9 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::appraisal::{AcceptedAdvisory, NitroRule, SnpRule, TdxRule, TpmRule, VtpmRule};
+use crate::appraisal::{
+    AcceptedAdvisory, NitroRule, SnpRule, TcbGrace, TdxRule, TpmRule, VtpmRule,
+};
 use crate::counter::{SecurityVersion, Serial, Time};
 use crate::digest::{DigestOf, NetworkId, PlanDigest, PolicyDigest};
 use crate::identifier::{ApplicationId, DomainId, KeyId, PlatformId};
@@ -194,6 +196,10 @@ pub struct AppraisalPolicy {
     /// their evidence is not accepted.
     #[n(9)]
     pub vtpm: Option<VtpmRule>,
+    /// TCB levels of SGX and TDX that are accepted for a while, sorted.
+    #[n(10)]
+    #[cbor(default, skip_if = "Vec::is_empty")]
+    pub tcb_grace: Vec<TcbGrace>,
 }
 
 /// Which machines may attest.

@@ -81,9 +81,11 @@ pub(crate) enum Step {
     AuthorKey,
     HostData,
     Threads,
+    PlatformInfo,
     Role,
     Parent,
     Signer,
+    Authority,
     Registers,
 }
 
@@ -122,81 +124,61 @@ impl Step {
             Self::AuthorKey => "author-key",
             Self::HostData => "host-data",
             Self::Threads => "smt",
+            Self::PlatformInfo => "platform-info",
             Self::Role => "pcr3-role",
             Self::Parent => "pcr4-parent",
             Self::Signer => "pcr8-signer",
+            Self::Authority => "host-authority",
             Self::Registers => "pcrs",
         }
     }
 }
 
-/// The checks of a kind, in their order, and where each rule is written.
-type Table = &'static [(Step, &'static str)];
+/// Checks in their order, and where each rule is written.
+type Rows = &'static [(Step, &'static str)];
+/// The checks of a kind, in parts that several kinds have.
+type Table = &'static [Rows];
 
 const POLICY: &str = "appraisal policy of the domain";
 const RFC_DATES: &str = "RFC 5280 §4.1.2.5";
 const RFC_PATH: &str = "RFC 5280 §6.1";
 const RFC_LIST: &str = "RFC 5280 §5, §6.3";
+const RFC_FRESH: &str = "RFC 9334 §10";
 const AMD_REPORT: &str = "AMD 56860, ATTESTATION REPORT";
 const AMD_KEYS: &str = "AMD 57230, VCEK and VLEK certificates";
 const TPM_ATTEST: &str = "TPM 2.0 part 2, 10.12";
+const SGX_QUOTE: &str = "Intel ECDSA Quote Library API, A.4";
+const TDX_QUOTE: &str = "Intel TDX DCAP Quoting Library API, A.3";
 
-const SGX: Table = &[
-    (Step::Format, "Intel ECDSA Quote Library API, A.4"),
-    (Step::Attributes, "Intel SDM volume 3D, 34.7.1"),
-    (Step::Measured, "Intel SDM volume 3D, 38.4.1"),
+/// The path of the platform's key, of SGX and TDX.
+const INTEL_PATH: Rows = &[
     (Step::Dates, RFC_DATES),
     (Step::Anchor, "trust anchors of the network's root"),
     (Step::Endorsements, "Intel PCS API v4, issueDate and nextUpdate"),
     (Step::Chain, RFC_PATH),
     (Step::Revocation, RFC_LIST),
-    (Step::QuotingReport, "Intel ECDSA Quote Library API, A.4"),
-    (Step::QuotingKey, "Intel ECDSA Quote Library API, A.4"),
-    (Step::Signature, "Intel ECDSA Quote Library API, A.4"),
-    (Step::QuotingIdentity, "Intel PCS API v4, enclaveIdentity"),
-    (Step::TcbLevel, "Intel PCS API v4, tcbInfo"),
-    (Step::ReportData, "RFC 9334 §10"),
+];
+
+/// What the policy says about platforms, of SGX and TDX.
+const INTEL_POLICY: Rows = &[
     (Step::Platform, POLICY),
     (Step::Tcb, POLICY),
     (Step::Advisories, POLICY),
     (Step::Evaluation, POLICY),
 ];
 
-const TDX: Table = &[
-    (Step::Format, "Intel TDX DCAP Quoting Library API, A.3"),
-    (Step::Attributes, "Intel TDX Module ABI, table 3.23"),
-    (Step::Measured, "Intel TDX Module ABI, TDREPORT_STRUCT"),
-    (Step::Dates, RFC_DATES),
-    (Step::Anchor, "trust anchors of the network's root"),
-    (Step::Endorsements, "Intel PCS API v4, issueDate and nextUpdate"),
-    (Step::Chain, RFC_PATH),
-    (Step::Revocation, RFC_LIST),
-    (Step::QuotingReport, "Intel TDX DCAP Quoting Library API, A.3"),
-    (Step::QuotingKey, "Intel TDX DCAP Quoting Library API, A.3"),
-    (Step::Signature, "Intel TDX DCAP Quoting Library API, A.3"),
-    (Step::QuotingIdentity, "Intel PCS API v4, TD_QE enclaveIdentity"),
-    (Step::TcbLevel, "Intel PCS API v4, tcbInfo and tdxModuleIdentities"),
-    (Step::ReportData, "RFC 9334 §10"),
-    (Step::Kind, POLICY),
-    (Step::Platform, POLICY),
-    (Step::Tcb, POLICY),
-    (Step::Advisories, POLICY),
-    (Step::Evaluation, POLICY),
-    (Step::Module, POLICY),
-    (Step::TdAttributes, POLICY),
-    (Step::Features, POLICY),
-    (Step::ServiceDomain, POLICY),
-];
-
-const SNP: Table = &[
-    (Step::Format, AMD_REPORT),
+/// A report of SEV-SNP, alone and of the machine around a virtual TPM.
+const SNP_REPORT: Rows = &[
     (Step::Chain, AMD_KEYS),
     (Step::Revocation, RFC_LIST),
     (Step::Attributes, "AMD 56860, GUEST_POLICY"),
     (Step::Measured, "AMD 56860, MEASUREMENT"),
     (Step::KeyIdentity, AMD_KEYS),
     (Step::Signature, "AMD 56860, SIGNATURE"),
-    (Step::ReportData, "RFC 9334 §10"),
+];
+
+/// What the policy says about such a report.
+const SNP_POLICY: Rows = &[
     (Step::Kind, POLICY),
     (Step::Endorsements, RFC_LIST),
     (Step::Platform, POLICY),
@@ -207,65 +189,104 @@ const SNP: Table = &[
     (Step::AuthorKey, POLICY),
     (Step::HostData, POLICY),
     (Step::Threads, POLICY),
+    (Step::PlatformInfo, "AMD 56860, PLATFORM_INFO"),
 ];
 
-const NITRO: Table = &[
+const SGX: Table = &[
+    &[
+        (Step::Format, SGX_QUOTE),
+        (Step::Attributes, "Intel SDM volume 3D, 34.7.1"),
+        (Step::Measured, "Intel SDM volume 3D, 38.4.1"),
+    ],
+    INTEL_PATH,
+    &[
+        (Step::QuotingReport, SGX_QUOTE),
+        (Step::QuotingKey, SGX_QUOTE),
+        (Step::Signature, SGX_QUOTE),
+        (Step::QuotingIdentity, "Intel PCS API v4, enclaveIdentity"),
+        (Step::TcbLevel, "Intel PCS API v4, tcbInfo"),
+        (Step::ReportData, RFC_FRESH),
+    ],
+    INTEL_POLICY,
+];
+
+const TDX: Table = &[
+    &[
+        (Step::Format, TDX_QUOTE),
+        (Step::Attributes, "Intel TDX Module ABI, table 3.23"),
+        (Step::Measured, "Intel TDX Module ABI, TDREPORT_STRUCT"),
+    ],
+    INTEL_PATH,
+    &[
+        (Step::QuotingReport, TDX_QUOTE),
+        (Step::QuotingKey, TDX_QUOTE),
+        (Step::Signature, TDX_QUOTE),
+        (Step::QuotingIdentity, "Intel PCS API v4, TD_QE enclaveIdentity"),
+        (Step::TcbLevel, "Intel PCS API v4, tcbInfo and tdxModuleIdentities"),
+        (Step::ReportData, RFC_FRESH),
+        (Step::Kind, POLICY),
+    ],
+    INTEL_POLICY,
+    &[
+        (Step::Module, POLICY),
+        (Step::TdAttributes, POLICY),
+        (Step::Features, POLICY),
+        (Step::ServiceDomain, POLICY),
+    ],
+];
+
+const SNP: Table =
+    &[&[(Step::Format, AMD_REPORT)], SNP_REPORT, &[(Step::ReportData, RFC_FRESH)], SNP_POLICY];
+
+const NITRO: Table = &[&[
     (Step::Format, "RFC 9052 §4.2, AWS Nitro attestation process"),
     (Step::Chain, RFC_PATH),
     (Step::Signature, "RFC 9052 §4.4"),
     (Step::Measured, "AWS Nitro attestation process, PCR 0 to 2"),
-    (Step::ReportData, "RFC 9334 §10"),
+    (Step::ReportData, RFC_FRESH),
     (Step::Kind, POLICY),
     (Step::Platform, POLICY),
     (Step::Role, POLICY),
     (Step::Parent, POLICY),
     (Step::Signer, POLICY),
-];
+]];
 
-const TPM: Table = &[
+const TPM: Table = &[&[
     (Step::Attributes, "launch claims of the measured launcher"),
     (Step::Measured, "launch claims of the measured launcher"),
     (Step::Chain, RFC_PATH),
-    (Step::Quote, TPM_ATTEST),
-    (Step::ReportData, "RFC 9334 §10"),
-    (Step::Kind, POLICY),
-    (Step::Platform, POLICY),
-    (Step::Registers, POLICY),
-];
-
-const VTPM: Table = &[
-    (Step::Format, "Azure confidential VM guest attestation, HCL report"),
-    (Step::Chain, AMD_KEYS),
     (Step::Revocation, RFC_LIST),
-    (Step::Attributes, "AMD 56860, GUEST_POLICY"),
-    (Step::Measured, "AMD 56860, MEASUREMENT"),
-    (Step::KeyIdentity, AMD_KEYS),
-    (Step::Signature, "AMD 56860, SIGNATURE"),
-    (Step::Binding, "Azure confidential VM guest attestation, runtime data"),
     (Step::Quote, TPM_ATTEST),
-    (Step::ReportData, "RFC 9334 §10"),
+    (Step::ReportData, RFC_FRESH),
     (Step::Kind, POLICY),
     (Step::Endorsements, RFC_LIST),
     (Step::Platform, POLICY),
-    (Step::Tcb, POLICY),
-    (Step::KeyKind, POLICY),
-    (Step::Privilege, POLICY),
-    (Step::IdentityKey, POLICY),
-    (Step::AuthorKey, POLICY),
-    (Step::HostData, POLICY),
-    (Step::Threads, POLICY),
+    (Step::Authority, POLICY),
     (Step::Registers, POLICY),
+]];
+
+const VTPM: Table = &[
+    &[(Step::Format, "Azure confidential VM guest attestation, HCL report")],
+    SNP_REPORT,
+    &[
+        (Step::Binding, "Azure confidential VM guest attestation, runtime data"),
+        (Step::Quote, TPM_ATTEST),
+        (Step::ReportData, RFC_FRESH),
+    ],
+    SNP_POLICY,
+    &[(Step::Registers, POLICY)],
 ];
 
-fn table(kind: TeeKind) -> Table {
-    match kind {
+fn rows(kind: TeeKind) -> impl Iterator<Item = (Step, &'static str)> {
+    let table = match kind {
         TeeKind::Sgx => SGX,
         TeeKind::Tdx => TDX,
         TeeKind::Snp => SNP,
         TeeKind::Nitro => NITRO,
         TeeKind::Tpm => TPM,
         TeeKind::Vtpm => VTPM,
-    }
+    };
+    table.iter().flat_map(|rows| rows.iter().copied())
 }
 
 impl Account {
@@ -275,10 +296,10 @@ impl Account {
         outcome: Result<AttestationResult, AppraiseError>,
     ) -> Self {
         let mut made = trail.0.unwrap_or_default();
-        let checks = table(kind).iter().map(|(step, source)| Check {
+        let checks = rows(kind).map(|(step, source)| Check {
             name: step.name(),
             source,
-            outcome: made.remove(step).unwrap_or(CheckOutcome::NotReached),
+            outcome: made.remove(&step).unwrap_or(CheckOutcome::NotReached),
         });
         let checks = checks.collect();
         assert!(made.is_empty(), "every check that an appraisal makes is in its table: {made:?}");
@@ -376,8 +397,8 @@ mod tests {
     fn no_table_has_a_check_twice_and_no_two_checks_share_a_name() {
         let mut named = BTreeSet::new();
         for kind in TeeKind::ALL {
-            let steps: BTreeSet<_> = table(kind).iter().map(|(step, _)| *step).collect();
-            assert_eq!(steps.len(), table(kind).len(), "{kind}");
+            let steps: BTreeSet<_> = rows(kind).map(|(step, _)| step).collect();
+            assert_eq!(steps.len(), rows(kind).count(), "{kind}");
             named.extend(steps);
         }
         let names: BTreeSet<_> = named.iter().map(|step| step.name()).collect();

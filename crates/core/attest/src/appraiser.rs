@@ -66,9 +66,11 @@ impl Appraiser {
     pub fn replace_anchors(&mut self, anchors: Vec<TrustAnchor>) {
         self.anchors = anchors;
         self.intel.retain(&self.anchors);
-        self.amd.retain(&self.anchors);
+        self.amd.memory.clear();
+        self.amd.revocations.retain(&self.anchors);
         self.nitro.memory.clear();
         self.tpm.memory.clear();
+        self.tpm.revocations.retain(&self.anchors);
     }
 
     /// Learns endorsements. For each family the newest of each part is kept; older parts change
@@ -84,7 +86,8 @@ impl Appraiser {
             Endorsements::TdxDcap(content) => {
                 self.intel.endorse(&self.anchors, TeeKind::Tdx, content)
             }
-            Endorsements::Snp(content) => self.amd.endorse(&self.anchors, &content),
+            Endorsements::Snp(content) => self.amd.revocations.learn(&self.anchors, &content),
+            Endorsements::Tpm(content) => self.tpm.revocations.learn(&self.anchors, &content),
         }
     }
 
@@ -118,8 +121,8 @@ impl Appraiser {
             let at = Certificate::parse(anchor.certificate()).ok()?.window.until;
             Some(Expiry { at, item: ExpiryItem::Anchor(anchor.id()) })
         });
-        let mut calendar: Vec<_> =
-            anchors.chain(self.intel.calendar()).chain(self.amd.calendar()).collect();
+        let lists = self.amd.revocations.calendar().chain(self.tpm.revocations.calendar());
+        let mut calendar: Vec<_> = anchors.chain(self.intel.calendar()).chain(lists).collect();
         calendar.sort();
         calendar
     }

@@ -10,15 +10,12 @@ use std::time::Duration;
 use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA384, UnparsedPublicKey};
 use heirloom_model::counter::Time;
 use rustls_pki_types::{
-    AlgorithmIdentifier, CertificateDer, CertificateRevocationListDer, InvalidSignature,
-    SignatureVerificationAlgorithm, TrustAnchor, UnixTime, alg_id,
+    AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm,
+    TrustAnchor, UnixTime, alg_id,
 };
-use webpki::{
-    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage,
-    RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
-};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
-use crate::pki::{Certificate, Crl, Window};
+use crate::pki::{Certificate, Window};
 
 /// Certificates between a leaf and its trust anchor: Nitro has three, everybody else one or two.
 pub const INTERMEDIATES_MAX: usize = 8;
@@ -49,22 +46,6 @@ pub struct VerifiedChain {
     anchor: Vec<u8>,
     public_key: Vec<u8>,
     window: Window,
-    revocation: RevocationList,
-}
-
-/// What is known about revocation along a path. A revoked certificate never makes a path.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RevocationList {
-    /// No list was given.
-    Unseen,
-    /// A list of an issuer on the path names none of its certificates. It may have expired: that
-    /// is for the policy to judge.
-    Seen {
-        /// When the list was made.
-        since: Time,
-        /// When its successor is due.
-        until: Time,
-    },
 }
 
 /// Why certificates make no path.
@@ -94,15 +75,6 @@ pub enum ChainError {
         /// From when on it is.
         since: Time,
     },
-    /// Its issuer took a certificate back.
-    #[error("a certificate is revoked")]
-    Revoked,
-    /// The list of revoked certificates cannot be used.
-    #[error("the list of revoked certificates is unusable: {detail}")]
-    List {
-        /// What is wrong with it.
-        detail: String,
-    },
     /// The path does not end in a trust anchor.
     #[error("the certificates do not end in a trust anchor")]
     UnknownAnchor,
@@ -131,8 +103,6 @@ impl ChainError {
             Self::TooLong { .. } => "chain-too-long",
             Self::Expired { .. } => "certificate-expired",
             Self::NotYetValid { .. } => "certificate-not-yet-valid",
-            Self::Revoked => "certificate-revoked",
-            Self::List { .. } => "malformed-revocation-list",
             Self::UnknownAnchor => "unknown-anchor",
             Self::Signature => "certificate-signature",
             Self::Algorithm => "certificate-algorithm",
@@ -144,14 +114,13 @@ impl ChainError {
 
 /// Verifies the path from a leaf over intermediates, in any order, to one of the trust anchors.
 ///
-/// All certificates are DER. A list of revoked certificates is looked at if an issuer on the path
-/// made it; its expiry is reported, not judged.
+/// All certificates are DER. Whether one was revoked is asked elsewhere: it can change while a path
+/// holds.
 pub fn verify(
     profile: Profile,
     anchors: &[&[u8]],
     leaf: &[u8],
     intermediates: &[&[u8]],
-    revoked: Option<&[u8]>,
     now: Time,
 ) -> Result<VerifiedChain, ChainError> {
     if intermediates.len() > INTERMEDIATES_MAX {
@@ -167,16 +136,6 @@ pub fn verify(
     let leaf_der = CertificateDer::from(leaf);
     let end = EndEntityCert::try_from(&leaf_der).map_err(named)?;
     let between: Vec<_> = intermediates.iter().map(|der| CertificateDer::from(*der)).collect();
-    let list = revoked.map(parse_list).transpose()?;
-    let lists: Vec<&CertRevocationList<'_>> = list.iter().map(|(list, _)| list).collect();
-    // No list at all is a state of its own, not an empty one: the library refuses those.
-    let options = RevocationOptionsBuilder::new(&lists).ok().map(|builder| {
-        builder
-            .with_depth(RevocationCheckDepth::Chain)
-            .with_status_policy(UnknownStatusPolicy::Allow)
-            .with_expiration_policy(ExpirationPolicy::Ignore)
-            .build()
-    });
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now.0));
     let path = end
         .verify_for_usage(
@@ -185,7 +144,7 @@ pub fn verify(
             &between,
             time,
             profile.usage(),
-            options,
+            None,
             None,
         )
         .map_err(named)?;
@@ -193,13 +152,9 @@ pub fn verify(
     let leaf = Certificate::parse(leaf).map_err(malformed)?;
     let window = issuers.certificates.iter().fold(leaf.window, |all, one| all.and(one.window));
     holds(window, now)?;
-    let revocation = match &list {
-        Some((_, crl)) => issuers.seen(crl, now)?,
-        None => RevocationList::Unseen,
-    };
     let anchor = issuers.anchor().to_vec();
     let public_key = leaf.public_key().to_vec();
-    Ok(VerifiedChain { leaf: leaf.der, anchor, public_key, window, revocation })
+    Ok(VerifiedChain { leaf: leaf.der, anchor, public_key, window })
 }
 
 impl VerifiedChain {
@@ -228,15 +183,23 @@ impl VerifiedChain {
         self.window.until
     }
 
-    /// What is known about revocation.
-    pub fn revocation(&self) -> RevocationList {
-        self.revocation
-    }
-
     /// Whether the path is valid at another time too.
     pub fn holds_at(&self, now: Time) -> Result<(), ChainError> {
         holds(self.window, now)
     }
+}
+
+/// Whether a certificate is signed by its own key, by an algorithm of the profile.
+pub(crate) fn is_self_signed(profile: Profile, der: &[u8]) -> Result<bool, &'static str> {
+    let certificate = Certificate::parse(der)?;
+    let whole = CertificateDer::from(der);
+    let own = EndEntityCert::try_from(&whole).map_err(|_| "not a certificate")?;
+    let (algorithm, signed) = certificate.signed_part().ok_or("not a certificate")?;
+    let made = |known: &&dyn SignatureVerificationAlgorithm| {
+        known.signature_alg_id().as_ref() == algorithm
+            && own.verify_signature(*known, signed, certificate.signature()).is_ok()
+    };
+    Ok(certificate.subject == certificate.issuer && profile.algorithms().iter().any(made))
 }
 
 impl Profile {
@@ -285,30 +248,6 @@ impl Issuers {
     fn anchor(&self) -> &[u8] {
         self.certificates.last().map_or(&[], |certificate| &certificate.der)
     }
-
-    /// What a list says about the path. One of somebody else says nothing, and the library did
-    /// not look at its signature.
-    fn seen(&self, crl: &Crl, now: Time) -> Result<RevocationList, ChainError> {
-        if !self.certificates.iter().any(|issuer| issuer.subject == crl.issuer) {
-            return Err(ChainError::List { detail: "no issuer of the path made it".to_owned() });
-        }
-        if now < crl.this_update {
-            return Err(ChainError::NotYetValid { since: crl.this_update });
-        }
-        Ok(RevocationList::Seen { since: crl.this_update, until: crl.until })
-    }
-}
-
-/// A list as the library takes it, and its dates.
-fn parse_list(der: &[u8]) -> Result<(CertRevocationList<'_>, Crl), ChainError> {
-    let unusable = |detail: String| ChainError::List { detail };
-    let crl = Crl::parse(der).map_err(|fault| unusable(fault.to_owned()))?;
-    // Checks that nothing follows it, as the other parser may not.
-    let whole = CertificateRevocationListDer::from(der);
-    let list = BorrowedCertRevocationList::from_der(&whole)
-        .and_then(|list| list.to_owned())
-        .map_err(|error| unusable(format!("{error:?}")))?;
-    Ok((CertRevocationList::Owned(list), crl))
 }
 
 fn holds(window: Window, now: Time) -> Result<(), ChainError> {
@@ -335,18 +274,12 @@ fn named(error: webpki::Error) -> ChainError {
         Error::CertNotValidYet { not_before, .. } => {
             ChainError::NotYetValid { since: Time(not_before.as_secs()) }
         }
-        Error::CertRevoked => ChainError::Revoked,
         Error::UnknownIssuer => ChainError::UnknownAnchor,
         Error::InvalidSignatureForPublicKey => ChainError::Signature,
         Error::UnsupportedSignatureAlgorithmContext(_)
         | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
         | Error::SignatureAlgorithmMismatch => ChainError::Algorithm,
         Error::RequiredEkuNotFoundContext(_) | Error::CaUsedAsEndEntity => ChainError::Purpose,
-        Error::InvalidCrlSignatureForPublicKey
-        | Error::IssuerNotCrlSigner
-        | Error::UnsupportedCrlSignatureAlgorithmContext(_) => {
-            ChainError::List { detail: format!("{error:?}") }
-        }
         other => ChainError::Refused { detail: format!("{other:?}") },
     }
 }

@@ -14,6 +14,7 @@ use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::{Measurement, MrEnclave, Register48, TdMeasurement};
 use heirloom_model::policy::TcbLevel;
 
+use crate::pki;
 use crate::quote::{Body, Quote, Report};
 use crate::td_report::TdReport;
 
@@ -26,6 +27,9 @@ pub(crate) struct PlatformClaims {
     pub(crate) platform: PlatformId,
     pub(crate) fmspc: [u8; 6],
     pub(crate) tcb: TcbLevel,
+    /// The day on which the manufacturer fixed what the platform has: of what lacks something, the
+    /// earliest.
+    pub(crate) tcb_date: Time,
     pub(crate) advisories: Vec<String>,
     pub(crate) tcb_evaluation: u32,
 }
@@ -51,6 +55,7 @@ pub(crate) fn verify(
     same_quote(&claims, quote)?;
     let ppid = <[u8; 16]>::try_from(claims.platform.pck.ppid.as_slice())
         .map_err(|_| NotVerified("the PPID does not have 16 bytes".to_owned()))?;
+    let tcb_date = tcb_date(&claims)?;
     let mut advisories = claims.tcb.advisory_ids;
     advisories.sort();
     advisories.dedup();
@@ -58,6 +63,7 @@ pub(crate) fn verify(
         platform: PlatformId::of_ppid(&ppid),
         fmspc: claims.platform.pck.fmspc,
         tcb: level(claims.tcb.status)?,
+        tcb_date,
         advisories,
         tcb_evaluation: claims.tcb.eval_data_number,
     })
@@ -68,8 +74,8 @@ pub(crate) fn verify(
 ///
 /// Decided here, because an appraisal policy has no word for it:
 ///
-/// * *Every TCB level but revoked* passes; the policy lists the levels that it accepts. The age
-///   of a level says nothing that the level and its advisories do not say.
+/// * *Every TCB level but revoked* passes; the policy lists the levels that it accepts, for
+///   good or for a while.
 /// * *Dynamic platforms, cached platform keys and SMT* pass: multi-package machines whose packages
 ///   may be exchanged, whose keys Intel keeps, and that run with hyper-threading are what data
 ///   centres have. Where SMT is a weakness the TCB level says `ConfigurationNeeded`. Who wants to
@@ -95,6 +101,22 @@ fn facts(moment: Time) -> QuotePolicy {
     .allow_cached_keys(true)
     .allow_smt(true)
     .accepted_sgx_types(SGX_TYPES)
+}
+
+/// The date of the levels that platform and quoting enclave reach.
+fn tcb_date(claims: &QuoteClaims) -> Result<Time, NotVerified> {
+    let (platform, enclave) = (&claims.platform, &claims.qe.tcb_level);
+    let levels = [Some(&platform.tcb_level), platform.current_tcb_level.as_ref()];
+    let levels = levels.into_iter().flatten();
+    let levels = levels.map(|level| (level.tcb_status, &level.tcb_date));
+    let lacking = |(status, date): (TcbStatus, &String)| {
+        (status != TcbStatus::UpToDate).then(|| pki::parse_date(date))
+    };
+    let dates = levels.chain([(enclave.tcb_status, &enclave.tcb_date)]).filter_map(lacking);
+    let malformed = || NotVerified("a TCB date is malformed".to_owned());
+    let dates = dates.collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
+    // Of what lacks nothing no date is ever asked for.
+    Ok(dates.into_iter().min().unwrap_or(Time(0)))
 }
 
 /// Two parsers read the quote; what one verified must be what the other shows.

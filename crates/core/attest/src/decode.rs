@@ -217,7 +217,10 @@ fn launched(evidence: &TpmEvidence) -> UnverifiedClaims {
         debug: launch.debug,
         report_data: Some(evidence.report_data),
         certified: certified(&evidence.certificates),
-        facts: vec![("registers", evidence.registers.len().to_string())],
+        facts: vec![
+            ("registers", evidence.registers.len().to_string()),
+            ("authority", launch.authority.to_string()),
+        ],
         denied: launch.debug.then_some(AppraiseError::DebugEnclave),
         ..nothing(TeeKind::Tpm)
     }

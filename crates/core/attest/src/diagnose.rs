@@ -8,7 +8,7 @@ use heirloom_model::digest::sha256;
 use crate::dcap::{self, NotVerified, Standing};
 use crate::endorse::Collateral;
 use crate::error::AppraiseError;
-use crate::pki::{Certificate, Crl};
+use crate::pki::Certificate;
 use crate::quote::Quote;
 
 /// Why the library did not verify a quote.
@@ -29,9 +29,9 @@ pub(crate) fn reason(
             fault: "the intermediate did not sign the platform's certificate",
         };
     }
-    if lists(&collateral.root_crl, anchor, intermediate)
-        || lists(&collateral.root_crl, anchor, &collateral.tcb_signer)
-        || lists(&collateral.pck_crl, intermediate, leaf)
+    let of_root = [intermediate, &collateral.tcb_signer];
+    if of_root.into_iter().any(|found| collateral.root_crl.names(found))
+        || collateral.pck_crl.names(leaf)
     {
         return AppraiseError::CertificateRevoked;
     }
@@ -52,9 +52,4 @@ pub(crate) fn reason(
         Some(Standing::Revoked) => AppraiseError::RevokedTcb,
         Some(Standing::Good) | None => other,
     }
-}
-
-/// Whether a list of `ca` names a certificate.
-fn lists(crl: &Crl, ca: &Certificate, certificate: &Certificate) -> bool {
-    crl.issuer == ca.subject && crl.revoked.contains(&certificate.serial)
 }

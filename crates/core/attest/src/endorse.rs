@@ -8,7 +8,7 @@ use std::fmt;
 
 use heirloom_model::counter::Time;
 use heirloom_model::digest::{AnchorId, sha256};
-use heirloom_model::evidence::{DcapCollateral, Endorsements, SnpEndorsements, TrustAnchor};
+use heirloom_model::evidence::{DcapCollateral, Endorsements, TrustAnchor};
 use heirloom_model::measurement::TeeKind;
 use heirloom_model::wire;
 
@@ -200,50 +200,8 @@ impl Collateral {
     }
 }
 
-/// AMD's list of revoked keys under one root, whose signature is checked.
-#[derive(Clone, Debug)]
-pub(crate) struct Revocations {
-    pub(crate) list: Crl,
-}
-
-impl Revocations {
-    /// Parses a list and checks that its root signed it.
-    pub(crate) fn parse(content: &SnpEndorsements) -> Result<Self, AppraiseError> {
-        let part = EndorsementPart::VekCrl;
-        let malformed = |fault| AppraiseError::MalformedEndorsements { part, fault };
-        let root = Certificate::parse(&content.root.0).map_err(malformed)?;
-        let list = Crl::parse(&content.revoked).map_err(malformed)?;
-        if !root.signed_crl_pss(&list) {
-            return Err(AppraiseError::EndorsementSignature { part });
-        }
-        Ok(Self { list })
-    }
-
-    /// The newer of two lists, this one being the one that came last.
-    pub(crate) fn newest(self, known: Self) -> Self {
-        if self.list.this_update >= known.list.this_update { self } else { known }
-    }
-
-    /// The grace that the list needs to count now, if any.
-    pub(crate) fn grace(
-        &self,
-        now: Time,
-        grace_seconds: u64,
-    ) -> Result<Option<Grace>, AppraiseError> {
-        grace(EndorsementPart::VekCrl, self.list.until, grace_seconds, now)
-    }
-
-    /// Whether the list names one of these certificates.
-    pub(crate) fn names(&self, certificates: &[Certificate]) -> bool {
-        certificates.iter().any(|certificate| {
-            certificate.issuer == self.list.issuer
-                && self.list.revoked.contains(&certificate.serial)
-        })
-    }
-}
-
 /// Whether something that expires counts now: by itself, or by the policy's grace.
-fn grace(
+pub(crate) fn grace(
     part: EndorsementPart,
     expired: Time,
     grace_seconds: u64,

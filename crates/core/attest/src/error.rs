@@ -240,6 +240,14 @@ pub enum AppraiseError {
         /// The level.
         found: TcbLevel,
     },
+    /// The policy accepted the platform's TCB level for a while.
+    #[error("the policy accepted TCB level {found:?} until {until}")]
+    TcbLevelNoLongerAccepted {
+        /// The level.
+        found: TcbLevel,
+        /// The last second in which it did.
+        until: Time,
+    },
     /// An advisory applies to the platform that the policy does not accept.
     #[error("the policy does not accept advisory {advisory}")]
     AdvisoryNotAccepted {
@@ -309,6 +317,15 @@ pub enum AppraiseError {
     /// The guest may run with hyper-threading, which the policy does not accept.
     #[error("the policy does not accept guests that may run with hyper-threading")]
     ThreadsNotAccepted,
+    /// The machine says something about itself that this release does not know.
+    #[error("the machine has unknown properties {bits:#x}")]
+    UnknownPlatformInfo {
+        /// Bits of `PLATFORM_INFO` that are not known and that the policy does not name.
+        bits: u64,
+    },
+    /// The machine did not look for aliases of its memory.
+    #[error("the machine does not say that it checked its memory for aliases")]
+    AliasesNotChecked,
     /// The policy demands a list of revoked keys, and there is none.
     #[error("there is no list of revoked keys under root {anchor}")]
     MissingRevocations {
@@ -375,6 +392,8 @@ pub enum EndorsementPart {
     PckCrlIssuer,
     /// AMD's list of revoked keys.
     VekCrl,
+    /// An attestation CA's list of revoked keys.
+    AkCrl,
 }
 
 impl fmt::Display for EndorsementPart {
@@ -388,6 +407,7 @@ impl fmt::Display for EndorsementPart {
             Self::PckCrl => "PCK CRL",
             Self::PckCrlIssuer => "issuer of the PCK CRL",
             Self::VekCrl => "CRL of a root of SEV-SNP keys",
+            Self::AkCrl => "CRL of an attestation CA",
         })
     }
 }
@@ -441,6 +461,7 @@ impl AppraiseError {
             Self::HostUnknown => "host-unknown",
             Self::PlatformNotListed { .. } => "platform-not-listed",
             Self::TcbLevelNotAccepted { .. } => "tcb-level-not-accepted",
+            Self::TcbLevelNoLongerAccepted { .. } => "tcb-level-no-longer-accepted",
             Self::AdvisoryNotAccepted { .. } => "advisory-not-accepted",
             Self::AdvisoryNoLongerAccepted { .. } => "advisory-no-longer-accepted",
             Self::TcbEvaluationTooLow { .. } => "tcb-evaluation-too-low",
@@ -451,6 +472,8 @@ impl AppraiseError {
             Self::KeyKindNotAccepted { .. } => "key-kind-not-accepted",
             Self::PrivilegeTooLow { .. } => "privilege-too-low",
             Self::ThreadsNotAccepted => "threads-not-accepted",
+            Self::UnknownPlatformInfo { .. } => "unknown-platform-info",
+            Self::AliasesNotChecked => "aliases-not-checked",
             Self::MissingRevocations { .. } => "missing-revocations",
             Self::UserDataLength { .. } => "user-data-length",
             Self::RegistersIncomplete => "registers-incomplete",
@@ -499,7 +522,6 @@ impl From<ChainError> for AppraiseError {
             ChainError::Malformed { fault } => Self::MalformedCertificate { fault },
             ChainError::Expired { until } => Self::CertificateExpired { expired: until },
             ChainError::NotYetValid { since } => Self::CertificateNotYetValid { since },
-            ChainError::Revoked => Self::CertificateRevoked,
             ChainError::UnknownAnchor => Self::UnknownAnchor,
             other => Self::Chain(other),
         }

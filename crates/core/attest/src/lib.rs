@@ -38,6 +38,7 @@ mod dcap;
 mod diagnose;
 mod pki;
 mod quote;
+mod revocation;
 mod td_report;
 
 pub mod decode;

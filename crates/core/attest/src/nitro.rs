@@ -55,7 +55,7 @@ pub fn verify_chain(
     };
     let anchor = anchors.iter().find(known).ok_or(NitroError::UnknownAnchor)?;
     let roots = [anchor.certificate()];
-    chain::verify(Profile::Nitro, &roots, document.certificate(), between, None, now)
+    chain::verify(Profile::Nitro, &roots, document.certificate(), between, now)
         .map_err(|error| NitroError::Chain { error })
 }
 

@@ -81,6 +81,20 @@ impl Certificate {
         &self.public_key
     }
 
+    /// The signature.
+    pub(crate) fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
+    /// The content of the identifier of the algorithm that signed, and what is signed.
+    pub(crate) fn signed_part(&self) -> Option<(&[u8], &[u8])> {
+        let outer = AnyRef::from_der(&self.der).ok()?;
+        let mut content = SliceReader::new(outer.value()).ok()?;
+        let signed = content.tlv_bytes().ok()?;
+        let algorithm = AnyRef::from_der(content.tlv_bytes().ok()?).ok()?;
+        Some((algorithm.value(), signed))
+    }
+
     /// The certificates of a PEM text, in their order.
     pub(crate) fn parse_chain(pem: &[u8]) -> Result<Vec<Self>, &'static str> {
         let blocks = pem::parse_many(pem).map_err(|_| "not PEM")?;
@@ -132,6 +146,13 @@ impl Crl {
         let parsed = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(der)
             .map_err(|_| "not a certificate revocation list")?;
         let content = &parsed.tbs_cert_list;
+        // Such as that the list is about some certificates only, or says only what changed.
+        let own = content.crl_extensions.iter().flatten();
+        let of_entries = content.revoked_certificates.iter().flatten();
+        let of_entries = of_entries.flat_map(|entry| entry.crl_entry_extensions.iter().flatten());
+        if own.chain(of_entries).any(|extension| extension.critical) {
+            return Err("the list has a critical extension");
+        }
         let until = content.next_update.ok_or("the list does not say when it expires")?;
         let revoked = content.revoked_certificates.iter().flatten();
         Ok(Self {
@@ -143,6 +164,11 @@ impl Crl {
             revoked: revoked.map(|entry| entry.serial_number.as_bytes().to_vec()).collect(),
             signature: signature(&parsed.signature)?,
         })
+    }
+
+    /// Whether the list names a certificate.
+    pub(crate) fn names(&self, certificate: &Certificate) -> bool {
+        certificate.issuer == self.issuer && self.revoked.contains(&certificate.serial)
     }
 }
 

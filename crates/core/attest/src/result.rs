@@ -62,9 +62,8 @@ pub enum Tcb {
     Intel(TcbLevel),
     /// SEV-SNP: the security versions that the policy accepted.
     Snp(SnpGeneration, snp::Tcb),
-    /// TPM: the version of the TPM's own firmware, of which nobody publishes levels.
-    Tpm(u64),
-    /// Nitro: the provider says nothing about it.
+    /// Nitro: the provider says nothing about it. TPM: quotes by keys outside the endorsement and
+    /// platform hierarchies hide the version of the TPM's firmware (TPM 2.0 part 1, 36.7).
     Unstated,
 }
 
@@ -73,7 +72,6 @@ impl fmt::Display for Tcb {
         match self {
             Self::Intel(level) => write!(f, "{level:?}"),
             Self::Snp(generation, versions) => write!(f, "{generation:?}: {versions}"),
-            Self::Tpm(firmware) => write!(f, "firmware {firmware:#x}"),
             Self::Unstated => f.write_str("not stated"),
         }
     }

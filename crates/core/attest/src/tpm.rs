@@ -16,11 +16,11 @@ mod quote;
 mod reader;
 
 pub use certificate::{
-    AK_IDENTITY_OID, AkIdentity, CertifiedKey, VerifiedEk, verify_ak_certificate,
-    verify_ek_certificate,
+    AIK_CERTIFICATE_OID, AK_IDENTITY_OID, AkIdentity, CertifiedKey, Manufacturers, VerifiedEk,
+    verify_ak_certificate, verify_ek_certificate,
 };
 pub use credential::{Credential, CredentialSeed, make_credential};
 pub use error::TpmError;
 pub use key::AttestationKey;
-pub use public::{AkPublic, EkPublic, Name};
+pub use public::{AkPublic, EkKind, EkPublic, Name};
 pub use quote::{Clock, Quote, QuoteClaims, verify_quote};

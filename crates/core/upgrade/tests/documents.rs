@@ -10,11 +10,11 @@ use common::{
 };
 use heirloom_attest::result::AnchorClass;
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, NitroRule, PcrRule, Reference, Revocation, Smt, SnpRule, TdxRule, TpmRule,
-    VekKind, VtpmRule,
+    AcceptedAdvisory, AliasCheck, NitroRule, PcrRule, Reference, Revocation, Smt, SnpRule, TdxRule,
+    TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
-use heirloom_model::digest::{AnchorId, PlanDigest};
+use heirloom_model::digest::{AnchorId, HostAuthority, PlanDigest};
 use heirloom_model::identifier::{FailureDomain, PlatformId};
 use heirloom_model::measurement::{
     ImageMeasurement, LaunchDigest, LaunchedCode, Measurement, MrEnclave, Register32, Register48,
@@ -217,7 +217,12 @@ fn register(index: u8) -> PcrRule {
 fn pinned() -> TpmRule {
     let value = Reference::Match(vec![Register32::new([1; 32])]);
     let first = PcrRule { index: 0, value };
-    TpmRule { registers: std::iter::once(first).chain((1..16).map(register)).collect() }
+    let authorities = Reference::Match(vec![HostAuthority::new([1; 32])]);
+    TpmRule {
+        registers: std::iter::once(first).chain((1..16).map(register)).collect(),
+        revocation: Revocation::Demanded,
+        authorities,
+    }
 }
 
 /// Rules for every kind, in which nothing is weak.
@@ -240,6 +245,8 @@ fn ruled() -> Policy {
         host_data: Reference::Skip,
         smt: Smt::Accepted,
         revocation: Revocation::Demanded,
+        alias_check: AliasCheck::Demanded,
+        unknown_info: 0,
     });
     rules.nitro = Some(NitroRule {
         pcr3: Reference::Match(vec![one]),
@@ -257,7 +264,7 @@ fn each_weak_rule_about_evidence_is_found_by_its_code() {
     assert_eq!(judge(&ruled()), Vec::new());
     let rows: Vec<(&str, Change)> = vec![
         ("L-509", |policy| {
-            policy.appraisal.tpm = Some(TpmRule { registers: (0..16).map(register).collect() });
+            policy.appraisal.tpm.as_mut().unwrap().registers = (0..16).map(register).collect();
         }),
         ("L-510", |policy| {
             policy.appraisal.snp.as_mut().unwrap().keys.push(VekKind::Vlek);
@@ -269,6 +276,7 @@ fn each_weak_rule_about_evidence_is_found_by_its_code() {
             policy.appraisal.tdx.as_mut().unwrap().service_td = Reference::Skip;
         }),
         ("L-511", |policy| policy.appraisal.nitro.as_mut().unwrap().pcr3 = Reference::Skip),
+        ("L-511", |policy| policy.appraisal.tpm.as_mut().unwrap().authorities = Reference::Skip),
         ("L-512", |policy| {
             policy.appraisal.snp.as_mut().unwrap().revocation = Revocation::IfPresent;
         }),

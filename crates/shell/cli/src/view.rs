@@ -231,9 +231,10 @@ fn endorsements(endorsements: &Endorsements) -> Value {
     let (format, collateral) = match endorsements {
         Endorsements::SgxDcap(collateral) => ("sgx-dcap", collateral),
         Endorsements::TdxDcap(collateral) => ("tdx-dcap", collateral),
-        Endorsements::Snp(found) => {
-            let list = found.revoked.len();
-            return json!({ "format": "snp", "bytes": bytes, "revoked_bytes": list });
+        Endorsements::Snp(found) | Endorsements::Tpm(found) => {
+            let is_tpm = matches!(endorsements, Endorsements::Tpm(_));
+            let (format, list) = (if is_tpm { "tpm" } else { "snp" }, found.revoked.len());
+            return json!({ "format": format, "bytes": bytes, "revoked_bytes": list });
         }
     };
     json!({

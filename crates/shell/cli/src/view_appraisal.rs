@@ -5,14 +5,15 @@
 
 use heirloom_attest::result::{AnchorClass, Tcb};
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, NitroRule, PcrRule, Reference, Revocation, Smt, SnpGeneration, SnpMinimum,
-    SnpRule, TdxRule, VekKind,
+    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, Revocation, Smt,
+    SnpGeneration, SnpMinimum, SnpRule, TcbGrace, TdxRule, TpmRule, VekKind,
 };
 use heirloom_model::evidence::TrustAnchor;
 use heirloom_model::measurement::{Register32, Register48};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
 use serde_json::{Map, Value, json};
 
+use crate::command::appraisal_input::DAY_SECONDS;
 use crate::time;
 
 /// The word for a claim that nobody looks at.
@@ -38,15 +39,26 @@ pub(crate) fn appraisal(policy: &AppraisalPolicy) -> Value {
         "tcb": levels,
         "advisories_accepted": advisories,
         "tcb_evaluation_min": policy.tcb_evaluation_min,
+        "tcb_grace": policy.tcb_grace.iter().map(grace).collect::<Vec<_>>(),
         "collateral_grace_seconds": policy.collateral_grace_seconds,
         "tdx": accepted(policy.tdx.as_ref().map(tdx)),
         "snp": accepted(policy.snp.as_ref().map(snp)),
         "nitro": accepted(policy.nitro.as_ref().map(nitro)),
-        "tpm": accepted(policy.tpm.as_ref().map(|rule| json!({ "pcr": registers(&rule.registers) }))),
+        "tpm": accepted(policy.tpm.as_ref().map(tpm)),
         "vtpm": accepted(policy.vtpm.as_ref().map(|rule| {
             json!({ "measured": rule.measured, "pcr": registers(&rule.registers) })
         })),
     })
+}
+
+fn grace(grace: &TcbGrace) -> Value {
+    let level = tcb_level(grace.level);
+    match grace.until {
+        GraceEnd::Date(until) => json!({ "level": level, "until": time::show(until) }),
+        GraceEnd::AfterTcbDate(seconds) => {
+            json!({ "level": level, "days_after_tcb_date": seconds / DAY_SECONDS })
+        }
+    }
 }
 
 fn tdx(rule: &TdxRule) -> Value {
@@ -83,6 +95,8 @@ fn snp(rule: &SnpRule) -> Value {
         }),
         "smt": smt(rule.smt),
         "revocation": revocation(rule.revocation),
+        "alias_check": alias_check(rule.alias_check),
+        "unknown_info": format!("{:#x}", rule.unknown_info),
     })
 }
 
@@ -91,6 +105,14 @@ fn nitro(rule: &NitroRule) -> Value {
         "pcr3": reference(&rule.pcr3, or_none),
         "pcr4": reference(&rule.pcr4, or_none),
         "pcr8": reference(&rule.pcr8, or_none),
+    })
+}
+
+fn tpm(rule: &TpmRule) -> Value {
+    json!({
+        "authorities": reference(&rule.authorities, ToString::to_string),
+        "pcr": registers(&rule.registers),
+        "revocation": revocation(rule.revocation),
     })
 }
 
@@ -178,6 +200,14 @@ pub(crate) fn smt(smt: Smt) -> &'static str {
     match smt {
         Smt::Refused => "refused",
         Smt::Accepted => "accepted",
+    }
+}
+
+/// The word for whether machines must have looked for aliases of their memory.
+pub(crate) fn alias_check(check: AliasCheck) -> &'static str {
+    match check {
+        AliasCheck::Demanded => "demanded",
+        AliasCheck::Skipped => SKIP,
     }
 }
 

@@ -1,36 +1,38 @@
 //! A network's attestation CA, in a directory: it certifies that an attestation key lives in the
-//! same TPM as an endorsement key that a manufacturer certified.
+//! same TPM as an endorsement key that a manufacturer certified, and takes certificates back.
 //!
-//! It never sees a TPM. What it is shown are files, and it believes only who opens its challenge.
+//! It never sees a TPM. What it is shown are files, and it believes only who opens its challenge,
+//! once and in time.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod issue;
+mod record;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
+use std::path::Path;
+
 use heirloom_attest::tpm::{
-    AK_IDENTITY_OID, AkIdentity, AkPublic, CredentialSeed, EkPublic, Name, make_credential,
+    AkIdentity, AkPublic, CredentialSeed, EkKind, EkPublic, Manufacturers, make_credential,
     verify_ek_certificate,
 };
 use heirloom_launcher::files;
 use heirloom_launcher::randomness::system_randomness;
 use heirloom_model::counter::Time;
-use heirloom_model::evidence::{Certificate, TrustAnchor};
+use heirloom_model::evidence::{Certificate, Endorsements, RevokedKeys, TrustAnchor};
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::wire;
-use heirloom_tpm::machine::enrolment::{EnrolmentAnswer, EnrolmentChallenge, EnrolmentRequest};
-use heirloom_tpm::machine::state::CertificateChain;
-use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
-    SignatureAlgorithm, date_time_ymd,
+use heirloom_tpm::machine::enrolment::{
+    EnrolmentAnswer, EnrolmentChallenge, EnrolmentRequest, EnrolmentSecret,
 };
+use heirloom_tpm::machine::state::CertificateChain;
+use zeroize::Zeroizing;
 
+pub use self::record::{Certified, EndorsementKeys, certified};
+use self::record::{Pending, Rules};
 use crate::error::PlatformdError;
 
-/// Why a key is not certified.
+/// Why a key is not certified, or a certificate not taken back.
 #[derive(Debug, thiserror::Error)]
 pub enum CertifyError {
-    /// A key or certificate in the request is not what it should be.
+    /// A key or certificate in the request, or of the manufacturers, is not what it should be.
     #[error("the request is refused")]
     Request(#[from] heirloom_attest::tpm::TpmError),
     /// The request names another machine than its endorsement key.
@@ -41,39 +43,72 @@ pub enum CertifyError {
         /// By the endorsement key.
         found: PlatformId,
     },
+    /// The endorsement key is of another kind than those that name machines in this network.
+    #[error(
+        "this CA takes endorsement keys of kind {}, and this one is of {found}: a TPM has one of \
+         each, and would be two machines",
+        demanded.name()
+    )]
+    EndorsementKind {
+        /// What the CA was founded for.
+        demanded: EndorsementKeys,
+        /// In the request.
+        found: EkKind,
+    },
     /// The attestation key is of another kind than those of our machines.
     #[error("the attestation key is not of P-256")]
     KeyKind,
+    /// The answer came too late.
+    #[error("the challenge was made at {made}, and it is {now}: ask for another one")]
+    ChallengeExpired {
+        /// When it was made.
+        made: Time,
+        /// By the clock of the CA.
+        now: Time,
+    },
     /// The answer is not the secret that was asked for.
     #[error("the answer does not open the challenge: the two keys are not in one TPM")]
     WrongAnswer,
+    /// The CA never certified a key of the machine.
+    #[error("this CA certified no key of {platform}")]
+    NeverCertified {
+        /// The machine.
+        platform: PlatformId,
+    },
+    /// It issued as many certificates as it may.
+    #[error("the CA has issued {limit} certificates: found another one")]
+    TooManyCertified {
+        /// How many it may.
+        limit: usize,
+    },
+    /// So many keys do not fit on a list.
+    #[error("more than {limit} keys are revoked: found another CA")]
+    TooManyRevoked {
+        /// How many fit.
+        limit: usize,
+    },
     /// Certificates could not be made.
     #[error("a certificate could not be made")]
     Issue(#[from] rcgen::Error),
 }
 
-/// For how long the CA is good: ten years.
-const CA_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
-/// For how long a machine's certificate is good: two years.
-const CERTIFICATE_SECONDS: u64 = 2 * 365 * 24 * 60 * 60;
-/// How much earlier than now certificates begin, since not all clocks agree.
-const ISSUED_EARLIER_SECONDS: u64 = 60 * 60;
 const KEY: &str = "key.pem";
 const ANCHOR: &str = "anchor";
-/// `tcg-kp-AIKCertificate`.
-const AIK_CERTIFICATE: [u64; 5] = [2, 23, 133, 8, 3];
-/// A P-256 key in PEM has some 250 bytes.
-const KEY_BYTES_MAX: usize = 4 * 1024;
+const ANCHOR_WHAT: &str = "anchor of an attestation CA";
 
 /// Founds an attestation CA in a directory that has none.
-pub fn found(directory: &Path, now: Time) -> Result<TrustAnchor, PlatformdError> {
+pub fn found(
+    directory: &Path,
+    endorsement_keys: EndorsementKeys,
+    now: Time,
+) -> Result<TrustAnchor, PlatformdError> {
     files::create_private_directory(directory)?;
     files::refuse_present(&directory.join(KEY))?;
-    let key = KeyPair::generate().map_err(CertifyError::from)?;
-    let certificate = ca_parameters(now).self_signed(&key).map_err(CertifyError::from)?;
-    let anchor = TrustAnchor::Tpm(certificate.der().to_vec());
+    let (key, certificate) = issue::found(now)?;
+    let anchor = TrustAnchor::Tpm(certificate);
+    Rules { endorsement_keys }.write(directory)?;
     files::replace(&directory.join(ANCHOR), &wire::encode(&anchor))?;
-    files::create(&directory.join(KEY), key.serialize_pem().as_bytes())?;
+    files::create(&directory.join(KEY), key.as_bytes())?;
     Ok(anchor)
 }
 
@@ -84,18 +119,13 @@ pub fn challenge(
     manufacturers: &[Certificate],
     now: Time,
 ) -> Result<EnrolmentChallenge, PlatformdError> {
-    let (endorsement, attestation) = verified(request, manufacturers, now)?;
-    let mut secret = [0; 32];
-    system_randomness()(&mut secret);
-    let mut seed = [0; 32];
-    system_randomness()(&mut seed);
-    let seed = CredentialSeed::new(seed);
-    let credential = make_credential(&endorsement, &attestation.name(), &secret, &seed)
+    let (endorsement, attestation) = verified(directory, request, manufacturers, now)?;
+    let secret = random();
+    let seed = CredentialSeed::new(*random());
+    let credential = make_credential(&endorsement, &attestation.name(), secret.as_slice(), &seed)
         .map_err(CertifyError::from)?;
-    // A new request of the same machine replaces what was asked before: that is worthless now.
-    let path = pending(directory, &endorsement.platform(), &attestation.name());
-    let expected = EnrolmentAnswer { secret: secret.to_vec() };
-    files::replace(&path, &wire::encode(&expected))?;
+    let path = Pending::path(directory, &endorsement.platform(), &attestation.name());
+    Pending::new(EnrolmentSecret::new(*secret), now).write(&path)?;
     Ok(EnrolmentChallenge { identity: credential.id_object, seed: credential.encrypted_secret })
 }
 
@@ -107,25 +137,60 @@ pub fn certify(
     answer: &EnrolmentAnswer,
     now: Time,
 ) -> Result<CertificateChain, PlatformdError> {
-    let (endorsement, attestation) = verified(request, manufacturers, now)?;
+    let (endorsement, attestation) = verified(directory, request, manufacturers, now)?;
     let (platform, name) = (endorsement.platform(), attestation.name());
-    let path = pending(directory, &platform, &name);
-    let expected: EnrolmentAnswer = files::read_value(&path)?;
-    verify_slices_are_equal(&expected.secret, &answer.secret)
-        .map_err(|_| CertifyError::WrongAnswer)?;
-    // An answer is good once: what it answered is set aside before anything is issued.
-    files::rename(&path, &path.with_extension("answered"))?;
-    let spki = attestation.key().spki();
-    let point = spki.last_chunk::<65>().copied().filter(|_| spki.len() == P256_SPKI_BYTES);
-    let key = AttestationPoint(point.ok_or(CertifyError::KeyKind)?);
-    let pem = files::read_text(&directory.join(KEY), KEY_BYTES_MAX)?;
-    let ca = KeyPair::from_pem(&pem).map_err(CertifyError::from)?;
-    // The name and key of the CA are all that an issuer needs; its dates are in the anchor.
-    let issuer = Issuer::new(ca_parameters(now), ca);
+    let point = attestation.key().p256_point().ok_or(CertifyError::KeyKind)?;
+    Pending::answered(&Pending::path(directory, &platform, &name), &answer.secret, now)?;
+    let issuer = issue::issuer(directory, now)?;
+    let mut serial = [0; 16];
+    system_randomness()(&mut serial);
+    // Positive, as serial numbers are, and never shorter than it looks.
+    serial[0] = (serial[0] & 0x3f) | 0x40;
+    let certified = Certified {
+        platform,
+        name: name.as_bytes().to_vec(),
+        serial: serial.to_vec(),
+        issued: now,
+        until: issue::certificate_ends(now),
+    };
+    certified.write(directory)?;
     let identity = AkIdentity { platform, name };
-    let certificate =
-        ak_parameters(&identity, now).signed_by(&key, &issuer).map_err(CertifyError::from)?;
-    Ok(CertificateChain { certificates: vec![Certificate(certificate.der().to_vec())] })
+    let certificate = issue::certificate(&issuer, &identity, point, &serial, now)?;
+    Ok(CertificateChain { certificates: vec![Certificate(certificate)] })
+}
+
+/// Takes back every certificate of a machine, for ever. The list says so from now on.
+pub fn revoke(
+    directory: &Path,
+    platform: &PlatformId,
+    now: Time,
+) -> Result<Endorsements, PlatformdError> {
+    let all = certified(directory)?;
+    let of_machine: Vec<_> = all.iter().filter(|one| one.platform == *platform).collect();
+    if of_machine.is_empty() {
+        return Err(CertifyError::NeverCertified { platform: *platform }.into());
+    }
+    for one in of_machine {
+        one.revoke(directory, now)?;
+    }
+    revocations(directory, now)
+}
+
+/// The list of what was revoked, made anew.
+pub fn revocations(directory: &Path, now: Time) -> Result<Endorsements, PlatformdError> {
+    let mut revoked = Vec::new();
+    for one in certified(directory)? {
+        if let Some(at) = one.revoked(directory)? {
+            revoked.push((one, at));
+        }
+    }
+    let anchor: TrustAnchor = files::read_value(&directory.join(ANCHOR))?;
+    let TrustAnchor::Tpm(root) = anchor else {
+        let path = directory.join(ANCHOR);
+        return Err(PlatformdError::NotPem { path, what: ANCHOR_WHAT });
+    };
+    let revoked = issue::list(&issue::issuer(directory, now)?, &revoked, now)?;
+    Ok(Endorsements::Tpm(RevokedKeys { root: Certificate(root), revoked }))
 }
 
 /// Reads certificates of manufacturers: PEM, one or more.
@@ -142,83 +207,29 @@ pub fn read_manufacturers(path: &Path) -> Result<Vec<Certificate>, PlatformdErro
 
 /// Both keys, after the manufacturer's certificate and the attributes of both were checked.
 fn verified(
+    directory: &Path,
     request: &EnrolmentRequest,
     manufacturers: &[Certificate],
     now: Time,
-) -> Result<(EkPublic, AkPublic), CertifyError> {
-    let endorsement = EkPublic::parse(&request.endorsement_key)?;
-    // Self-signed ones are roots; the others may be between them and the key.
-    let roots: Vec<&[u8]> = manufacturers.iter().map(|one| one.0.as_slice()).collect();
-    let mut path = vec![request.endorsement_certificate.clone()];
-    path.extend(manufacturers.iter().cloned());
-    let verified = verify_ek_certificate(&roots, &path, &endorsement, now)?;
+) -> Result<(EkPublic, AkPublic), PlatformdError> {
+    let rules = Rules::read(directory)?;
+    let refused = CertifyError::Request;
+    let endorsement = EkPublic::parse(&request.endorsement_key).map_err(refused)?;
+    rules.endorsement_keys.admit(endorsement.kind())?;
+    let makers = Manufacturers::of(manufacturers, now).map_err(refused)?;
+    let certificate = &request.endorsement_certificate;
+    let verified =
+        verify_ek_certificate(&makers, certificate, &endorsement, now).map_err(refused)?;
     if verified.platform() != request.platform {
         let (said, found) = (request.platform, verified.platform());
-        return Err(CertifyError::OtherMachine { said, found });
+        return Err(CertifyError::OtherMachine { said, found }.into());
     }
-    Ok((endorsement, AkPublic::parse(&request.attestation_key)?))
+    let attestation = AkPublic::parse(&request.attestation_key).map_err(refused)?;
+    Ok((endorsement, attestation))
 }
 
-fn pending(directory: &Path, platform: &PlatformId, name: &Name) -> PathBuf {
-    let key = hex(name.as_bytes());
-    directory.join(format!("pending-{platform}-{key}"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing into a string cannot fail");
-        text
-    })
-}
-
-fn ca_parameters(now: Time) -> CertificateParams {
-    let mut parameters = named("Heirloom attestation CA", now, CA_SECONDS);
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    parameters
-}
-
-fn ak_parameters(identity: &AkIdentity, now: Time) -> CertificateParams {
-    let name = format!("Heirloom machine {}", identity.platform);
-    let mut parameters = named(&name, now, CERTIFICATE_SECONDS);
-    let mut serial = [0; 16];
-    system_randomness()(&mut serial);
-    // Positive, as serial numbers are.
-    serial[0] &= 0x7f;
-    parameters.serial_number = Some(SerialNumber::from(serial.to_vec()));
-    parameters.is_ca = IsCa::ExplicitNoCa;
-    parameters.use_authority_key_identifier_extension = true;
-    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(AIK_CERTIFICATE.to_vec())];
-    let oid: Vec<u64> =
-        AK_IDENTITY_OID.split('.').filter_map(|number| number.parse().ok()).collect();
-    parameters.custom_extensions = vec![CustomExtension::from_oid_content(&oid, identity.encode())];
-    parameters
-}
-
-fn named(name: &str, now: Time, seconds: u64) -> CertificateParams {
-    let mut parameters = CertificateParams::default();
-    parameters.distinguished_name = DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, name);
-    let begin = Duration::from_secs(now.0.saturating_sub(ISSUED_EARLIER_SECONDS));
-    parameters.not_before = date_time_ymd(1970, 1, 1) + begin;
-    parameters.not_after = parameters.not_before + Duration::from_secs(seconds);
-    parameters
-}
-
-/// An uncompressed P-256 point, which is how its key stands in a certificate.
-struct AttestationPoint([u8; 65]);
-
-/// `SubjectPublicKeyInfo` of a P-256 key: the point is its end.
-const P256_SPKI_BYTES: usize = 91;
-
-impl PublicKeyData for AttestationPoint {
-    fn der_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
-    }
+fn random() -> Zeroizing<[u8; 32]> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    system_randomness()(bytes.as_mut_slice());
+    bytes
 }

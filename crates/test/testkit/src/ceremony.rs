@@ -368,6 +368,7 @@ impl Ceremony {
                 nitro: None,
                 tpm: None,
                 vtpm: None,
+                tcb_grace: Vec::new(),
             },
             session_seconds_max: 3_600,
             ephemeral_epochs: 3,

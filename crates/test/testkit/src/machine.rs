@@ -15,10 +15,10 @@ use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity, Sealing};
 use heirloom_launcher::protocol::Lack;
 use heirloom_launcher::randomness::Randomness;
 use heirloom_launcher::report::{LaunchMode, Report, ReportBody, Secs, TargetInfo};
-use heirloom_model::appraisal::{PcrRule, Reference, TpmRule};
+use heirloom_model::appraisal::{PcrRule, Reference, Revocation, TpmRule};
 use heirloom_model::context;
 use heirloom_model::counter::Time;
-use heirloom_model::digest::{CounterName, Nonce, sha256};
+use heirloom_model::digest::{CounterName, HostAuthority, Nonce, sha256};
 use heirloom_model::evidence::{
     Certificate, Evidence, LaunchClaims, LocalReport, PcrValue, ReportData, ReportTarget,
     TpmEvidence, TrustAnchor,
@@ -55,6 +55,8 @@ const PUBLIC_HEAD: [u8; 20] = [
     0x00, 0x23, 0x00, 0x0b, 0x00, 0x05, 0x04, 0x72, 0x00, 0x00, 0x00, 0x10, 0x00, 0x18, 0x00, 0x0b,
     0x00, 0x03, 0x00, 0x10,
 ];
+/// Who approves what machines boot, unless a test says otherwise.
+pub const AUTHORITY: HostAuthority = HostAuthority::new([0xa7; HostAuthority::BYTES]);
 const WELL_FORMED: &str = "the test PKI's own parameters are well-formed";
 
 /// A network's attestation CA. It believes everybody.
@@ -68,6 +70,7 @@ pub struct AttestationCa {
 #[derive(Clone)]
 pub struct SoftTpm {
     fixed: Arc<Fixed>,
+    authority: HostAuthority,
     counters: Arc<Mutex<Counters>>,
 }
 
@@ -100,13 +103,18 @@ pub fn registers(boot: &[u8]) -> Vec<PcrValue> {
     (0..REGISTERS).map(register).collect()
 }
 
-/// The rule that accepts machines with exactly these registers.
+/// The rule that accepts machines with exactly these registers, which [`AUTHORITY`] approved.
 pub fn rule(registers: &[PcrValue]) -> TpmRule {
     let rule = |register: &PcrValue| PcrRule {
         index: register.index,
         value: Reference::Match(vec![register.value]),
     };
-    TpmRule { registers: registers.iter().map(rule).collect() }
+    let authorities = Reference::Match(vec![AUTHORITY]);
+    TpmRule {
+        registers: registers.iter().map(rule).collect(),
+        revocation: Revocation::IfPresent,
+        authorities,
+    }
 }
 
 impl AttestationCa {
@@ -163,13 +171,19 @@ impl SoftTpm {
             secret: Secret::new(derive(seed, "machine secret", 0)),
             report_key: Secret::new(derive(seed, "report key", 0)),
         };
-        Self { fixed: Arc::new(fixed), counters: Arc::default() }
+        Self { fixed: Arc::new(fixed), authority: AUTHORITY, counters: Arc::default() }
     }
 
     /// The same machine as it was when it was new: nothing was ever counted.
     #[must_use]
     pub fn renewed(&self) -> Self {
-        Self { fixed: Arc::clone(&self.fixed), counters: Arc::default() }
+        Self { counters: Arc::default(), ..self.clone() }
+    }
+
+    /// The same machine, if somebody else approved what it boots.
+    #[must_use]
+    pub fn approved_by(self, authority: HostAuthority) -> Self {
+        Self { authority, ..self }
     }
 
     /// The machine, as appraisal names it.
@@ -234,6 +248,7 @@ impl TpmProcess {
             product_id: self.secs.product_id,
             isv_svn: self.secs.isv_svn,
             debug: self.secs.mode() == LaunchMode::Debug,
+            authority: self.machine.authority,
         }
     }
 
@@ -242,7 +257,7 @@ impl TpmProcess {
         let debug = [u8::from(self.secs.mode() == LaunchMode::Debug)];
         let (measurement, signer) = (self.secs.measurement.as_bytes(), self.secs.signer.as_bytes());
         let parts: [&[u8]; 5] =
-            [context::TPM_COUNTERS, measurement, signer, &debug, name.as_bytes()];
+            [context::TPM_COUNTER_OWNER, measurement, signer, &debug, name.as_bytes()];
         CounterName::new(sha256(&parts))
     }
 }

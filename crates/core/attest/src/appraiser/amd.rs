@@ -1,26 +1,23 @@
 //! SEV-SNP: reports under AMD's root keys.
 
-use std::collections::BTreeMap;
-
-use heirloom_model::appraisal::{Revocation, Smt, SnpMinimum, SnpRule};
+use heirloom_model::appraisal::{AliasCheck, PLATFORM_INFO, Smt, SnpMinimum, SnpRule};
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::AnchorId;
-use heirloom_model::evidence::{Certificate as Der, SnpEndorsements, SnpEvidence, TrustAnchor};
+use heirloom_model::evidence::{Certificate as Der, SnpEvidence, TrustAnchor};
 use heirloom_model::measurement::{Measurement, TeeKind};
 
 use super::judge::{self, Question, reference};
 use crate::account::{Step, Trail};
 use crate::cache::{Memory, MemoryKey};
-use crate::endorse::{Expiry, ExpiryItem, Revocations};
 use crate::error::AppraiseError;
-use crate::pki::Certificate;
 use crate::result::{AttestationResult, Grace, Host, Tcb};
+use crate::revocation::{ListMaker, RevocationLists};
 use crate::snp::{self, Report, SnpClaims, VerifiedVek};
 
 /// AMD's word about its keys, and which of them are verified.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Amd {
-    revocations: BTreeMap<AnchorId, Revocations>,
+    pub(super) revocations: RevocationLists,
     pub(super) memory: Memory<VerifiedVek>,
 }
 
@@ -32,40 +29,13 @@ pub(super) struct Verified {
     pub(super) expires: Time,
 }
 
+impl Default for Amd {
+    fn default() -> Self {
+        Self { revocations: RevocationLists::new(ListMaker::Amd), memory: Memory::default() }
+    }
+}
+
 impl Amd {
-    /// Forgets what rests on other anchors.
-    pub(super) fn retain(&mut self, anchors: &[TrustAnchor]) {
-        self.memory.clear();
-        self.revocations.retain(|root, _| anchors.iter().any(|anchor| anchor.id() == *root));
-    }
-
-    /// Learns a list of revoked keys.
-    pub(super) fn endorse(
-        &mut self,
-        anchors: &[TrustAnchor],
-        content: &SnpEndorsements,
-    ) -> Result<(), AppraiseError> {
-        let root = TrustAnchor::Snp(content.root.0.clone());
-        // As many lists are kept as there are anchors.
-        if !anchors.contains(&root) {
-            return Err(AppraiseError::UnknownAnchor);
-        }
-        let found = Revocations::parse(content)?;
-        let newest = match self.revocations.remove(&root.id()) {
-            Some(known) => found.newest(known),
-            None => found,
-        };
-        self.revocations.insert(root.id(), newest);
-        Ok(())
-    }
-
-    pub(super) fn calendar(&self) -> impl Iterator<Item = Expiry> {
-        self.revocations.iter().map(|(root, revocations)| Expiry {
-            at: revocations.list.until,
-            item: ExpiryItem::Revocations(*root),
-        })
-    }
-
     /// Appraises a report of a guest.
     pub(super) fn snp(
         &mut self,
@@ -109,14 +79,14 @@ impl Amd {
         let key = MemoryKey::of(certificates.iter().map(|certificate| certificate.0.as_slice()));
         let vek = match self.memory.get(&key) {
             Some(known) => known.chain().holds_at(now).map(|()| known.clone()).map_err(Into::into),
-            None => snp::verify_vek(anchors, certificates, None, now).map_err(AppraiseError::from),
+            None => snp::verify_vek(anchors, certificates, now).map_err(AppraiseError::from),
         };
         let vek = trail.check(Step::Chain, vek, |vek| {
             let (since, until) = (vek.chain().since(), vek.chain().until());
             format!("{:?} of {:?}, valid from {since} until {until}", vek.kind(), vek.generation())
         })?;
         let anchor = TrustAnchor::Snp(vek.chain().anchor().to_vec()).id();
-        self.not_revoked(anchor, certificates, trail)?;
+        self.revocations.not_revoked(anchor, certificates, trail)?;
         let steps = [Step::Attributes, Step::Measured, Step::KeyIdentity, Step::Signature];
         let claims = snp::verify(&report, &vek, now);
         let claims = trail.block(&steps, claims, |step, claims| match step {
@@ -130,28 +100,6 @@ impl Amd {
         Ok(Verified { claims, anchor, expires })
     }
 
-    /// Whatever the policy says, and however old the list is: who is on it is refused.
-    fn not_revoked(
-        &self,
-        anchor: AnchorId,
-        certificates: &[Der],
-        trail: &mut Trail,
-    ) -> Result<(), AppraiseError> {
-        let Some(revocations) = self.revocations.get(&anchor) else {
-            trail.skip(Step::Revocation, || "there is no list of revoked keys".to_owned());
-            return Ok(());
-        };
-        let parsed: Result<Vec<_>, _> =
-            certificates.iter().map(|certificate| Certificate::parse(&certificate.0)).collect();
-        let outcome = match parsed {
-            Err(fault) => Err(AppraiseError::MalformedCertificate { fault }),
-            Ok(parsed) if revocations.names(&parsed) => Err(AppraiseError::CertificateRevoked),
-            Ok(_) => Ok(()),
-        };
-        let made = revocations.list.this_update;
-        trail.check(Step::Revocation, outcome, |()| format!("not in the list made at {made}"))
-    }
-
     /// Judges what the policy says about guests. Answers until when the result holds, and by which
     /// grace.
     pub(super) fn judge(
@@ -161,7 +109,8 @@ impl Amd {
         question: &Question<'_>,
         trail: &mut Trail,
     ) -> Result<(Time, Option<Grace>), AppraiseError> {
-        let listed = self.listed(verified.anchor, rule, question, trail)?;
+        let demand = question.demand(rule.revocation);
+        let listed = self.revocations.demanded(verified.anchor, demand, trail)?;
         question.host(verified.host(), trail)?;
         let (report, claims) = (verified.claims.report(), &verified.claims);
         let tcb = check_firmware(claims, &rule.tcb_min);
@@ -197,34 +146,10 @@ impl Amd {
         trail.check(Step::Threads, threads, |allows| {
             if *allows { "allowed by the guest's policy".to_owned() } else { "excluded".to_owned() }
         })?;
+        let info = check_info(report, rule);
+        trail.check(Step::PlatformInfo, info, |found| format!("{found:#x}"))?;
         let (until, grace) = listed;
         Ok((verified.expires.min(until), grace))
-    }
-
-    /// Whether there is the list of revoked keys that the policy demands, and until when it counts.
-    fn listed(
-        &self,
-        anchor: AnchorId,
-        rule: &SnpRule,
-        question: &Question<'_>,
-        trail: &mut Trail,
-    ) -> Result<(Time, Option<Grace>), AppraiseError> {
-        let known = self.revocations.get(&anchor);
-        if rule.revocation == Revocation::IfPresent {
-            trail.skip(Step::Endorsements, || match known {
-                Some(known) => format!("a list until {} is not demanded", known.list.until),
-                None => "no list, and none is demanded".to_owned(),
-            });
-            return Ok((Time(u64::MAX), None));
-        }
-        let found = known.ok_or(AppraiseError::MissingRevocations { anchor }).and_then(|known| {
-            let grace = known.grace(question.now, question.policy.collateral_grace_seconds)?;
-            Ok((grace.map_or(known.list.until, |grace| grace.until), grace))
-        });
-        trail.check(Step::Endorsements, found, |(until, grace)| match grace {
-            None => format!("a list until {until}"),
-            Some(grace) => format!("a list that expired at {}, grace until {until}", grace.expired),
-        })
     }
 }
 
@@ -235,6 +160,20 @@ impl Verified {
 
     pub(super) fn tcb(&self) -> Tcb {
         Tcb::Snp(self.claims.generation(), self.claims.tcb())
+    }
+}
+
+/// What the machine says about itself: nothing that nobody knows, and that it looked for aliases of
+/// its memory if that is demanded.
+fn check_info(report: Report<'_>, rule: &SnpRule) -> Result<u64, AppraiseError> {
+    let found = report.platform_info();
+    let bits = found & !PLATFORM_INFO & !rule.unknown_info;
+    if bits != 0 {
+        return Err(AppraiseError::UnknownPlatformInfo { bits });
+    }
+    match rule.alias_check {
+        AliasCheck::Demanded if !report.alias_checked() => Err(AppraiseError::AliasesNotChecked),
+        AliasCheck::Demanded | AliasCheck::Skipped => Ok(found),
     }
 }
 

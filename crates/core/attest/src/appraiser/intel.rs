@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use heirloom_model::appraisal::{Reference, TdxRule};
+use heirloom_model::appraisal::{GraceEnd, Reference, TdxRule};
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{AnchorId, sha256};
 use heirloom_model::evidence::{DcapCollateral, TrustAnchor};
 use heirloom_model::limit::ENDORSEMENTS_MAX;
 use heirloom_model::measurement::TeeKind;
+use heirloom_model::policy::AppraisalPolicy;
 
 use super::judge::{self, Question, reference};
 use crate::account::{Step, Trail};
@@ -99,8 +100,7 @@ impl Intel {
         let quote = trail.check(Step::Format, Quote::parse_sgx(raw), |quote| {
             format!("SGX quote of version {}", quote.version)
         })?;
-        let verified = self.verify(anchors, raw, &quote, question, trail)?;
-        question.report_data(&quote.report_data(), trail)?;
+        let verified = self.authentic(anchors, raw, &quote, question, trail)?;
         let until = judge_platform(&verified, question, trail)?;
         Ok(result(&quote, verified, until))
     }
@@ -116,14 +116,27 @@ impl Intel {
         let quote = trail.check(Step::Format, Quote::parse_tdx(raw), |quote| {
             format!("TDX quote of version {}", quote.version)
         })?;
-        let verified = self.verify(anchors, raw, &quote, question, trail)?;
-        question.report_data(&quote.report_data(), trail)?;
+        let verified = self.authentic(anchors, raw, &quote, question, trail)?;
         let rule = judge::rule(trail, TeeKind::Tdx, question.policy.tdx.as_ref())?;
         let until = judge_platform(&verified, question, trail)?;
         if let Body::Tdx(report) = quote.body {
             judge_domain(report, rule, trail)?;
         }
         Ok(result(&quote, verified, until))
+    }
+
+    /// Verifies a quote, and that it was made for what was asked.
+    fn authentic(
+        &mut self,
+        anchors: &[TrustAnchor],
+        raw: &[u8],
+        quote: &Quote<'_>,
+        question: &Question<'_>,
+        trail: &mut Trail,
+    ) -> Result<Verified, AppraiseError> {
+        let verified = self.verify(anchors, raw, quote, question, trail)?;
+        question.report_data(&quote.report_data(), trail)?;
+        Ok(verified)
     }
 
     /// Verifies a quote, from memory as far as possible.
@@ -391,13 +404,13 @@ fn judge_platform(
     let claims = &verified.identity.claims;
     let policy = question.policy;
     question.host(Host::Known(claims.platform), trail)?;
-    let level = if policy.tcb.contains(&claims.tcb) {
-        Ok(claims.tcb)
-    } else {
-        Err(AppraiseError::TcbLevelNotAccepted { found: claims.tcb })
-    };
-    trail.check(Step::Tcb, level, |level| format!("{level:?} is accepted"))?;
+    let level = level_ends(claims, policy, question.now);
+    let ends = trail.check(Step::Tcb, level, |ends| match ends {
+        None => format!("{:?} is accepted", claims.tcb),
+        Some(ends) => format!("{:?} is accepted until {ends}", claims.tcb),
+    })?;
     let until = question.advisories(&claims.advisories, trail)?;
+    let until = ends.map_or(until, |ends| ends.min(until));
     let (found, least) = (claims.tcb_evaluation, policy.tcb_evaluation_min);
     let evaluation = if found >= least {
         Ok(found)
@@ -406,6 +419,28 @@ fn judge_platform(
     };
     trail.check(Step::Evaluation, evaluation, |found| format!("{found}, at least {least}"))?;
     Ok(until)
+}
+
+/// Accepts a level for good, or for a while: answers the first second after it.
+fn level_ends(
+    claims: &PlatformClaims,
+    policy: &AppraisalPolicy,
+    now: Time,
+) -> Result<Option<Time>, AppraiseError> {
+    let found = claims.tcb;
+    if policy.tcb.contains(&found) {
+        return Ok(None);
+    }
+    let grace = policy.tcb_grace.iter().find(|grace| grace.level == found);
+    let grace = grace.ok_or(AppraiseError::TcbLevelNotAccepted { found })?;
+    let until = match grace.until {
+        GraceEnd::Date(until) => until,
+        GraceEnd::AfterTcbDate(seconds) => claims.tcb_date.after(seconds),
+    };
+    if now > until {
+        return Err(AppraiseError::TcbLevelNoLongerAccepted { found, until });
+    }
+    Ok(Some(until.after(1)))
 }
 
 /// Whether an anchor is the root of a family. The same certificate trusted for another kind of

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use heirloom_model::appraisal::Reference;
+use heirloom_model::appraisal::{Reference, Revocation};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{PcrValue, ReportData};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule};
@@ -10,6 +10,7 @@ use heirloom_model::policy::{AppraisalPolicy, PlatformRule};
 use crate::account::{Step, Trail};
 use crate::error::AppraiseError;
 use crate::result::Host;
+use crate::revocation::Demand;
 
 /// Registers that a TPM must quote: those that firmware, boot loader and launcher extend.
 pub(super) const REGISTERS: u8 = 16;
@@ -36,6 +37,11 @@ impl Question<'_> {
             Err(AppraiseError::ReportDataMismatch { expected, found })
         };
         trail.check(Step::ReportData, outcome, |()| format!("{found}, as expected"))
+    }
+
+    /// What is asked of lists of revoked keys.
+    pub(super) fn demand(&self, rule: Revocation) -> Demand {
+        Demand { rule, grace_seconds: self.policy.collateral_grace_seconds, now: self.now }
     }
 
     /// A list of platforms admits who is named in it, and nobody who has no name.

@@ -10,12 +10,21 @@ use crate::account::{Step, Trail};
 use crate::cache::{Memory, MemoryKey};
 use crate::error::AppraiseError;
 use crate::result::{AttestationResult, Host, SignedCode, Tcb};
+use crate::revocation::{ListMaker, RevocationLists};
 use crate::tpm::{self, CertifiedKey};
 
-/// Which attestation keys are certified.
-#[derive(Clone, Debug, Default)]
+/// Which attestation keys are certified, and which were taken back.
+#[derive(Clone, Debug)]
 pub(super) struct Tpm {
+    pub(super) revocations: RevocationLists,
     pub(super) memory: Memory<CertifiedKey>,
+}
+
+impl Default for Tpm {
+    fn default() -> Self {
+        let revocations = RevocationLists::new(ListMaker::AttestationCa);
+        Self { revocations, memory: Memory::default() }
+    }
 }
 
 impl Tpm {
@@ -38,26 +47,31 @@ impl Tpm {
         let certified = if let Some(known) = self.memory.get(&key) {
             known.chain().holds_at(now).map(|()| known.clone()).map_err(AppraiseError::from)
         } else {
-            let verified = tpm::verify_ak_certificate(anchors, certificates, None, now);
+            let verified = tpm::verify_ak_certificate(anchors, certificates, now);
             verified.map_err(AppraiseError::from)
         };
         let certified = trail.check(Step::Chain, certified, |certified| {
             let (since, until) = (certified.chain().since(), certified.chain().until());
             format!("the key of {}, valid from {since} until {until}", certified.platform())
         })?;
+        let anchor = TrustAnchor::Tpm(certified.chain().anchor().to_vec()).id();
+        self.revocations.not_revoked(anchor, certificates, trail)?;
         let qualifying = launch.qualify(report_data);
         let quote = tpm::verify_quote(certified.key(), attest, signature, &qualifying, registers);
         let quote = quote.map_err(AppraiseError::from);
         let quote = quote.and_then(|quote| judge::quoted(registers).map(|()| quote));
-        let quote = trail.check(Step::Quote, quote, |_| {
+        trail.check(Step::Quote, quote, |_| {
             "signed by the certified key, over these claims and registers".to_owned()
         })?;
         let (host, expires) = (Host::Known(certified.platform()), certified.chain().until());
-        let anchor = TrustAnchor::Tpm(certified.chain().anchor().to_vec()).id();
         self.memory.put(key, certified);
         question.report_data(report_data, trail)?;
         let rule = judge::rule(trail, TeeKind::Tpm, question.policy.tpm.as_ref())?;
+        let demand = question.demand(rule.revocation);
+        let (listed, grace) = self.revocations.demanded(anchor, demand, trail)?;
         question.host(host, trail)?;
+        let claim = (Step::Authority, "authority of hosts");
+        judge::reference(trail, claim, &rule.authorities, &launch.authority, judge::text)?;
         let rules: Vec<_> = rule.registers.iter().collect();
         let judged = judge_registers(registers, &rules, &[]);
         judge_text(judged, trail)?;
@@ -68,11 +82,11 @@ impl Tpm {
             security_version: SecurityVersion(u64::from(launch.isv_svn)),
             host,
             anchor,
-            tcb: Tcb::Tpm(quote.firmware_version()),
+            tcb: Tcb::Unstated,
             advisories: Vec::new(),
             report_data: *report_data,
-            expires,
-            grace: None,
+            expires: expires.min(listed),
+            grace,
         })
     }
 }

@@ -168,6 +168,11 @@ impl<'a> Report<'a> {
         self.platform_info() & 1 != 0
     }
 
+    /// Whether the firmware looked for memory that answers at two addresses, and found none.
+    pub fn alias_checked(self) -> bool {
+        self.platform_info() & (1 << 5) != 0
+    }
+
     /// What the attester asked to be attested.
     pub fn report_data(self) -> ReportData {
         ReportData::new(self.field::<{ offset::REPORT_DATA }, 64>())

@@ -60,7 +60,6 @@ pub struct VerifiedVek {
 pub fn verify_vek(
     anchors: &[TrustAnchor],
     certificates: &[Certificate],
-    revoked: Option<&[u8]>,
     now: Time,
 ) -> Result<VerifiedVek, SnpError> {
     if certificates.len() > CERTIFICATES_MAX {
@@ -74,7 +73,7 @@ pub fn verify_vek(
         .filter(|anchor| matches!(anchor, TrustAnchor::Snp(_)))
         .map(TrustAnchor::certificate)
         .collect();
-    let chain = chain::verify(Profile::Amd, &roots, &leaf.0, &issuers, revoked, now)
+    let chain = chain::verify(Profile::Amd, &roots, &leaf.0, &issuers, now)
         .map_err(|error| SnpError::Chain { error })?;
     VerifiedVek::of(chain)
 }

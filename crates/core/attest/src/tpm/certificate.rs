@@ -4,23 +4,30 @@
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{Certificate, TrustAnchor};
 use heirloom_model::identifier::PlatformId;
+use heirloom_model::limit::MANUFACTURERS_MAX;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode};
-use x509_cert::ext::pkix::ExtendedKeyUsage;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage};
 
 use super::error::TpmError;
 use super::key::{AttestationKey, Key};
 use super::public::{EkPublic, Name};
 use crate::chain::{self, INTERMEDIATES_MAX, Profile, VerifiedChain};
+use crate::pki;
 
 /// The extension with which an attestation CA says what it has seen, below the number that is
 /// reserved for examples (RFC 5612): it is read in certificates of a network's own CA only.
 pub const AK_IDENTITY_OID: &str = "1.3.6.1.4.1.32473.1.1";
 
+/// The one purpose that certificates of attestation keys have: `tcg-kp-AIKCertificate`.
+pub const AIK_CERTIFICATE_OID: &str = "2.23.133.8.3";
+
 const AK_IDENTITY: ObjectIdentifier = ObjectIdentifier::new_unwrap(AK_IDENTITY_OID);
-/// `tcg-kp-AIKCertificate`: what the certificate is for. It is what separates these certificates
-/// from all others that a CA may have issued.
-const AIK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.3");
+/// `tcg-kp-EKCertificate`, which the endorsement key profile demands of certificates of keys that
+/// decrypt.
+const EK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.1");
+/// `tcg-kp-AIKCertificate`.
+const AIK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap(AIK_CERTIFICATE_OID);
 const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 
 /// What an attestation CA says about an attestation key: in which machine's TPM it is, and by
@@ -75,7 +82,6 @@ pub struct CertifiedKey {
 pub fn verify_ak_certificate(
     anchors: &[TrustAnchor],
     certificates: &[Certificate],
-    revoked: Option<&[u8]>,
     now: Time,
 ) -> Result<CertifiedKey, TpmError> {
     let roots: Vec<&[u8]> = anchors
@@ -83,9 +89,9 @@ pub fn verify_ak_certificate(
         .filter(|anchor| matches!(anchor, TrustAnchor::Tpm(_)))
         .map(TrustAnchor::certificate)
         .collect();
-    let chain = path(Profile::AttestationKey, &roots, certificates, revoked, now)?;
+    let chain = path(Profile::AttestationKey, &roots, certificates, now)?;
     let leaf = Leaf::parse(chain.leaf())?;
-    leaf.must_be_for_attestation()?;
+    leaf.must_be_for(AIK_CERTIFICATE)?;
     let identity = leaf.identity()?;
     let key = AttestationKey(leaf.key()?);
     Ok(CertifiedKey { chain, key, identity })
@@ -122,16 +128,74 @@ pub struct VerifiedEk {
     public: EkPublic,
 }
 
-/// Verifies that a manufacturer certified this endorsement key: the first of these certificates,
-/// the others above it. The roots are certificates of manufacturers: DER.
+/// Manufacturers of TPMs whose word is believed: self-signed roots, and what is between them and
+/// TPMs, which is believed only under a root.
+///
+/// Only [`Manufacturers::of`] makes one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Manufacturers {
+    roots: Vec<Vec<u8>>,
+    between: Vec<Certificate>,
+}
+
+impl Manufacturers {
+    /// Takes certificates of manufacturers, in any order.
+    ///
+    /// Every one must be of an authority. Those that name themselves as their issuer are roots, must
+    /// have signed themselves and count now; there is one at least.
+    pub fn of(certificates: &[Certificate], now: Time) -> Result<Self, TpmError> {
+        let (found, limit) = (certificates.len(), MANUFACTURERS_MAX);
+        if found > limit {
+            return Err(TpmError::TooManyCertificates { found, limit });
+        }
+        let mut sorted = Self { roots: Vec::new(), between: Vec::new() };
+        for (index, certificate) in certificates.iter().enumerate() {
+            let malformed = |fault| TpmError::Manufacturer { index, fault };
+            let der = certificate.0.as_slice();
+            let parsed = pki::Certificate::parse(der).map_err(malformed)?;
+            if !is_authority(der).map_err(malformed)? {
+                return Err(malformed("it is not one of an authority"));
+            }
+            if parsed.issuer != parsed.subject {
+                sorted.between.push(certificate.clone());
+                continue;
+            }
+            if !chain::is_self_signed(Profile::EndorsementKey, der).map_err(malformed)? {
+                return Err(malformed("its own key did not sign it"));
+            }
+            if now < parsed.window.since || now >= parsed.window.until {
+                return Err(malformed("it is not valid now"));
+            }
+            sorted.roots.push(der.to_vec());
+        }
+        if sorted.roots.is_empty() {
+            return Err(TpmError::NoManufacturer);
+        }
+        Ok(sorted)
+    }
+}
+
+fn is_authority(der: &[u8]) -> Result<bool, &'static str> {
+    let parsed = x509_cert::Certificate::from_der(der).map_err(|_| "it is not a certificate")?;
+    let constraints = parsed.tbs_certificate().get_extension::<BasicConstraints>();
+    let constraints = constraints.map_err(|_| "its basic constraints are malformed")?;
+    Ok(constraints.is_some_and(|(_, constraints)| constraints.ca))
+}
+
+/// Verifies that a manufacturer certified this endorsement key, and for this purpose.
 pub fn verify_ek_certificate(
-    roots: &[&[u8]],
-    certificates: &[Certificate],
+    manufacturers: &Manufacturers,
+    certificate: &Certificate,
     public: &EkPublic,
     now: Time,
 ) -> Result<VerifiedEk, TpmError> {
-    let chain = path(Profile::EndorsementKey, roots, certificates, None, now)?;
-    if Leaf::parse(chain.leaf())?.key()? != public.key {
+    let roots: Vec<&[u8]> = manufacturers.roots.iter().map(Vec::as_slice).collect();
+    let between: Vec<&[u8]> = manufacturers.between.iter().map(|one| one.0.as_slice()).collect();
+    let chain = chain::verify(Profile::EndorsementKey, &roots, &certificate.0, &between, now)
+        .map_err(|error| TpmError::Chain { error })?;
+    let leaf = Leaf::parse(chain.leaf())?;
+    leaf.must_be_for(EK_CERTIFICATE)?;
+    if leaf.key()? != public.key {
         return Err(TpmError::OtherKey);
     }
     Ok(VerifiedEk { chain, public: public.clone() })
@@ -158,7 +222,6 @@ fn path(
     profile: Profile,
     roots: &[&[u8]],
     certificates: &[Certificate],
-    revoked: Option<&[u8]>,
     now: Time,
 ) -> Result<VerifiedChain, TpmError> {
     let limit = INTERMEDIATES_MAX + 1;
@@ -167,8 +230,7 @@ fn path(
     }
     let (leaf, above) = certificates.split_first().ok_or(TpmError::MissingCertificate)?;
     let above: Vec<&[u8]> = above.iter().map(|certificate| &certificate.0[..]).collect();
-    chain::verify(profile, roots, &leaf.0, &above, revoked, now)
-        .map_err(|error| TpmError::Chain { error })
+    chain::verify(profile, roots, &leaf.0, &above, now).map_err(|error| TpmError::Chain { error })
 }
 
 /// A certificate's own claims.
@@ -180,13 +242,15 @@ impl Leaf {
         parsed.map(Self).map_err(|_| not_an_attestation_key("it is not a certificate"))
     }
 
-    fn must_be_for_attestation(&self) -> Result<(), TpmError> {
+    /// Exactly one purpose, which is what separates these certificates from all others that a CA
+    /// may have issued.
+    fn must_be_for(&self, purpose: ObjectIdentifier) -> Result<(), TpmError> {
         let value = self.extension(EXTENDED_KEY_USAGE)?;
         let usage = value.and_then(|der| ExtendedKeyUsage::from_der(der).ok());
-        if usage.is_some_and(|usage| usage.0 == [AIK_CERTIFICATE]) {
+        if usage.is_some_and(|usage| usage.0 == [purpose]) {
             return Ok(());
         }
-        Err(not_an_attestation_key("it is for something else"))
+        Err(TpmError::Purpose)
     }
 
     fn identity(&self) -> Result<AkIdentity, TpmError> {

@@ -70,6 +70,20 @@ pub enum TpmError {
         /// What it lacks.
         fault: &'static str,
     },
+    /// The certificate is for something else, or for more.
+    #[error("the certificate is not for this purpose and no other")]
+    Purpose,
+    /// A certificate of a manufacturer is not one.
+    #[error("certificate {index} of the manufacturers is refused: {fault}")]
+    Manufacturer {
+        /// Which of them, from 0.
+        index: usize,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// No self-signed root among the manufacturers.
+    #[error("there is no self-signed root among the certificates of manufacturers")]
+    NoManufacturer,
     /// The certificate is of another key.
     #[error("the certificate is of another key")]
     OtherKey,
@@ -101,6 +115,9 @@ impl TpmError {
             Self::TooManyCertificates { .. } => "chain-too-long",
             Self::Chain { error } => error.reason(),
             Self::NotAnAttestationKey { .. } => "not-an-attestation-key",
+            Self::Purpose => "certificate-purpose",
+            Self::Manufacturer { .. } => "manufacturer-refused",
+            Self::NoManufacturer => "no-manufacturer",
             Self::OtherKey => "other-key",
             Self::SecretLength { .. } => "secret-length",
             Self::Credential => "credential",

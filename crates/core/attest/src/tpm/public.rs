@@ -1,5 +1,7 @@
 //! Public areas of keys (TPM 2.0 part 2, 12.2.4), and what their attributes promise.
 
+use std::fmt;
+
 use heirloom_model::digest::sha256;
 use heirloom_model::identifier::PlatformId;
 
@@ -107,6 +109,27 @@ impl AkPublic {
     }
 }
 
+/// A kind of endorsement key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EkKind {
+    /// RSA.
+    Rsa,
+    /// P-256.
+    P256,
+    /// P-384.
+    P384,
+}
+
+impl fmt::Display for EkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rsa => "RSA",
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+        })
+    }
+}
+
 /// The public area of an endorsement key: it decrypts credentials for its TPM and nothing else.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EkPublic {
@@ -125,6 +148,15 @@ impl EkPublic {
             return Err(unsupported("endorsement key's symmetric cipher", algorithm::NULL));
         };
         Ok(Self { key: area.key, symmetric_bits, name: Name::of(public) })
+    }
+
+    /// Of which kind it is. A TPM has one of each.
+    pub fn kind(&self) -> EkKind {
+        match &self.key {
+            Key::Rsa(_) => EkKind::Rsa,
+            Key::P256(_) => EkKind::P256,
+            Key::P384(_) => EkKind::P384,
+        }
     }
 
     /// The machine whose TPM it is.

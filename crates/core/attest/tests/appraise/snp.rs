@@ -1,12 +1,12 @@
 //! SEV-SNP: real reports, and reports of a manufacturer of our own that differ in one field.
 
-use heirloom_attest::chain::{ChainError, RevocationList};
+use heirloom_attest::chain::ChainError;
 use heirloom_attest::snp::{self, Report, SnpClaims, SnpError, Tcb, VerifiedVek};
 use heirloom_model::appraisal::{SnpGeneration, VekKind};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{Certificate, TrustAnchor};
 
-use crate::forge::{self, Key, NOW, Request, SINCE, UNTIL, extension, tlv};
+use crate::forge::{Key, NOW, Request, SINCE, UNTIL, extension, tlv};
 use crate::vectors;
 
 /// A real report, the certificate of its key, its generation and a day on which it verifies.
@@ -69,7 +69,7 @@ impl Real {
 
     fn vek(&self) -> Option<VerifiedVek> {
         let certificates = self.certificates()?;
-        Some(snp::verify_vek(&self.anchors()?, &certificates, None, self.now).unwrap())
+        Some(snp::verify_vek(&self.anchors()?, &certificates, self.now).unwrap())
     }
 }
 
@@ -100,7 +100,6 @@ fn every_real_report_verifies_on_its_day() {
         assert_eq!(claims.report().vmpl(), case.vmpl, "{}", case.report);
         assert_eq!(claims.platform().is_some(), case.kind == VekKind::Vcek, "{}", case.report);
         assert_eq!(claims.provider().is_some(), case.kind == VekKind::Vlek, "{}", case.report);
-        assert_eq!(vek.chain().revocation(), RevocationList::Unseen);
     }
 }
 
@@ -111,7 +110,7 @@ fn a_real_report_is_of_its_generation_and_time() {
             return;
         };
         let verify = |anchors: &[TrustAnchor], now| {
-            snp::verify_vek(anchors, &certificates, None, now).unwrap_err().reason()
+            snp::verify_vek(anchors, &certificates, now).unwrap_err().reason()
         };
         let other = if case.generation == "milan" { "genoa" } else { "milan" };
         let Some([_, foreign, _]) = authorities(other) else { return };
@@ -145,7 +144,7 @@ fn no_byte_of_a_real_certificate_can_change() {
     for index in 0..certificates[0].0.len() {
         let mut changed = certificates.clone();
         changed[0].0[index] ^= 1 << (index % 8);
-        let outcome = snp::verify_vek(&anchors, &changed, None, case.now);
+        let outcome = snp::verify_vek(&anchors, &changed, case.now);
         assert!(outcome.is_err(), "at {index:#x}");
     }
 }
@@ -167,7 +166,7 @@ fn a_truncated_report_or_certificate_is_refused() {
     for length in 0..certificates[0].0.len() {
         let mut cut = certificates.clone();
         cut[0].0.truncate(length);
-        assert!(snp::verify_vek(&anchors, &cut, None, case.now).is_err(), "{length}");
+        assert!(snp::verify_vek(&anchors, &cut, case.now).is_err(), "{length}");
     }
 }
 
@@ -180,14 +179,14 @@ fn real_certificates_of_another_chip_or_firmware_do_not_fit() {
     for name in ["snp_test-vcek-invalid-legacy.der", "snp_test-vcek-invalid-new.der"] {
         let Some(leaf) = vectors::bytes(&format!("tee/snp/coco/{name}")) else { return };
         let certificates = [Certificate(leaf), Certificate(ask.clone())];
-        let outcome = snp::verify_vek(&anchors, &certificates, None, case.now)
+        let outcome = snp::verify_vek(&anchors, &certificates, case.now)
             .and_then(|vek| snp::verify(&report, &vek, case.now));
         assert!(outcome.is_err(), "{name}");
     }
     // The key of a chip is not issued by the authority for providers.
     let mut certificates = case.certificates().unwrap();
     certificates[1] = Certificate(asvk);
-    let outcome = snp::verify_vek(&anchors, &certificates, None, case.now);
+    let outcome = snp::verify_vek(&anchors, &certificates, case.now);
     assert_eq!(outcome.unwrap_err().reason(), "unknown-anchor");
     // Another chip of the same generation.
     let foreign = REAL[5].vek().unwrap();
@@ -203,7 +202,6 @@ struct World {
     authority: Request,
     certificate: Request,
     report: Vec<u8>,
-    revoked: Option<Vec<u8>>,
     now: Time,
 }
 
@@ -222,7 +220,7 @@ fn world() -> World {
         extension("1.3.6.1.4.1.3704.1.4", false, &CHIP),
     ];
     let authority = Request::authority("ARK-Genoa", "SEV-Genoa", &ask);
-    World { ark, ask, vek, authority, certificate, report: report(), revoked: None, now: NOW }
+    World { ark, ask, vek, authority, certificate, report: report(), now: NOW }
 }
 
 /// An extension with a security version.
@@ -262,7 +260,7 @@ impl World {
     fn vek(&self) -> Result<VerifiedVek, SnpError> {
         let certificates = [self.certificate.signed(&self.ask), self.authority.signed(&self.ark)];
         let certificates = certificates.map(Certificate);
-        snp::verify_vek(&self.anchors(), &certificates, self.revoked.as_deref(), self.now)
+        snp::verify_vek(&self.anchors(), &certificates, self.now)
     }
 
     /// Signs the report and verifies all.
@@ -454,10 +452,7 @@ fn the_path_must_be_whole_and_of_its_time() {
     weak.ask = Key::p384();
     weak.authority.spki = weak.ask.spki();
     assert_eq!(weak.reason(), "certificate-algorithm");
-    assert_eq!(
-        snp::verify_vek(&world().anchors(), &[], None, NOW),
-        Err(SnpError::MissingCertificate)
-    );
+    assert_eq!(snp::verify_vek(&world().anchors(), &[], NOW), Err(SnpError::MissingCertificate));
 }
 
 #[test]
@@ -468,7 +463,7 @@ fn a_root_that_is_not_of_this_time_is_no_anchor() {
     let anchors = [TrustAnchor::Snp(root.signed(&world.ark))];
     let certificates =
         [world.certificate.signed(&world.ask), world.authority.signed(&world.ark)].map(Certificate);
-    let outcome = snp::verify_vek(&anchors, &certificates, None, NOW);
+    let outcome = snp::verify_vek(&anchors, &certificates, NOW);
     assert_eq!(outcome.unwrap_err().reason(), "certificate-expired");
 }
 
@@ -484,43 +479,4 @@ fn a_remembered_path_ends_with_its_certificates() {
     let outcome = snp::verify(&report, &vek, Time(NOW.0 + 11));
     let expired = ChainError::Expired { until: Time(NOW.0 + 11) };
     assert_eq!(outcome, Err(SnpError::Chain { error: expired }));
-}
-
-#[test]
-fn a_list_of_revoked_keys_counts_if_the_root_made_it() {
-    let list = |world: &World, since, until, serials: &[u8]| {
-        forge::list(&world.ark, "ARK-Genoa", since, until, serials)
-    };
-    let mut good = world();
-    good.revoked = Some(list(&good, SINCE, UNTIL, &[77]));
-    let seen = RevocationList::Seen { since: SINCE, until: UNTIL };
-    assert_eq!(good.vek().unwrap().chain().revocation(), seen);
-    let mut empty = world();
-    empty.revoked = Some(list(&empty, SINCE, UNTIL, &[]));
-    assert_eq!(empty.reason(), "ok");
-    let mut revoked = world();
-    revoked.revoked = Some(list(&revoked, SINCE, UNTIL, &[revoked.authority.serial]));
-    assert_eq!(revoked.reason(), "certificate-revoked");
-    // Whether an old list is good enough is for the policy to say; what it revokes stays revoked.
-    let mut old = world();
-    let until = Time(NOW.0 - 1);
-    old.revoked = Some(list(&old, SINCE, until, &[]));
-    assert_eq!(
-        old.vek().unwrap().chain().revocation(),
-        RevocationList::Seen { since: SINCE, until }
-    );
-    old.revoked = Some(list(&old, SINCE, until, &[old.authority.serial]));
-    assert_eq!(old.reason(), "certificate-revoked");
-    let mut early = world();
-    early.revoked = Some(list(&early, Time(NOW.0 + 1), UNTIL, &[]));
-    assert_eq!(early.reason(), "certificate-not-yet-valid");
-    let mut forged = world();
-    forged.revoked = Some(forge::list(&Key::rsa(), "ARK-Genoa", SINCE, UNTIL, &[]));
-    assert_eq!(forged.reason(), "malformed-revocation-list");
-    let mut foreign = world();
-    foreign.revoked = Some(forge::list(&foreign.ark, "ARK-Milan", SINCE, UNTIL, &[]));
-    assert_eq!(foreign.reason(), "malformed-revocation-list");
-    let mut broken = world();
-    broken.revoked = Some(vec![0x30, 0]);
-    assert_eq!(broken.reason(), "malformed-revocation-list");
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::error::AppraiseError;
 use heirloom_attest::result::{AnchorClass, AttestationResult, Tcb};
-use heirloom_model::appraisal::Reference;
+use heirloom_model::appraisal::{GraceEnd, Reference, TcbGrace};
 use heirloom_model::counter::Time;
 use heirloom_model::digest::sha256;
 use heirloom_model::evidence::{DcapCollateral, Endorsements, Evidence, ReportData, TrustAnchor};
@@ -110,7 +110,7 @@ impl World {
             "isvprodid": 2,
             "tcbLevels": [{
                 "tcb": { "isvsvn": 1 },
-                "tcbDate": "2026-01-01T00:00:00Z",
+                "tcbDate": "2025-01-01T00:00:00Z",
                 "tcbStatus": "UpToDate",
             }],
         })
@@ -299,4 +299,57 @@ fn a_machine_that_was_revoked_since_is_refused() {
     warm.endorse(WORLD.endorsements(&[PLATFORM_SERIAL], SINCE.after(1))).unwrap();
     let refused = appraise(&mut warm, &report(2), &policy());
     assert_eq!(refused, Err(AppraiseError::CertificateRevoked));
+}
+
+/// Every field that a level could depend on, in one byte each.
+#[test]
+fn what_is_remembered_of_one_module_answers_for_no_other() {
+    let mut warm = WORLD.appraiser();
+    appraise(&mut warm, &newer(2, 2, [0; 48]), &policy()).unwrap();
+    let mut known = 1;
+    // Versions, the module, its signer, its attributes, and the versions as of now.
+    for at in [0, 1, 16, 63, 64, 111, 112, 119, 584, 599] {
+        let mut changed = newer(2, 2, [0; 48]);
+        changed[at] ^= 1;
+        let answer = appraise(&mut warm, &changed, &policy());
+        assert_eq!(answer, fresh(&changed), "byte {at}");
+        known += usize::from(answer.is_ok() || reached_policy(&answer));
+        assert_eq!(warm.quoting_identities_known(), known, "byte {at}");
+    }
+}
+
+/// Whether a quote was verified and remembered before the policy refused it.
+fn reached_policy(answer: &Result<AttestationResult, AppraiseError>) -> bool {
+    matches!(answer, Err(AppraiseError::TcbLevelNotAccepted { .. }))
+}
+
+/// The `tcbDate` of levels of modules: the first day of 2026.
+const TCB_DATE: Time = Time(1_767_225_600);
+
+#[test]
+fn an_old_level_is_accepted_for_as_long_as_the_policy_says() {
+    let level = TcbLevel::OutOfDate;
+    let judged = |level: TcbLevel, until: GraceEnd, now: Time| {
+        let accepting = AppraisalPolicy { tcb_grace: vec![TcbGrace { level, until }], ..policy() };
+        WORLD.appraiser().appraise(&WORLD.quote(&report(1)), &DATA, &accepting, now)
+    };
+    let over = |until| Err(AppraiseError::TcbLevelNoLongerAccepted { found: level, until });
+    let last = judged(level, GraceEnd::Date(NOW), NOW).unwrap();
+    assert_eq!((last.tcb(), last.expires()), (Tcb::Intel(level), NOW.after(1)));
+    assert_eq!(judged(level, GraceEnd::Date(NOW), NOW.after(1)), over(NOW));
+    // From the day of the level on, and not from that of a quoting enclave that lacks nothing.
+    let seconds = NOW.0 - TCB_DATE.0;
+    let last = judged(level, GraceEnd::AfterTcbDate(seconds), NOW).unwrap();
+    assert_eq!(last.expires(), NOW.after(1));
+    let before = NOW.previous().unwrap();
+    assert_eq!(judged(level, GraceEnd::AfterTcbDate(seconds - 1), NOW), over(before));
+    // What is granted to one level is granted to no other.
+    let other = judged(TcbLevel::RelaunchAdvised, GraceEnd::Date(NOW), NOW);
+    assert_eq!(other, Err(AppraiseError::TcbLevelNotAccepted { found: level }));
+    // It ends also for who was verified before.
+    let until = GraceEnd::Date(NOW);
+    let accepting = AppraisalPolicy { tcb_grace: vec![TcbGrace { level, until }], ..policy() };
+    let (mut warm, quote) = (WORLD.appraiser(), WORLD.quote(&report(1)));
+    warm.appraise(&quote, &DATA, &accepting, NOW).unwrap();
+    assert_eq!(warm.appraise(&quote, &DATA, &accepting, NOW.after(1)), over(NOW));
 }

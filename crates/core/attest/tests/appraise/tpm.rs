@@ -3,7 +3,7 @@
 use aws_lc_rs::hmac;
 use heirloom_attest::tpm::{
     self, AK_IDENTITY_OID, AkIdentity, AkPublic, AttestationKey, CertifiedKey, Credential,
-    CredentialSeed, EkPublic, Name, Quote, QuoteClaims, TpmError,
+    CredentialSeed, EkPublic, Manufacturers, Name, Quote, QuoteClaims, TpmError,
 };
 use heirloom_model::counter::Time;
 use heirloom_model::digest::sha256;
@@ -453,7 +453,7 @@ impl Enrolled {
         let root = Request::authority("attestation ca", "attestation ca", &self.authority);
         let anchors = [TrustAnchor::Tpm(root.signed(&self.authority))];
         let certificates = [Certificate(self.certificate.signed(&self.authority))];
-        tpm::verify_ak_certificate(&anchors, &certificates, None, self.now)
+        tpm::verify_ak_certificate(&anchors, &certificates, self.now)
     }
 }
 
@@ -477,13 +477,16 @@ fn a_certified_key_is_in_a_known_machine() {
 #[test]
 fn only_a_certificate_of_an_attestation_key_is_one() {
     let not = "not-an-attestation-key";
-    assert_eq!(enrolled_with(|it| drop(it.certificate.extensions.remove(0))), not);
+    assert_eq!(
+        enrolled_with(|it| drop(it.certificate.extensions.remove(0))),
+        "certificate-purpose"
+    );
     assert_eq!(enrolled_with(|it| drop(it.certificate.extensions.remove(1))), not);
     // A server's certificate of the same authority, and one that is for two things.
     let server = usage(&["1.3.6.1.5.5.7.3.1"]);
     assert_eq!(enrolled_with(|it| it.certificate.extensions[0] = server), "certificate-purpose");
     let both = usage(&["2.23.133.8.3", "1.3.6.1.5.5.7.3.1"]);
-    assert_eq!(enrolled_with(|it| it.certificate.extensions[0] = both), not);
+    assert_eq!(enrolled_with(|it| it.certificate.extensions[0] = both), "certificate-purpose");
     let twice = extension(AK_IDENTITY_OID, false, &identity().encode());
     assert_eq!(enrolled_with(|it| it.certificate.extensions.push(twice)), not);
     assert_eq!(enrolled_with(|it| it.now = UNTIL.after(1)), "certificate-expired");
@@ -492,12 +495,9 @@ fn only_a_certificate_of_an_attestation_key_is_one() {
     let certificate = Certificate(enrolled.certificate.signed(&enrolled.authority));
     let foreign = Request::authority("attestation ca", "attestation ca", &Key::p256());
     let foreign = [TrustAnchor::Tpm(foreign.signed(&Key::p256()))];
-    let outcome = tpm::verify_ak_certificate(&foreign, &[certificate], None, NOW);
+    let outcome = tpm::verify_ak_certificate(&foreign, &[certificate], NOW);
     assert!(matches!(outcome.unwrap_err().reason(), "unknown-anchor" | "certificate-signature"));
-    assert_eq!(
-        tpm::verify_ak_certificate(&foreign, &[], None, NOW),
-        Err(TpmError::MissingCertificate)
-    );
+    assert_eq!(tpm::verify_ak_certificate(&foreign, &[], NOW), Err(TpmError::MissingCertificate));
 }
 
 #[test]
@@ -530,7 +530,7 @@ fn a_certificate_that_another_library_issued_is_one() {
     let point = Point(*public.key().p256_point().unwrap());
     let issued = leaf.signed_by(&point, &Issuer::from_params(&root, &authority)).unwrap();
     let certificates = [Certificate(issued.der().to_vec())];
-    let certified = tpm::verify_ak_certificate(&anchors, &certificates, None, NOW).unwrap();
+    let certified = tpm::verify_ak_certificate(&anchors, &certificates, NOW).unwrap();
     assert_eq!(certified.key(), public.key());
     assert_eq!(certified.name(), public.name());
 }
@@ -573,15 +573,71 @@ fn a_real_endorsement_key_is_certified_by_its_manufacturer() {
         [&head, &sized(&[]), AES_128_CFB, NONE, &size, &sized(modulus)].concat()
     };
     let ek = EkPublic::parse(&area(modulus)).unwrap();
-    let certificates = [Certificate(leaf), Certificate(issuer.clone())];
-    let verified = tpm::verify_ek_certificate(&[&root], &certificates, &ek, now).unwrap();
+    let leaf = Certificate(leaf);
+    let makers = [Certificate(issuer), Certificate(root)];
+    let makers = |now| Manufacturers::of(&makers, now);
+    let known = makers(now).unwrap();
+    let verified = tpm::verify_ek_certificate(&known, &leaf, &ek, now).unwrap();
     assert_eq!(verified.platform(), PlatformId::of_endorsement_key(&spki));
     let other = EkPublic::parse(&area(&[0xff; 256])).unwrap();
-    let outcome = tpm::verify_ek_certificate(&[&root], &certificates, &other, now);
+    let outcome = tpm::verify_ek_certificate(&known, &leaf, &other, now);
     assert_eq!(outcome, Err(TpmError::OtherKey));
-    let foreign = Request::authority("swtpm-localca-rootca", "swtpm-localca-rootca", &Key::rsa());
-    let foreign = foreign.signed(&Key::rsa());
-    assert!(tpm::verify_ek_certificate(&[&foreign], &certificates, &ek, now).is_err());
-    let outcome = tpm::verify_ek_certificate(&[&root], &certificates, &ek, Time(0));
+    let maker = Key::p256();
+    let foreign = Request::authority("swtpm-localca-rootca", "swtpm-localca-rootca", &maker);
+    let foreign = Manufacturers::of(&[Certificate(foreign.signed(&maker))], NOW).unwrap();
+    assert!(tpm::verify_ek_certificate(&foreign, &leaf, &ek, now).is_err());
+    let outcome = tpm::verify_ek_certificate(&known, &leaf, &ek, Time(0));
     assert_eq!(outcome.unwrap_err().reason(), "certificate-not-yet-valid");
+    assert_eq!(makers(Time(0)).unwrap_err().reason(), "manufacturer-refused");
+}
+
+/// A maker of TPMs, whose root a test may change before it is signed.
+fn maker(change: impl FnOnce(&mut Request, &mut Key)) -> Certificate {
+    let mut key = Key::p256();
+    let mut root = Request::authority("maker", "maker", &key);
+    change(&mut root, &mut key);
+    Certificate(root.signed(&key))
+}
+
+#[test]
+fn a_manufacturer_is_a_self_signed_authority_that_counts_now() {
+    let reason = |certificates: &[Certificate]| {
+        Manufacturers::of(certificates, NOW).err().map_or("ok", |error| error.reason())
+    };
+    let refused = "manufacturer-refused";
+    assert_eq!(reason(&[maker(|_, _| {})]), "ok");
+    assert_eq!(reason(&[]), "no-manufacturer");
+    // Signed by another key under its own name.
+    assert_eq!(reason(&[maker(|_, key| *key = Key::p256())]), refused);
+    assert_eq!(reason(&[maker(|root, _| root.issuer = "another")]), "no-manufacturer");
+    assert_eq!(reason(&[maker(|root, _| root.until = NOW.previous().unwrap())]), refused);
+    assert_eq!(reason(&[maker(|root, _| root.since = NOW.after(1))]), refused);
+    assert_eq!(reason(&[maker(|root, _| root.extensions.clear())]), refused);
+    assert_eq!(reason(&[Certificate(vec![0x30, 0])]), refused);
+    let many = vec![maker(|_, _| {}); 9];
+    assert_eq!(reason(&many[..8]), "ok");
+    assert_eq!(reason(&many), "chain-too-long");
+}
+
+#[test]
+fn a_certificate_of_an_endorsement_key_is_for_that_and_nothing_else() {
+    let (maker_key, key) = (Key::p256(), Key::p256());
+    let root = Request::authority("maker", "maker", &maker_key).signed(&maker_key);
+    let makers = Manufacturers::of(&[Certificate(root)], NOW).unwrap();
+    let area = public_ec(EK_ATTRIBUTES, AES_128_CFB, NONE, &key);
+    let public = EkPublic::parse(&area).unwrap();
+    let reason = |purposes: &[&str]| {
+        let mut leaf = Request::leaf("maker", "TPM", &key);
+        if !purposes.is_empty() {
+            let usage: Vec<_> = purposes.iter().map(|purpose| named(purpose)).collect();
+            leaf.extensions = vec![extension("2.5.29.37", false, &sequence(&usage))];
+        }
+        let leaf = Certificate(leaf.signed(&maker_key));
+        let outcome = tpm::verify_ek_certificate(&makers, &leaf, &public, NOW);
+        outcome.err().map_or("ok", |error| error.reason())
+    };
+    assert_eq!(reason(&["2.23.133.8.1"]), "ok");
+    assert_eq!(reason(&[]), "certificate-purpose");
+    assert_eq!(reason(&["2.23.133.8.3"]), "certificate-purpose");
+    assert_eq!(reason(&["2.23.133.8.1", "2.23.133.8.3"]), "certificate-purpose");
 }

@@ -110,6 +110,7 @@ pub(crate) fn policy() -> AppraisalPolicy {
         nitro: None,
         tpm: None,
         vtpm: None,
+        tcb_grace: Vec::new(),
     }
 }
 

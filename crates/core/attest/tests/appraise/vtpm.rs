@@ -70,7 +70,7 @@ impl Real {
         let [ask, ark] = [0, 1].map(|index: usize| blocks[index].contents().to_vec());
         let certificates = [Certificate(self.vek.clone()), Certificate(ask)];
         let anchors = [TrustAnchor::Snp(ark)];
-        let vek = snp::verify_vek(&anchors, &certificates, None, MARCH_2026).unwrap();
+        let vek = snp::verify_vek(&anchors, &certificates, MARCH_2026).unwrap();
         let parsed = HclReport::parse(&self.hcl).unwrap();
         let Hardware::Snp(report) = parsed.hardware() else { panic!("not a report of SEV-SNP") };
         Some(snp::verify(&Report::parse(report).unwrap(), &vek, MARCH_2026).unwrap())

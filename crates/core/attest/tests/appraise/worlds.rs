@@ -11,13 +11,13 @@ use heirloom_attest::error::AppraiseError;
 use heirloom_attest::result::AttestationResult;
 use heirloom_attest::tpm::{AK_IDENTITY_OID, AkIdentity, Name};
 use heirloom_model::appraisal::{
-    NitroRule, PcrRule, Reference, Revocation, Smt, SnpGeneration, SnpMinimum, SnpRule, TpmRule,
-    VekKind, VtpmRule,
+    AliasCheck, NitroRule, PcrRule, Reference, Revocation, Smt, SnpGeneration, SnpMinimum, SnpRule,
+    TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::counter::Time;
-use heirloom_model::digest::sha256;
+use heirloom_model::digest::{HostAuthority, sha256};
 use heirloom_model::evidence::{
-    Certificate, Endorsements, Evidence, LaunchClaims, PcrValue, ReportData, SnpEndorsements,
+    Certificate, Endorsements, Evidence, LaunchClaims, PcrValue, ReportData, RevokedKeys,
     SnpEvidence, TpmEvidence, TrustAnchor, VtpmEvidence,
 };
 use heirloom_model::identifier::PlatformId;
@@ -40,6 +40,11 @@ static VTPM: LazyLock<Key> = LazyLock::new(Key::rsa);
 /// Signatures of AMD's kind are random, so a root is signed once.
 static ROOT: LazyLock<Vec<u8>> =
     LazyLock::new(|| Request::authority("ARK-Genoa", "ARK-Genoa", &ARK).signed(&ARK));
+
+/// The network's attestation CA.
+static CA: LazyLock<Key> = LazyLock::new(Key::p256);
+static CA_ROOT: LazyLock<Vec<u8>> =
+    LazyLock::new(|| Request::authority("CA", "CA", &CA).signed(&CA));
 
 /// Evidence with everything that an appraisal of it needs.
 #[derive(Clone)]
@@ -115,13 +120,19 @@ pub(crate) fn policy() -> AppraisalPolicy {
             host_data: Reference::Match(vec![Register32::new([0; 32])]),
             smt: Smt::Accepted,
             revocation: Revocation::IfPresent,
+            alias_check: AliasCheck::Demanded,
+            unknown_info: 0,
         }),
         nitro: Some(NitroRule {
             pcr3: Reference::Match(vec![Register48::new([3; 48])]),
             pcr4: Reference::Match(vec![Register48::new([4; 48])]),
             pcr8: Reference::Match(vec![Register48::new([8; 48])]),
         }),
-        tpm: Some(TpmRule { registers: (0..16).map(register_rule).collect() }),
+        tpm: Some(TpmRule {
+            registers: (0..16).map(register_rule).collect(),
+            revocation: Revocation::IfPresent,
+            authorities: Reference::Match(vec![AUTHORITY]),
+        }),
         vtpm: Some(VtpmRule {
             measured: vec![4, 9, 11],
             registers: (0..16)
@@ -250,7 +261,13 @@ fn ark() -> TrustAnchor {
 pub(crate) fn revocations(since: Time, until: Time, serials: &[u8]) -> Endorsements {
     let revoked = forge::list(&ARK, "ARK-Genoa", since, until, serials);
     let root = Certificate(ark().certificate().to_vec());
-    Endorsements::Snp(SnpEndorsements { root, revoked })
+    Endorsements::Snp(RevokedKeys { root, revoked })
+}
+
+/// The attestation CA's list of revoked keys; attestation keys here have serial number 1.
+pub(crate) fn revoked_keys(since: Time, until: Time, serials: &[u8]) -> RevokedKeys {
+    let revoked = forge::list(&CA, "CA", since, until, serials);
+    RevokedKeys { root: Certificate(CA_ROOT.clone()), revoked }
 }
 
 fn version(part: u8, version: u8) -> Vec<u8> {
@@ -262,6 +279,9 @@ fn version(part: u8, version: u8) -> Vec<u8> {
 fn put(report: &mut [u8], at: usize, bytes: &[u8]) {
     report[at..at + bytes.len()].copy_from_slice(bytes);
 }
+
+/// Who approves what the tests' machine boots.
+pub(crate) const AUTHORITY: HostAuthority = HostAuthority::new([0x55; 32]);
 
 /// A machine with a TPM of the tests' own.
 pub(crate) struct Tpm {
@@ -279,13 +299,13 @@ impl Tpm {
             product_id: 5,
             isv_svn: 6,
             debug: false,
+            authority: AUTHORITY,
         };
         Self { launch, registers: registers(), qualifying: None }
     }
 
     pub(crate) fn made(&self) -> Made {
-        let (authority, key) = (Key::p256(), Key::p256());
-        let root = Request::authority("CA", "CA", &authority).signed(&authority);
+        let key = Key::p256();
         let usage = sequence(&[forge::named("2.23.133.8.3")]);
         let identity = AkIdentity { platform: MACHINE, name: Name::of(b"a public area") };
         let mut certificate = Request::leaf("CA", "AK", &key);
@@ -300,12 +320,12 @@ impl Tpm {
         let evidence = TpmEvidence {
             signature: [&[0, 0x18, 0, 0x0b, 0, 32], r, &[0, 32], s].concat(),
             attest,
-            certificates: vec![Certificate(certificate.signed(&authority))],
+            certificates: vec![Certificate(certificate.signed(&CA))],
             registers: self.registers.clone(),
             launch: self.launch,
             report_data: DATA,
         };
-        Made::of(Evidence::Tpm(evidence), TrustAnchor::Tpm(root))
+        Made::of(Evidence::Tpm(evidence), TrustAnchor::Tpm(CA_ROOT.clone()))
     }
 }
 

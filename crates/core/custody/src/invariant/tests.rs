@@ -39,6 +39,7 @@ fn policy(holders_min: u32, rules: &[(Measurement, u64, &[Measurement])]) -> Pol
             nitro: None,
             tpm: None,
             vtpm: None,
+            tcb_grace: Vec::new(),
         },
         session_seconds_max: 60,
         ephemeral_epochs: 1,

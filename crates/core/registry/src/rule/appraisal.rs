@@ -1,11 +1,12 @@
 //! Rules about evidence: what they must say, and what they cannot mean.
 
 use heirloom_model::appraisal::{
-    NitroRule, PcrRule, Reference, SnpGeneration, SnpRule, TdxRule, TpmRule, VtpmRule,
+    NitroRule, PLATFORM_INFO, PcrRule, Reference, SnpGeneration, SnpRule, TdxRule, TpmRule,
+    VtpmRule,
 };
 use heirloom_model::limit::{PLATFORMS_MAX, POLICY_RULES_MAX};
 use heirloom_model::measurement::{Register32, Register48};
-use heirloom_model::policy::{AppraisalPolicy, PlatformRule};
+use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
 
 use crate::refusal::{Fault, Refusal};
 use crate::shape::{ascending, not_empty, require};
@@ -29,11 +30,22 @@ pub(super) fn check_shape(policy: &AppraisalPolicy) -> Result<(), Refusal> {
     let field = "policy.appraisal.advisories_accepted";
     ascending(field, advisories, POLICY_RULES_MAX, |found| found.id.clone())?;
     require(advisories.iter().all(|found| !found.id.is_empty()), field, Fault::Empty)?;
+    graces(policy)?;
     policy.tdx.as_ref().map_or(Ok(()), tdx)?;
     policy.snp.as_ref().map_or(Ok(()), snp)?;
     policy.nitro.as_ref().map_or(Ok(()), nitro)?;
     policy.tpm.as_ref().map_or(Ok(()), tpm)?;
     policy.vtpm.as_ref().map_or(Ok(()), vtpm)
+}
+
+/// A level is accepted for a while or for good, and nothing is granted to one that lacks nothing.
+fn graces(policy: &AppraisalPolicy) -> Result<(), Refusal> {
+    let (field, graces) = ("policy.appraisal.tcb_grace", &policy.tcb_grace);
+    ascending(field, graces, POLICY_RULES_MAX, |grace| grace.level)?;
+    let lacking = graces.iter().all(|grace| grace.level != TcbLevel::UpToDate);
+    require(lacking, field, Fault::OutOfRange)?;
+    let for_a_while = graces.iter().all(|grace| !policy.tcb.contains(&grace.level));
+    require(for_a_while, field, Fault::Unexpected)
 }
 
 fn tdx(rule: &TdxRule) -> Result<(), Refusal> {
@@ -61,7 +73,10 @@ fn snp(rule: &SnpRule) -> Result<(), Refusal> {
     require(rule.vmpl_max <= VMPL_MAX, "policy.appraisal.snp.vmpl_max", Fault::OutOfRange)?;
     reference("policy.appraisal.snp.id_key", &rule.id_key)?;
     reference("policy.appraisal.snp.author_key", &rule.author_key)?;
-    reference("policy.appraisal.snp.host_data", &rule.host_data)
+    reference("policy.appraisal.snp.host_data", &rule.host_data)?;
+    // What is known has rules of its own.
+    let only_unknown = rule.unknown_info & PLATFORM_INFO == 0;
+    require(only_unknown, "policy.appraisal.snp.unknown_info", Fault::OutOfRange)
 }
 
 fn nitro(rule: &NitroRule) -> Result<(), Refusal> {
@@ -71,7 +86,8 @@ fn nitro(rule: &NitroRule) -> Result<(), Refusal> {
 }
 
 fn tpm(rule: &TpmRule) -> Result<(), Refusal> {
-    registers("policy.appraisal.tpm.registers", &rule.registers, &[])
+    registers("policy.appraisal.tpm.registers", &rule.registers, &[])?;
+    reference("policy.appraisal.tpm.authorities", &rule.authorities)
 }
 
 fn vtpm(rule: &VtpmRule) -> Result<(), Refusal> {

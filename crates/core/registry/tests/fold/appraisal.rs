@@ -1,10 +1,11 @@
 //! Rules about evidence in policies.
 
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, NitroRule, PcrRule, Reference, Revocation, Smt, SnpGeneration, SnpMinimum,
-    SnpRule, TdxRule, TpmRule, VekKind, VtpmRule,
+    AcceptedAdvisory, AliasCheck, NitroRule, PcrRule, Reference, Revocation, Smt, SnpGeneration,
+    SnpMinimum, SnpRule, TdxRule, TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::counter::Time;
+use heirloom_model::digest::HostAuthority;
 use heirloom_model::measurement::{Register32, Register48};
 use heirloom_model::policy::{AppraisalPolicy, Policy};
 use heirloom_model::root::Role;
@@ -46,13 +47,23 @@ fn ruled(policy: &mut Policy) {
         host_data: short(&[0, 1]),
         smt: Smt::Accepted,
         revocation: Revocation::Demanded,
+        alias_check: AliasCheck::Demanded,
+        unknown_info: 0x40,
     });
     policy.appraisal.nitro =
         Some(NitroRule { pcr3: long(&[1, 2]), pcr4: long(&[1, 2]), pcr8: long(&[1, 2]) });
-    policy.appraisal.tpm = Some(TpmRule { registers: registers(0..16) });
+    policy.appraisal.tpm = Some(TpmRule {
+        registers: registers(0..16),
+        revocation: Revocation::Demanded,
+        authorities: authorities(&[1, 2]),
+    });
     let measured = vec![4, 9];
     let others = (0..16).filter(|index| !measured.contains(index));
     policy.appraisal.vtpm = Some(VtpmRule { registers: registers(others), measured });
+}
+
+fn authorities(values: &[u8]) -> Reference<HostAuthority> {
+    Reference::Match(values.iter().map(|value| HostAuthority::new([*value; 32])).collect())
 }
 
 type Row = (&'static str, &'static str, fn(&mut Policy));
@@ -162,6 +173,12 @@ fn a_rule_for_a_tpm_says_something_about_every_register() {
         }),
         ("no value, meant as any", "shape", |it| tpm(it)[7].value = short(&[])),
         ("values out of order", "shape", |it| tpm(it)[7].value = short(&[2, 1])),
+        ("no authority, meant as any", "shape", |it| {
+            of(it).tpm.as_mut().unwrap().authorities = authorities(&[]);
+        }),
+        ("authorities out of order", "shape", |it| {
+            of(it).tpm.as_mut().unwrap().authorities = authorities(&[2, 1]);
+        }),
         ("nothing measured at all", "shape", |it| {
             for rule in tpm(it) {
                 rule.value = short(&[0]);

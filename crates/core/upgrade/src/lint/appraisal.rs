@@ -114,4 +114,10 @@ fn booted(policy: &AppraisalPolicy, findings: &mut Vec<LintFinding>) {
     {
         findings.push(LintFinding::RegistersSkipped);
     }
+    if let Some(rule) = &policy.tpm
+        && rule.authorities == Reference::Skip
+    {
+        let (kind, claim) = (TeeKind::Tpm, "authorities that approve hosts");
+        findings.push(LintFinding::ClaimSkipped { kind, claim });
+    }
 }

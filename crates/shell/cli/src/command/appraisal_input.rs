@@ -9,8 +9,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, NitroRule, PcrRule, Reference, Revocation, Smt, SnpGeneration, SnpMinimum,
-    SnpRule, TdxRule, TpmRule, VekKind, VtpmRule,
+    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, Revocation, Smt,
+    SnpGeneration, SnpMinimum, SnpRule, TcbGrace, TdxRule, TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::measurement::{Register32, Register48};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
-use crate::view_appraisal::{generation, revocation, smt, tcb_level, vek};
+use crate::view_appraisal::{alias_check, generation, revocation, smt, tcb_level, vek};
 use crate::{input, view_appraisal};
 
 /// The `[appraisal]` table.
@@ -29,6 +29,7 @@ pub(crate) struct AppraisalInput {
     tcb: Vec<String>,
     advisories_accepted: Vec<AdvisoryInput>,
     tcb_evaluation_min: u32,
+    tcb_grace: Vec<GraceInput>,
     collateral_grace_seconds: u64,
     tdx: Option<TdxInput>,
     snp: Option<SnpInput>,
@@ -54,6 +55,15 @@ struct AdvisoryInput {
     until: String,
 }
 
+/// One of the two ends is written down.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GraceInput {
+    level: String,
+    until: Option<String>,
+    days_after_tcb_date: Option<u32>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TdxInput {
@@ -74,6 +84,8 @@ struct SnpInput {
     host_data: Scope,
     smt: String,
     revocation: String,
+    alias_check: String,
+    unknown_info: String,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +110,8 @@ struct NitroInput {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TpmInput {
+    revocation: String,
+    authorities: Scope,
     pcr: BTreeMap<String, Scope>,
 }
 
@@ -123,6 +137,7 @@ pub(crate) fn appraisal(found: &AppraisalInput) -> Result<AppraisalPolicy, Diagn
     let tcb = words("appraisal.tcb", &found.tcb, &TCB_LEVELS, tcb_level)?;
     let advisories =
         found.advisories_accepted.iter().map(advisory).collect::<Result<Vec<_>, Diagnostic>>()?;
+    let graces = found.tcb_grace.iter().map(grace).collect::<Result<Vec<_>, Diagnostic>>()?;
     Ok(AppraisalPolicy {
         platforms,
         tcb: input::sorted("appraisal.tcb", tcb, |level| *level)?,
@@ -138,6 +153,7 @@ pub(crate) fn appraisal(found: &AppraisalInput) -> Result<AppraisalPolicy, Diagn
         nitro: found.nitro.as_ref().map(nitro).transpose()?,
         tpm: found.tpm.as_ref().map(tpm).transpose()?,
         vtpm: found.vtpm.as_ref().map(vtpm).transpose()?,
+        tcb_grace: input::sorted("appraisal.tcb_grace", graces, |grace| grace.level)?,
     })
 }
 
@@ -145,6 +161,23 @@ fn advisory(found: &AdvisoryInput) -> Result<AcceptedAdvisory, Diagnostic> {
     let until = input::time("appraisal.advisories_accepted.until", &found.until)?;
     Ok(AcceptedAdvisory { id: found.id.clone(), until })
 }
+
+fn grace(found: &GraceInput) -> Result<TcbGrace, Diagnostic> {
+    let level = word("appraisal.tcb_grace.level", &found.level, &TCB_LEVELS, tcb_level)?;
+    let until = match (&found.until, found.days_after_tcb_date) {
+        (Some(day), None) => GraceEnd::Date(input::time("appraisal.tcb_grace.until", day)?),
+        (None, Some(days)) => GraceEnd::AfterTcbDate(u64::from(days) * DAY_SECONDS),
+        (Some(_), Some(_)) | (None, None) => {
+            let message = "the field appraisal.tcb_grace does not have exactly one end";
+            return Err(Diagnostic::new(Code::InputValue, message)
+                .hint("write either until or days_after_tcb_date"));
+        }
+    };
+    Ok(TcbGrace { level, until })
+}
+
+/// Seconds of a day.
+pub(crate) const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 fn tdx(found: &TdxInput) -> Result<TdxRule, Diagnostic> {
     Ok(TdxRule {
@@ -159,7 +192,7 @@ fn snp(found: &SnpInput) -> Result<SnpRule, Diagnostic> {
     let minima = found.tcb_min.iter().map(minimum).collect::<Result<Vec<_>, _>>()?;
     let keys = words("appraisal.snp.keys", &found.keys, &[VekKind::Vcek, VekKind::Vlek], vek)?;
     let threads = [Smt::Refused, Smt::Accepted];
-    let lists = [Revocation::Demanded, Revocation::IfPresent];
+    let checks = [AliasCheck::Demanded, AliasCheck::Skipped];
     Ok(SnpRule {
         tcb_min: input::sorted("appraisal.snp.tcb_min", minima, |least| least.generation)?,
         keys: input::sorted("appraisal.snp.keys", keys, |kind| *kind)?,
@@ -168,8 +201,15 @@ fn snp(found: &SnpInput) -> Result<SnpRule, Diagnostic> {
         author_key: reference("appraisal.snp.author_key", &found.author_key, register)?,
         host_data: reference("appraisal.snp.host_data", &found.host_data, data)?,
         smt: word("appraisal.snp.smt", &found.smt, &threads, smt)?,
-        revocation: word("appraisal.snp.revocation", &found.revocation, &lists, revocation)?,
+        revocation: lists("appraisal.snp.revocation", &found.revocation)?,
+        alias_check: word("appraisal.snp.alias_check", &found.alias_check, &checks, alias_check)?,
+        unknown_info: bits("appraisal.snp.unknown_info", &found.unknown_info)?,
     })
+}
+
+/// Whether a list of revoked keys is demanded.
+fn lists(field: &str, found: &str) -> Result<Revocation, Diagnostic> {
+    word(field, found, &[Revocation::Demanded, Revocation::IfPresent], revocation)
 }
 
 fn minimum(found: &MinimumInput) -> Result<SnpMinimum, Diagnostic> {
@@ -194,7 +234,11 @@ fn nitro(found: &NitroInput) -> Result<NitroRule, Diagnostic> {
 }
 
 fn tpm(found: &TpmInput) -> Result<TpmRule, Diagnostic> {
-    Ok(TpmRule { registers: registers("appraisal.tpm.pcr", &found.pcr, &[])? })
+    Ok(TpmRule {
+        registers: registers("appraisal.tpm.pcr", &found.pcr, &[])?,
+        revocation: lists("appraisal.tpm.revocation", &found.revocation)?,
+        authorities: reference("appraisal.tpm.authorities", &found.authorities, input::value)?,
+    })
 }
 
 fn vtpm(found: &VtpmInput) -> Result<VtpmRule, Diagnostic> {

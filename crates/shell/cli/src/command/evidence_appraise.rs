@@ -7,9 +7,7 @@ use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::error::AppraiseError;
 use heirloom_attest::result::{AttestationResult, Host};
 use heirloom_model::counter::Time;
-use heirloom_model::evidence::{
-    Certificate, Endorsements, ReportData, SnpEndorsements, TrustAnchor,
-};
+use heirloom_model::evidence::{Certificate, Endorsements, ReportData, RevokedKeys, TrustAnchor};
 use heirloom_model::limit::{ENDORSEMENTS_BYTES_MAX, EVIDENCE_BYTES_MAX};
 use serde_json::{Map, Value, json};
 
@@ -32,8 +30,8 @@ pub(crate) struct Args {
     /// repeat it for several
     #[arg(long = "anchor", value_name = "KIND:FILE", required = true)]
     anchors: Vec<PathBuf>,
-    /// Endorsements: encoded, collateral of a DCAP quote as JSON, or the list of revoked keys of
-    /// SEV-SNP in DER; repeat it for several
+    /// Endorsements: encoded, collateral of a DCAP quote as JSON, or a list of revoked keys of
+    /// SEV-SNP or TPMs in DER; repeat it for several
     #[arg(long = "endorsements", value_name = "FILE")]
     endorsements: Vec<PathBuf>,
     /// Appraisal rules: the `[appraisal]` table of a policy, as a TOML file of its own
@@ -69,13 +67,16 @@ fn endorse(
     let bytes = file::read(path, ENDORSEMENTS_BYTES_MAX)?;
     // A list of revoked keys does not contain its root, so it is that of the anchor that signed it.
     let is_der = bytes.starts_with(&[0x30, 0x82]);
-    let roots = anchors.iter().filter(|anchor| is_der && matches!(anchor, TrustAnchor::Snp(_)));
-    let mut candidates: Vec<_> = roots
-        .map(|root| {
-            let root = Certificate(root.certificate().to_vec());
-            Endorsements::Snp(SnpEndorsements { root, revoked: bytes.clone() })
-        })
-        .collect();
+    let list = |anchor: &TrustAnchor| {
+        let root = Certificate(anchor.certificate().to_vec());
+        let keys = RevokedKeys { root, revoked: bytes.clone() };
+        match anchor {
+            TrustAnchor::Snp(_) => Some(Endorsements::Snp(keys)),
+            TrustAnchor::Tpm(_) => Some(Endorsements::Tpm(keys)),
+            TrustAnchor::SgxDcap(_) | TrustAnchor::Nitro(_) => None,
+        }
+    };
+    let mut candidates: Vec<_> = anchors.iter().filter(|_| is_der).filter_map(list).collect();
     if candidates.is_empty() {
         candidates.push(endorsements::parse(path, &bytes)?);
     }

@@ -221,6 +221,7 @@ struct LaunchInput {
     product_id: u16,
     isv_svn: u16,
     debug: bool,
+    authority: String,
 }
 
 impl Quoted {
@@ -242,6 +243,7 @@ impl LaunchInput {
             product_id: self.product_id,
             isv_svn: self.isv_svn,
             debug: self.debug,
+            authority: input::value("launch.authority", &self.authority)?,
         })
     }
 }

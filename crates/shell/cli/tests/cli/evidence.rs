@@ -154,7 +154,7 @@ fn evidence_is_appraised_and_each_refusal_has_its_reason() {
 }
 
 const RULES: &[u8] = b"platforms = \"any\"\ntcb = [\"up-to-date\"]\nadvisories_accepted = []\n\
-    tcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n";
+    tcb_evaluation_min = 1\ntcb_grace = []\ncollateral_grace_seconds = 0\n";
 
 /// The evidence of the first attested statement of a log, and what it carries.
 fn first_evidence(place: &Place) -> (Vec<u8>, String) {

@@ -35,7 +35,7 @@ pub(crate) fn policy(holder: &str) -> String {
          session_seconds_max = 3600\nephemeral_epochs = 3\nforget_after_epochs = 2\n\
          update = \"ask\"\nnot_after = \"2099-01-01\"\n\
          [[holder]]\n{holder}\n[appraisal]\nplatforms = \"any\"\ntcb = [\"up-to-date\"]\n\
-         advisories_accepted = []\ntcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n",
+         advisories_accepted = []\ntcb_evaluation_min = 1\ntcb_grace = []\ncollateral_grace_seconds = 0\n",
         domain()
     )
 }
@@ -346,6 +346,11 @@ fn the_examples_of_the_reference_are_accepted() {
     place.write("agent.toml", (example("agent") + &example("service")).as_bytes());
     let agent = heirloom_agent::config::Config::read(&place.path("agent.toml")).unwrap();
     assert!(agent.service.is_some());
+    let bare = example("agent").replace("platform = \"platform.sock\"\n", "");
+    let (bare, _) = bare.split_once("[[keeper]]").unwrap();
+    place.write("agent.toml", (bare.to_owned() + &example("tee")).as_bytes());
+    let agent = heirloom_agent::config::Config::read(&place.path("agent.toml")).unwrap();
+    assert_eq!(agent.tee.unwrap().code.len(), 1);
     place.write("participant.toml", example("participant").as_bytes());
     let path = place.path("participant.toml");
     heirloom_agent::participant::config::Config::read(&path).unwrap();

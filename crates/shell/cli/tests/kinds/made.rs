@@ -14,7 +14,7 @@ const SNP: &str = "[snp]\n\
     tcb_min = [{ generation = \"genoa\", fmc = 0, bootloader = 3, tee = 1, snp = 20, \
     microcode = 209 }]\nkeys = [\"vcek\"]\nvmpl_max = 0\nid_key = [\"none\"]\n\
     author_key = [\"none\"]\nhost_data = [\"none\"]\nsmt = \"accepted\"\n\
-    revocation = \"if-present\"\n";
+    revocation = \"if-present\"\nalias_check = \"skip\"\nunknown_info = \"0x0\"\n";
 
 /// The case of evidence that is written encoded, with the anchor as its certificate.
 fn case(made: &Made, kind: &str, rules: &str) -> Case {
@@ -40,6 +40,15 @@ fn pcrs(table: &str, measured: &[u8]) -> String {
         writeln!(text, "{index} = {}", register(index)).unwrap();
     }
     text
+}
+
+/// The rules for the tests' machine with a TPM.
+fn tpm_rules() -> String {
+    format!(
+        "[tpm]\nrevocation = \"if-present\"\nauthorities = {}\n{}",
+        register(0x55),
+        pcrs("tpm", &[])
+    )
 }
 
 fn quoted(made: &[heirloom_model::evidence::PcrValue]) -> String {
@@ -133,9 +142,16 @@ fn an_enclave_of_nitro_is_accepted_and_refused_by_each_rule() {
 #[test]
 fn a_machine_with_a_tpm_is_accepted_and_refused_by_each_register() {
     let made = Tpm::new().made();
-    let mut case = case(&made, "tpm", &pcrs("tpm", &[]));
+    let mut case = case(&made, "tpm", &tpm_rules());
     let json = case.accepted();
     assert_eq!(json["measurement"], format!("tpm:{}", "33".repeat(32)));
+    let (authority, other) = (register(0x55), register(0xee));
+    case.refused(&authority, &other, "reference-mismatch");
+    // Nobody looks, said aloud.
+    let mut unruled = case.rules.clone();
+    unruled = unruled.replace(&authority, "\"skip\"");
+    let (exit, out, _) = case.text(&unruled);
+    assert!(exit == 0 && out.contains("–  host-authority"), "{out}");
     for index in 0..16 {
         let line = format!("\n{index} = {}", register(index));
         let other = format!("\n{index} = {}", register(0xee));
@@ -148,9 +164,10 @@ fn a_machine_with_a_tpm_is_accepted_and_refused_by_each_register() {
     case.place.write("ak.der", &evidence.certificates[0].0);
     let launch = format!(
         "[launch]\nmeasurement = \"tpm:{}\"\nsigner = \"{}\"\nproduct_id = 5\nisv_svn = 6\n\
-         debug = false\n",
+         debug = false\nauthority = \"{}\"\n",
         "33".repeat(32),
-        "44".repeat(32)
+        "44".repeat(32),
+        "55".repeat(32)
     );
     let registers = quoted(&evidence.registers);
     case.place.write("quoted.toml", format!("{registers}{launch}"));
@@ -199,7 +216,7 @@ fn a_virtual_tpm_is_accepted_by_two_rules_and_refused_by_each() {
 
 #[test]
 fn people_see_every_check_its_rule_and_its_outcome() {
-    let case = case(&Tpm::new().made(), "tpm", &pcrs("tpm", &[]));
+    let case = case(&Tpm::new().made(), "tpm", &tpm_rules());
     let (exit, out, err) = case.text(&case.rules);
     assert_eq!((exit, err.as_str()), (0, ""));
     for expected in
@@ -207,7 +224,7 @@ fn people_see_every_check_its_rule_and_its_outcome() {
     {
         assert!(out.contains(expected), "{expected}\n{out}");
     }
-    let rules = case.rules.split("[tpm.pcr]").next().unwrap();
+    let rules = case.rules.split("[tpm]").next().unwrap();
     let (exit, out, err) = case.text(rules);
     assert_eq!(exit, 3);
     for expected in ["✗  kind-accepted", "·  pcrs", "not-reached", "outcome: refused"] {

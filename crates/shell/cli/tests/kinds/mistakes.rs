@@ -72,7 +72,34 @@ fn a_rule_for_snp_with_a_mistake_is_refused() {
             ("[\"vcek\"]", "[\"vek\"]", VALUE, "appraisal.snp.keys"),
             ("smt = \"accepted\"", "smt = true", MALFORMED, "smt"),
             ("smt = \"accepted\"", "smt = \"skip\"", VALUE, "appraisal.snp.smt"),
-            ("\"demanded\"", "\"skip\"", VALUE, "appraisal.snp.revocation"),
+            (
+                "revocation = \"demanded\"",
+                "revocation = \"skip\"",
+                VALUE,
+                "appraisal.snp.revocation",
+            ),
+            ("alias_check = \"demanded\"\n", "", MALFORMED, "alias_check"),
+            (
+                "alias_check = \"demanded\"",
+                "alias_check = \"no\"",
+                VALUE,
+                "appraisal.snp.alias_check",
+            ),
+            ("unknown_info = \"0x0\"\n", "", MALFORMED, "unknown_info"),
+            ("unknown_info = \"0x0\"", "unknown_info = \"0\"", VALUE, "appraisal.snp.unknown_info"),
+            ("tcb_grace = []\n", "", MALFORMED, "tcb_grace"),
+            (
+                "tcb_grace = []",
+                "tcb_grace = [{ level = \"revoked\", until = \"2027-01-01\" }]",
+                VALUE,
+                "appraisal.tcb_grace.level",
+            ),
+            (
+                "tcb_grace = []",
+                "tcb_grace = [{ level = \"out-of-date\" }]",
+                VALUE,
+                "appraisal.tcb_grace",
+            ),
         ],
     );
 }
@@ -94,6 +121,10 @@ fn a_rule_that_forgets_a_register_or_says_it_twice_is_refused() {
     refuses(
         "rules-tpm",
         &[
+            ("authorities = [", "# [", MALFORMED, "authorities"),
+            ("revocation = \"demanded\"\n", "", MALFORMED, "revocation"),
+            ("\"demanded\"", "\"skip\"", VALUE, "appraisal.tpm.revocation"),
+            ("authorities = [", "authorities = [\"1\", ", VALUE, "appraisal.tpm.authorities"),
             ("8-15 = \"skip\"", "8-14 = \"skip\"", MISSING, "PCR 15"),
             ("8-15 = \"skip\"", "7-15 = \"skip\"", TWICE, "appraisal.tpm.pcr"),
             ("8-15 = \"skip\"", "8-16 = \"skip\"", VALUE, "appraisal.tpm.pcr.8-16"),

@@ -24,9 +24,10 @@ pub(crate) fn policy() -> AppraisalPolicy {
         nitro: None,
         tpm: None,
         vtpm: None,
+        tcb_grace: Vec::new(),
     }
 }
 
 /// What every file of rules begins with.
 pub(crate) const COMMON: &str = "platforms = \"any\"\ntcb = [\"up-to-date\"]\n\
-    advisories_accepted = []\ntcb_evaluation_min = 1\ncollateral_grace_seconds = 0\n";
+    advisories_accepted = []\ntcb_evaluation_min = 1\ntcb_grace = []\ncollateral_grace_seconds = 0\n";

@@ -1,12 +1,15 @@
 //! Commands about machines with a TPM.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use heirloom_launcher::files;
+use heirloom_launcher::users::{AgentGroup, UserRange};
 use heirloom_model::counter::Time;
-use heirloom_model::identifier::HostId;
+use heirloom_model::identifier::{HostId, PlatformId};
 use heirloom_model::wire;
+use heirloom_platform::attestation_ca::{Certified, EndorsementKeys};
 use heirloom_platform::error::PlatformdError;
+use heirloom_platform::seclusion::seclude;
 use heirloom_platform::{attestation_ca, tpm};
 use heirloom_tpm::machine::address::TpmAddress;
 use heirloom_tpm::machine::setup::Earlier;
@@ -44,8 +47,10 @@ pub(crate) enum TpmCommand {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Approve a host, with the authority's key. Compare the registers that it prints with those
-    /// that the host should have, before anybody gets the approval.
+    /// Approve a host, with the authority's key. Compare host, platform, count and the registers
+    /// that changed since the last approval with what the host should have, before anybody gets the
+    /// approval. What was approved is kept beside the key, in a directory with its name and
+    /// `.approved`: keep that with the key.
     Approve {
         /// The authority's key.
         #[arg(long)]
@@ -70,9 +75,8 @@ pub(crate) enum TpmCommand {
     },
     /// Install an approval of the host that will run after the next start.
     StageApproval {
-        /// The machine's directory.
-        #[arg(long)]
-        state: PathBuf,
+        #[command(flatten)]
+        machine: Machine,
         /// The approval.
         #[arg(long)]
         approval: PathBuf,
@@ -104,13 +108,21 @@ pub(crate) enum TpmCommand {
         #[arg(long)]
         certificates: PathBuf,
     },
-    /// Serve the machine until SIGTERM.
+    /// Serve the machine until SIGTERM, as root. Each bundle runs under a user of its own.
     Serve {
         #[command(flatten)]
         machine: Machine,
         /// The socket to listen on.
         #[arg(long)]
         socket: PathBuf,
+        /// Users for bundles, FIRST-LAST: numbers that belong to nobody. Never make it begin
+        /// elsewhere; at its end it may become longer.
+        #[arg(long)]
+        bundle_users: Option<UserRange>,
+        /// The group of the host's agent, which bundles have too. Besides root, only this group
+        /// may launch, and no user of a bundle.
+        #[arg(long)]
+        agent_group: Option<AgentGroup>,
     },
 }
 
@@ -136,6 +148,10 @@ pub(crate) enum CaCommand {
         /// Where the encoded trust anchor goes.
         #[arg(long)]
         anchor: PathBuf,
+        /// Which endorsement keys name machines, for ever. A TPM has a key of each kind, and would
+        /// be two machines for a CA that takes both.
+        #[arg(long)]
+        endorsement_keys: Keys,
     },
     /// Write a challenge that only the TPM of a request opens.
     Challenge {
@@ -156,6 +172,42 @@ pub(crate) enum CaCommand {
         #[arg(long)]
         out: PathBuf,
     },
+    /// List the certificates that the CA issued, and which it took back.
+    List {
+        /// The CA's directory.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Take back every certificate of a machine, for ever, and write the list that says so.
+    Revoke {
+        /// The CA's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The machine.
+        #[arg(long)]
+        platform: PlatformId,
+        /// Where the encoded endorsements go, which `heirloom endorsements publish` takes.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Write the list of what was taken back anew: each is good for thirty days.
+    Revocations {
+        /// The CA's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where the encoded endorsements go, which `heirloom endorsements publish` takes.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// A kind of endorsement key.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Keys {
+    /// RSA, of which most TPMs have a certificate.
+    Rsa,
+    /// P-256.
+    P256,
 }
 
 /// A request, and who is asked.
@@ -174,11 +226,15 @@ pub(crate) struct Enrolment {
 
 /// Carries out a command about a machine.
 pub(crate) fn run_tpm(command: TpmCommand) -> Result<Option<Value>, PlatformdError> {
+    seclude()?;
     match command {
-        TpmCommand::AuthorityKey { out, public } => tpm::generate_authority(&out, &public)?,
+        TpmCommand::AuthorityKey { out, public } => {
+            let authority = tpm::generate_authority(&out, &public)?;
+            return Ok(Some(tpm::describe_authority(&authority)));
+        }
         TpmCommand::Init { machine: Machine { state, tpm: at }, host, authority } => {
             let record = tpm::init(&state, &at, host, &authority)?;
-            return Ok(Some(tpm::describe(&record)));
+            return Ok(Some(tpm::describe(&record)?));
         }
         TpmCommand::Request { machine: Machine { state, tpm: at }, out } => {
             return Ok(Some(tpm::describe_request(&tpm::request(&state, &at, &out)?)));
@@ -186,12 +242,14 @@ pub(crate) fn run_tpm(command: TpmCommand) -> Result<Option<Value>, PlatformdErr
         TpmCommand::Approve { key, request, retire_earlier, out } => {
             let earlier = if retire_earlier { Earlier::Retired } else { Earlier::Hold };
             let approved = tpm::approve(&key, &request, earlier, &out)?;
-            return Ok(Some(tpm::describe_request(&approved)));
+            return Ok(Some(tpm::describe_admitted(&approved)));
         }
         TpmCommand::InstallApproval { machine: Machine { state, tpm: at }, approval } => {
             tpm::install_approval(&state, &at, &approval)?;
         }
-        TpmCommand::StageApproval { state, approval } => tpm::stage_approval(&state, &approval)?,
+        TpmCommand::StageApproval { machine: Machine { state, tpm: at }, approval } => {
+            tpm::stage_approval(&state, &at, &approval)?;
+        }
         TpmCommand::EnrolRequest { machine: Machine { state, tpm: at }, out } => {
             tpm::enrol_request(&state, &at, &out)?;
         }
@@ -201,23 +259,32 @@ pub(crate) fn run_tpm(command: TpmCommand) -> Result<Option<Value>, PlatformdErr
         TpmCommand::EnrolInstall { machine: Machine { state, tpm: at }, certificates } => {
             tpm::enrol_install(&state, &at, &certificates)?;
         }
-        TpmCommand::Serve { machine: Machine { state, tpm: at }, socket } => {
-            tpm::serve(&state, &at, &socket)?;
-        }
+        TpmCommand::Serve {
+            machine: Machine { state, tpm: at },
+            socket,
+            bundle_users: users,
+            agent_group: group,
+        } => tpm::serve(&state, &at, &socket, tpm::Accounts { users, group })?,
     }
     Ok(None)
 }
 
 /// Carries out a command of an attestation CA.
 pub(crate) fn run_ca(command: CaCommand, now: Time) -> Result<Option<Value>, PlatformdError> {
+    seclude()?;
     match command {
-        CaCommand::Found { dir, anchor } => {
-            let founded = attestation_ca::found(&dir, now)?;
+        CaCommand::Found { dir, anchor, endorsement_keys } => {
+            let endorsement_keys = match endorsement_keys {
+                Keys::Rsa => EndorsementKeys::Rsa,
+                Keys::P256 => EndorsementKeys::P256,
+            };
+            let founded = attestation_ca::found(&dir, endorsement_keys, now)?;
             files::replace(&anchor, &wire::encode(&founded))?;
             Ok(Some(json!({
                 "schema": "heirloom.anchor.v1",
                 "anchor": founded.id().to_string(),
                 "kind": "attestation CA for machines with a TPM",
+                "endorsement_keys": endorsement_keys.name(),
             })))
         }
         CaCommand::Challenge { enrolment: Enrolment { dir, request, manufacturers }, out } => {
@@ -238,5 +305,31 @@ pub(crate) fn run_ca(command: CaCommand, now: Time) -> Result<Option<Value>, Pla
             files::replace(&out, &wire::encode(&chain))?;
             Ok(None)
         }
+        CaCommand::List { dir } => Ok(Some(list_certified(&dir)?)),
+        CaCommand::Revoke { dir, platform, out } => {
+            let list = attestation_ca::revoke(&dir, &platform, now)?;
+            files::replace(&out, &wire::encode(&list))?;
+            Ok(Some(list_certified(&dir)?))
+        }
+        CaCommand::Revocations { dir, out } => {
+            let list = attestation_ca::revocations(&dir, now)?;
+            files::replace(&out, &wire::encode(&list))?;
+            Ok(None)
+        }
     }
+}
+
+fn list_certified(dir: &Path) -> Result<Value, PlatformdError> {
+    let certified = attestation_ca::certified(dir)?;
+    let line = |one: &Certified| -> Result<Value, PlatformdError> {
+        Ok(json!({
+            "platform": one.platform.to_string(),
+            "serial": hex::encode(&one.serial),
+            "issued": one.issued.0,
+            "until": one.until.0,
+            "revoked": one.revoked(dir)?.map(|at| at.0),
+        }))
+    };
+    let lines = certified.iter().map(line).collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({ "schema": "heirloom.certified.v1", "certified": lines }))
 }

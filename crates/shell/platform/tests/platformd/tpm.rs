@@ -10,16 +10,19 @@ use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::error::AppraiseError;
 use heirloom_launcher::machine::Machine as _;
 use heirloom_launcher::report::{LaunchMode, Secs};
-use heirloom_model::appraisal::{PcrRule, Reference, TpmRule};
+use heirloom_model::appraisal::{PcrRule, Reference, Revocation, TpmRule};
 use heirloom_model::counter::Time;
+use heirloom_model::digest::HostAuthority;
 use heirloom_model::evidence::{Evidence, ReportData, TrustAnchor};
 use heirloom_model::measurement::{LaunchedCode, Measurement, MrEnclave, MrSigner};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
 use heirloom_model::wire;
 use heirloom_testkit::swtpm::Swtpm;
+use heirloom_testkit::users;
 use heirloom_tpm::machine::TpmMachine;
 use heirloom_tpm::machine::address::TpmAddress;
-use heirloom_tpm::machine::enrolment::EnrolmentAnswer;
+use heirloom_tpm::machine::enrolment::{EnrolmentAnswer, EnrolmentSecret};
+use heirloom_tpm::machine::state::HostRequest;
 
 struct World {
     folder: tempfile::TempDir,
@@ -94,7 +97,7 @@ impl World {
 
     fn enrol(&self) -> TrustAnchor {
         self.manufacturers();
-        self.must("attestation-ca found --dir ca --anchor anchor");
+        self.must("attestation-ca found --dir ca --anchor anchor --endorsement-keys rsa");
         self.must("tpm enrol-request MACHINE --out key.request");
         let show = "--dir ca --request key.request --manufacturers manufacturers";
         self.must(&format!("attestation-ca challenge {show} --out challenge"));
@@ -134,6 +137,7 @@ const DATA: ReportData = ReportData::new([9; ReportData::BYTES]);
 /// Accepts exactly the registers that this evidence shows.
 fn policy(machine: &TpmMachine, evidence: &Evidence) -> AppraisalPolicy {
     let Evidence::Tpm(evidence) = evidence else { panic!("other evidence") };
+    let authority = evidence.launch.authority;
     let registers = evidence.registers.iter();
     let registers = registers
         .map(|one| PcrRule { index: one.index, value: Reference::Match(vec![one.value]) })
@@ -147,8 +151,13 @@ fn policy(machine: &TpmMachine, evidence: &Evidence) -> AppraisalPolicy {
         tdx: None,
         snp: None,
         nitro: None,
-        tpm: Some(TpmRule { registers }),
+        tpm: Some(TpmRule {
+            registers,
+            revocation: Revocation::IfPresent,
+            authorities: Reference::Match(vec![authority]),
+        }),
         vtpm: None,
+        tcb_grace: Vec::new(),
     }
 }
 
@@ -175,6 +184,11 @@ fn evidence_of_an_enrolled_machine_is_accepted_and_of_no_other() {
         rule.registers[3].value = Reference::Match(vec![[1; 32].into_register()]);
     }
     assert!(appraise(&evidence, &DATA, &changed).is_err(), "another host");
+    let mut changed = policy.clone();
+    if let Some(rule) = &mut changed.tpm {
+        rule.authorities = Reference::Match(vec![HostAuthority::new([1; 32])]);
+    }
+    assert!(appraise(&evidence, &DATA, &changed).is_err(), "another authority");
     let debug = machine.evidence(&secs(LaunchMode::Debug), &DATA).unwrap();
     let refused = appraise(&debug, &DATA, &policy);
     assert!(matches!(refused, Err(AppraiseError::DebugEnclave)), "{refused:?}");
@@ -205,7 +219,7 @@ fn nothing_is_certified_without_an_answer_from_the_very_tpm() {
     world.must(&format!("attestation-ca challenge {show} --out challenge"));
     // The answer to the challenge before.
     assert!(world.must_not(&certify).contains("not in one TPM"));
-    let wrong = EnrolmentAnswer { secret: vec![0; 32] };
+    let wrong = EnrolmentAnswer { secret: EnrolmentSecret::new([0; 32]) };
     fs::write(world.path("answer"), wire::encode(&wrong)).unwrap();
     assert!(world.must_not(&certify).contains("not in one TPM"));
 
@@ -229,6 +243,20 @@ fn what_is_missing_is_said_with_the_way_out() {
     let Some(world) = World::new() else { return };
     let serve = "tpm serve MACHINE --socket socket";
     let refused = world.must_not(serve);
+    assert!(refused.contains("--bundle-users FIRST-LAST"), "{refused}");
+    let refused = world.must_not(&format!("{serve} --bundle-users 1900000000-1900000255"));
+    assert!(refused.contains("--agent-group GROUP"), "{refused}");
+    let refused = world.must_not(&format!("{serve} --bundle-users 1900000000-1900000007"));
+    assert!(refused.contains("16 to 4096"), "{refused}");
+    let refused = world.must_not(&format!("{serve} --agent-group no-such-group"));
+    assert!(refused.contains("groupadd"), "{refused}");
+    let serve = &format!("{serve} {}", users::arguments());
+    if users::bundle_users().is_none() {
+        let refused = world.must_not(serve);
+        assert!(refused.contains("run it as root"), "{refused}");
+        return;
+    }
+    let refused = world.must_not(serve);
     assert!(refused.contains("tpm init"), "{refused}");
     world.must("tpm authority-key --out authority --public authority.pub");
     world.must("tpm init MACHINE --host host-1 --authority authority.pub");
@@ -243,4 +271,75 @@ fn what_is_missing_is_said_with_the_way_out() {
     let machine = world.machine();
     let refused = machine.evidence(&secs(LaunchMode::Production), &DATA).unwrap_err();
     assert!(refused.to_string().contains("enrol-request"), "{refused}");
+}
+
+/// The process that knows a machine's secret, after it let its own user dump and trace it.
+#[test]
+fn who_serves_a_machine_leaves_no_core_dump_and_shows_its_memory_to_nobody() {
+    let Some(world) = World::new() else { return };
+    if users::bundle_users().is_none() {
+        return;
+    }
+    world.make_and_approve();
+    let serve = format!(
+        "ulimit -c unlimited; exec {} tpm serve --state state --tpm {} --socket socket {}",
+        env!("CARGO_BIN_EXE_heirloom-platformd"),
+        world.address(),
+        users::arguments()
+    );
+    let mut served = Command::new("sh")
+        .args(["-c", &serve])
+        .current_dir(world.folder.path())
+        .spawn()
+        .unwrap();
+    let socket = world.path("socket");
+    let begun = std::time::Instant::now();
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        assert!(served.try_wait().unwrap().is_none(), "it serves");
+        assert!(begun.elapsed().as_secs() < 60, "it begins to serve");
+        std::thread::yield_now();
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", served.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let core: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
+    served.kill().unwrap();
+    served.wait().unwrap();
+    assert_eq!(core, ["0", "0"], "neither limit can be raised again");
+}
+
+/// Root may read everything, so whether others may is asked of the process itself.
+#[test]
+fn a_secluded_process_cannot_be_dumped_or_traced() {
+    heirloom_platform::seclusion::seclude().unwrap();
+    assert!(!nix::sys::prctl::get_dumpable().unwrap());
+    let core = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE).unwrap();
+    assert_eq!(core, (0, 0));
+}
+
+/// People compare what they are shown; what they cannot compare, the records do.
+#[test]
+fn an_approval_shows_what_changed_and_follows_those_before() {
+    let Some(world) = World::new() else { return };
+    world.make_and_approve();
+    let approve = "tpm approve --key authority --request host.request --out again.approval";
+    let told: serde_json::Value = serde_json::from_str(&world.must(approve)).unwrap();
+    assert_eq!(told["host"], "host-1");
+    assert_eq!(told["changed"], serde_json::json!([]), "it is the host that was approved last");
+    assert_eq!(told["approved_before"], told["counter"]);
+    let address: TpmAddress = world.address().parse().unwrap();
+    address.connect().unwrap().extend(8, &[9; 32]).unwrap();
+    world.must("tpm request MACHINE --out host.request");
+    let told: serde_json::Value = serde_json::from_str(&world.must(approve)).unwrap();
+    let changed = told["changed"].as_array().unwrap();
+    assert_eq!(changed.len(), 1);
+    assert_eq!(changed[0]["pcr"], 8);
+    world.must("tpm stage-approval MACHINE --approval again.approval");
+
+    let mut request: HostRequest = read(&world.path("host.request"));
+    request.counter = u64::MAX;
+    fs::write(world.path("host.request"), wire::encode(&request)).unwrap();
+    fs::remove_file(world.path("again.approval")).unwrap();
+    let refused = world.must_not(approve);
+    assert!(refused.contains("never retired"), "{refused}");
+    assert!(!world.path("again.approval").exists());
 }

@@ -113,6 +113,7 @@ impl World {
                 nitro: None,
                 tpm: None,
                 vtpm: None,
+                tcb_grace: Vec::new(),
             },
             session_seconds_max: 3_600,
             ephemeral_epochs: 4,

@@ -1,0 +1,202 @@
+//! What an attestation CA keeps in its directory: files that are written once, each with one fact.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use heirloom_attest::tpm::{EkKind, Name};
+use heirloom_launcher::files::{self, FileError};
+use heirloom_model::counter::Time;
+use heirloom_model::identifier::PlatformId;
+use heirloom_model::limit::NODES_MAX;
+use heirloom_model::wire;
+use heirloom_tpm::machine::enrolment::EnrolmentSecret;
+use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
+
+use super::CertifyError;
+use crate::error::PlatformdError;
+
+/// Certificates that one CA issues: each machine is certified every two years, for ten years.
+pub(super) const CERTIFIED_MAX: usize = 5 * NODES_MAX;
+/// How long a challenge may wait for its answer: people carry both.
+pub(super) const CHALLENGE_SECONDS_MAX: u64 = 24 * 60 * 60;
+const RULES: &str = "ca";
+const CERTIFIED: &str = "certified-";
+const REVOKED: &str = "revoked-";
+
+/// Which endorsement keys name machines. One TPM has a key of each kind, and would be two machines
+/// for a CA that takes both.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum EndorsementKeys {
+    /// RSA with 2048 bits, of which most TPMs have a certificate.
+    #[n(0)]
+    Rsa,
+    /// P-256.
+    #[n(1)]
+    P256,
+}
+
+impl EndorsementKeys {
+    /// Whether a key is of this kind.
+    pub(super) fn admit(self, found: EkKind) -> Result<(), CertifyError> {
+        match (self, found) {
+            (Self::Rsa, EkKind::Rsa) | (Self::P256, EkKind::P256) => Ok(()),
+            (demanded, found) => Err(CertifyError::EndorsementKind { demanded, found }),
+        }
+    }
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rsa => "rsa",
+            Self::P256 => "p256",
+        }
+    }
+}
+
+/// What was decided when the CA was founded.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub(super) struct Rules {
+    #[n(0)]
+    pub(super) endorsement_keys: EndorsementKeys,
+}
+
+impl Rules {
+    pub(super) fn write(&self, directory: &Path) -> Result<(), FileError> {
+        files::create(&directory.join(RULES), &wire::encode(self))
+    }
+
+    pub(super) fn read(directory: &Path) -> Result<Self, FileError> {
+        files::read_value(&directory.join(RULES))
+    }
+}
+
+/// A challenge that nobody answered yet.
+#[derive(Decode, Encode)]
+pub(super) struct Pending {
+    #[n(0)]
+    made: Time,
+    #[n(1)]
+    secret: EnrolmentSecret,
+}
+
+impl Pending {
+    pub(super) fn new(secret: EnrolmentSecret, made: Time) -> Self {
+        Self { made, secret }
+    }
+
+    /// Keeps it. A new request of the same machine replaces what was asked before.
+    pub(super) fn write(&self, path: &Path) -> Result<(), FileError> {
+        files::replace(path, &Zeroizing::new(wire::encode(self)))
+    }
+
+    /// Whether a secret is the one that was asked for, in time. An answer is good once: the
+    /// challenge is gone before anything rests on it.
+    pub(super) fn answered(
+        path: &Path,
+        secret: &EnrolmentSecret,
+        now: Time,
+    ) -> Result<(), PlatformdError> {
+        let expected: Self = files::read_value(path)?;
+        let (made, until) = (expected.made, expected.made.after(CHALLENGE_SECONDS_MAX));
+        // A clock that went back says nothing about how long it took.
+        if now < made || now > until {
+            return Err(CertifyError::ChallengeExpired { made, now }.into());
+        }
+        if !expected.secret.same_as(secret) {
+            return Err(CertifyError::WrongAnswer.into());
+        }
+        Ok(files::remove(path)?)
+    }
+
+    pub(super) fn path(directory: &Path, platform: &PlatformId, name: &Name) -> PathBuf {
+        directory.join(format!("pending-{platform}-{}", hex::encode(name.as_bytes())))
+    }
+}
+
+/// A certificate that the CA issued.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Certified {
+    /// The machine.
+    #[n(0)]
+    pub platform: PlatformId,
+    /// The attestation key, by the name by which its TPM knows it.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub name: Vec<u8>,
+    /// The serial number of the certificate: 16 bytes.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub serial: Vec<u8>,
+    /// When it was issued.
+    #[n(3)]
+    pub issued: Time,
+    /// The first second after it.
+    #[n(4)]
+    pub until: Time,
+}
+
+/// When a certificate was taken back.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+struct Revoked {
+    #[n(0)]
+    at: Time,
+}
+
+impl Certified {
+    /// Notes what is about to be issued: there is no certificate that the CA does not know of.
+    pub(super) fn write(&self, directory: &Path) -> Result<(), FileError> {
+        files::create(&self.path(directory, CERTIFIED), &wire::encode(self))
+    }
+
+    /// Takes it back, for ever. Whoever does it twice finds the first time.
+    pub(super) fn revoke(&self, directory: &Path, now: Time) -> Result<(), FileError> {
+        let path = self.path(directory, REVOKED);
+        match files::create(&path, &wire::encode(&Revoked { at: now })) {
+            Err(FileError::Exists { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// When it was taken back, if it was.
+    pub fn revoked(&self, directory: &Path) -> Result<Option<Time>, FileError> {
+        match files::read_value::<Revoked>(&self.path(directory, REVOKED)) {
+            Ok(revoked) => Ok(Some(revoked.at)),
+            Err(FileError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn path(&self, directory: &Path, what: &str) -> PathBuf {
+        directory.join(format!("{what}{}", hex::encode(&self.serial)))
+    }
+}
+
+/// Every certificate that the CA issued, oldest first.
+pub fn certified(directory: &Path) -> Result<Vec<Certified>, PlatformdError> {
+    let unreadable = |source| FileError::Failed { path: directory.to_owned(), source };
+    let mut found: Vec<Certified> = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with(CERTIFIED)) else { continue };
+        // What a power failure left half written.
+        if name.ends_with(".new") {
+            continue;
+        }
+        if found.len() >= CERTIFIED_MAX {
+            return Err(CertifyError::TooManyCertified { limit: CERTIFIED_MAX }.into());
+        }
+        found.push(files::read_value(&entry.path())?);
+    }
+    found.sort_by(|one, other| (one.issued, &one.serial).cmp(&(other.issued, &other.serial)));
+    Ok(found)
+}
+
+wire! {
+    Rules: "rules of an attestation CA", 16;
+    Pending: "challenge that waits for its answer", 64;
+    Certified: "certificate that an attestation CA issued", 256;
+    Revoked: "revocation of an attestation CA", 32;
+}
