@@ -61,9 +61,9 @@ pub enum MachineError {
     /// The approval is not what the authority signed for this machine.
     #[error("the approval is not by the authority of this machine, or not for this machine")]
     ApprovalForged,
-    /// The TPM has counters, and no machine is being made here.
+    /// The TPM has something where a machine has its own, and no machine is being made here.
     #[error(
-        "the TPM has something at 0x{index:08x}, where a machine has its own: one TPM carries one machine; \
+        "the TPM has something of a machine at 0x{index:08x} already: one TPM carries one machine; \
          bring back the directory of that one"
     )]
     TpmTaken {
