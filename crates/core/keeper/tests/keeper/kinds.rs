@@ -5,7 +5,8 @@ use heirloom_keeper::handshake::{Handshake, HandshakeError, NotAHolder, Peer, ex
 use heirloom_keeper::keeper::Keeper;
 use heirloom_keeper::port::Platform;
 use heirloom_launcher::report::{LaunchMode, Secs};
-use heirloom_model::digest::Nonce;
+use heirloom_model::appraisal::Reference;
+use heirloom_model::digest::{HostAuthority, Nonce};
 use heirloom_model::evidence::SessionRole;
 use heirloom_model::measurement::{Measurement, MrEnclave, TeeKind};
 use heirloom_model::protocol::{PeerResponse, ServingState};
@@ -108,6 +109,17 @@ fn a_keeper_on_a_tpm_is_believed_by_rule_and_for_what_its_machine_booted() {
     assert_eq!(
         appraised(BOOT, |policy| policy.appraisal.tpm = None),
         Err(AppraiseError::KindNotAccepted { kind: TeeKind::Tpm })
+    );
+    let stranger = appraised(BOOT, |policy| {
+        let others = Reference::Match(vec![HostAuthority::new([0xee; 32])]);
+        policy.appraisal.tpm.as_mut().unwrap().authorities = others;
+    });
+    assert!(
+        matches!(
+            stranger,
+            Err(AppraiseError::ReferenceMismatch { claim: "authority of hosts", .. })
+        ),
+        "{stranger:?}"
     );
     let other = appraised(b"another kernel", |_| {});
     assert!(
