@@ -13,6 +13,7 @@ const ROOTS: &[(&str, &[&str])] = &[
             "ledger_admin.proto",
             "participant.proto",
             "protocol.proto",
+            "sequencer.proto",
             "topology_admin.proto",
             "value.proto",
             "vault.proto",

@@ -8,6 +8,7 @@ mod contracts;
 mod keys;
 mod packages;
 mod parties;
+mod sequencers;
 mod status;
 mod synchronizers;
 mod topology;

@@ -56,6 +56,8 @@ pub use current::com::digitalasset::canton::crypto::admin::v30 as vault;
 pub use current::com::digitalasset::canton::crypto::v30 as crypto;
 /// Topology: `com.digitalasset.canton.protocol.v30`.
 pub use current::com::digitalasset::canton::protocol::v30 as protocol;
+/// What a sequencer says to everybody: `com.digitalasset.canton.sequencer.api.v30`.
+pub use current::com::digitalasset::canton::sequencer::api::v30 as sequencer;
 /// Identity and topology of a node: `com.digitalasset.canton.topology.admin.v30`.
 pub use current::com::digitalasset::canton::topology::admin::v30 as topology;
 

@@ -3,6 +3,7 @@
 //! Each rule has a code that is never used for another one. A finding says what was found and
 //! what to do about it; nothing is planned over a finding that blocks.
 
+pub mod required;
 pub(crate) mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use heirloom_model::participant::{
 use heirloom_model::party::{ParticipantId, PartyId, SynchronizerId};
 
 use crate::custodian::key::{KeyScheme, KeyUsage};
+use crate::preflight::required::SequencerSeen;
 
 /// Everything that the rules look at.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -116,10 +118,8 @@ pub struct SynchronizerSeen {
     pub protocol: Option<u32>,
     /// Whether the participant is connected to it now.
     pub is_connected: bool,
-    /// The signing schemes that it takes; empty if that was not seen.
-    pub signing: BTreeSet<KeyScheme>,
-    /// The encryption schemes that it takes; empty if that was not seen.
-    pub encryption: BTreeSet<KeyScheme>,
+    /// What its sequencers say of the keys of its members; empty if none was asked.
+    pub sequencers: Vec<SequencerSeen>,
 }
 
 /// The contracts of a source.
@@ -214,6 +214,10 @@ pub enum Code {
     SchemeNotTaken,
     /// What a synchronizer takes was not seen.
     SchemesUnseen,
+    /// Sequencers of one synchronizer do not say the same, or one belongs to another.
+    SequencersDiffer,
+    /// A synchronizer requires something that is not known here.
+    SchemesUnknown,
     /// The custodian, or Canton's support of it, lacks a scheme.
     SchemeNotSupported,
     /// Whether custodian and Canton support a scheme is not certain.
@@ -263,6 +267,8 @@ impl Code {
             Self::SchemesUnseen => "P-402",
             Self::SchemeNotSupported => "P-403",
             Self::SchemeUncertain => "P-404",
+            Self::SequencersDiffer => "P-405",
+            Self::SchemesUnknown => "P-406",
             Self::PackageMissing => "P-501",
             Self::Reassigned => "P-601",
             Self::Reassigning => "P-602",

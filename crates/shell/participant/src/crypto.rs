@@ -78,6 +78,24 @@ pub fn encryption_number(scheme: KeyScheme) -> i32 {
     spec.into()
 }
 
+/// The wire's number of how keys of a signing specification sign.
+pub fn algorithm_of_signing(specification: i32) -> Option<i32> {
+    let (_, algorithm) = form_of(scheme_of_signing(specification)?)?;
+    Some(algorithm.into())
+}
+
+/// The wire's number of how one encrypts to keys of an encryption specification. The numbers
+/// changed when one algorithm was given up, after protocol version 33.
+pub fn algorithm_of_encryption(specification: i32, protocol: u32) -> Option<i32> {
+    match (scheme_of_encryption(specification)?, protocol) {
+        (KeyScheme::EciesP256, ..=33) => Some(2),
+        (KeyScheme::EciesP256, _) => Some(1),
+        (KeyScheme::Rsa2048, ..=33) => Some(3),
+        (KeyScheme::Rsa2048, _) => Some(2),
+        _ => None,
+    }
+}
+
 /// What a signing key may sign, as the wire has it: every key but the namespace's also proves that
 /// its owner has it.
 pub fn usages_of(usage: KeyUsage) -> Vec<i32> {

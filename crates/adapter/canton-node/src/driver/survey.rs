@@ -54,6 +54,7 @@ pub(crate) fn look(driver: &Driver) -> Result<(SurveyFindings, Ground), DriverEr
             of_target.synchronizers.entry(wanted).or_insert(known);
         }
     }
+    ask_sequencers(driver, &mut of_target)?;
     let ground = Ground {
         source: of_source,
         target: of_target,
@@ -86,6 +87,30 @@ pub(crate) fn look(driver: &Driver) -> Result<(SurveyFindings, Ground), DriverEr
         remarks,
     };
     Ok((findings, ground))
+}
+
+/// Lets the sequencers of each destination say what they require of keys. The target's own
+/// connection is asked, or, until it has one, that of the source, which it will get.
+fn ask_sequencers(driver: &Driver, target: &mut Side) -> Result<(), DriverError> {
+    let of_target = match target.participant {
+        Some(_) => driver.target.registrations().map_err(node_error)?,
+        None => Vec::new(),
+    };
+    let of_source = driver.source.registrations().map_err(node_error)?;
+    for wanted in driver.destinations() {
+        let Some(seen) = target.synchronizers.get_mut(&wanted) else { continue };
+        for (node, registrations) in [(&driver.target, &of_target), (&driver.source, &of_source)] {
+            let those =
+                registrations.iter().filter(|one| one.synchronizer.as_ref() == Some(&wanted));
+            for registration in those {
+                seen.sequencers.extend(node.ask_sequencers(registration, &wanted));
+            }
+            if !seen.sequencers.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The target's name, if it has one, and what it runs.
@@ -282,8 +307,7 @@ fn side(
         let seen = SynchronizerSeen {
             protocol: registration.protocol,
             is_connected: registration.is_connected,
-            signing: BTreeSet::new(),
-            encryption: BTreeSet::new(),
+            sequencers: Vec::new(),
         };
         synchronizers.insert(synchronizer, seen);
     }

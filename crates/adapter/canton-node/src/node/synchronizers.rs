@@ -39,7 +39,7 @@ pub struct Registration {
     /// Its name with version and serial, in the words of the server.
     physical: Option<String>,
     /// How it is reached, in the server's bytes.
-    config: Vec<u8>,
+    pub(crate) config: Vec<u8>,
 }
 
 /// A synchronizer that a participant is connected to.
@@ -73,17 +73,23 @@ pub(crate) fn logical(
     call: &'static str,
     text: &str,
 ) -> Result<(SynchronizerId, Option<u32>), NodeError> {
+    read_logical(text).map_err(|why| node.corrupt(call, why))
+}
+
+/// The same, of whoever said it.
+pub(crate) fn read_logical(text: &str) -> Result<(SynchronizerId, Option<u32>), String> {
     let mut parts = text.splitn(3, "::");
     let (Some(identifier), Some(namespace)) = (parts.next(), parts.next()) else {
-        return Err(node.corrupt(call, format!("{text:?} is no synchronizer")));
+        return Err(format!("{text:?} is no synchronizer"));
     };
-    let synchronizer = node.parse(call, &format!("{identifier}::{namespace}"))?;
+    let synchronizer = format!("{identifier}::{namespace}");
+    let synchronizer: SynchronizerId =
+        synchronizer.parse().map_err(|error| format!("{text:?}: {error}"))?;
     let protocol = match parts.next() {
         None => None,
         Some(rest) => {
             let version = rest.split('-').next().and_then(|version| version.parse().ok());
-            let wrong = || node.corrupt(call, format!("{text:?} has no protocol version"));
-            Some(version.ok_or_else(wrong)?)
+            Some(version.ok_or_else(|| format!("{text:?} has no protocol version"))?)
         }
     };
     Ok((synchronizer, protocol))

@@ -6,9 +6,10 @@ use heirloom_canton::contract_id::ContractIdVersion;
 use heirloom_model::participant::{PartyKind, RemarkWeight};
 use heirloom_model::party::{PartyId, SynchronizerId};
 
+use super::required::{Required, SequencerSaid, SequencerSeen};
 use super::{Code, Finding, Ground, SynchronizerSeen, newest_id};
 use crate::custodian::assess::{self, Outcome};
-use crate::custodian::key::{KeyUsage, Operation};
+use crate::custodian::key::KeyUsage;
 
 /// Names in one sentence; the rest is counted.
 const NAMES_SHOWN: usize = 5;
@@ -143,37 +144,120 @@ pub(super) fn synchronizers(ground: &Ground, found: &mut Vec<Finding>) {
 
 pub(super) fn schemes(ground: &Ground, found: &mut Vec<Finding>) {
     custodian_schemes(ground, found);
-    // What was not seen of several synchronizers and for several keys is one thing to do.
-    let mut unseen: BTreeMap<&SynchronizerId, Vec<KeyUsage>> = BTreeMap::new();
     for (to, seen) in target_synchronizers(ground) {
+        // A synchronizer that the target does not know is a finding of its own.
         let Some(seen) = seen else { continue };
-        for (usage, scheme) in &ground.wanted {
-            let taken = match usage.operation() {
-                Operation::Decrypt => &seen.encryption,
-                _ => &seen.signing,
-            };
-            // The root key signs topology, which every member verifies like everything else.
-            if taken.is_empty() {
-                unseen.entry(to).or_default().push(*usage);
-            } else if !taken.contains(scheme) {
-                let what = format!("{to} takes {} for {usage}, not {scheme}", names(taken));
-                let remedy = "make the key of a scheme that the synchronizer requires of its \
-                              members, or choose another synchronizer";
-                found.push(blocks(Code::SchemeNotTaken, what, remedy));
-            }
+        match heard(to, &seen.sequencers, found) {
+            Heard::Required(required) => required_schemes(ground, to, required, found),
+            Heard::Contradiction => {}
+            Heard::Nothing => unseen(ground, to, &seen.sequencers, found),
         }
     }
-    if !unseen.is_empty() {
-        let usages: BTreeSet<KeyUsage> = unseen.values().flatten().copied().collect();
-        let what = format!(
-            "what {} takes was not seen for {} uses of keys: {}",
-            names(unseen.keys()),
-            usages.len(),
-            names(usages)
-        );
-        let remedy = "connect the target once, and look again";
-        found.push(warns(Code::SchemesUnseen, what, remedy));
+}
+
+/// What the sequencers of one synchronizer say together.
+enum Heard<'a> {
+    /// All that answered say this.
+    Required(&'a Required),
+    /// They contradict each other, which is a finding already.
+    Contradiction,
+    /// Nobody answered.
+    Nothing,
+}
+
+/// Compares sequencers. None of them is believed more than another: members of a synchronizer
+/// must agree on what it requires, so two that differ are a reason to stop and look.
+fn heard<'a>(
+    to: &SynchronizerId,
+    sequencers: &'a [SequencerSeen],
+    found: &mut Vec<Finding>,
+) -> Heard<'a> {
+    let before = found.len();
+    let mut first: Option<(&str, &Required)> = None;
+    for sequencer in sequencers {
+        let what = match (&sequencer.said, first) {
+            (SequencerSaid::Nothing { .. }, _) => continue,
+            (SequencerSaid::Other(other), _) => {
+                format!("sequencer {} is of {other}, not of {to}", sequencer.name)
+            }
+            (SequencerSaid::Required(required), None) => {
+                first = Some((&sequencer.name, required));
+                continue;
+            }
+            (SequencerSaid::Required(required), Some((_, same))) if required == same => continue,
+            (SequencerSaid::Required(required), Some((name, other))) => {
+                let more = names(required.differences(other));
+                format!(
+                    "sequencers of {to} do not require the same of keys: other than {name}, {} \
+                     says {more}",
+                    sequencer.name
+                )
+            }
+        };
+        let remedy = "find out which sequencer is wrong, and take it out of the connection";
+        found.push(blocks(Code::SequencersDiffer, what, remedy));
     }
+    match first {
+        _ if found.len() > before => Heard::Contradiction,
+        Some((_, required)) => Heard::Required(required),
+        None => Heard::Nothing,
+    }
+}
+
+/// Whether the keys that the target gets are taken. The root key signs topology, which every
+/// member verifies like everything else.
+fn required_schemes(
+    ground: &Ground,
+    to: &SynchronizerId,
+    required: &Required,
+    found: &mut Vec<Finding>,
+) {
+    for (usage, scheme) in &ground.wanted {
+        let lacks = required.lacks(*scheme);
+        if lacks.is_empty() {
+            continue;
+        }
+        let admitted = required.admitted(*scheme);
+        let taken = if admitted.is_empty() { "nothing known".to_owned() } else { names(admitted) };
+        let what =
+            format!("{to} takes {taken} for {usage}, not {scheme}: it lists no {}", names(lacks));
+        let remedy = "make the key of a scheme that the synchronizer requires of its members, or \
+                      choose another synchronizer";
+        found.push(blocks(Code::SchemeNotTaken, what, remedy));
+    }
+    let unknown = required.unknown();
+    if !unknown.is_empty() {
+        let what = format!("{to} requires what is not known here: {}", names(unknown));
+        let remedy = "make sure that the target's release has it: a participant does not connect \
+                      where more is required than it has";
+        found.push(warns(Code::SchemesUnknown, what, remedy));
+    }
+}
+
+/// What was not seen of one synchronizer for several keys is one thing to do.
+fn unseen(
+    ground: &Ground,
+    to: &SynchronizerId,
+    sequencers: &[SequencerSeen],
+    found: &mut Vec<Finding>,
+) {
+    let usages: BTreeSet<KeyUsage> = ground.wanted.iter().map(|(usage, _)| *usage).collect();
+    if usages.is_empty() {
+        return;
+    }
+    let silent = sequencers.iter().filter_map(|sequencer| match &sequencer.said {
+        SequencerSaid::Nothing { why } => Some(format!("{}: {why}", sequencer.name)),
+        SequencerSaid::Required(_) | SequencerSaid::Other(_) => None,
+    });
+    let reasons = names(silent);
+    let why = if reasons.is_empty() { "no sequencer of it is known".to_owned() } else { reasons };
+    let what = format!(
+        "what {to} takes was not seen for {} uses of keys ({}): {why}",
+        usages.len(),
+        names(usages)
+    );
+    let remedy = "let this machine reach a sequencer, and look again";
+    found.push(warns(Code::SchemesUnseen, what, remedy));
 }
 
 /// Whether the custodian has the schemes. Keys that are uncertain for one reason are one finding.

@@ -1,5 +1,6 @@
 use heirloom_canton::contract_id::OldContractIdVersion;
 
+use super::required::{List, Required, SequencerSaid, SequencerSeen};
 use super::*;
 
 pub(crate) const SYNCHRONIZER: &str = "global::1220aa";
@@ -13,12 +14,10 @@ fn synchronizer() -> SynchronizerId {
 }
 
 fn side(participant: &str) -> Side {
-    let all = BTreeSet::from([KeyScheme::Ed25519, KeyScheme::P256]);
     let seen = SynchronizerSeen {
         protocol: Some(34),
         is_connected: true,
-        signing: all,
-        encryption: BTreeSet::from([KeyScheme::Rsa2048]),
+        sequencers: vec![sequencer("one", required(&[1, 2])), sequencer("two", required(&[1, 2]))],
     };
     let key = |usage, scheme| KeySeen { usage, scheme, in_custodian: false };
     Side {
@@ -34,6 +33,26 @@ fn side(participant: &str) -> Side {
         packages: [package("a")].into(),
         exports_keys: Some(true),
     }
+}
+
+/// Ed25519 and P-256 sign, RSA opens; the signing keys that may be are an argument.
+fn required(signing: &[u32]) -> SequencerSaid {
+    let required = Required::new(34, |list| match list {
+        List::SigningKeys => signing.to_vec(),
+        List::SigningAlgorithms => vec![1, 2],
+        List::EncryptionKeys | List::EncryptionAlgorithms => vec![2],
+        List::KeyFormats => vec![4],
+        List::SignatureFormats => vec![2, 3],
+    });
+    SequencerSaid::Required(required.unwrap())
+}
+
+fn sequencer(name: &str, said: SequencerSaid) -> SequencerSeen {
+    SequencerSeen { name: name.to_owned(), said }
+}
+
+fn silent(name: &str) -> SequencerSeen {
+    sequencer(name, SequencerSaid::Nothing { why: "no route".to_owned() })
 }
 
 fn package(letter: &str) -> PackageId {
@@ -107,9 +126,15 @@ fn each_rule_finds_what_one_change_makes_wrong() {
             it.source.synchronizers.get_mut(&synchronizer()).unwrap().protocol = Some(35);
         }),
         (Code::SchemeNotTaken, |it| {
-            target(it).signing.remove(&KeyScheme::P256);
+            target(it).sequencers.truncate(1);
+            target(it).sequencers[0].said = required(&[1]);
         }),
-        (Code::SchemesUnseen, |it| target(it).encryption.clear()),
+        (Code::SchemesUnseen, |it| target(it).sequencers.clear()),
+        (Code::SequencersDiffer, |it| target(it).sequencers[1].said = required(&[1, 2, 3])),
+        (Code::SchemesUnknown, |it| {
+            target(it).sequencers.truncate(1);
+            target(it).sequencers[0].said = required(&[1, 2, 9]);
+        }),
         (Code::SchemeNotSupported, |it| {
             it.wanted[0].1 = KeyScheme::Ed25519;
         }),
@@ -189,8 +214,7 @@ fn what_blocks_stands_first_and_codes_are_unique() {
 fn what_is_uncertain_for_several_keys_is_said_once_with_their_number() {
     let mut changed = ground();
     let seen = changed.target.synchronizers.get_mut(&synchronizer()).unwrap();
-    seen.signing.clear();
-    seen.encryption.clear();
+    seen.sequencers = vec![silent("one"), silent("two")];
     changed.custodian = CustodianKind::Vault;
     let wanted = changed.wanted.len();
     assert!(wanted > 1);
@@ -199,8 +223,59 @@ fn what_is_uncertain_for_several_keys_is_said_once_with_their_number() {
     assert_eq!(of(Code::SchemesUnseen).count(), 1);
     let unseen = &of(Code::SchemesUnseen).next().unwrap().what;
     assert!(unseen.contains(&format!("for {wanted} uses of keys")), "{unseen}");
+    assert!(unseen.contains("one: no route") && unseen.contains("two: no route"), "{unseen}");
     let reasons: BTreeSet<&str> = of(Code::SchemeUncertain).map(|it| it.what.as_str()).collect();
     assert!(reasons.len() < wanted, "{reasons:?}");
+}
+
+fn with_sequencers(sequencers: Vec<SequencerSeen>) -> Vec<Finding> {
+    let mut changed = ground();
+    changed.target.synchronizers.get_mut(&synchronizer()).unwrap().sequencers = sequencers;
+    findings(&changed)
+}
+
+#[test]
+fn one_sequencer_that_answers_is_enough_and_those_that_answer_agree() {
+    assert_eq!(with_sequencers(vec![silent("one"), sequencer("two", required(&[2]))]), []);
+    let unseen = with_sequencers(vec![silent("one")]);
+    assert_eq!(unseen.len(), 1, "{unseen:?}");
+    assert_eq!((unseen[0].code, unseen[0].weight), (Code::SchemesUnseen, RemarkWeight::Warns));
+    let unasked = with_sequencers(Vec::new());
+    assert!(unasked[0].what.contains("no sequencer of it is known"), "{unasked:?}");
+
+    let differ = with_sequencers(vec![
+        sequencer("one", required(&[1, 2])),
+        silent("two"),
+        sequencer("three", required(&[2, 9])),
+    ]);
+    assert_eq!(differ.len(), 1, "{differ:?}");
+    assert_eq!((differ[0].code, differ[0].weight), (Code::SequencersDiffer, RemarkWeight::Blocks));
+    let said = "other than one, three says signing key number 9, no signing key ed25519";
+    assert!(differ[0].what.contains(said), "{differ:?}");
+
+    let other = SequencerSaid::Other("other::1220aa".parse().unwrap());
+    let strange =
+        with_sequencers(vec![sequencer("one", required(&[1, 2])), sequencer("two", other)]);
+    assert_eq!(strange.len(), 1, "{strange:?}");
+    assert_eq!(strange[0].weight, RemarkWeight::Blocks);
+    assert!(strange[0].what.contains("two is of other::1220aa"), "{strange:?}");
+}
+
+#[test]
+fn a_scheme_that_is_not_admitted_blocks_by_name_for_each_use() {
+    let found = with_sequencers(vec![sequencer("one", required(&[1]))]);
+    let blocked: Vec<&str> = found
+        .iter()
+        .filter(|one| one.code == Code::SchemeNotTaken && one.weight == RemarkWeight::Blocks)
+        .map(|one| one.what.as_str())
+        .collect();
+    assert_eq!(blocked.len(), 3, "{found:?}");
+    let whole = format!(
+        "{SYNCHRONIZER} takes ed25519 for namespace, not p256: it lists no signing key p256"
+    );
+    assert_eq!(blocked[0], whole);
+    let nothing = with_sequencers(vec![sequencer("one", required(&[9]))]);
+    assert!(nothing.iter().any(|one| one.what.contains("takes nothing known for")), "{nothing:?}");
 }
 
 #[test]

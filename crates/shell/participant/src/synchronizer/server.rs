@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use heirloom_canton::hash::{Multihash, Purpose, canton_hash};
 use heirloom_canton_node::wire::crypto::SigningKeyUsage;
+use heirloom_canton_node::wire::sequencer::sequencer_connect_service_server::SequencerConnectServiceServer;
 use heirloom_model::causes::with_causes;
 use heirloom_model::party::ParticipantId;
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::limit::{FOLLOWER_QUEUE, FOLLOWERS_MAX, READ_CONTRACTS, SYNCHRONIZER_MESSAGE_BYTES_MAX};
 use crate::log::event;
 use crate::synchronizer::admission::{check, key_of};
+use crate::synchronizer::connect::Connect;
 use crate::synchronizer::sequencer::{Sequencer, SubmitError};
 use crate::synchronizer::wire::service::synchronizer_server::{Synchronizer, SynchronizerServer};
 use crate::synchronizer::wire::{
@@ -36,11 +38,14 @@ pub async fn serve(
     listener: TcpListener,
     until: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let connect = Connect { sequencer: Arc::clone(&sequencer) };
     let service = SynchronizerServer::new(Service { sequencer })
         .max_decoding_message_size(SYNCHRONIZER_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(SYNCHRONIZER_MESSAGE_BYTES_MAX);
+    // One address for both, as a real sequencer has one for participants and for who asks first.
     Server::builder()
         .add_service(service)
+        .add_service(SequencerConnectServiceServer::new(connect))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), until)
         .await
 }
