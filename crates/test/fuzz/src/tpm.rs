@@ -6,12 +6,14 @@ use heirloom_attest::tpm::{self, AkIdentity, AkPublic, AttestationKey, EkPublic,
 use heirloom_model::evidence::PcrValue;
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::Register32;
+use heirloom_model::secret::Secret;
 use heirloom_tpm::capability::Handles;
 use heirloom_tpm::client::Tpm;
 use heirloom_tpm::key::{AttestationKey as OwnKey, EndorsementKind, StorageRoot};
+use heirloom_tpm::mac_key::MacKey;
 use heirloom_tpm::pcr::Selection;
+use heirloom_tpm::policy::PolicyDigest;
 use heirloom_tpm::public::PublicArea;
-use heirloom_tpm::seal::SealedSecret;
 use heirloom_tpm::transport::{Transport, TransportError};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -129,9 +131,9 @@ pub fn public(data: &[u8]) -> bool {
     if let Ok(name) = Name::parse(data) {
         assert_eq!(name.as_bytes().as_slice(), data);
     }
-    if let Ok(sealed) = SealedSecret::from_bytes(data) {
-        assert_eq!(sealed.to_bytes(), data, "a sealed secret has one form");
-        let _read = sealed.policy();
+    if let Ok(made) = MacKey::from_bytes(data, &PolicyDigest::new([1; 32])) {
+        assert_eq!(made.to_bytes(), data, "a key has one form");
+        understood = true;
     }
     if let Ok(key) = AttestationKey::from_spki(data) {
         assert_eq!(AttestationKey::from_spki(&key.spki()), Ok(key));
@@ -153,6 +155,12 @@ pub fn publics() -> Vec<Vec<u8>> {
             [0, 0x23, 0, 0x0b, 0, 5, 0, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10];
         starts.push(head.into_iter().chain(written).collect());
     }
+    // HMAC with SHA-256 under a policy; made by its TPM, and never leaves it.
+    let head = [0, 8, 0, 0x0b, 0, 4, 4, 0x32, 0, 32];
+    let tail = [0, 5, 0, 0x0b, 0, 32];
+    let area = [&head, [1; 32].as_slice(), &tail, &[2; 32]].concat();
+    let length = u8::try_from(area.len()).unwrap();
+    starts.push([&[0, length], area.as_slice(), &[0, 2, 3, 3]].concat());
     starts
 }
 
@@ -187,7 +195,8 @@ pub fn responses(data: &[u8]) -> bool {
         5 => heirloom_tpm::key::endorsement_certificate(&tpm, EndorsementKind::P256).is_ok(),
         6 => StorageRoot::transient(&tpm).is_ok(),
         7 => StorageRoot::open(&tpm).is_ok(),
-        8 => StorageRoot::transient(&tpm).is_ok_and(|root| OwnKey::create(&root).is_ok()),
+        8 => StorageRoot::transient(&tpm)
+            .is_ok_and(|root| OwnKey::create(&root, Secret::new([1; 32])).is_ok()),
         _ => tpm.flush_leftovers().is_ok(),
     }
 }
