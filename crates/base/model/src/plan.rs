@@ -329,63 +329,14 @@ pub enum Action {
     /// once before it takes the place of the old one.
     #[n(16)]
     Reseal(#[n(0)] Placement),
-    /// Service: fetch and stage its release, check digests and space, and try it once without
-    /// data, so that the new code attests on this very machine.
+    /// Service: change the node's service.
     #[n(17)]
-    Equip(#[n(0)] Placement),
-    /// Service: state that it runs, as agreed, when the window opens.
-    #[n(18)]
-    Muster(#[n(0)] Placement),
-    /// Service: the proxy takes no new clients, the node takes no new work, and what runs ends.
-    #[n(19)]
-    Fence(#[n(0)] Placement),
-    /// Service: once quiet, append nothing any more, and state the tip.
-    #[n(20)]
-    Freeze(#[n(0)] Placement),
-    /// Service: end the process, and see that it is gone and its database is free.
-    #[n(21)]
-    Halt(#[n(0)] Placement),
-    /// Service: copy database and distribution state as a pair, durably, read the copy back, and
-    /// compare its tip with the frozen one.
-    #[n(22)]
-    Snapshot,
-    /// Service: apply the migrations to a copy, check what must not change, and put the copy in
-    /// place of the database, which stays.
-    #[n(23)]
-    Migrate,
-    /// Service: the database that was there before [`Migrate`](Self::Migrate) is in place again.
-    #[n(24)]
-    Revert,
-    /// Service: make this release the node's one installed service, in place of the expected one.
-    #[n(25)]
-    Deploy {
-        /// What is expected to be installed.
-        #[n(0)]
-        expect: Placement,
-        /// What replaces it.
-        #[n(1)]
-        install: Placement,
-    },
-    /// Service: start this code behind the fence. It must load the frozen tip, and states it.
-    #[n(26)]
-    Launch(#[n(0)] Placement),
-    /// Service: state that every other node, and nobody else, is an attested peer.
-    #[n(27)]
-    Join(#[n(0)] Placement),
-    /// Service: carry out the tests of the terms through this node's side door.
-    #[n(28)]
-    Exercise(#[n(0)] Placement),
+    Service(#[n(0)] ServiceAction),
     /// Nothing but this result in the log: until here the plan can be called off.
-    #[n(29)]
+    #[n(18)]
     Commit,
-    /// Service: clients are let in, and blocks are distributed again.
-    #[n(30)]
-    Open(#[n(0)] Placement),
-    /// Service: for as long as the terms say, see no fork and few errors; state the tip.
-    #[n(31)]
-    Watch(#[n(0)] Placement),
     /// Participant: move it to another key store.
-    #[n(32)]
+    #[n(19)]
     Participant(#[n(0)] ParticipantAction),
 }
 
@@ -410,6 +361,84 @@ impl Action {
             Self::Forget(_) => "forget",
             Self::Preserve(_) => "preserve",
             Self::Reseal(_) => "reseal",
+            Self::Service(action) => action.name(),
+            Self::Commit => "commit",
+            Self::Participant(action) => action.name(),
+        }
+    }
+
+    /// Whether it is about the node's service, and not about its keeper.
+    pub fn concerns_service(&self) -> bool {
+        matches!(self, Self::Service(_) | Self::Commit)
+    }
+
+    /// Whether it is about the node's participant.
+    pub fn concerns_participant(&self) -> bool {
+        matches!(self, Self::Participant(_) | Self::Commit)
+    }
+}
+
+/// A change of the service of a node, or what is found out about it.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum ServiceAction {
+    /// Fetch and stage its release, check digests and space, and try it once without
+    /// data, so that the new code attests on this very machine.
+    #[n(0)]
+    Equip(#[n(0)] Placement),
+    /// State that it runs, as agreed, when the window opens.
+    #[n(1)]
+    Muster(#[n(0)] Placement),
+    /// The proxy takes no new clients, the node takes no new work, and what runs ends.
+    #[n(2)]
+    Fence(#[n(0)] Placement),
+    /// Once quiet, append nothing any more, and state the tip.
+    #[n(3)]
+    Freeze(#[n(0)] Placement),
+    /// End the process, and see that it is gone and its database is free.
+    #[n(4)]
+    Halt(#[n(0)] Placement),
+    /// Copy database and distribution state as a pair, durably, read the copy back, and
+    /// compare its tip with the frozen one.
+    #[n(5)]
+    Snapshot,
+    /// Apply the migrations to a copy, check what must not change, and put the copy in
+    /// place of the database, which stays.
+    #[n(6)]
+    Migrate,
+    /// The database that was there before [`Migrate`](Self::Migrate) is in place again.
+    #[n(7)]
+    Revert,
+    /// Make this release the node's one installed service, in place of the expected one.
+    #[n(8)]
+    Deploy {
+        /// What is expected to be installed.
+        #[n(0)]
+        expect: Placement,
+        /// What replaces it.
+        #[n(1)]
+        install: Placement,
+    },
+    /// Start this code behind the fence. It must load the frozen tip, and states it.
+    #[n(9)]
+    Launch(#[n(0)] Placement),
+    /// State that every other node, and nobody else, is an attested peer.
+    #[n(10)]
+    Join(#[n(0)] Placement),
+    /// Carry out the tests of the terms through this node's side door.
+    #[n(11)]
+    Exercise(#[n(0)] Placement),
+    /// Clients are let in, and blocks are distributed again.
+    #[n(12)]
+    Open(#[n(0)] Placement),
+    /// For as long as the terms say, see no fork and few errors; state the tip.
+    #[n(13)]
+    Watch(#[n(0)] Placement),
+}
+
+impl ServiceAction {
+    /// The word that people use.
+    pub fn name(&self) -> &'static str {
+        match self {
             Self::Equip(_) => "equip",
             Self::Muster(_) => "muster",
             Self::Fence(_) => "fence",
@@ -422,55 +451,9 @@ impl Action {
             Self::Launch(_) => "launch",
             Self::Join(_) => "join",
             Self::Exercise(_) => "exercise",
-            Self::Commit => "commit",
             Self::Open(_) => "open",
             Self::Watch(_) => "watch",
-            Self::Participant(action) => action.name(),
         }
-    }
-
-    /// Whether it is about the node's service, and not about its keeper.
-    pub fn concerns_service(&self) -> bool {
-        match self {
-            Self::Equip(_)
-            | Self::Muster(_)
-            | Self::Fence(_)
-            | Self::Freeze(_)
-            | Self::Halt(_)
-            | Self::Snapshot
-            | Self::Migrate
-            | Self::Revert
-            | Self::Deploy { .. }
-            | Self::Launch(_)
-            | Self::Join(_)
-            | Self::Exercise(_)
-            | Self::Commit
-            | Self::Open(_)
-            | Self::Watch(_) => true,
-            Self::Prepare(_)
-            | Self::Verify { .. }
-            | Self::Drain(_)
-            | Self::Stop(_)
-            | Self::Quarantine(_)
-            | Self::Restore(_)
-            | Self::Install { .. }
-            | Self::Start(_)
-            | Self::Replicate { .. }
-            | Self::Restart(_)
-            | Self::Withdraw(_)
-            | Self::HandOver { .. }
-            | Self::Suspend(_)
-            | Self::Activate(_)
-            | Self::Forget(_)
-            | Self::Preserve(_)
-            | Self::Reseal(_)
-            | Self::Participant(_) => false,
-        }
-    }
-
-    /// Whether it is about the node's participant.
-    pub fn concerns_participant(&self) -> bool {
-        matches!(self, Self::Participant(_) | Self::Commit)
     }
 }
 

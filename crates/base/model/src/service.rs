@@ -13,7 +13,7 @@ use crate::identifier::{
 };
 use crate::limit::PAYLOAD_BYTES_MAX;
 use crate::measurement::Measurement;
-use crate::plan::{Action, Placement, Plan};
+use crate::plan::{Action, Placement, Plan, ServiceAction};
 use crate::signature::PublicKey;
 use crate::wire;
 
@@ -458,7 +458,7 @@ impl Plan {
     /// The step with which the service of a node freezes, if the plan freezes it.
     pub fn freeze_of(&self, node: &NodeId) -> Option<crate::plan::StepId> {
         let freezes = |step: &&crate::plan::Step| {
-            step.node == *node && matches!(step.action, Action::Freeze(_))
+            step.node == *node && matches!(step.action, Action::Service(ServiceAction::Freeze(_)))
         };
         self.steps.iter().find(freezes).map(|step| step.id)
     }

@@ -6,7 +6,7 @@ use heirloom_attest::result::AttestationResult;
 use heirloom_model::counter::LogIndex;
 use heirloom_model::digest::sha256;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, StepId};
+use heirloom_model::plan::{Action, ServiceAction, StepId};
 use heirloom_model::service::{KeyCustody, KeyShown, Standing, Tip};
 use heirloom_model::signature::PublicKey;
 use heirloom_model::wire;
@@ -91,7 +91,7 @@ impl PlanState {
     pub fn agreement(&self, first: StepId, last: StepId) -> Agreement {
         let Some(reference) = self.standing(first) else { return Agreement::Open(first) };
         let compared = match self.plan.step(first).map(|step| &step.action) {
-            Some(Action::Launch(_)) => Compared::Loaded,
+            Some(Action::Service(ServiceAction::Launch(_))) => Compared::Loaded,
             Some(_) | None => Compared::Tip,
         };
         let mut different = None;

@@ -14,7 +14,9 @@ use heirloom_model::domain::{HoldingOrigin, PlanStep, PossessionProof};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::SERVICE_PEERS_MAX;
 use heirloom_model::log::LogEntry;
-use heirloom_model::plan::{Action, Gate, KeyringGround, Plan, Step, StepId, Strategy};
+use heirloom_model::plan::{
+    Action, Gate, KeyringGround, Plan, ServiceAction, Step, StepId, Strategy,
+};
 use heirloom_model::service::{Admission, Writing};
 use heirloom_model::wire;
 use heirloom_registry::network::{Applied, NetworkState};
@@ -122,7 +124,7 @@ fn all_frozen() -> (World, Plan) {
         world.accept(&wire::encode(&approval));
     }
     for step in &plan.steps {
-        if matches!(step.action, Action::Halt(_)) {
+        if matches!(step.action, Action::Service(ServiceAction::Halt(_))) {
             break;
         }
         carry_out(&mut world, &plan, step);
@@ -144,14 +146,16 @@ fn carry_out(world: &mut World, plan: &Plan, step: &Step) {
             }
             None
         }
-        Action::Equip(code) => Some(world.trial(&step.node, code.measurement, by)),
-        Action::Freeze(_) => {
+        Action::Service(ServiceAction::Equip(code)) => {
+            Some(world.trial(&step.node, code.measurement, by))
+        }
+        Action::Service(ServiceAction::Freeze(_)) => {
             let host = world.hosts.get_mut(&step.node).expect("it is a node");
             let process = host.service.process.as_mut().expect("it runs");
             (process.admission, process.writing) = (Admission::Closed, Writing::Frozen);
             world.standing(&step.node, by)
         }
-        Action::Muster(_) => world.standing(&step.node, by),
+        Action::Service(ServiceAction::Muster(_)) => world.standing(&step.node, by),
         _ => None,
     };
     if let Some(made) = made {
@@ -188,7 +192,7 @@ fn gates(criterion: &mut Criterion) {
         bencher.iter(|| holds(black_box(&gate), &plan, &state));
     });
     let (world, plan) = all_frozen();
-    let is_freeze = |step: &&Step| matches!(step.action, Action::Freeze(_));
+    let is_freeze = |step: &&Step| matches!(step.action, Action::Service(ServiceAction::Freeze(_)));
     let first = plan.steps.iter().find(is_freeze).expect("it freezes").id;
     let last = plan.steps.iter().rev().find(is_freeze).expect("it freezes").id;
     let gate = Gate::Agreed { first, last };

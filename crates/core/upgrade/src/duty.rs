@@ -161,21 +161,8 @@ pub fn supposed(situation: &Situation<'_>, observed: &Observation) -> BTreeSet<M
             | Action::Forget(_)
             | Action::Preserve(_)
             | Action::Reseal(_)
-            | Action::Equip(_)
-            | Action::Muster(_)
-            | Action::Fence(_)
-            | Action::Freeze(_)
-            | Action::Halt(_)
-            | Action::Snapshot
-            | Action::Migrate
-            | Action::Revert
-            | Action::Deploy { .. }
-            | Action::Launch(_)
-            | Action::Join(_)
-            | Action::Exercise(_)
+            | Action::Service(_)
             | Action::Commit
-            | Action::Open(_)
-            | Action::Watch(_)
             | Action::Participant(_) => {}
         }
     }
@@ -477,21 +464,8 @@ fn changing(situation: &Situation<'_>, domain: &DomainId) -> bool {
             | Action::Activate(_)
             | Action::Forget(_)
             | Action::Preserve(_)
-            | Action::Equip(_)
-            | Action::Muster(_)
-            | Action::Fence(_)
-            | Action::Freeze(_)
-            | Action::Halt(_)
-            | Action::Snapshot
-            | Action::Migrate
-            | Action::Revert
-            | Action::Deploy { .. }
-            | Action::Launch(_)
-            | Action::Join(_)
-            | Action::Exercise(_)
+            | Action::Service(_)
             | Action::Commit
-            | Action::Open(_)
-            | Action::Watch(_)
             | Action::Participant(_) => false,
         })
 }

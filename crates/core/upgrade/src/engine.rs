@@ -9,7 +9,8 @@ use heirloom_custody::invariant::Survivors;
 use heirloom_model::admin::{KeeperStatus, SealingAge};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{
-    Action, ParticipantAction, Placement, Plan, Step, StepId, StepOutcome, StepResult,
+    Action, ParticipantAction, Placement, Plan, ServiceAction, Step, StepId, StepOutcome,
+    StepResult,
 };
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::{PlanState, PlanStatus};
@@ -163,21 +164,7 @@ pub fn is_done(
         Action::Reseal(placement) => {
             status(placement).is_some_and(|status| status.sealing == SealingAge::Current)
         }
-        Action::Equip(_)
-        | Action::Muster(_)
-        | Action::Fence(_)
-        | Action::Freeze(_)
-        | Action::Halt(_)
-        | Action::Snapshot
-        | Action::Migrate
-        | Action::Revert
-        | Action::Deploy { .. }
-        | Action::Launch(_)
-        | Action::Join(_)
-        | Action::Exercise(_)
-        | Action::Commit
-        | Action::Open(_)
-        | Action::Watch(_) => service::is_done(situation, plan, step, observed),
+        Action::Service(_) | Action::Commit => service::is_done(situation, plan, step, observed),
         Action::Participant(action) => {
             participant::is_done(situation, plan, step, *action, observed)
         }
@@ -196,16 +183,18 @@ pub fn leaves_a_mark(plan: &Plan, step: &Step) -> bool {
         Action::Preserve(_)
         | Action::Commit
         | Action::Participant(ParticipantAction::Reconnect)
-        | Action::Fence(_)
-        | Action::Halt(_)
-        | Action::Open(_) => false,
+        | Action::Service(
+            ServiceAction::Fence(_) | ServiceAction::Halt(_) | ServiceAction::Open(_),
+        ) => false,
         // Before and after, the same code runs and has what it unsealed when it started.
         Action::Restart(placement) => !plan
             .steps
             .iter()
             .any(|other| other.node == step.node && other.action == Action::Reseal(*placement)),
         // Another release of the same code looks the same when it is installed.
-        Action::Deploy { expect, install } => expect.measurement != install.measurement,
+        Action::Service(ServiceAction::Deploy { expect, install }) => {
+            expect.measurement != install.measurement
+        }
         _ => true,
     }
 }

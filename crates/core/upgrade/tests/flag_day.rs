@@ -10,7 +10,7 @@ use heirloom_attest::result::AnchorClass;
 use heirloom_model::counter::{Epoch, Generation, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{AnchorId, ArtifactDigest, ConfigurationDigest};
 use heirloom_model::limit::{MIGRATIONS_MAX, SERVICE_PEERS_MAX};
-use heirloom_model::plan::{Action, Gate, Placement, Plan, StepId, Strategy};
+use heirloom_model::plan::{Action, Gate, Placement, Plan, ServiceAction, StepId, Strategy};
 use heirloom_model::policy::{KeyScope, Sharing};
 use heirloom_model::release::Release;
 use heirloom_model::service::SchemaVersion;
@@ -75,11 +75,11 @@ fn each_node_goes_back_by_itself() {
         let mut before: Option<StepId> = None;
         let undoes = ["launch", "migrate", "deploy", "halt", "fence"];
         let actions = [
-            Action::Halt(change.to),
-            Action::Revert,
-            Action::Deploy { expect: change.to, install: change.from },
-            Action::Launch(change.from),
-            Action::Open(change.from),
+            Action::Service(ServiceAction::Halt(change.to)),
+            Action::Service(ServiceAction::Revert),
+            Action::Service(ServiceAction::Deploy { expect: change.to, install: change.from }),
+            Action::Service(ServiceAction::Launch(change.from)),
+            Action::Service(ServiceAction::Open(change.from)),
         ];
         for ((back, undoes), action) in back.iter().zip(undoes).zip(actions) {
             assert_eq!(back.step.node, plan.nodes[place]);

@@ -9,7 +9,7 @@ use common::{
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{ArtifactDigest, ConfigurationDigest};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Gate, Placement, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, Placement, Plan, ServiceAction, Step, StepId};
 use heirloom_model::policy::KeyScope;
 use heirloom_model::service::{SchemaVersion, ServiceChange};
 use heirloom_upgrade::checker::{Fault, Finding, Severity, check_from};
@@ -124,9 +124,12 @@ fn no_gate_can_name_another_step() {
                     // the commit, or for one that did.
                     let opens = |id: &StepId| {
                         let named = plan.step(*id).map(|step| &step.action);
-                        matches!(named, Some(Action::Commit | Action::Open(_)))
+                        matches!(
+                            named,
+                            Some(Action::Commit | Action::Service(ServiceAction::Open(_)))
+                        )
                     };
-                    let together = matches!(step.action, Action::Open(_))
+                    let together = matches!(step.action, Action::Service(ServiceAction::Open(_)))
                         && plan.service.as_ref().unwrap().changes_code()
                         && !plan.is_rollback(id)
                         && matches!(&moved, Gate::Done(id) if opens(id));
@@ -394,7 +397,7 @@ fn keepers_are_left_alone() {
     assert_eq!(codes(&spoilt, &fleet), ["F-801"]);
     let mut spoilt = plan;
     let at = Placement { release: ledger_old().digest(), measurement: LEDGER_OLD };
-    spoilt.steps[0].action = Action::Fence(at);
+    spoilt.steps[0].action = Action::Service(ServiceAction::Fence(at));
     assert!(codes(&spoilt, &fleet).contains(&"F-801"));
 }
 
@@ -408,17 +411,21 @@ fn each_release_has_its_place() {
         let mut spoilt = plan.clone();
         let step = step_mut(&mut spoilt, id);
         match &mut step.action {
-            Action::Equip(at)
-            | Action::Muster(at)
-            | Action::Fence(at)
-            | Action::Freeze(at)
-            | Action::Halt(at)
-            | Action::Launch(at)
-            | Action::Join(at)
-            | Action::Exercise(at)
-            | Action::Open(at)
-            | Action::Watch(at) => *at = exchange(at),
-            Action::Deploy { expect, install } => std::mem::swap(expect, install),
+            Action::Service(
+                ServiceAction::Equip(at)
+                | ServiceAction::Muster(at)
+                | ServiceAction::Fence(at)
+                | ServiceAction::Freeze(at)
+                | ServiceAction::Halt(at)
+                | ServiceAction::Launch(at)
+                | ServiceAction::Join(at)
+                | ServiceAction::Exercise(at)
+                | ServiceAction::Open(at)
+                | ServiceAction::Watch(at),
+            ) => *at = exchange(at),
+            Action::Service(ServiceAction::Deploy { expect, install }) => {
+                std::mem::swap(expect, install)
+            }
             _ => continue,
         }
         assert!(codes(&spoilt, &fleet).contains(&"F-304"), "{:?}", plan.step(id));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heirloom_model::digest::PlanDigest;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::Action;
+use heirloom_model::plan::{Action, ServiceAction};
 use heirloom_model::service::{Admission, Height, ServiceChange, Tip, Writing};
 use heirloom_registry::plan::PlanState;
 
@@ -315,7 +315,7 @@ fn follows(node: &NodeId, service: &SimService, plan: &PlanState) -> Checked {
         step_of(plan, node, wanted).is_some_and(|step| plan.done_at(step).is_some())
     };
     let instance = service.instance.as_ref();
-    let halted = done(|action| matches!(action, Action::Halt(_)));
+    let halted = done(|action| matches!(action, Action::Service(ServiceAction::Halt(_))));
     if halted && instance.is_some() && !may_launch(plan, node) {
         return Err(ServiceViolation::RunsHalted { node: node.clone() });
     }
@@ -332,7 +332,7 @@ fn follows(node: &NodeId, service: &SimService, plan: &PlanState) -> Checked {
     if halted && !all_froze_there(plan, frozen) {
         return Err(ServiceViolation::HaltedApart { node: node.clone() });
     }
-    let launched = done(|action| matches!(action, Action::Launch(_)));
+    let launched = done(|action| matches!(action, Action::Service(ServiceAction::Launch(_))));
     match instance.filter(|_| halted && !launched).map(|it| it.loaded) {
         Some(loaded) if loaded != frozen => {
             let node = node.clone();
@@ -344,7 +344,7 @@ fn follows(node: &NodeId, service: &SimService, plan: &PlanState) -> Checked {
 
 /// Whether everything is done that must be before a node starts its service again.
 fn may_launch(plan: &PlanState, node: &NodeId) -> bool {
-    let is_launch = |action: &Action| matches!(action, Action::Launch(_));
+    let is_launch = |action: &Action| matches!(action, Action::Service(ServiceAction::Launch(_)));
     let Some(launch) = step_of(plan, node, is_launch) else { return false };
     let steps = &plan.plan().steps;
     // In a flag day everybody has the new code first; in a restart each node stands for itself.

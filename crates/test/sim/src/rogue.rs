@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use heirloom_model::counter::Generation;
+use heirloom_model::digest::HostAuthority;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::{Measurement, TeeKind};
-use heirloom_model::plan::Action;
+use heirloom_model::plan::{Action, ServiceAction};
 use heirloom_model::protocol::{PeerRequest, PeerResponse};
 use heirloom_testkit::ceremony::Code;
 use heirloom_testkit::machine::SoftTpm;
@@ -49,7 +50,25 @@ fn claims(world: &mut World) -> Result<(), Failure> {
     let host = SoftTpm::from_seed(&world.ceremony.attestation_ca, &[0x5a; 32], BOOT);
     let randomness = world.randomness();
     let launched = SimHost::Tpm(host).launch_digest(digest, code, randomness);
-    asks(world, &home, code, launched)
+    asks(world, &home, code, launched)?;
+    strange(world, &home)
+}
+
+/// A machine with a TPM about which everything is as it must be, but for who approves what it
+/// boots: its operator made it with an authority of their own, and can let any system have its
+/// secret. Nobody even talks to it.
+fn strange(world: &mut World, home: &NodeId) -> Result<(), Failure> {
+    let named = |code: &&Code| matches!(code.measurement, Measurement::Tpm(_));
+    let policy = world.judge.policy(&world.ceremony.domain);
+    let holds = |code: &&Code| policy.is_some_and(|it| it.holder(&code.measurement).is_some());
+    let Some(code) = world.code.values().filter(named).find(holds).copied() else {
+        return Ok(());
+    };
+    let host = SoftTpm::from_seed(&world.ceremony.attestation_ca, &[0x5b; 32], BOOT)
+        .approved_by(HostAuthority::new([0xee; HostAuthority::BYTES]));
+    let randomness = world.randomness();
+    let launched = SimHost::Tpm(host).launch(code, randomness);
+    asks(world, home, code, launched)
 }
 
 /// A process that must not get anything asks each running keeper for everything.
@@ -96,7 +115,9 @@ fn ask(
     let domain = world.ceremony.domain;
     let policy = peer.keeper.network_for_appraisal().policy(&domain);
     let ruled = policy.is_some_and(|policy| policy.appraisal.tpm.is_some());
-    if seen.measurement().kind() == TeeKind::Tpm && !ruled {
+    // Of the rogues with a TPM, only the one that claims another measurement has good evidence.
+    let is_named = policy.is_some_and(|policy| policy.holder(&seen.measurement()).is_some());
+    if seen.measurement().kind() == TeeKind::Tpm && (!ruled || is_named) {
         return Err(Failure::Believed { holder: holder.clone() });
     }
     let request = PeerRequest::Replicate { newest: Generation(0), count: 1 };
@@ -116,7 +137,9 @@ pub fn joins(world: &mut World) -> Result<(), Failure> {
     };
     let Some(to) = world.market.to.filter(|to| *to != from) else { return Ok(()) };
     let states = |action: &Action| match action {
-        Action::Equip(code) | Action::Launch(code) | Action::Join(code) => code.measurement == to,
+        Action::Service(
+            ServiceAction::Equip(code) | ServiceAction::Launch(code) | ServiceAction::Join(code),
+        ) => code.measurement == to,
         _ => false,
     };
     let open = plan.plan().steps.iter().filter(|step| {

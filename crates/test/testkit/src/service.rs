@@ -7,7 +7,7 @@ use heirloom_model::digest::{
 use heirloom_model::domain::{LogPosition, PlanStep};
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::{ApplicationId, NodeId};
-use heirloom_model::plan::{Abort, Action, Placement, Plan, StepId};
+use heirloom_model::plan::{Abort, Action, Placement, Plan, ServiceAction, StepId};
 use heirloom_model::release::Release;
 use heirloom_model::secret::Secret;
 use heirloom_model::service::{
@@ -104,12 +104,14 @@ pub fn standing(network: NetworkId, plan: &Plan, step: StepId, tip: Tip) -> Stan
     let change = plan.service.as_ref().expect("the plan changes a service");
     let asking = plan.step(step).expect("tests name steps of their plans");
     let code = match &asking.action {
-        Action::Equip(code)
-        | Action::Muster(code)
-        | Action::Freeze(code)
-        | Action::Launch(code)
-        | Action::Join(code)
-        | Action::Watch(code) => code,
+        Action::Service(
+            ServiceAction::Equip(code)
+            | ServiceAction::Muster(code)
+            | ServiceAction::Freeze(code)
+            | ServiceAction::Launch(code)
+            | ServiceAction::Join(code)
+            | ServiceAction::Watch(code),
+        ) => code,
         other => panic!("step {step} ({}) asks for no statement", other.name()),
     };
     let schema = if code.measurement == change.to.measurement {
@@ -150,15 +152,17 @@ pub fn standing(network: NetworkId, plan: &Plan, step: StepId, tip: Tip) -> Stan
     };
     match &asking.action {
         // It is tried without data, and without keys.
-        Action::Equip(_) => {
+        Action::Service(ServiceAction::Equip(_)) => {
             (standing.schema, standing.loaded, standing.tip) = (None, None, None);
             standing.peers.clear();
             standing.keys.iter_mut().for_each(|shown| shown.public = None);
         }
-        Action::Muster(_) | Action::Watch(_) => standing.admission = Admission::Open,
-        Action::Freeze(_) => standing.writing = Writing::Frozen,
+        Action::Service(ServiceAction::Muster(_) | ServiceAction::Watch(_)) => {
+            standing.admission = Admission::Open
+        }
+        Action::Service(ServiceAction::Freeze(_)) => standing.writing = Writing::Frozen,
         // Peers come later.
-        Action::Launch(_) => standing.peers.clear(),
+        Action::Service(ServiceAction::Launch(_)) => standing.peers.clear(),
         _ => {}
     }
     standing

@@ -167,21 +167,7 @@ pub(crate) fn examine_result(state: &NetworkState, envelope: &Envelope) -> Resul
         | Action::Forget(_)
         | Action::Preserve(_)
         | Action::Reseal(_) => {}
-        Action::Equip(_)
-        | Action::Muster(_)
-        | Action::Fence(_)
-        | Action::Freeze(_)
-        | Action::Halt(_)
-        | Action::Snapshot
-        | Action::Migrate
-        | Action::Revert
-        | Action::Deploy { .. }
-        | Action::Launch(_)
-        | Action::Join(_)
-        | Action::Exercise(_)
-        | Action::Commit
-        | Action::Open(_)
-        | Action::Watch(_) => check_result(plan, step)?,
+        Action::Service(_) | Action::Commit => check_result(plan, step)?,
         Action::Participant(action) => participant::check_result(state, plan, step, *action)?,
     }
     Ok(Change::StepResult(result))

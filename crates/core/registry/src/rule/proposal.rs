@@ -276,21 +276,7 @@ fn is_about(plan: KeyringPlan<'_>, action: &Action) -> bool {
         Action::Verify { code, .. } => code.as_ref().is_none_or(measured),
         Action::Withdraw(_) => true,
         // Those of a service are looked at with the service.
-        Action::Equip(_)
-        | Action::Muster(_)
-        | Action::Fence(_)
-        | Action::Freeze(_)
-        | Action::Halt(_)
-        | Action::Snapshot
-        | Action::Migrate
-        | Action::Revert
-        | Action::Deploy { .. }
-        | Action::Launch(_)
-        | Action::Join(_)
-        | Action::Exercise(_)
-        | Action::Commit
-        | Action::Open(_)
-        | Action::Watch(_) => plan.service.is_some(),
+        Action::Service(_) | Action::Commit => plan.service.is_some(),
         Action::Participant(_) => false,
     }
 }

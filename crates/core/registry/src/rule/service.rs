@@ -3,7 +3,9 @@
 use heirloom_model::counter::Epoch;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::limit::{REHEARSALS_MAX, SERVICE_KEYS_MAX, SERVICE_PEERS_MAX};
-use heirloom_model::plan::{Action, Gate, ParticipantAction, Placement, Plan, Step, StepId};
+use heirloom_model::plan::{
+    Action, Gate, ParticipantAction, Placement, Plan, ServiceAction, Step, StepId,
+};
 use heirloom_model::root::Role;
 use heirloom_model::service::{
     Admission, KeyTerm, Rehearsal, Revocation, SchemaVersion, ServiceChange, Standing, Tip, Writing,
@@ -50,12 +52,14 @@ pub(crate) fn examine_standing(
 /// The code that states something in a step, if the step asks for it.
 pub(crate) fn stated(action: &Action) -> Option<&Placement> {
     match action {
-        Action::Equip(code)
-        | Action::Muster(code)
-        | Action::Freeze(code)
-        | Action::Launch(code)
-        | Action::Join(code)
-        | Action::Watch(code) => Some(code),
+        Action::Service(
+            ServiceAction::Equip(code)
+            | ServiceAction::Muster(code)
+            | ServiceAction::Freeze(code)
+            | ServiceAction::Launch(code)
+            | ServiceAction::Join(code)
+            | ServiceAction::Watch(code),
+        ) => Some(code),
         Action::Prepare(_)
         | Action::Verify { .. }
         | Action::Drain(_)
@@ -73,15 +77,17 @@ pub(crate) fn stated(action: &Action) -> Option<&Placement> {
         | Action::Forget(_)
         | Action::Preserve(_)
         | Action::Reseal(_)
-        | Action::Fence(_)
-        | Action::Halt(_)
-        | Action::Snapshot
-        | Action::Migrate
-        | Action::Revert
-        | Action::Deploy { .. }
-        | Action::Exercise(_)
+        | Action::Service(
+            ServiceAction::Fence(_)
+            | ServiceAction::Halt(_)
+            | ServiceAction::Snapshot
+            | ServiceAction::Migrate
+            | ServiceAction::Revert
+            | ServiceAction::Deploy { .. }
+            | ServiceAction::Exercise(_)
+            | ServiceAction::Open(_),
+        )
         | Action::Commit
-        | Action::Open(_)
         | Action::Participant(_) => None,
     }
 }
@@ -173,7 +179,7 @@ fn check_common(
     let keys = standing.keys.iter().map(|shown| (&shown.key, shown.custody));
     let terms = change.terms.keys.iter().map(|KeyTerm { key, custody }| (key, *custody));
     agree(keys.eq(terms), "keys")?;
-    if matches!(action, Action::Equip(_)) {
+    if matches!(action, Action::Service(ServiceAction::Equip(_))) {
         return Ok(());
     }
     agree(long_lived(standing).all(|shown| shown.public.is_some()), "long-lived keys")?;
@@ -189,11 +195,11 @@ fn check_action(
 ) -> Result<(), Refusal> {
     let change = service_of(plan)?;
     match &step.action {
-        Action::Muster(code) => {
+        Action::Service(ServiceAction::Muster(code)) => {
             agree(standing.writing == Writing::Active, "writing")?;
             agree(standing.schema == Some(schema_of(change, code)), "schema")
         }
-        Action::Freeze(code) => {
+        Action::Service(ServiceAction::Freeze(code)) => {
             agree(standing.writing == Writing::Frozen, "writing")?;
             agree(standing.pending == 0, "pending work")?;
             agree(standing.admission == Admission::Closed, "admission")?;
@@ -202,17 +208,17 @@ fn check_action(
             agree(standing.tip.is_some(), "tip")?;
             agree(standing.schema == Some(schema_of(change, code)), "schema")
         }
-        Action::Launch(code) => {
+        Action::Service(ServiceAction::Launch(code)) => {
             agree(standing.schema == Some(schema_of(change, code)), "schema")?;
             agree(standing.admission != Admission::Open, "admission")?;
             check_kept_keys(standing, plan)?;
             check_loaded(standing, plan, (step, code), key)
         }
-        Action::Join(code) => {
+        Action::Service(ServiceAction::Join(code)) => {
             agree(has_all_peers(standing, plan.plan(), change, code), "peers")?;
             check_kept_keys(standing, plan)
         }
-        Action::Watch(_) => {
+        Action::Service(ServiceAction::Watch(_)) => {
             agree(standing.admission == Admission::Open, "admission")?;
             let frozen = plan.frozen_tip(&step.node).map(|tip| tip.height).unwrap_or_default();
             agree(standing.tip.is_some_and(|tip| tip.height >= frozen), "tip")?;
@@ -407,8 +413,7 @@ fn has_come(state: &NetworkState, step: &Step) -> bool {
 fn is_quiet(action: &Action) -> bool {
     matches!(
         action,
-        Action::Equip(_)
-            | Action::Muster(_)
+        Action::Service(ServiceAction::Equip(_) | ServiceAction::Muster(_))
             | Action::Prepare(_)
             | Action::Verify { .. }
             | Action::Participant(

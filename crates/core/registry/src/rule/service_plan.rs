@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use heirloom_model::limit::{MIGRATIONS_MAX, SERVICE_KEYS_MAX, SERVICE_PEERS_MAX, TESTS_MAX};
-use heirloom_model::plan::{Action, Gate, KeyringPlan, Placement, Plan, Step, StepId};
+use heirloom_model::plan::{
+    Action, Gate, KeyringPlan, Placement, Plan, ServiceAction, Step, StepId,
+};
 use heirloom_model::policy::{KeyScope, Policy};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_model::service::{KeyCustody, ProgramTerm, ServiceChange, Terms};
@@ -146,21 +148,28 @@ fn check_steps(plan: &Plan, change: &ServiceChange) -> Result<(), Refusal> {
     let mut frozen = BTreeSet::new();
     for step in all_steps(plan) {
         let about = match &step.action {
-            Action::Equip(code)
-            | Action::Muster(code)
-            | Action::Fence(code)
-            | Action::Halt(code)
-            | Action::Launch(code)
-            | Action::Join(code)
-            | Action::Exercise(code)
-            | Action::Open(code)
-            | Action::Watch(code) => named(code),
+            Action::Service(
+                ServiceAction::Equip(code)
+                | ServiceAction::Muster(code)
+                | ServiceAction::Fence(code)
+                | ServiceAction::Halt(code)
+                | ServiceAction::Launch(code)
+                | ServiceAction::Join(code)
+                | ServiceAction::Exercise(code)
+                | ServiceAction::Open(code)
+                | ServiceAction::Watch(code),
+            ) => named(code),
             // A node freezes once, and not on the way back: everything after refers to it.
-            Action::Freeze(code) => {
+            Action::Service(ServiceAction::Freeze(code)) => {
                 named(code) && !plan.is_rollback(step.id) && frozen.insert(&step.node)
             }
-            Action::Deploy { expect, install } => named(expect) && named(install),
-            Action::Snapshot | Action::Migrate | Action::Revert | Action::Commit => true,
+            Action::Service(ServiceAction::Deploy { expect, install }) => {
+                named(expect) && named(install)
+            }
+            Action::Service(
+                ServiceAction::Snapshot | ServiceAction::Migrate | ServiceAction::Revert,
+            )
+            | Action::Commit => true,
             Action::Verify { .. } | Action::Withdraw(_) => continue,
             _ => return require(false, ACTION, Fault::Unexpected),
         };
@@ -220,7 +229,7 @@ fn check_commit(plan: &Plan, change: &ServiceChange) -> Result<(), Refusal> {
     require(found, "plan.point_of_no_return", Fault::Unexpected)?;
     let mut behind = BTreeSet::from([plan.point_of_no_return]);
     for step in all_steps(plan) {
-        let Action::Open(code) = &step.action else { continue };
+        let Action::Service(ServiceAction::Open(code)) = &step.action else { continue };
         if plan.is_rollback(step.id) {
             require(*code == change.from, ACTION, Fault::Unexpected)?;
             continue;

@@ -6,7 +6,8 @@ use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::{Measurement, MrEnclave};
 use heirloom_model::plan::{
-    Abort, Action, Gate, KeyringGround, Placement, Plan, RollbackStep, Step, StepId, Strategy,
+    Abort, Action, Gate, KeyringGround, Placement, Plan, RollbackStep, ServiceAction, Step, StepId,
+    Strategy,
 };
 use heirloom_model::policy::{ApplicationRule, KeyScope, Policy};
 use heirloom_model::release::{Release, ReleaseKind};
@@ -105,24 +106,27 @@ fn verify() -> Action {
 pub(crate) fn forward(from: Placement, to: Placement) -> Vec<Step> {
     let mut steps = Block { steps: Vec::new() };
     steps.one("n1", verify(), &[]);
-    steps.all(&Action::Equip(to), &[]);
+    steps.all(&Action::Service(ServiceAction::Equip(to)), &[]);
     let muster = [all_done(EQUIP), done(0), Gate::Epoch(OPENS), Gate::Rehearsed { need: 1 }];
-    steps.all(&Action::Muster(from), &muster);
-    steps.all(&Action::Fence(from), &[all_done(MUSTER)]);
-    steps.all(&Action::Freeze(from), &[all_done(FENCE)]);
-    steps.all(&Action::Halt(from), &[all_done(FREEZE), agreed(FREEZE)]);
-    steps.all(&Action::Snapshot, &[all_done(HALT)]);
-    steps.all(&Action::Migrate, &[all_done(HALT + 3)]);
-    steps.all(&Action::Deploy { expect: from, install: to }, &[all_done(MIGRATE)]);
-    steps.all(&Action::Launch(to), &[all_done(DEPLOY)]);
-    steps.all(&Action::Join(to), &[all_done(LAUNCH), agreed(LAUNCH)]);
-    steps.all(&Action::Exercise(to), &[all_done(JOIN)]);
+    steps.all(&Action::Service(ServiceAction::Muster(from)), &muster);
+    steps.all(&Action::Service(ServiceAction::Fence(from)), &[all_done(MUSTER)]);
+    steps.all(&Action::Service(ServiceAction::Freeze(from)), &[all_done(FENCE)]);
+    steps.all(&Action::Service(ServiceAction::Halt(from)), &[all_done(FREEZE), agreed(FREEZE)]);
+    steps.all(&Action::Service(ServiceAction::Snapshot), &[all_done(HALT)]);
+    steps.all(&Action::Service(ServiceAction::Migrate), &[all_done(HALT + 3)]);
+    steps.all(
+        &Action::Service(ServiceAction::Deploy { expect: from, install: to }),
+        &[all_done(MIGRATE)],
+    );
+    steps.all(&Action::Service(ServiceAction::Launch(to)), &[all_done(DEPLOY)]);
+    steps.all(&Action::Service(ServiceAction::Join(to)), &[all_done(LAUNCH), agreed(LAUNCH)]);
+    steps.all(&Action::Service(ServiceAction::Exercise(to)), &[all_done(JOIN)]);
     steps.one("n1", verify(), &[all_done(EXERCISE)]);
     steps.one("n1", Action::Commit, &[all_done(EXERCISE), done(VERIFY_AGAIN)]);
-    steps.one("n1", Action::Open(to), &[done(COMMIT)]);
-    steps.one("n2", Action::Open(to), &[done(OPEN)]);
-    steps.one("n3", Action::Open(to), &[done(OPEN)]);
-    steps.all(&Action::Watch(to), &[all_done(OPEN)]);
+    steps.one("n1", Action::Service(ServiceAction::Open(to)), &[done(COMMIT)]);
+    steps.one("n2", Action::Service(ServiceAction::Open(to)), &[done(OPEN)]);
+    steps.one("n3", Action::Service(ServiceAction::Open(to)), &[done(OPEN)]);
+    steps.all(&Action::Service(ServiceAction::Watch(to)), &[all_done(OPEN)]);
     steps.steps
 }
 
@@ -131,11 +135,11 @@ pub(crate) fn back(from: Placement, to: Placement) -> Vec<RollbackStep> {
     let mut steps = Vec::new();
     for (index, node) in (0..).zip(NODES) {
         let way = [
-            (Action::Halt(to), LAUNCH),
-            (Action::Revert, MIGRATE),
-            (Action::Deploy { expect: to, install: from }, DEPLOY),
-            (Action::Launch(from), HALT),
-            (Action::Open(from), FENCE),
+            (Action::Service(ServiceAction::Halt(to)), LAUNCH),
+            (Action::Service(ServiceAction::Revert), MIGRATE),
+            (Action::Service(ServiceAction::Deploy { expect: to, install: from }), DEPLOY),
+            (Action::Service(ServiceAction::Launch(from)), HALT),
+            (Action::Service(ServiceAction::Open(from)), FENCE),
         ];
         for (place, (action, undoes)) in way.into_iter().enumerate() {
             let gates = if place == 0 { Vec::new() } else { vec![done(id - 1)] };
@@ -233,12 +237,14 @@ impl FlagDay {
     fn asks(&self, step: u32) -> bool {
         matches!(
             self.plan.step(StepId(step)).unwrap().action,
-            Action::Equip(_)
-                | Action::Muster(_)
-                | Action::Freeze(_)
-                | Action::Launch(_)
-                | Action::Join(_)
-                | Action::Watch(_)
+            Action::Service(
+                ServiceAction::Equip(_)
+                    | ServiceAction::Muster(_)
+                    | ServiceAction::Freeze(_)
+                    | ServiceAction::Launch(_)
+                    | ServiceAction::Join(_)
+                    | ServiceAction::Watch(_)
+            )
         )
     }
 

@@ -3,7 +3,7 @@
 use heirloom_model::counter::{Epoch, SecurityVersion};
 use heirloom_model::digest::{ArtifactDigest, ConfigurationDigest, ReleaseDigest};
 use heirloom_model::limit::{MIGRATIONS_MAX, TESTS_MAX};
-use heirloom_model::plan::{Action, Gate, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, Plan, ServiceAction, Step, StepId};
 use heirloom_model::policy::{KeyScope, UpdateMode};
 use heirloom_model::release::{Release, ReleaseKind};
 use heirloom_model::root::Role;
@@ -155,12 +155,12 @@ fn steps_are_about_the_service_of_the_nodes() {
     refuse(&[
         ("other code", "shape", |it| {
             let from = it.keyring.as_ref().expect("it moves a keyring").from;
-            step(it, EQUIP).action = Action::Equip(from);
+            step(it, EQUIP).action = Action::Service(ServiceAction::Equip(from));
         }),
         ("other code installed", "shape", |it| {
             let (expect, install) =
                 (change(it).from, it.keyring.as_ref().expect("it moves a keyring").from);
-            step(it, 22).action = Action::Deploy { expect, install };
+            step(it, 22).action = Action::Service(ServiceAction::Deploy { expect, install });
         }),
         ("a keeper stopped", "shape", |it| {
             let from = it.keyring.as_ref().expect("it moves a keyring").from;
@@ -170,7 +170,7 @@ fn steps_are_about_the_service_of_the_nodes() {
         ("a node frozen twice", "shape", |it| step(it, FREEZE + 1).node = name("n1")),
         ("a freeze on the way back", "shape", |it| {
             let from = change(it).from;
-            it.rollback[0].step.action = Action::Freeze(from);
+            it.rollback[0].step.action = Action::Service(ServiceAction::Freeze(from));
         }),
     ]);
 }
@@ -179,7 +179,7 @@ fn steps_are_about_the_service_of_the_nodes() {
 fn agreed_musters(plan: &mut Plan, more: u32) {
     let from = change(plan).from;
     for id in FENCE..FENCE + 3 {
-        step(plan, id).action = Action::Muster(from);
+        step(plan, id).action = Action::Service(ServiceAction::Muster(from));
     }
     let gate = Gate::Agreed { first: StepId(MUSTER), last: StepId(MUSTER + more) };
     step(plan, HALT).gates.push(gate);
@@ -219,12 +219,14 @@ fn ranges_look_back_and_compare_what_is_alike() {
 #[test]
 fn nobody_sees_what_both_versions_wrote() {
     refuse(&[
-        ("no commit", "shape", |it| step(it, COMMIT).action = Action::Snapshot),
+        ("no commit", "shape", |it| {
+            step(it, COMMIT).action = Action::Service(ServiceAction::Snapshot)
+        }),
         ("two commits", "shape", |it| step(it, JOIN).action = Action::Commit),
         ("another point of no return", "shape", |it| it.point_of_no_return = StepId(LAUNCH)),
         ("the new version opened before", "shape", |it| {
             let to = change(it).to;
-            step(it, JOIN).action = Action::Open(to);
+            step(it, JOIN).action = Action::Service(ServiceAction::Open(to));
         }),
         ("the new version opened without waiting", "shape", |it| {
             step(it, OPEN).gates.clear();
@@ -239,11 +241,11 @@ fn nobody_sees_what_both_versions_wrote() {
         }),
         ("the old version opened at the end", "shape", |it| {
             let from = change(it).from;
-            step(it, OPEN).action = Action::Open(from);
+            step(it, OPEN).action = Action::Service(ServiceAction::Open(from));
         }),
         ("the new version opened on the way back", "shape", |it| {
             let to = change(it).to;
-            it.rollback[4].step.action = Action::Open(to);
+            it.rollback[4].step.action = Action::Service(ServiceAction::Open(to));
         }),
     ]);
 }
@@ -258,8 +260,12 @@ fn the_same_code_restarts_without_a_flag_day() {
             Some(heirloom_testkit::service::change(&from, &from, Epoch(2), Epoch(4)));
         let code = change(&mut day.plan).from;
         day.plan.steps.truncate(4);
-        let actions =
-            [Action::Fence(code), Action::Halt(code), Action::Launch(code), Action::Open(code)];
+        let actions = [
+            Action::Service(ServiceAction::Fence(code)),
+            Action::Service(ServiceAction::Halt(code)),
+            Action::Service(ServiceAction::Launch(code)),
+            Action::Service(ServiceAction::Open(code)),
+        ];
         for ((index, step), action) in (0..).zip(&mut day.plan.steps).zip(actions) {
             (step.node, step.action) = (name("n1"), action);
             step.gates = if index == 0 { Vec::new() } else { vec![Gate::Done(StepId(index - 1))] };
@@ -285,7 +291,9 @@ fn a_plan_without_a_service_has_none_of_its_steps_and_gates() {
         ("a range", "accepted", |it| {
             step(it, 3).gates.push(Gate::AllDone { first: StepId(0), last: StepId(2) });
         }),
-        ("a step of a service", "shape", |it| step(it, 2).action = Action::Snapshot),
+        ("a step of a service", "shape", |it| {
+            step(it, 2).action = Action::Service(ServiceAction::Snapshot)
+        }),
         ("a commit", "shape", |it| step(it, 2).action = Action::Commit),
         ("an agreement", "shape", |it| {
             step(it, 3).gates.push(Gate::Agreed { first: StepId(0), last: StepId(0) });

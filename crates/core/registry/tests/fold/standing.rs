@@ -4,7 +4,7 @@ use heirloom_launcher::report::LaunchMode;
 use heirloom_model::counter::{Epoch, PlanNumber};
 use heirloom_model::digest::{ConfigurationDigest, NetworkId, Nonce, PlanDigest};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Plan, StepId};
+use heirloom_model::plan::{Action, Plan, ServiceAction, StepId};
 use heirloom_model::root::Role;
 use heirloom_model::service::{
     Admission, Height, KeyCustody, KeyShown, PeerSeen, SchemaVersion, Standing, Tip, Writing,
@@ -453,7 +453,7 @@ pub(crate) fn launched_elsewhere() -> FlagDay {
         for (id, step) in (0..).zip(&mut plan.steps) {
             step.id = StepId(id);
             step.gates = match step.action {
-                Action::Join(_) => vec![all_done(0), agreed(0)],
+                Action::Service(ServiceAction::Join(_)) => vec![all_done(0), agreed(0)],
                 _ => Vec::new(),
             };
         }

@@ -1,6 +1,6 @@
 //! What goes back after a flag day was called off: what may have begun, and nothing else.
 
-use heirloom_model::plan::{Action, Gate, StepId};
+use heirloom_model::plan::{Action, Gate, ServiceAction, StepId};
 use heirloom_model::service::{Height, SchemaVersion, Standing, Tip, Writing};
 use heirloom_registry::plan::PlanStatus;
 use heirloom_registry::standing::Agreement;
@@ -129,7 +129,7 @@ fn nobody_goes_back_from_a_join_of_what_loaded_something_else() {
 
 /// The step of the second node's way back that launches.
 fn launch_back(day: &FlagDay) -> StepId {
-    let is_launch = |action: &Action| matches!(action, Action::Launch(_));
+    let is_launch = |action: &Action| matches!(action, Action::Service(ServiceAction::Launch(_)));
     let mut needed = day.state().rollback_needed();
     needed.find(|step| step.node == name("n2") && is_launch(&step.action)).unwrap().id
 }
@@ -159,7 +159,7 @@ fn who_launches_late_on_the_way_back_may_have_loaded_more() {
 fn code_that_comes_after_loads_exactly_what_froze() {
     let mut day = FlagDay::approved_with(|plan| {
         let to = plan.service.as_ref().unwrap().to;
-        plan.rollback[8].step.action = Action::Launch(to);
+        plan.rollback[8].step.action = Action::Service(ServiceAction::Launch(to));
     });
     day.advance(0, HALT + 3);
     call_off(&mut day);

@@ -69,21 +69,9 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
             Action::Withdraw(_) => Ok(()),
             // A commit is nothing but its result; the rest of it is about the service.
             Action::Commit if self.moves_participant(&digest) => Ok(()),
-            action @ (Action::Equip(_)
-            | Action::Muster(_)
-            | Action::Fence(_)
-            | Action::Freeze(_)
-            | Action::Halt(_)
-            | Action::Snapshot
-            | Action::Migrate
-            | Action::Revert
-            | Action::Deploy { .. }
-            | Action::Launch(_)
-            | Action::Join(_)
-            | Action::Exercise(_)
-            | Action::Commit
-            | Action::Open(_)
-            | Action::Watch(_)) => return self.perform_service(step, &action),
+            action @ (Action::Service(_) | Action::Commit) => {
+                return self.perform_service(step, &action);
+            }
             Action::Participant(action) => return self.perform_participant(step, action),
         })
     }

@@ -8,7 +8,7 @@ use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::NOTE_CHARACTERS_MAX;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Abort, Action, Plan, StepId};
+use heirloom_model::plan::{Abort, Action, Plan, ServiceAction, StepId};
 use heirloom_model::service::{KeyCustody, ServiceChange, ServiceStatus, Tip, Writing};
 use heirloom_model::signature::PublicKey;
 use heirloom_model::wire;
@@ -49,7 +49,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         let Some(service) = self.driver.service() else {
             return Ok(Err(missing("a service on this node")));
         };
-        if let Action::Equip(placement) = action {
+        if let Action::Service(ServiceAction::Equip(placement)) = action {
             let Some(release) = self.state.release(&placement.release) else {
                 return Ok(Err(missing("the release")));
             };
@@ -98,7 +98,7 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
         Ok(match (refused(appended), action) {
             // Peers come and go while they find each other. What never comes right ends with the
             // deadline of the plan.
-            (Err(DriverError::Refused(reason)), Action::Join(_)) => {
+            (Err(DriverError::Refused(reason)), Action::Service(ServiceAction::Join(_))) => {
                 Err(DriverError::Unknown(reason))
             }
             (stated, _) => stated,
@@ -128,15 +128,17 @@ impl<J: JournalStore, L: LogStore, D: NodeDriver> Agent<J, L, D> {
     ) -> Result<(), DriverError> {
         let status = answering(observed, code)?;
         match action {
-            Action::Muster(_) | Action::Launch(_) => has_begun(status),
-            Action::Join(_) => {
+            Action::Service(ServiceAction::Muster(_) | ServiceAction::Launch(_)) => {
+                has_begun(status)
+            }
+            Action::Service(ServiceAction::Join(_)) => {
                 has_begun(status)?;
                 let Some(plan) = self.current(&part.step.plan) else {
                     return Err(missing("the plan"));
                 };
                 has_joined(status, plan.plan(), &part.change, &self.node)
             }
-            Action::Watch(_) => part.was_watched(status),
+            Action::Service(ServiceAction::Watch(_)) => part.was_watched(status),
             _ => Ok(()),
         }
     }
@@ -248,21 +250,27 @@ impl Part {
         let Self { step, change, .. } = self;
         let terms = &change.terms;
         match action {
-            Action::Fence(_) => service.fence(),
-            Action::Freeze(placement) => {
+            Action::Service(ServiceAction::Fence(_)) => service.fence(),
+            Action::Service(ServiceAction::Freeze(placement)) => {
                 let quiet = Duration::from_millis(terms.quiet_milliseconds);
                 service.freeze(&placement.measurement, quiet)
             }
-            Action::Halt(placement) => service.halt(&placement.measurement),
-            Action::Snapshot => service.snapshot(&step.plan, &self.frozen()?),
-            Action::Migrate => service.migrate(&step.plan, &self.frozen()?, terms),
-            Action::Revert => service.revert(&step.plan, &self.frozen()?),
-            Action::Deploy { expect, install } => {
+            Action::Service(ServiceAction::Halt(placement)) => service.halt(&placement.measurement),
+            Action::Service(ServiceAction::Snapshot) => {
+                service.snapshot(&step.plan, &self.frozen()?)
+            }
+            Action::Service(ServiceAction::Migrate) => {
+                service.migrate(&step.plan, &self.frozen()?, terms)
+            }
+            Action::Service(ServiceAction::Revert) => service.revert(&step.plan, &self.frozen()?),
+            Action::Service(ServiceAction::Deploy { expect, install }) => {
                 service.deploy(&expect.measurement, &install.measurement)
             }
-            Action::Launch(placement) => self.launch(service, &placement.measurement, seen),
-            Action::Exercise(_) => service.exercise(*step, &terms.tests),
-            Action::Open(_) => service.open(),
+            Action::Service(ServiceAction::Launch(placement)) => {
+                self.launch(service, &placement.measurement, seen)
+            }
+            Action::Service(ServiceAction::Exercise(_)) => service.exercise(*step, &terms.tests),
+            Action::Service(ServiceAction::Open(_)) => service.open(),
             // These only state, or say something in the log.
             _ => Ok(()),
         }
@@ -322,12 +330,14 @@ impl Part {
 /// The code that states how it is at this step.
 fn stated_by(action: &Action) -> Option<&Measurement> {
     match action {
-        Action::Equip(placement)
-        | Action::Muster(placement)
-        | Action::Freeze(placement)
-        | Action::Launch(placement)
-        | Action::Join(placement)
-        | Action::Watch(placement) => Some(&placement.measurement),
+        Action::Service(
+            ServiceAction::Equip(placement)
+            | ServiceAction::Muster(placement)
+            | ServiceAction::Freeze(placement)
+            | ServiceAction::Launch(placement)
+            | ServiceAction::Join(placement)
+            | ServiceAction::Watch(placement),
+        ) => Some(&placement.measurement),
         _ => None,
     }
 }

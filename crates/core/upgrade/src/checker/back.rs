@@ -75,21 +75,8 @@ fn names_the_way_back(
         | Action::Forget(_)
         | Action::Preserve(_)
         | Action::Reseal(_)
-        | Action::Equip(_)
-        | Action::Muster(_)
-        | Action::Fence(_)
-        | Action::Freeze(_)
-        | Action::Halt(_)
-        | Action::Snapshot
-        | Action::Migrate
-        | Action::Revert
-        | Action::Deploy { .. }
-        | Action::Launch(_)
-        | Action::Join(_)
-        | Action::Exercise(_)
+        | Action::Service(_)
         | Action::Commit
-        | Action::Open(_)
-        | Action::Watch(_)
         | Action::Participant(_) => false,
     }
 }

@@ -43,21 +43,8 @@ impl Standing {
             | Action::Suspend(_)
             | Action::Activate(_)
             | Action::Preserve(_)
-            | Action::Equip(_)
-            | Action::Muster(_)
-            | Action::Fence(_)
-            | Action::Freeze(_)
-            | Action::Halt(_)
-            | Action::Snapshot
-            | Action::Migrate
-            | Action::Revert
-            | Action::Deploy { .. }
-            | Action::Launch(_)
-            | Action::Join(_)
-            | Action::Exercise(_)
+            | Action::Service(_)
             | Action::Commit
-            | Action::Open(_)
-            | Action::Watch(_)
             | Action::Participant(_) => return,
         };
         for proven in self.0.values_mut() {

@@ -95,21 +95,7 @@ impl Host {
             | Action::Forget(_)
             | Action::Preserve(_)
             | Action::Reseal(_) => return Err("a plan without waves"),
-            Action::Equip(_)
-            | Action::Muster(_)
-            | Action::Fence(_)
-            | Action::Freeze(_)
-            | Action::Halt(_)
-            | Action::Snapshot
-            | Action::Migrate
-            | Action::Revert
-            | Action::Deploy { .. }
-            | Action::Launch(_)
-            | Action::Join(_)
-            | Action::Exercise(_)
-            | Action::Commit
-            | Action::Open(_)
-            | Action::Watch(_) => return Err("a plan that changes a service"),
+            Action::Service(_) | Action::Commit => return Err("a plan that changes a service"),
             Action::Participant(_) => return Err("a plan that moves a participant"),
         }
         Ok(())

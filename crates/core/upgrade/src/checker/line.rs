@@ -169,23 +169,9 @@ fn check_placements(plan: KeyringPlan<'_>, report: &mut Report) {
                 (Vec::new(), Some(*code))
             }
             Action::Verify { code, .. } => (Vec::new(), *code),
-            Action::Withdraw(_)
-            | Action::Equip(_)
-            | Action::Muster(_)
-            | Action::Fence(_)
-            | Action::Freeze(_)
-            | Action::Halt(_)
-            | Action::Snapshot
-            | Action::Migrate
-            | Action::Revert
-            | Action::Deploy { .. }
-            | Action::Launch(_)
-            | Action::Join(_)
-            | Action::Exercise(_)
-            | Action::Commit
-            | Action::Open(_)
-            | Action::Watch(_)
-            | Action::Participant(_) => (Vec::new(), None),
+            Action::Withdraw(_) | Action::Service(_) | Action::Commit | Action::Participant(_) => {
+                (Vec::new(), None)
+            }
         };
         let foreign = placements.iter().any(|at| !known.contains(at));
         if foreign || code.is_some_and(|code| known.iter().all(|at| at.measurement != code)) {

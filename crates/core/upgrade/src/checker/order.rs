@@ -54,21 +54,8 @@ fn check_members(step: &Step, members: &BTreeSet<&NodeId>, report: &mut Report) 
         | Action::Forget(_)
         | Action::Preserve(_)
         | Action::Reseal(_)
-        | Action::Equip(_)
-        | Action::Muster(_)
-        | Action::Fence(_)
-        | Action::Freeze(_)
-        | Action::Halt(_)
-        | Action::Snapshot
-        | Action::Migrate
-        | Action::Revert
-        | Action::Deploy { .. }
-        | Action::Launch(_)
-        | Action::Join(_)
-        | Action::Exercise(_)
+        | Action::Service(_)
         | Action::Commit
-        | Action::Open(_)
-        | Action::Watch(_)
         | Action::Participant(_) => &[],
     };
     foreign(step.id, std::iter::once(&step.node).chain(others), members, report);

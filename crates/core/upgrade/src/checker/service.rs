@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use heirloom_model::identifier::NodeId;
 use heirloom_model::limit::SERVICE_PEERS_MAX;
-use heirloom_model::plan::{Action, Gate, KeyringPlan, Plan, RollbackStep, Step, StepId};
+use heirloom_model::plan::{
+    Action, Gate, KeyringPlan, Plan, RollbackStep, ServiceAction, Step, StepId,
+};
 use heirloom_model::service::ServiceChange;
 
 use self::reach::Reach;
@@ -101,15 +103,24 @@ fn check_placements(plan: KeyringPlan<'_>, change: &ServiceChange, report: &mut 
         // On the way back the new release ends and the old one begins.
         let (ends, begins) = if is_back { (to, from) } else { (from, to) };
         let fits = match &step.action {
-            Action::Equip(at) | Action::Join(at) | Action::Exercise(at) | Action::Watch(at) => {
-                at == to && !is_back
+            Action::Service(
+                ServiceAction::Equip(at)
+                | ServiceAction::Join(at)
+                | ServiceAction::Exercise(at)
+                | ServiceAction::Watch(at),
+            ) => at == to && !is_back,
+            Action::Service(ServiceAction::Muster(at) | ServiceAction::Freeze(at)) => {
+                at == from && !is_back
             }
-            Action::Muster(at) | Action::Freeze(at) => at == from && !is_back,
-            Action::Fence(at) | Action::Halt(at) => at == ends,
-            Action::Launch(at) | Action::Open(at) => at == begins,
-            Action::Deploy { expect, install } => expect == ends && install == begins,
-            Action::Snapshot | Action::Migrate | Action::Commit | Action::Withdraw(_) => !is_back,
-            Action::Revert => is_back,
+            Action::Service(ServiceAction::Fence(at) | ServiceAction::Halt(at)) => at == ends,
+            Action::Service(ServiceAction::Launch(at) | ServiceAction::Open(at)) => at == begins,
+            Action::Service(ServiceAction::Deploy { expect, install }) => {
+                expect == ends && install == begins
+            }
+            Action::Service(ServiceAction::Snapshot | ServiceAction::Migrate)
+            | Action::Commit
+            | Action::Withdraw(_) => !is_back,
+            Action::Service(ServiceAction::Revert) => is_back,
             Action::Verify { code, .. } => {
                 !is_back && code.is_none_or(|code| plan.keyring.is_from(&code))
             }

@@ -207,21 +207,7 @@ impl World {
             Action::Reseal(placement) => self.reseal(&at(placement)),
             Action::Withdraw(_) => Ok(()),
             Action::Restore(_) | Action::Replicate { .. } => Err("nodes that change in waves"),
-            Action::Equip(_)
-            | Action::Muster(_)
-            | Action::Fence(_)
-            | Action::Freeze(_)
-            | Action::Halt(_)
-            | Action::Snapshot
-            | Action::Migrate
-            | Action::Revert
-            | Action::Deploy { .. }
-            | Action::Launch(_)
-            | Action::Join(_)
-            | Action::Exercise(_)
-            | Action::Commit
-            | Action::Open(_)
-            | Action::Watch(_) => Err("a plan that changes a service"),
+            Action::Service(_) | Action::Commit => Err("a plan that changes a service"),
             Action::Participant(_) => Err("a plan that moves a participant"),
         }
     }

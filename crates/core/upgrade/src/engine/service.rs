@@ -1,7 +1,7 @@
 //! When a step of a service is done, and when a plan for one is called off.
 
 use heirloom_model::domain::PlanStep;
-use heirloom_model::plan::{Action, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Plan, ServiceAction, Step, StepId};
 use heirloom_model::service::{Admission, Writing};
 use heirloom_registry::plan::{PlanState, PlanStatus};
 
@@ -22,12 +22,14 @@ pub(super) fn is_done(
     let current = plan_of(situation).filter(|current| current.plan() == plan);
     let seen = observed.service.as_ref();
     match &step.action {
-        Action::Equip(_)
-        | Action::Muster(_)
-        | Action::Freeze(_)
-        | Action::Launch(_)
-        | Action::Join(_)
-        | Action::Watch(_) => current.is_some_and(|current| current.standing(step.id).is_some()),
+        Action::Service(
+            ServiceAction::Equip(_)
+            | ServiceAction::Muster(_)
+            | ServiceAction::Freeze(_)
+            | ServiceAction::Launch(_)
+            | ServiceAction::Join(_)
+            | ServiceAction::Watch(_),
+        ) => current.is_some_and(|current| current.standing(step.id).is_some()),
         Action::Commit => true,
         action => current.zip(seen).is_some_and(|(current, seen)| {
             let shows = Shows { situation, current, step: step.id, seen };
@@ -53,25 +55,29 @@ impl Shows<'_> {
             return false;
         }
         match action {
-            Action::Fence(placement) => {
+            Action::Service(ServiceAction::Fence(placement)) => {
                 let code = &placement.measurement;
                 let idle = seen.running.as_ref().is_none_or(|status| {
                     status.admission == Admission::Closed && status.pending == 0
                 });
                 seen.edge == Some(EdgeAdmission::Closed) && !seen.silent.contains(code) && idle
             }
-            Action::Halt(placement) => {
+            Action::Service(ServiceAction::Halt(placement)) => {
                 !seen.exists(&placement.measurement) && seen.database_held.is_none()
             }
-            Action::Snapshot => {
+            Action::Service(ServiceAction::Snapshot) => {
                 let frozen = current.frozen_tip(situation.node);
                 frozen.is_some() && seen.snapshots.get(&plan).copied() == frozen
             }
-            Action::Migrate => seen.migrated == Some(plan),
-            Action::Revert => seen.migrated != Some(plan),
-            Action::Deploy { install, .. } => seen.installed == Some(install.measurement),
-            Action::Exercise(_) => seen.exercised.contains(&PlanStep { plan, step: *step }),
-            Action::Open(placement) => {
+            Action::Service(ServiceAction::Migrate) => seen.migrated == Some(plan),
+            Action::Service(ServiceAction::Revert) => seen.migrated != Some(plan),
+            Action::Service(ServiceAction::Deploy { install, .. }) => {
+                seen.installed == Some(install.measurement)
+            }
+            Action::Service(ServiceAction::Exercise(_)) => {
+                seen.exercised.contains(&PlanStep { plan, step: *step })
+            }
+            Action::Service(ServiceAction::Open(placement)) => {
                 let open = seen.running.as_ref().is_some_and(|status| {
                     status.measurement == placement.measurement
                         && status.admission == Admission::Open
@@ -109,7 +115,7 @@ pub(crate) fn must_succeed(plan: &Plan, step: &Step) -> bool {
     }
     match &step.action {
         // Nothing is closed yet: operators have until the deadline to help.
-        Action::Equip(_) | Action::Muster(_) => false,
+        Action::Service(ServiceAction::Equip(_) | ServiceAction::Muster(_)) => false,
         Action::Participant(action) => super::participant::is_noticed(*action),
         action => action.concerns_service(),
     }

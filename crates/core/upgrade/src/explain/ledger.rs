@@ -101,21 +101,8 @@ impl<'i> Ledger<'i> {
             | Action::Suspend(_)
             | Action::Activate(_)
             | Action::Reseal(_)
-            | Action::Equip(_)
-            | Action::Muster(_)
-            | Action::Fence(_)
-            | Action::Freeze(_)
-            | Action::Halt(_)
-            | Action::Snapshot
-            | Action::Migrate
-            | Action::Revert
-            | Action::Deploy { .. }
-            | Action::Launch(_)
-            | Action::Join(_)
-            | Action::Exercise(_)
+            | Action::Service(_)
             | Action::Commit
-            | Action::Open(_)
-            | Action::Watch(_)
             | Action::Participant(_) => return,
         };
         let state = self.seats.get(&(node, code)).copied().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::fmt;
 use heirloom_model::digest::ReleaseDigest;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Gate, KeyringPlan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, KeyringPlan, ServiceAction, Step, StepId};
 use heirloom_model::service::{KeyCustody, ServiceChange, Writing};
 
 use super::words::names;
@@ -93,15 +93,15 @@ pub(super) fn phases(plan: KeyringPlan<'_>) -> Vec<Phase> {
 
 fn apply(action: &Action, site: &mut Site) {
     match action {
-        Action::Fence(_) => site.open = false,
-        Action::Freeze(_) => site.writing = Writing::Frozen,
-        Action::Halt(_) => site.runs = None,
-        Action::Migrate => site.migrated = true,
-        Action::Launch(at) => {
+        Action::Service(ServiceAction::Fence(_)) => site.open = false,
+        Action::Service(ServiceAction::Freeze(_)) => site.writing = Writing::Frozen,
+        Action::Service(ServiceAction::Halt(_)) => site.runs = None,
+        Action::Service(ServiceAction::Migrate) => site.migrated = true,
+        Action::Service(ServiceAction::Launch(at)) => {
             site.runs = Some(at.measurement);
             site.writing = Writing::Active;
         }
-        Action::Open(_) => site.open = true,
+        Action::Service(ServiceAction::Open(_)) => site.open = true,
         _ => {}
     }
 }
@@ -125,20 +125,22 @@ fn abort(change: &ServiceChange, step: &Step) -> &'static str {
         return "what started again goes back, one node after the other";
     }
     match &step.action {
-        Action::Fence(_) => "each node lets clients in again",
-        Action::Freeze(_) => "each node takes part again and lets clients in",
-        Action::Halt(_) | Action::Snapshot => {
+        Action::Service(ServiceAction::Fence(_)) => "each node lets clients in again",
+        Action::Service(ServiceAction::Freeze(_)) => {
+            "each node takes part again and lets clients in"
+        }
+        Action::Service(ServiceAction::Halt(_) | ServiceAction::Snapshot) => {
             "each node starts the old service at the frozen tip and lets clients in"
         }
-        Action::Migrate => {
+        Action::Service(ServiceAction::Migrate) => {
             "each node puts its database back, starts the old service and lets clients in"
         }
-        Action::Deploy { .. } => {
+        Action::Service(ServiceAction::Deploy { .. }) => {
             "each node puts its database and the old release back, starts it and lets clients in"
         }
-        Action::Launch(_)
-        | Action::Join(_)
-        | Action::Exercise(_)
+        Action::Service(
+            ServiceAction::Launch(_) | ServiceAction::Join(_) | ServiceAction::Exercise(_),
+        )
         | Action::Verify { .. }
         | Action::Commit
             if step.id.0 > 0 =>
@@ -153,13 +155,17 @@ fn abort(change: &ServiceChange, step: &Step) -> &'static str {
 /// What becomes of the plan if a step of this kind fails.
 fn failure(change: &ServiceChange, action: &Action) -> &'static str {
     match action {
-        Action::Equip(_) | Action::Muster(_) => {
+        Action::Service(ServiceAction::Equip(_) | ServiceAction::Muster(_)) => {
             "tried again until the plan is called off by itself; nothing is closed"
         }
         Action::Verify { .. } => "asked again until the plan is called off by itself",
         Action::Commit | Action::Withdraw(_) => "tried again",
-        Action::Open(_) if change.changes_code() => "tried again, with an alarm: forward only",
-        Action::Watch(_) => "an alarm for people: a fork, or too many errors; forward only",
+        Action::Service(ServiceAction::Open(_)) if change.changes_code() => {
+            "tried again, with an alarm: forward only"
+        }
+        Action::Service(ServiceAction::Watch(_)) => {
+            "an alarm for people: a fork, or too many errors; forward only"
+        }
         _ => "the agent of the node calls the plan off at once",
     }
 }
@@ -199,8 +205,8 @@ pub(super) fn summary(plan: KeyringPlan<'_>, change: &ServiceChange) -> Vec<Stri
         return told;
     }
     let find = |kind: fn(&Action) -> bool| plan.steps.iter().find(|step| kind(&step.action));
-    let fence = find(|action| matches!(action, Action::Fence(_)));
-    let open = find(|action| matches!(action, Action::Open(_)));
+    let fence = find(|action| matches!(action, Action::Service(ServiceAction::Fence(_))));
+    let open = find(|action| matches!(action, Action::Service(ServiceAction::Open(_))));
     if let (Some(fence), Some(open)) = (fence, open) {
         told.push(format!(
             "closed window from step {} to step {}: no node lets clients in",
@@ -270,38 +276,52 @@ fn code(plan: KeyringPlan<'_>, measurement: &Measurement) -> &'static str {
 pub(super) fn action(plan: KeyringPlan<'_>, action: &Action) -> String {
     let service = |at: &heirloom_model::plan::Placement| code(plan, &at.measurement);
     match action {
-        Action::Equip(at) => {
+        Action::Service(ServiceAction::Equip(at)) => {
             format!("stage the {} and try it once without data", service(at))
         }
-        Action::Muster(at) => format!("the {} states that it runs as agreed", service(at)),
-        Action::Fence(at) => {
+        Action::Service(ServiceAction::Muster(at)) => {
+            format!("the {} states that it runs as agreed", service(at))
+        }
+        Action::Service(ServiceAction::Fence(at)) => {
             format!("the {} lets no client in any more; what runs ends", service(at))
         }
-        Action::Freeze(at) => {
+        Action::Service(ServiceAction::Freeze(at)) => {
             format!("the {} promises to append no block, and states its tip", service(at))
         }
-        Action::Halt(at) => format!("end the {}, and see that its database is free", service(at)),
-        Action::Snapshot => "copy database and distribution state, and read the copy".to_owned(),
-        Action::Migrate => "put a migrated copy in place of the database, which stays".to_owned(),
-        Action::Revert => "put the database that was there before in its place again".to_owned(),
-        Action::Deploy { expect, install } if expect.measurement == install.measurement => {
+        Action::Service(ServiceAction::Halt(at)) => {
+            format!("end the {}, and see that its database is free", service(at))
+        }
+        Action::Service(ServiceAction::Snapshot) => {
+            "copy database and distribution state, and read the copy".to_owned()
+        }
+        Action::Service(ServiceAction::Migrate) => {
+            "put a migrated copy in place of the database, which stays".to_owned()
+        }
+        Action::Service(ServiceAction::Revert) => {
+            "put the database that was there before in its place again".to_owned()
+        }
+        Action::Service(ServiceAction::Deploy { expect, install })
+            if expect.measurement == install.measurement =>
+        {
             "install the release in place of the one with the same code".to_owned()
         }
-        Action::Deploy { expect, install } => {
+        Action::Service(ServiceAction::Deploy { expect, install }) => {
             format!("install the {} in place of the {}", service(install), service(expect))
         }
-        Action::Launch(at) => {
+        Action::Service(ServiceAction::Launch(at)) => {
             format!("start the {} behind the fence, at the frozen tip", service(at))
         }
-        Action::Join(at) => {
+        Action::Service(ServiceAction::Join(at)) => {
             format!("the {} states that every other node is its attested peer", service(at))
         }
-        Action::Exercise(at) => {
+        Action::Service(ServiceAction::Exercise(at)) => {
             format!("try the {} through the side door", service(at))
         }
         Action::Commit => "commit: from here on nobody calls the flag day off".to_owned(),
-        Action::Open(at) => format!("the {} lets clients in", service(at)),
-        Action::Watch(at) => format!("watch the {} while clients use it", service(at)),
+        Action::Service(ServiceAction::Open(at)) => format!("the {} lets clients in", service(at)),
+        Action::Service(ServiceAction::Watch(at)) => {
+            format!("watch the {} while clients use it", service(at))
+        }
         _ => action.name().to_owned(),
     }
 }

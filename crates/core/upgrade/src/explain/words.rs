@@ -121,21 +121,7 @@ pub(super) fn action(plan: KeyringPlan<'_>, action: &Action) -> String {
         Action::Reseal(at) => {
             format!("the {} seals everything again, for its platform as it is now", instance(at))
         }
-        Action::Equip(_)
-        | Action::Muster(_)
-        | Action::Fence(_)
-        | Action::Freeze(_)
-        | Action::Halt(_)
-        | Action::Snapshot
-        | Action::Migrate
-        | Action::Revert
-        | Action::Deploy { .. }
-        | Action::Launch(_)
-        | Action::Join(_)
-        | Action::Exercise(_)
-        | Action::Commit
-        | Action::Open(_)
-        | Action::Watch(_) => service::action(plan, action),
+        Action::Service(_) | Action::Commit => service::action(plan, action),
         Action::Participant(action) => super::participant::action(*action).to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use heirloom_model::digest::{
 use heirloom_model::domain::HoldingOrigin;
 use heirloom_model::identifier::DomainId;
 use heirloom_model::measurement::MrEnclave;
-use heirloom_model::plan::{Action, KeyringGround, Placement, Step, Strategy};
+use heirloom_model::plan::{Action, KeyringGround, Placement, ServiceAction, Step, Strategy};
 use heirloom_model::policy::{
     AppraisalPolicy, HolderRole, HolderRule, PlatformRule, Sharing, UpdateMode,
 };
@@ -150,6 +150,7 @@ fn fake() -> Fake {
                 nitro: None,
                 tpm: None,
                 vtpm: None,
+                tcb_grace: Vec::new(),
             },
             session_seconds_max: 60,
             ephemeral_epochs: 1,
@@ -338,7 +339,7 @@ fn wide(nodes: u32, action: &Action) -> Plan {
 }
 
 fn frozen(plan: &Plan) -> Action {
-    Action::Freeze(plan.keyring.as_ref().expect("it moves a keyring").from)
+    Action::Service(ServiceAction::Freeze(plan.keyring.as_ref().expect("it moves a keyring").from))
 }
 
 #[test]

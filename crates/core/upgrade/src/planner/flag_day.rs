@@ -6,7 +6,7 @@
 //! itself: who is absent must not keep the others closed.
 
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Gate, Plan, StepId, Strategy};
+use heirloom_model::plan::{Action, Gate, Plan, ServiceAction, StepId, Strategy};
 
 use super::draft::{self, Draft, Frame};
 use super::terms::{self, Footing};
@@ -76,24 +76,26 @@ impl FlagDay<'_, '_> {
         let Footing { change, verifiers, .. } = self.footing;
         let (from, to) = (change.from, change.to);
         let asked = verify(&mut self.draft, self.footing, &verifiers.0.node, Vec::new());
-        let equip = self.block(&Action::Equip(to), &[]);
+        let equip = self.block(&Action::Service(ServiceAction::Equip(to)), &[]);
         let mut gates = vec![equip.done()];
         gates.extend(proven(self.footing, asked));
         gates.push(Gate::Epoch(change.opens));
         if wish.rehearsals > 0 {
             gates.push(Gate::Rehearsed { need: wish.rehearsals });
         }
-        let muster = self.block(&Action::Muster(from), &gates);
-        let fence = self.block(&Action::Fence(from), &[muster.done()]);
-        let freeze = self.block(&Action::Freeze(from), &[fence.done()]);
-        let halt = self.block(&Action::Halt(from), &[freeze.done(), freeze.agreed()]);
-        let snapshot = self.block(&Action::Snapshot, &[halt.done()]);
-        let migrate = self.block(&Action::Migrate, &[snapshot.done()]);
-        let install = Action::Deploy { expect: from, install: to };
+        let muster = self.block(&Action::Service(ServiceAction::Muster(from)), &gates);
+        let fence = self.block(&Action::Service(ServiceAction::Fence(from)), &[muster.done()]);
+        let freeze = self.block(&Action::Service(ServiceAction::Freeze(from)), &[fence.done()]);
+        let halt = self
+            .block(&Action::Service(ServiceAction::Halt(from)), &[freeze.done(), freeze.agreed()]);
+        let snapshot = self.block(&Action::Service(ServiceAction::Snapshot), &[halt.done()]);
+        let migrate = self.block(&Action::Service(ServiceAction::Migrate), &[snapshot.done()]);
+        let install = Action::Service(ServiceAction::Deploy { expect: from, install: to });
         let deploy = self.block(&install, &[migrate.done()]);
-        let launch = self.block(&Action::Launch(to), &[deploy.done()]);
-        let join = self.block(&Action::Join(to), &[launch.done(), launch.agreed()]);
-        let exercise = self.block(&Action::Exercise(to), &[join.done()]);
+        let launch = self.block(&Action::Service(ServiceAction::Launch(to)), &[deploy.done()]);
+        let join = self
+            .block(&Action::Service(ServiceAction::Join(to)), &[launch.done(), launch.agreed()]);
+        let exercise = self.block(&Action::Service(ServiceAction::Exercise(to)), &[join.done()]);
         let by = &verifiers.1.node;
         let again = verify(&mut self.draft, self.footing, by, vec![exercise.done()]);
         // The commit says itself what it stands for, whatever follows from what.
@@ -101,7 +103,7 @@ impl FlagDay<'_, '_> {
         gates.extend(proven(self.footing, again));
         let commit = self.draft.push(&verifiers.0.node, 0, Action::Commit, gates);
         let open = self.open(commit);
-        let watch = self.block(&Action::Watch(to), &[open.done()]);
+        let watch = self.block(&Action::Service(ServiceAction::Watch(to)), &[open.done()]);
         if let Some(serial) = wish.withdraw {
             let gates = vec![watch.done(), Gate::PolicyPublished(serial)];
             self.draft.push(&verifiers.0.node, 0, Action::Withdraw(serial), gates);
@@ -126,7 +128,12 @@ impl FlagDay<'_, '_> {
         for stage in &self.footing.stages {
             let begin = self.draft.next();
             for node in stage {
-                self.draft.push(node, 0, Action::Open(to), vec![gate.clone()]);
+                self.draft.push(
+                    node,
+                    0,
+                    Action::Service(ServiceAction::Open(to)),
+                    vec![gate.clone()],
+                );
             }
             let last = self.draft.last();
             gate = match stage.len() {
@@ -143,13 +150,13 @@ impl FlagDay<'_, '_> {
         let (from, to) = (self.footing.change.from, self.footing.change.to);
         for (place, node) in (0_u32..).zip(self.footing.nodes) {
             let of = |block: Block| StepId(block.first.0.saturating_add(place));
-            let put_back = Action::Deploy { expect: to, install: from };
+            let put_back = Action::Service(ServiceAction::Deploy { expect: to, install: from });
             let chain = [
-                (window.launch, Action::Halt(to)),
-                (window.migrate, Action::Revert),
+                (window.launch, Action::Service(ServiceAction::Halt(to))),
+                (window.migrate, Action::Service(ServiceAction::Revert)),
                 (window.deploy, put_back),
-                (window.halt, Action::Launch(from)),
-                (window.fence, Action::Open(from)),
+                (window.halt, Action::Service(ServiceAction::Launch(from))),
+                (window.fence, Action::Service(ServiceAction::Open(from))),
             ];
             let mut before = None;
             for (block, action) in chain {

@@ -4,7 +4,7 @@
 //! Never more than one node is closed, on the way back neither: what already runs the new release
 //! goes back in the opposite order.
 
-use heirloom_model::plan::{Action, Gate, Plan, StepId, Strategy};
+use heirloom_model::plan::{Action, Gate, Plan, ServiceAction, StepId, Strategy};
 
 use super::draft::Draft;
 use super::flag_day::{Outline, finish, proven, verify};
@@ -63,14 +63,15 @@ pub(super) fn plan(
 fn forward(draft: &mut Draft, footing: &Footing<'_>, place: usize, gates: Vec<Gate>) -> Undo {
     let (from, to) = (footing.change.from, footing.change.to);
     let (node, wave) = at(footing, place);
-    let fence = draft.push(node, wave, Action::Fence(from), gates);
-    let halt = draft.then(node, wave, Action::Halt(from), fence);
+    let fence = draft.push(node, wave, Action::Service(ServiceAction::Fence(from)), gates);
+    let halt = draft.then(node, wave, Action::Service(ServiceAction::Halt(from)), fence);
     let replaces = from.release != to.release;
-    let exchange = Action::Deploy { expect: from, install: to };
+    let exchange = Action::Service(ServiceAction::Deploy { expect: from, install: to });
     let deploy = replaces.then(|| draft.then(node, wave, exchange, halt));
-    let launch = draft.then(node, wave, Action::Launch(to), deploy.unwrap_or(halt));
-    let join = draft.then(node, wave, Action::Join(to), launch);
-    draft.then(node, wave, Action::Open(to), join);
+    let launch =
+        draft.then(node, wave, Action::Service(ServiceAction::Launch(to)), deploy.unwrap_or(halt));
+    let join = draft.then(node, wave, Action::Service(ServiceAction::Join(to)), launch);
+    draft.then(node, wave, Action::Service(ServiceAction::Open(to)), join);
     Undo { fence, halt, deploy, launch }
 }
 
@@ -84,11 +85,14 @@ fn backward(
 ) -> StepId {
     let (from, to) = (footing.change.from, footing.change.to);
     // Clients may be in again already when a node has to go back.
-    let mut chain = vec![(undo.launch, Action::Fence(to)), (undo.launch, Action::Halt(to))];
-    let put_back = Action::Deploy { expect: to, install: from };
+    let mut chain = vec![
+        (undo.launch, Action::Service(ServiceAction::Fence(to))),
+        (undo.launch, Action::Service(ServiceAction::Halt(to))),
+    ];
+    let put_back = Action::Service(ServiceAction::Deploy { expect: to, install: from });
     chain.extend(undo.deploy.map(|deploy| (deploy, put_back)));
-    chain.push((undo.halt, Action::Launch(from)));
-    let open = (undo.fence, Action::Open(from));
+    chain.push((undo.halt, Action::Service(ServiceAction::Launch(from))));
+    let open = (undo.fence, Action::Service(ServiceAction::Open(from)));
     for (undoes, action) in chain {
         let gates = before.map(Gate::Done).into_iter().collect();
         before = Some(draft.push_back(at(footing, place), undoes, action, gates));

@@ -4,7 +4,7 @@
 use heirloom_model::counter::{Epoch, PlanNumber};
 use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::participant::{RemarkWeight, SurveyRemark};
-use heirloom_model::plan::{Action, Gate, ParticipantAction, Plan, StepId};
+use heirloom_model::plan::{Action, Gate, ParticipantAction, Plan, ServiceAction, StepId};
 use heirloom_upgrade::checker::{self, Finding, check_participants};
 use heirloom_upgrade::explain::participant::explain_from;
 use heirloom_upgrade::inventory::participants::Participants;
@@ -170,7 +170,7 @@ fn without_any_one_step_something_is_found() {
     let known = known(&world);
     for at in 0..plan.steps.len() {
         let mut spoilt = plan.clone();
-        spoilt.steps[at].action = Action::Snapshot;
+        spoilt.steps[at].action = Action::Service(ServiceAction::Snapshot);
         assert!(codes(&spoilt, &known).contains(&"F-902"), "{at}");
         for other in 0..at {
             let mut spoilt = plan.clone();

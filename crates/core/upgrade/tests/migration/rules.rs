@@ -11,7 +11,7 @@ use heirloom_model::participant::{
     ParticipantStanding, ParticipantSurvey, PartyMove, Reconciled, RemarkWeight, Rewritten,
     SurveyRemark,
 };
-use heirloom_model::plan::{Action, Gate, ParticipantAction, Plan, Step, StepId};
+use heirloom_model::plan::{Action, Gate, ParticipantAction, Plan, ServiceAction, Step, StepId};
 use heirloom_model::wire;
 use heirloom_testkit::ceremony::Code;
 use heirloom_upgrade::port::DriverError;
@@ -55,7 +55,7 @@ fn a_proposal_is_refused_for_each_thing_that_is_changed() {
         ("custodian", "survey-differs", |plan| {
             plan.participant.as_mut().unwrap().moves[0].custodian = CustodianKind::Software;
         }),
-        ("action", "shape", |plan| plan.steps[0].action = Action::Snapshot),
+        ("action", "shape", |plan| plan.steps[0].action = Action::Service(ServiceAction::Snapshot)),
         ("twice", "shape", |plan| {
             plan.steps[0].action = Action::Participant(ParticipantAction::Enroll);
         }),

@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action as Deed, Gate, Plan, Step, StepId};
+use heirloom_model::plan::{Action as Deed, Gate, Plan, ServiceAction, Step, StepId};
 use heirloom_upgrade::planner;
 use stateright::{Checker, Model, Property};
 
@@ -132,7 +132,7 @@ impl Network {
     fn agrees(&self, world: &World, step: &Step) -> bool {
         let freezes = |id: StepId| {
             let step = self.plan.step(id);
-            step.is_some_and(|step| matches!(step.action, Deed::Freeze(_)))
+            step.is_some_and(|step| matches!(step.action, Deed::Service(ServiceAction::Freeze(_))))
         };
         let asks = |gate: &Gate| matches!(gate, Gate::Agreed { first, .. } if freezes(*first));
         !step.gates.iter().any(asks)
@@ -152,34 +152,35 @@ impl Network {
             let change = self.plan.service.as_ref().expect("the plan changes a service");
             if placement.measurement == change.to.measurement { Version::New } else { Version::Old }
         };
+        let Deed::Service(action) = action else { return true };
         match action {
-            Deed::Fence(_) => node.admits = false,
-            Deed::Freeze(_) => {
+            ServiceAction::Fence(_) => node.admits = false,
+            ServiceAction::Freeze(_) => {
                 if node.admits || !quiet || node.runs != Some(Version::Old) {
                     return false;
                 }
                 node.frozen = true;
                 node.stated = Some(node.original);
             }
-            Deed::Halt(code) if node.runs == Some(version(code)) => {
+            ServiceAction::Halt(code) if node.runs == Some(version(code)) => {
                 node.runs = None;
                 node.frozen = false;
             }
-            Deed::Snapshot => {
+            ServiceAction::Snapshot => {
                 if node.stated != Some(node.live()) {
                     return false;
                 }
                 node.snapshot = Some(node.live());
             }
-            Deed::Migrate if node.migrated.is_none() => {
+            ServiceAction::Migrate if node.migrated.is_none() => {
                 if node.snapshot != Some(node.original) {
                     return false;
                 }
                 node.migrated = Some(node.original);
             }
-            Deed::Revert => node.migrated = None,
-            Deed::Deploy { install, .. } => node.installed = version(install),
-            Deed::Launch(code) => {
+            ServiceAction::Revert => node.migrated = None,
+            ServiceAction::Deploy { install, .. } => node.installed = version(install),
+            ServiceAction::Launch(code) => {
                 let wanted = version(code);
                 if node.runs == Some(wanted) {
                     return true;
@@ -192,7 +193,7 @@ impl Network {
                 }
                 node.runs = Some(wanted);
             }
-            Deed::Open(code) => {
+            ServiceAction::Open(code) => {
                 if node.runs != Some(version(code)) {
                     return false;
                 }
@@ -368,7 +369,9 @@ impl Model for Network {
             Property::sometimes(
                 "a flag day is rolled back from the end",
                 |network: &Self, world: &World| {
-                    let exercised = |step: &&Step| matches!(step.action, Deed::Exercise(_));
+                    let exercised = |step: &&Step| {
+                        matches!(step.action, Deed::Service(ServiceAction::Exercise(_)))
+                    };
                     let mut all = network.plan.steps.iter().filter(exercised);
                     world.record.is_rolled_back(&network.plan)
                         && all.all(|step| world.record.done.has(step.id))
@@ -403,8 +406,12 @@ fn no_order_of_events_forks_loses_or_strands_a_flag_day() {
 fn without_one_of_its_barriers_a_flag_day_comes_to_harm() {
     type Names = fn(&Deed) -> bool;
     let barriers: [(&str, Names); 2] = [
-        ("freeze before all are fenced", |action| matches!(action, Deed::Freeze(_))),
-        ("open before the commit", |action| matches!(action, Deed::Open(_))),
+        ("freeze before all are fenced", |action| {
+            matches!(action, Deed::Service(ServiceAction::Freeze(_)))
+        }),
+        ("open before the commit", |action| {
+            matches!(action, Deed::Service(ServiceAction::Open(_)))
+        }),
     ];
     for (what, names) in barriers {
         let mut plan = plan();

@@ -1,7 +1,7 @@
 //! When an action of a service is done: only after its effect, whatever else is the case.
 
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Placement, Step, StepId};
+use heirloom_model::plan::{Action, Placement, ServiceAction, Step, StepId};
 use heirloom_model::service::{Admission, Writing};
 use heirloom_registry::plan::PlanStatus;
 use heirloom_testkit::service::tip;
@@ -56,7 +56,7 @@ fn every_action_is_done_only_after_its_effect() {
 
 /// Effects that no later step of the way forward takes away.
 fn lasts(action: &Action) -> bool {
-    !matches!(action, Action::Fence(_) | Action::Halt(_))
+    !matches!(action, Action::Service(ServiceAction::Fence(_) | ServiceAction::Halt(_)))
 }
 
 /// What makes one observation differ from another.
@@ -77,50 +77,58 @@ fn nothing_but_the_one_fact_that_counts_makes_the_difference() {
         day.plan.steps.iter().find(is).map_or(StepId(0), |step| step.id)
     };
     let table: Vec<(Action, bool, Edit)> = vec![
-        (Action::Open(to), true, |_| {}),
-        (Action::Open(from), false, |_| {}),
-        (Action::Open(to), false, |it| it.edge = None),
-        (Action::Open(to), false, |it| it.edge = Some(EdgeAdmission::Closed)),
-        (Action::Open(to), false, |it| it.running = None),
-        (Action::Open(to), false, |it| {
+        (Action::Service(ServiceAction::Open(to)), true, |_| {}),
+        (Action::Service(ServiceAction::Open(from)), false, |_| {}),
+        (Action::Service(ServiceAction::Open(to)), false, |it| it.edge = None),
+        (Action::Service(ServiceAction::Open(to)), false, |it| {
+            it.edge = Some(EdgeAdmission::Closed)
+        }),
+        (Action::Service(ServiceAction::Open(to)), false, |it| it.running = None),
+        (Action::Service(ServiceAction::Open(to)), false, |it| {
             it.running.as_mut().unwrap().admission = Admission::SideDoor;
         }),
-        (Action::Open(to), false, |it| it.running.as_mut().unwrap().writing = Writing::Frozen),
-        (Action::Fence(to), false, |_| {}),
-        (Action::Fence(to), false, |it| it.edge = Some(EdgeAdmission::Closed)),
-        (Action::Fence(to), true, fenced),
-        (Action::Fence(to), false, |it| {
+        (Action::Service(ServiceAction::Open(to)), false, |it| {
+            it.running.as_mut().unwrap().writing = Writing::Frozen
+        }),
+        (Action::Service(ServiceAction::Fence(to)), false, |_| {}),
+        (Action::Service(ServiceAction::Fence(to)), false, |it| {
+            it.edge = Some(EdgeAdmission::Closed)
+        }),
+        (Action::Service(ServiceAction::Fence(to)), true, fenced),
+        (Action::Service(ServiceAction::Fence(to)), false, |it| {
             fenced(it);
             it.edge = None;
         }),
-        (Action::Fence(to), false, |it| {
+        (Action::Service(ServiceAction::Fence(to)), false, |it| {
             fenced(it);
             it.running.as_mut().unwrap().pending = 1;
         }),
-        (Action::Fence(to), false, |it| {
+        (Action::Service(ServiceAction::Fence(to)), false, |it| {
             fenced(it);
             let code = it.running.take().unwrap().measurement;
             it.silent.insert(code);
         }),
-        (Action::Halt(to), false, |_| {}),
-        (Action::Halt(from), false, |_| {}),
-        (Action::Halt(from), true, |it| it.database_held = None),
-        (Action::Halt(to), false, |it| it.running = None),
-        (Action::Halt(to), true, |it| (it.running, it.database_held) = (None, None)),
-        (Action::Snapshot, true, |_| {}),
-        (Action::Snapshot, false, |it| it.snapshots.clear()),
-        (Action::Snapshot, false, |it| {
+        (Action::Service(ServiceAction::Halt(to)), false, |_| {}),
+        (Action::Service(ServiceAction::Halt(from)), false, |_| {}),
+        (Action::Service(ServiceAction::Halt(from)), true, |it| it.database_held = None),
+        (Action::Service(ServiceAction::Halt(to)), false, |it| it.running = None),
+        (Action::Service(ServiceAction::Halt(to)), true, |it| {
+            (it.running, it.database_held) = (None, None)
+        }),
+        (Action::Service(ServiceAction::Snapshot), true, |_| {}),
+        (Action::Service(ServiceAction::Snapshot), false, |it| it.snapshots.clear()),
+        (Action::Service(ServiceAction::Snapshot), false, |it| {
             it.snapshots.values_mut().for_each(|copy| *copy = tip(9));
         }),
-        (Action::Migrate, true, |_| {}),
-        (Action::Migrate, false, |it| it.migrated = None),
-        (Action::Revert, false, |_| {}),
-        (Action::Revert, true, |it| it.migrated = None),
+        (Action::Service(ServiceAction::Migrate), true, |_| {}),
+        (Action::Service(ServiceAction::Migrate), false, |it| it.migrated = None),
+        (Action::Service(ServiceAction::Revert), false, |_| {}),
+        (Action::Service(ServiceAction::Revert), true, |it| it.migrated = None),
         (deploy(from, to), true, |_| {}),
         (deploy(to, from), false, |_| {}),
         (deploy(from, to), false, |it| it.installed = None),
-        (Action::Exercise(to), true, |_| {}),
-        (Action::Exercise(to), false, |it| it.exercised.clear()),
+        (Action::Service(ServiceAction::Exercise(to)), true, |_| {}),
+        (Action::Service(ServiceAction::Exercise(to)), false, |it| it.exercised.clear()),
         (Action::Commit, true, |_| {}),
     ];
     for (number, (action, expected, edit)) in table.into_iter().enumerate() {
@@ -142,7 +150,7 @@ fn fenced(it: &mut heirloom_upgrade::port::ServiceObservation) {
 }
 
 fn deploy(expect: Placement, install: Placement) -> Action {
-    Action::Deploy { expect, install }
+    Action::Service(ServiceAction::Deploy { expect, install })
 }
 
 #[test]

@@ -16,7 +16,7 @@ use heirloom_model::counter::{Epoch, Time};
 use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, Plan, Step, StepOutcome};
+use heirloom_model::plan::{Action, Plan, ServiceAction, Step, StepOutcome};
 use heirloom_model::service::{Admission, Writing};
 use heirloom_model::statement::StatementKind;
 use heirloom_model::wire;
@@ -473,5 +473,5 @@ fn a_service_that_dies_outside_of_any_plan_is_started_again() {
 
 /// Whether a step may be reached by an action that the plan has.
 pub(crate) fn is_forward(action: &Action) -> bool {
-    !matches!(action, Action::Revert | Action::Verify { .. })
+    !matches!(action, Action::Service(ServiceAction::Revert) | Action::Verify { .. })
 }

@@ -1,6 +1,6 @@
 //! What looks done and was never asked for, and ledgers that went on before anybody could say so.
 
-use heirloom_model::plan::Action;
+use heirloom_model::plan::{Action, ServiceAction};
 use heirloom_registry::plan::PlanStatus;
 use heirloom_testkit::service::tip;
 use heirloom_upgrade::port::{DriverError, EdgeAdmission};
@@ -43,7 +43,9 @@ fn what_ends_after_the_plan_was_called_off_is_put_back_too() {
     day.abort();
     day.settle();
     let revert = {
-        let is = |back: &&heirloom_model::plan::RollbackStep| back.step.action == Action::Revert;
+        let is = |back: &&heirloom_model::plan::RollbackStep| {
+            back.step.action == Action::Service(ServiceAction::Revert)
+        };
         day.plan.rollback.iter().find(is).expect("the plan has such a step").step.id
     };
     assert_eq!(day.status(), PlanStatus::RollingBack);

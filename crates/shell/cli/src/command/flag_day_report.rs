@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use heirloom_model::counter::{Epoch, LogIndex};
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Step};
+use heirloom_model::plan::{Action, ServiceAction, Step};
 use heirloom_model::service::{Standing, Tip};
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::plan::{PlanState, PlanStatus};
@@ -103,7 +103,7 @@ impl<'a> Told<'a> {
         let mut tips: Vec<(NodeId, Tip)> = Vec::new();
         let mut fork = None;
         for (step, said) in steps(found).filter_map(|(step, _)| Some((step, said(found, step)?))) {
-            if matches!(step.action, Action::Join(_)) {
+            if matches!(step.action, Action::Service(ServiceAction::Join(_))) {
                 let peers = said.peers.iter().map(|peer| peer.node.clone()).collect();
                 matrix.push((step.node.clone(), peers));
             }

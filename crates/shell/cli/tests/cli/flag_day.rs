@@ -9,7 +9,7 @@ use heirloom_model::counter::{Epoch, Serial};
 use heirloom_model::digest::Nonce;
 use heirloom_model::envelope::Envelope;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Plan, Step};
+use heirloom_model::plan::{Action, Plan, ServiceAction, Step};
 use heirloom_model::service::Tip;
 use heirloom_model::wire;
 use heirloom_registry::port::LogStore as _;
@@ -86,13 +86,20 @@ fn carry_out_step(network: &Network, plan: &Plan, step: &Step) {
             let nonce = Nonce::new([u8::try_from(step.id.0).unwrap(); 32]);
             network.answer(&network.ceremony.challenge(plan, step.id, nonce), Serial(2));
         }
-        Action::Muster(_) if step.node == plan.nodes[0] => {
+        Action::Service(ServiceAction::Muster(_)) if step.node == plan.nodes[0] => {
             // The window opens.
             append(network, |ceremony| ceremony.epoch(Epoch(2)));
             state(network, plan, step, service::tip(40));
         }
-        Action::Equip(_) | Action::Muster(_) => state(network, plan, step, service::tip(40)),
-        Action::Freeze(_) | Action::Launch(_) | Action::Join(_) | Action::Watch(_) => {
+        Action::Service(ServiceAction::Equip(_) | ServiceAction::Muster(_)) => {
+            state(network, plan, step, service::tip(40))
+        }
+        Action::Service(
+            ServiceAction::Freeze(_)
+            | ServiceAction::Launch(_)
+            | ServiceAction::Join(_)
+            | ServiceAction::Watch(_),
+        ) => {
             state(network, plan, step, service::tip(42));
         }
         _ => {}
@@ -289,7 +296,9 @@ fn consent_is_not_taken_back_once_clients_are_kept_out() {
     let network = network(7);
     let log = network.log();
     let plan = approved(&network, "--rehearsals 0");
-    carry_out(&network, &plan, |action| matches!(action, Action::Freeze(_)));
+    carry_out(&network, &plan, |action| {
+        matches!(action, Action::Service(ServiceAction::Freeze(_)))
+    });
     let revoke = format!("upgrade revoke --plan {} --key operator-1.key {log}", plan.digest());
     let said = network.place.fails(&revoke, 3, "E-STATEMENT-004");
     assert!(said.contains("reason: revoked-too-late"), "{said}");
@@ -378,7 +387,7 @@ fn a_report_says_who_called_an_event_off_and_why() {
     let network = network(7);
     let (log, place) = (network.log(), &network.place);
     let plan = approved(&network, "--rehearsals 0");
-    carry_out(&network, &plan, |action| matches!(action, Action::Migrate));
+    carry_out(&network, &plan, |action| matches!(action, Action::Service(ServiceAction::Migrate)));
     let node: NodeId = "node-2".parse().unwrap();
     append(&network, |ceremony| {
         ceremony.abort_of_agent(plan.digest(), &node, "output 77 has no owner")
@@ -398,7 +407,9 @@ fn a_deadline_that_passes_calls_a_flag_day_off_by_itself() {
     let network = network(7);
     let (log, place) = (network.log(), &network.place);
     let plan = approved(&network, "--rehearsals 0");
-    carry_out(&network, &plan, |action| matches!(action, Action::Muster(_)));
+    carry_out(&network, &plan, |action| {
+        matches!(action, Action::Service(ServiceAction::Muster(_)))
+    });
     for epoch in 2..=6 {
         append(&network, |ceremony| ceremony.epoch(Epoch(epoch)));
     }
@@ -435,7 +446,11 @@ fn watching_tells_what_services_state_and_who_calls_off() {
     told.read_line(&mut first).unwrap();
 
     let log = RegistryClient::new(address);
-    let step = plan.steps.iter().find(|step| matches!(step.action, Action::Equip(_))).unwrap();
+    let step = plan
+        .steps
+        .iter()
+        .find(|step| matches!(step.action, Action::Service(ServiceAction::Equip(_))))
+        .unwrap();
     let node: NodeId = "node-2".parse().unwrap();
     let ceremony = &network.ceremony;
     for envelope in [

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heirloom_model::digest::{BlockId, PlanDigest};
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::Measurement;
-use heirloom_model::plan::{Action, StepId};
+use heirloom_model::plan::{Action, ServiceAction, StepId};
 use heirloom_model::service::{Height, Tip, Writing};
 use heirloom_registry::plan::PlanState;
 use heirloom_upgrade::port::EdgeAdmission;
@@ -343,10 +343,10 @@ impl World {
         let settled = |wanted: fn(&Action) -> bool| {
             step_of(plan, node, wanted).is_some_and(|step| plan.done_at(step).is_some())
         };
-        let fenced = settled(|action| matches!(action, Action::Fence(_)));
+        let fenced = settled(|action| matches!(action, Action::Service(ServiceAction::Fence(_))));
         let may_open = match self.is_committed() {
             Some(committed) => committed,
-            None => settled(|action| matches!(action, Action::Join(_))),
+            None => settled(|action| matches!(action, Action::Service(ServiceAction::Join(_)))),
         };
         if fenced && !may_open {
             self.market.seen.push(ServiceViolation::OpenedBehindFence { node: node.clone() });

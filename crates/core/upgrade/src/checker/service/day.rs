@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use heirloom_model::plan::{Action, Gate, Step};
+use heirloom_model::plan::{Action, Gate, ServiceAction, Step};
 
 use super::super::{Fault, Report};
 use super::{View, custody};
@@ -125,19 +125,19 @@ fn blocks<'a>(view: &View<'a>, report: &mut Report) -> Blocks<'a> {
 
 fn kind_of(action: &Action) -> Option<Kind> {
     Some(match action {
-        Action::Equip(_) => Kind::Equip,
-        Action::Muster(_) => Kind::Muster,
-        Action::Fence(_) => Kind::Fence,
-        Action::Freeze(_) => Kind::Freeze,
-        Action::Halt(_) => Kind::Halt,
-        Action::Snapshot => Kind::Snapshot,
-        Action::Migrate => Kind::Migrate,
-        Action::Deploy { .. } => Kind::Deploy,
-        Action::Launch(_) => Kind::Launch,
-        Action::Join(_) => Kind::Join,
-        Action::Exercise(_) => Kind::Exercise,
-        Action::Open(_) => Kind::Open,
-        Action::Watch(_) => Kind::Watch,
+        Action::Service(ServiceAction::Equip(_)) => Kind::Equip,
+        Action::Service(ServiceAction::Muster(_)) => Kind::Muster,
+        Action::Service(ServiceAction::Fence(_)) => Kind::Fence,
+        Action::Service(ServiceAction::Freeze(_)) => Kind::Freeze,
+        Action::Service(ServiceAction::Halt(_)) => Kind::Halt,
+        Action::Service(ServiceAction::Snapshot) => Kind::Snapshot,
+        Action::Service(ServiceAction::Migrate) => Kind::Migrate,
+        Action::Service(ServiceAction::Deploy { .. }) => Kind::Deploy,
+        Action::Service(ServiceAction::Launch(_)) => Kind::Launch,
+        Action::Service(ServiceAction::Join(_)) => Kind::Join,
+        Action::Service(ServiceAction::Exercise(_)) => Kind::Exercise,
+        Action::Service(ServiceAction::Open(_)) => Kind::Open,
+        Action::Service(ServiceAction::Watch(_)) => Kind::Watch,
         // Placements were checked: nothing else is about the service of a node, forward.
         _ => return None,
     })

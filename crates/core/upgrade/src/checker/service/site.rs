@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Placement, RollbackStep, Step};
+use heirloom_model::plan::{Action, Placement, RollbackStep, ServiceAction, Step};
 use heirloom_model::service::{Admission, ServiceChange, Writing};
 
 use super::super::{Fault, Report};
@@ -130,42 +130,44 @@ impl<'a> Site<'a> {
     /// else is a misfit.
     fn run(&mut self, action: &Action) -> Result<(), Misfit> {
         match action {
-            Action::Equip(_) => self.mark(Past::Equipped),
-            Action::Muster(at) => {
+            Action::Service(ServiceAction::Equip(_)) => self.mark(Past::Equipped),
+            Action::Service(ServiceAction::Muster(at)) => {
                 self.running(at)?;
                 if self.admission != Admission::Open {
                     return Err("a service that clients still use when it musters");
                 }
             }
-            Action::Fence(_) => self.admission = Admission::Closed,
-            Action::Freeze(at) => {
+            Action::Service(ServiceAction::Fence(_)) => self.admission = Admission::Closed,
+            Action::Service(ServiceAction::Freeze(at)) => {
                 self.fenced()?;
                 self.running(at)?;
                 self.write(Writing::Frozen);
             }
-            Action::Halt(at) => return self.halt(at),
-            Action::Snapshot => {
+            Action::Service(ServiceAction::Halt(at)) => return self.halt(at),
+            Action::Service(ServiceAction::Snapshot) => {
                 self.ended()?;
                 self.mark(Past::Snapshot);
             }
-            Action::Migrate => {
+            Action::Service(ServiceAction::Migrate) => {
                 self.ended()?;
                 if !self.past.contains(&Past::Snapshot) {
                     return Err("a snapshot of what it migrates");
                 }
                 self.database = Database::Migrated;
             }
-            Action::Revert => {
+            Action::Service(ServiceAction::Revert) => {
                 self.ended()?;
                 self.database = Database::Original;
             }
-            Action::Deploy { expect, install } => return self.deploy(expect, install),
-            Action::Launch(at) => return self.launch(at),
-            Action::Join(at) => {
+            Action::Service(ServiceAction::Deploy { expect, install }) => {
+                return self.deploy(expect, install);
+            }
+            Action::Service(ServiceAction::Launch(at)) => return self.launch(at),
+            Action::Service(ServiceAction::Join(at)) => {
                 self.running(at)?;
                 self.mark(Past::Joined);
             }
-            Action::Exercise(at) => {
+            Action::Service(ServiceAction::Exercise(at)) => {
                 self.fenced()?;
                 self.running(at)?;
                 if !self.past.contains(&Past::Joined) {
@@ -173,12 +175,12 @@ impl<'a> Site<'a> {
                 }
                 self.mark(Past::Exercised);
             }
-            Action::Open(at) => {
+            Action::Service(ServiceAction::Open(at)) => {
                 self.running(at)?;
                 self.write(Writing::Active);
                 self.admission = Admission::Open;
             }
-            Action::Watch(at) => {
+            Action::Service(ServiceAction::Watch(at)) => {
                 self.running(at)?;
                 if self.admission != Admission::Open {
                     return Err("clients before anybody watches them");

@@ -1,16 +1,16 @@
 //! A rolling restart: one node after the other, forward and back.
 
 use heirloom_model::identifier::NodeId;
-use heirloom_model::plan::{Action, Gate, RollbackStep, Step};
+use heirloom_model::plan::{Action, Gate, RollbackStep, ServiceAction, Step};
 
 use super::super::{Fault, Report};
 use super::{Own, View};
 
 pub(super) fn check(view: &View<'_>, report: &mut Report) {
     check_kinds(view, report);
-    let joins = |step: &&&Step| matches!(step.action, Action::Join(_));
-    let opens = |step: &&&Step| matches!(step.action, Action::Open(_));
-    let closes = |step: &&&Step| matches!(step.action, Action::Fence(_));
+    let joins = |step: &&&Step| matches!(step.action, Action::Service(ServiceAction::Join(_)));
+    let opens = |step: &&&Step| matches!(step.action, Action::Service(ServiceAction::Open(_)));
+    let closes = |step: &&&Step| matches!(step.action, Action::Service(ServiceAction::Fence(_)));
     for own in view.nodes.values() {
         for fence in own.forward.iter().filter(closes) {
             view.check_closing(fence, report);
@@ -21,7 +21,7 @@ pub(super) fn check(view: &View<'_>, report: &mut Report) {
         }
     }
     check_apart(view, report);
-    let is_open = |step: &&Step| matches!(step.action, Action::Open(_));
+    let is_open = |step: &&Step| matches!(step.action, Action::Service(ServiceAction::Open(_)));
     let last = view.plan.steps.iter().rev().find(is_open).map(|step| step.id);
     view.check_no_return(last, report);
 }
@@ -30,12 +30,14 @@ pub(super) fn check(view: &View<'_>, report: &mut Report) {
 fn check_kinds(view: &View<'_>, report: &mut Report) {
     for step in &view.plan.steps {
         let belongs = match &step.action {
-            Action::Fence(_)
-            | Action::Halt(_)
-            | Action::Deploy { .. }
-            | Action::Launch(_)
-            | Action::Join(_)
-            | Action::Open(_) => true,
+            Action::Service(
+                ServiceAction::Fence(_)
+                | ServiceAction::Halt(_)
+                | ServiceAction::Deploy { .. }
+                | ServiceAction::Launch(_)
+                | ServiceAction::Join(_)
+                | ServiceAction::Open(_),
+            ) => true,
             action => !action.concerns_service(),
         };
         if !belongs {
@@ -44,7 +46,7 @@ fn check_kinds(view: &View<'_>, report: &mut Report) {
         }
     }
     for RollbackStep { step, .. } in &view.plan.rollback {
-        if matches!(step.action, Action::Revert) {
+        if matches!(step.action, Action::Service(ServiceAction::Revert)) {
             let needed = "a plan that changes the measurement";
             report.step(step.id, Fault::Unexpected { node: step.node.clone(), needed });
         }
