@@ -71,7 +71,8 @@ fn files(criterion: &mut Criterion) {
     let home = Home { domain: &domain, node: &node };
     let none = Generation(0);
     let purpose = SealedPurpose::Keyring;
-    let subject = Subject { purpose, domain, node: node.clone(), first: none, last: none, sequence: 1 };
+    let subject =
+        Subject { purpose, domain, node: node.clone(), first: none, last: none, sequence: 1 };
     let sealed = || seal(&enclave, &identity, &subject, &GENERATION).expect("the machine seals");
     let stored = StoredFile { name: "keyring.sealed".to_owned(), bytes: sealed() };
     let mut group = criterion.benchmark_group("file of one generation");

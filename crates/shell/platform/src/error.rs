@@ -85,6 +85,15 @@ pub enum PlatformdError {
 }
 
 impl PlatformdError {
+    /// Where to read on, if there is more to say than the message does.
+    pub fn runbook(&self) -> Option<&'static str> {
+        match self {
+            Self::Machine(error)
+            | Self::ServeTpm(heirloom_tpm::machine::BindError::Machine(error)) => error.runbook(),
+            _ => None,
+        }
+    }
+
     /// The message with all its causes, for people. A cause that only repeats what was said is
     /// left out.
     pub fn with_causes(&self) -> String {

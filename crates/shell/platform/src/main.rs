@@ -22,6 +22,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // Without standard error there is only the exit code to say it.
             writeln!(io::stderr(), "error: {}", error.with_causes()).ok();
+            if let Some(runbook) = error.runbook() {
+                writeln!(io::stderr(), "see {runbook}").ok();
+            }
             ExitCode::FAILURE
         }
     }

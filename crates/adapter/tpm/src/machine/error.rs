@@ -189,6 +189,46 @@ pub enum MachineError {
     NotAnAuthority,
 }
 
+/// Where it stands what a refusal of a machine with a TPM means, what to do, and what never to do.
+pub const RUNBOOK: &str = "docs/runbooks/tpm.md";
+
+impl MachineError {
+    /// Where to read on, if there is more to say than the message does.
+    pub fn runbook(&self) -> Option<&'static str> {
+        match self {
+            Self::HostChanged { .. }
+            | Self::KeyPlanted { .. }
+            | Self::NotCompleted
+            | Self::Tpm(TpmError::Foreign { .. })
+            | Self::ApprovalRetired
+            | Self::ApprovalJump { .. }
+            | Self::ApprovalAhead { .. }
+            | Self::OtherRecord
+            | Self::TpmTaken { .. }
+            | Self::NotCounted { .. }
+            | Self::CountersRolledBack { .. }
+            | Self::TpmRolledBack { .. }
+            | Self::OtherTable { .. }
+            | Self::NoteReplaced { .. }
+            | Self::NoteRemoved { .. }
+            | Self::CountersCorrupt
+            | Self::TooManyCountersOfCode { .. }
+            | Self::TooManyCounters { .. }
+            | Self::CounterJump { .. } => Some(RUNBOOK),
+            Self::NotInitialised { .. }
+            | Self::File(_)
+            | Self::Tpm(_)
+            | Self::OtherTpm
+            | Self::NotApproved
+            | Self::ApprovalForged
+            | Self::NotAHost
+            | Self::NotCertified
+            | Self::OtherKeyCertified
+            | Self::NotAnAuthority => None,
+        }
+    }
+}
+
 fn list(registers: &[u8]) -> String {
     let texts: Vec<String> = registers.iter().map(ToString::to_string).collect();
     texts.join(", ")

@@ -263,7 +263,9 @@ fn whoever_registered_that_it_seals_nothing_proves_nothing() {
         ask(&mut world, 1);
         let proof = instance.attest(&world.proof("n1", 1));
         match expected {
-            None => world.accept(&proof),
+            None => {
+                world.accept(&proof);
+            }
             Some(code) => assert_eq!(world.code(&proof), code),
         }
     }

@@ -8,21 +8,24 @@ use std::time::SystemTime;
 
 use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::error::AppraiseError;
+use heirloom_attest::tpm::EkKind;
 use heirloom_launcher::machine::Machine as _;
 use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::appraisal::{PcrRule, Reference, Revocation, TpmRule};
 use heirloom_model::counter::Time;
 use heirloom_model::digest::HostAuthority;
-use heirloom_model::evidence::{Evidence, ReportData, TrustAnchor};
+use heirloom_model::evidence::{Certificate, Endorsements, Evidence, ReportData, TrustAnchor};
 use heirloom_model::measurement::{LaunchedCode, Measurement, MrEnclave, MrSigner};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
 use heirloom_model::wire;
+use heirloom_platform::attestation_ca::{self, CertifyError, EndorsementKeys};
+use heirloom_platform::error::PlatformdError;
 use heirloom_testkit::swtpm::Swtpm;
 use heirloom_testkit::users;
 use heirloom_tpm::machine::TpmMachine;
 use heirloom_tpm::machine::address::TpmAddress;
-use heirloom_tpm::machine::enrolment::{EnrolmentAnswer, EnrolmentSecret};
-use heirloom_tpm::machine::state::HostRequest;
+use heirloom_tpm::machine::enrolment::{EnrolmentAnswer, EnrolmentRequest, EnrolmentSecret};
+use heirloom_tpm::machine::state::CertificateChain;
 
 struct World {
     folder: tempfile::TempDir,
@@ -302,4 +305,110 @@ fn who_serves_a_machine_leaves_no_core_dump() {
     served.kill().unwrap();
     served.wait().unwrap();
     assert_eq!(core, ["0", "0"], "neither limit can be raised again");
+}
+
+/// A machine that has answered a challenge made at [`now`], and what the CA was shown.
+struct Asked {
+    request: EnrolmentRequest,
+    makers: Vec<Certificate>,
+    made: Time,
+}
+
+impl World {
+    fn ask(&self) -> Asked {
+        self.make_and_approve();
+        self.manufacturers();
+        self.must("tpm enrol-request MACHINE --out key.request");
+        let made = now();
+        attestation_ca::found(&self.path("ca"), EndorsementKeys::Rsa, made).unwrap();
+        let makers = attestation_ca::read_manufacturers(&self.path("manufacturers")).unwrap();
+        let asked = Asked { request: read(&self.path("key.request")), makers, made };
+        self.challenge(&asked);
+        asked
+    }
+
+    fn challenge(&self, Asked { request, makers, made }: &Asked) {
+        let challenge = attestation_ca::challenge(&self.path("ca"), request, makers, *made);
+        fs::write(self.path("challenge"), wire::encode(&challenge.unwrap())).unwrap();
+        self.must("tpm enrol-answer MACHINE --challenge challenge --out answer");
+    }
+
+    fn certify(&self, asked: &Asked, at: Time) -> Result<CertificateChain, PlatformdError> {
+        let answer = read(&self.path("answer"));
+        let Asked { request, makers, .. } = asked;
+        attestation_ca::certify(&self.path("ca"), request, makers, &answer, at)
+    }
+}
+
+const DAY: u64 = 24 * 60 * 60;
+
+#[test]
+fn an_answer_is_good_for_a_day_and_once() {
+    let Some(world) = World::new() else { return };
+    let asked = world.ask();
+    for at in [asked.made.after(DAY + 1), asked.made.previous().unwrap()] {
+        let late = world.certify(&asked, at);
+        let expired = CertifyError::ChallengeExpired { made: asked.made, now: at };
+        let expired = PlatformdError::Certify(expired);
+        assert_eq!(late.err().unwrap().with_causes(), expired.with_causes());
+    }
+    // Too late is not used up; in time is.
+    world.certify(&asked, asked.made.after(DAY)).unwrap();
+    assert!(matches!(world.certify(&asked, asked.made), Err(PlatformdError::File(_))));
+    assert_eq!(attestation_ca::certified(&world.path("ca")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_tpm_is_one_machine_because_a_ca_takes_one_kind_of_endorsement_key() {
+    let Some(world) = World::new() else { return };
+    let Asked { request, makers, made } = world.ask();
+    attestation_ca::found(&world.path("other"), EndorsementKeys::P256, made).unwrap();
+    let refused = attestation_ca::challenge(&world.path("other"), &request, &makers, made);
+    let refused = refused.err().unwrap();
+    let kind = PlatformdError::Certify(CertifyError::EndorsementKind {
+        demanded: EndorsementKeys::P256,
+        found: EkKind::Rsa,
+    });
+    assert_eq!(refused.with_causes(), kind.with_causes());
+    // A maker that did not sign its own certificate is none.
+    let between: Vec<_> = makers.iter().take(1).cloned().collect();
+    let refused = attestation_ca::challenge(&world.path("ca"), &request, &between, made);
+    assert!(refused.err().unwrap().with_causes().contains("no self-signed root"));
+}
+
+#[test]
+fn a_machine_that_is_given_up_is_taken_back_by_its_ca() {
+    let Some(world) = World::new() else { return };
+    world.make_and_approve();
+    let anchor = world.enrol();
+    let machine = world.machine();
+    let evidence = machine.evidence(&secs(LaunchMode::Production), &DATA).unwrap();
+    let mut policy = policy(&machine, &evidence);
+    policy.tpm.as_mut().unwrap().revocation = Revocation::Demanded;
+    let appraise = |list: Option<&str>, at: Time| {
+        let mut appraiser = Appraiser::new(vec![anchor.clone()]);
+        if let Some(list) = list {
+            appraiser.endorse(read::<Endorsements>(&world.path(list))).unwrap();
+        }
+        appraiser.appraise(&evidence, &DATA, &policy, at).map_err(|error| error.reason())
+    };
+    assert_eq!(appraise(None, now()), Err("missing-revocations"));
+    world.must("attestation-ca revocations --dir ca --out list");
+    let result = appraise(Some("list"), now()).unwrap();
+    assert!(result.expires() <= now().after(30 * DAY));
+    assert_eq!(appraise(Some("list"), now().after(30 * DAY)), Err("expired-endorsements"));
+
+    let nobody = "11".repeat(32);
+    let refused =
+        world.must_not(&format!("attestation-ca revoke --dir ca --platform {nobody} --out no"));
+    assert!(refused.contains("certified no key"), "{refused}");
+    let platform = machine.platform();
+    let revoke = format!("attestation-ca revoke --dir ca --platform {platform} --out revoked");
+    // Twice is once.
+    for _ in 0..2 {
+        assert!(!world.must(&revoke).contains("\"revoked\":null"));
+        assert_eq!(appraise(Some("revoked"), now()), Err("certificate-revoked"));
+    }
+    world.must("attestation-ca revocations --dir ca --out list");
+    assert_eq!(appraise(Some("list"), now()), Err("certificate-revoked"));
 }
