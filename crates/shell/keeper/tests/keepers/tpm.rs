@@ -1,6 +1,7 @@
 //! The real binary, launched and measured above a TPM in software.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use heirloom_launcher::daemon::{DaemonError, Stopper};
 use heirloom_launcher::manifest::Manifest;
 use heirloom_launcher::protocol::{InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode};
 use heirloom_launcher::signer::EnclaveSigningKey;
+use heirloom_launcher::users::BundleUsers;
 use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus, WitnessGap};
 use heirloom_model::counter::Serial;
 use heirloom_model::log::LogEntry;
@@ -19,7 +21,9 @@ use heirloom_model::measurement::TeeKind;
 use heirloom_model::protocol::ServingState;
 use heirloom_model::release::ReleaseKind;
 use heirloom_testkit::swtpm::Swtpm;
+use heirloom_testkit::users::{bundle_users, let_pass, share};
 use heirloom_tpm::client::Tpm;
+use heirloom_tpm::machine::approved::ApprovalRecords;
 use heirloom_tpm::machine::error::MachineError;
 use heirloom_tpm::machine::setup::{AuthorityKey, Earlier, init, install, request};
 use heirloom_tpm::machine::{BindError, bind};
@@ -32,18 +36,23 @@ use crate::world::World;
 struct Host {
     folder: tempfile::TempDir,
     swtpm: Swtpm,
+    users: BundleUsers,
     authority: AuthorityKey,
     daemon: Option<(Stopper, JoinHandle<Result<(), DaemonError>>)>,
 }
 
 impl Host {
-    /// None if this host has no `swtpm`, which was said aloud.
+    /// None if this host has no `swtpm`, or if this is not root: both were said aloud.
     fn new() -> Option<Self> {
+        let users = bundle_users()?;
         let folder = tempfile::tempdir().unwrap();
+        let_pass(folder.path());
         let swtpm = Swtpm::start(&folder.path().join("tpm"))?;
         let key = AuthorityKey::generate().unwrap();
         let authority = AuthorityKey::from_pkcs8(&key).unwrap();
-        let host = Self { folder, swtpm, authority, daemon: None };
+        let host = Self { folder, swtpm, users, authority, daemon: None };
+        share(&host.path("state"));
+        share(&host.path("run"));
         let name = "host-1".parse().unwrap();
         init(&host.path("machine"), &host.tpm(), name, &host.authority.authority().unwrap())
             .unwrap();
@@ -64,12 +73,15 @@ impl Host {
     /// The authority approves the host as it is.
     fn approve(&self) {
         let asked = request(&self.path("machine"), &self.tpm()).unwrap();
-        let approval = self.authority.approve(&asked, Earlier::Hold).unwrap();
+        let records = ApprovalRecords::beside(&self.folder.path().join("authority"));
+        let admitted = records.admit(asked, Earlier::Hold).unwrap();
+        let approval = self.authority.approve(&admitted).unwrap();
         install(&self.path("machine"), &self.tpm(), &approval).unwrap();
     }
 
     fn start(&mut self) -> Result<(), BindError> {
-        let (daemon, stopper) = bind(&self.path("machine"), self.tpm(), &self.path("platform"))?;
+        let (machine, socket) = (self.path("machine"), self.path("platform"));
+        let (daemon, stopper) = bind(&machine, self.tpm(), &socket, self.users)?;
         self.daemon = Some((stopper, std::thread::spawn(move || daemon.run())));
         Ok(())
     }
@@ -103,7 +115,7 @@ impl Host {
 
     fn launch(&self, bundle: &Path) -> LaunchId {
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-        let (state, admin) = (text(self.path("state")), text(self.path("admin")));
+        let (state, admin) = (text(self.path("state")), text(self.path("run/admin")));
         let arguments = ["--node", "node-1", "--state", &state, "--admin", &admin]
             .into_iter()
             .chain(["--listen", "127.0.0.1:0"])
@@ -131,7 +143,7 @@ impl Host {
     }
 
     fn ask(&self, request: &AdminRequest) -> AdminResponse {
-        let mut stream = wait(|| UnixStream::connect(self.path("admin")).ok());
+        let mut stream = wait(|| UnixStream::connect(self.path("run/admin")).ok());
         ask(&mut stream, request).unwrap()
     }
 
@@ -169,10 +181,13 @@ impl Drop for Host {
 
 fn copy(from: &Path, to: &Path) {
     drop(fs::remove_dir_all(to));
-    fs::create_dir(to).unwrap();
+    share(to);
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        let copy = to.join(entry.file_name());
+        fs::copy(entry.path(), &copy).unwrap();
+        // It is ours now, and in the group by the directory.
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o660)).unwrap();
     }
 }
 
