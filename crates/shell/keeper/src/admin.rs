@@ -1,6 +1,6 @@
-//! The socket for the agent.
+//! What comes in by the door for the agent.
 
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -9,6 +9,7 @@ use heirloom_model::admin::{AdminRequest, AdminResponse};
 use heirloom_model::causes::with_causes;
 use heirloom_model::frame::{FrameError, receive, send};
 
+use crate::door::{Agent, Listener};
 use crate::limit::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MAX};
 use crate::log::event;
 use crate::run::End;
@@ -17,13 +18,14 @@ use heirloom_session::connections::Connections;
 
 /// Takes connections until `is_over`.
 pub(crate) fn listen(
-    listener: &UnixListener,
+    listener: &Listener,
     service: &Arc<Service>,
-    connections: &Arc<Connections<UnixStream>>,
+    connections: &Arc<Connections<Agent>>,
     end: &Sender<End>,
     is_over: impl Fn() -> bool,
 ) {
-    for stream in listener.incoming() {
+    loop {
+        let stream = listener.accept();
         if is_over() {
             return;
         }
@@ -46,9 +48,8 @@ pub(crate) fn listen(
     }
 }
 
-fn serve(service: &Service, mut stream: UnixStream, end: &Sender<End>) -> Result<(), FrameError> {
-    stream.set_read_timeout(Some(ADMIN_IDLE_MAX)).map_err(FrameError::Io)?;
-    stream.set_write_timeout(Some(ADMIN_IDLE_MAX)).map_err(FrameError::Io)?;
+fn serve(service: &Service, mut stream: Agent, end: &Sender<End>) -> Result<(), FrameError> {
+    stream.set_patience(ADMIN_IDLE_MAX).map_err(FrameError::Io)?;
     loop {
         let request = match receive::<AdminRequest>(&mut stream) {
             Ok(request) => request,
@@ -66,7 +67,10 @@ fn serve(service: &Service, mut stream: UnixStream, end: &Sender<End>) -> Result
 }
 
 /// Asks a keeper one thing. For agents in this process, and for tests.
-pub fn ask(stream: &mut UnixStream, request: &AdminRequest) -> Result<AdminResponse, FrameError> {
+pub fn ask(
+    stream: &mut (impl Read + Write),
+    request: &AdminRequest,
+) -> Result<AdminResponse, FrameError> {
     send(stream, request)?;
     receive(stream)
 }

@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use heirloom_hardware::tee::Tee;
 use heirloom_model::identifier::NodeId;
 
+use crate::door::Door;
 use crate::limit::CERTIFICATES_MAX;
 
 /// How to call it.
 pub const USAGE: &str = "usage: heirloom-keeper --platform SOCKET --manifest-fd N, \
                          or --tee gramine|tdx|snp|nitro [--certificate FILE]...; \
-                         --node NAME --state DIRECTORY --admin SOCKET --listen ADDRESS:PORT";
+                         --node NAME --state DIRECTORY --admin SOCKET|LOOPBACK:PORT \
+                         --listen ADDRESS:PORT";
 
 /// What an agent says when it starts a keeper.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,8 +26,8 @@ pub struct Arguments {
     pub node: NodeId,
     /// Directory for sealed files.
     pub state: PathBuf,
-    /// Socket for the agent.
-    pub admin: PathBuf,
+    /// Where the agent comes in.
+    pub admin: Door,
     /// Address for peers and applications.
     pub listen: SocketAddr,
 }
@@ -91,11 +93,12 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Arguments, A
         }
     }
     let [platform, manifest, tee, node, state, admin, listen] = values;
+    let in_tee = tee.is_some();
     Ok(Arguments {
         ground: ground(platform, manifest.as_deref(), tee, certificates)?,
         node: parsed("--node", node)?,
         state: PathBuf::from(needed("--state", state)?),
-        admin: PathBuf::from(needed("--admin", admin)?),
+        admin: door(admin, in_tee)?,
         listen: parsed("--listen", listen)?,
     })
 }
@@ -128,6 +131,20 @@ fn ground(
             }
             Ok(Ground::Tee { tee, certificates })
         }
+    }
+}
+
+/// A socket in the file system, or in a TEE an address that nobody else's host reaches.
+fn door(admin: Option<String>, in_tee: bool) -> Result<Door, ArgumentError> {
+    let admin = needed("--admin", admin)?;
+    match admin.parse::<SocketAddr>() {
+        Ok(address) if in_tee && address.ip().is_loopback() && address.port() != 0 => {
+            Ok(Door::Loopback(address))
+        }
+        Ok(_) => Err(ArgumentError::Together(
+            "--admin is an address only with --tee, and only a loopback address with a port",
+        )),
+        Err(_) => Ok(Door::File(PathBuf::from(admin))),
     }
 }
 
@@ -180,6 +197,9 @@ mod tests {
             let ground = with(&format!("--tee {tee}")).unwrap().ground;
             assert_eq!(ground, Ground::Tee { tee, certificates: Vec::new() });
         }
+        let refused = |text: &str| {
+            assert!(matches!(parse_text(text), Err(ArgumentError::Together(_))), "{text}");
+        };
         for wrong in [
             "",
             "--manifest-fd 3",
@@ -188,8 +208,20 @@ mod tests {
             "--tee tdx --certificate a",
             "--platform p --certificate a",
         ] {
-            assert!(matches!(with(wrong), Err(ArgumentError::Together(_))), "{wrong}");
+            refused(&GOOD.replace("--platform p --manifest-fd 3", wrong));
         }
+        // Who may come in by an address is for the host that has it.
+        for (wrong, address) in [
+            ("--tee gramine", "10.0.0.1:7"),
+            ("--tee gramine", "127.0.0.1:0"),
+            ("--platform p", "127.0.0.1:7"),
+        ] {
+            let text = GOOD.replace("--platform p --manifest-fd 3", wrong);
+            refused(&text.replace("--admin a", &format!("--admin {address}")));
+        }
+        let text = GOOD.replace("--platform p --manifest-fd 3", "--tee nitro");
+        let own = parse_text(&text.replace("--admin a", "--admin 127.0.0.1:7")).unwrap();
+        assert_eq!(own.admin, Door::Loopback("127.0.0.1:7".parse().unwrap()));
         let malformed = ArgumentError::Malformed { option: "--tee", value: "sgx".to_owned() };
         assert_eq!(with("--tee sgx"), Err(malformed));
         let many = "--tee snp --certificate a --certificate b --certificate c";

@@ -9,7 +9,7 @@
 //! * [`run`]: start, wait, stop.
 //! * [`service`]: what an agent may ask, carried out one after the other.
 //! * [`replicate`]: receiving a keyring from whoever has it. [`hand_over`]: by a step of a plan.
-//! * [`peers`], [`admin`]: the two sockets.
+//! * [`peers`], [`admin`]: the two sockets. [`door`]: where the second one is.
 //! * [`directory`]: sealed files.
 //! * [`ground`]: what it runs on, and where its manifest comes from.
 //! * [`arguments`], [`log`], [`limit`]: how it is called, what it says, its bounds.
@@ -26,6 +26,7 @@ pub mod replicate;
 pub mod arguments;
 pub mod clock;
 pub mod directory;
+pub mod door;
 pub mod ground;
 pub mod limit;
 pub mod log;

@@ -1,11 +1,8 @@
 //! Start, wait, stop.
 
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,7 +10,8 @@ use std::thread::{self, JoinHandle};
 
 use heirloom_keeper::keeper::{Keeper, KeeperConfig, StartError};
 
-use crate::directory::{DirectoryError, StateDirectory, is_shared};
+use crate::directory::{DirectoryError, StateDirectory};
+use crate::door::{Agent, Door, Listener};
 use crate::limit::{ADMIN_CONNECTIONS_MAX, SESSIONS_MAX};
 use crate::log::event;
 use crate::service::{Service, SharedPlatform};
@@ -27,8 +25,8 @@ pub struct Settings {
     pub config: KeeperConfig,
     /// Directory for sealed files.
     pub state: PathBuf,
-    /// Socket for the agent.
-    pub admin: PathBuf,
+    /// Where the agent comes in.
+    pub admin: Door,
     /// Address for peers and applications.
     pub listen: SocketAddr,
 }
@@ -70,9 +68,9 @@ pub enum RunError {
 pub struct Running {
     service: Arc<Service>,
     sessions: Arc<Connections<TcpStream>>,
-    agents: Arc<Connections<UnixStream>>,
+    agents: Arc<Connections<Agent>>,
     address: SocketAddr,
-    admin: PathBuf,
+    admin: Door,
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     end: (Sender<End>, Receiver<End>),
@@ -87,10 +85,9 @@ pub fn start(settings: Settings, platform: SharedPlatform) -> Result<Running, Ru
     event("started", format_args!("{} {}", keeper.identity().measurement, keeper.state()));
     let peers_socket = TcpListener::bind(settings.listen)
         .map_err(|source| RunError::Socket { socket: settings.listen.to_string(), source })?;
-    let cannot_open =
-        |source| RunError::Socket { socket: settings.admin.display().to_string(), source };
+    let cannot_open = |source| RunError::Socket { socket: settings.admin.to_string(), source };
     let address = peers_socket.local_addr().map_err(cannot_open)?;
-    let admin_socket = bind_admin(&settings.admin).map_err(cannot_open)?;
+    let admin_socket = settings.admin.open().map_err(cannot_open)?;
     let mut running = Running {
         service: Arc::new(Service::new(keeper, platform, directory, address)),
         sessions: Arc::new(Connections::new(SESSIONS_MAX)),
@@ -132,7 +129,7 @@ impl Running {
         self.is_over.store(true, Ordering::Release);
         // Listeners look whether it is over when somebody comes.
         TcpStream::connect(self.address).ok();
-        UnixStream::connect(&self.admin).ok();
+        self.admin.knock();
         for thread in self.threads {
             // A listener that panicked has ended as well.
             thread.join().ok();
@@ -141,10 +138,10 @@ impl Running {
         self.agents.shut_down();
         // Threads that are still busy end when they notice; from now on they can write nothing.
         self.service.quiesce().close();
-        fs::remove_file(&self.admin).ok();
+        self.admin.remove();
     }
 
-    fn listen(&mut self, peers: TcpListener, admin: UnixListener) -> io::Result<()> {
+    fn listen(&mut self, peers: TcpListener, admin: Listener) -> io::Result<()> {
         let over = |is_over: &Arc<AtomicBool>| {
             let is_over = Arc::clone(is_over);
             move || is_over.load(Ordering::Acquire)
@@ -163,19 +160,4 @@ impl Running {
         );
         Ok(())
     }
-}
-
-/// Binds the agent's socket, for this user only, or for the group as well if it is in a directory
-/// that is the group's: the agent is another user there. One that an earlier process left is replaced:
-/// the directory's lock shows that the process is gone.
-fn bind_admin(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mode = if is_shared(directory.unwrap_or(Path::new(".")))? { 0o660 } else { 0o600 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    Ok(listener)
 }

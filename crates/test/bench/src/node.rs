@@ -5,6 +5,7 @@ use std::path::Path;
 
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper_shell::admin;
+use heirloom_keeper_shell::door::Door;
 use heirloom_keeper_shell::run::{Running, Settings, start};
 use heirloom_keeper_shell::service::SharedPlatform;
 use heirloom_model::admin::{AdminRequest, AdminResponse};
@@ -29,7 +30,7 @@ pub(crate) fn run(
     let settings = Settings {
         config: KeeperConfig { network, domain, node: node_name(number), role: HolderRole::Keeper },
         state: state.to_owned(),
-        admin: admin.to_owned(),
+        admin: Door::File(admin.to_owned()),
         listen: "127.0.0.1:0".parse().expect("it is an address"),
     };
     start(settings, platform).expect("a keeper starts in a directory of its own")

@@ -2,6 +2,8 @@
 //! namespace where these are in the places of the real ones.
 
 use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -9,7 +11,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use heirloom_keeper_shell::admin::ask;
 use heirloom_launcher::manifest::Manifest;
 use heirloom_model::admin::{
-    AdminRefusal, AdminRequest, AdminResponse, KeeperStatus, Source, Unreadable, Volatile,
+    AdminRefusal, AdminRequest, AdminResponse, KeeperStatus, Unreadable, Volatile,
 };
 use heirloom_model::counter::{Generation, LogIndex, SecurityVersion, Serial};
 use heirloom_model::digest::{NetworkId, Nonce};
@@ -42,8 +44,14 @@ struct Caged {
     cage: Cage,
     tee: &'static str,
     state: String,
+    /// Where it is reached, if not by a socket in the file system.
+    address: Option<SocketAddr>,
     child: Option<Child>,
 }
+
+/// What is asked over.
+trait Way: Read + Write {}
+impl<T: Read + Write> Way for T {}
 
 /// What a keeper of this network is given, at these versions.
 fn manifest(world: &World, product_id: u16, security_version: u16) -> Manifest {
@@ -61,7 +69,8 @@ fn manifest(world: &World, product_id: u16, security_version: u16) -> Manifest {
 impl Caged {
     fn new(cage: Cage, tee: &'static str, manifest: Option<&Manifest>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut caged = Self { folder, cage, tee, state: "state".to_owned(), child: None };
+        let mut caged =
+            Self { folder, cage, tee, state: "state".to_owned(), address: None, child: None };
         if let Some(manifest) = manifest {
             caged.give(manifest);
         }
@@ -83,7 +92,10 @@ impl Caged {
         let mut command = self.cage.command(Path::new(KEEPER));
         command.args(["--tee", self.tee, "--node", "node-3", "--listen", "127.0.0.1:0"]);
         command.arg("--state").arg(self.path(&self.state));
-        command.arg("--admin").arg(self.path("admin"));
+        match self.address {
+            Some(address) => command.arg("--admin").arg(address.to_string()),
+            None => command.arg("--admin").arg(self.path("admin")),
+        };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }
@@ -91,11 +103,13 @@ impl Caged {
     /// Starts it, and waits until it answers.
     fn start(&mut self) {
         self.spawn();
+        let mut child = self.child.take().unwrap();
         wait(|| {
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            let ended = child.try_wait().unwrap();
             assert!(ended.is_none(), "{}", self.log());
-            UnixStream::connect(self.path("admin")).ok()
+            self.connect().ok()
         });
+        self.child = Some(child);
     }
 
     /// Ends it in order.
@@ -113,12 +127,19 @@ impl Caged {
         (ended, self.log().lines().last().unwrap_or_default().to_owned())
     }
 
+    fn connect(&self) -> io::Result<Box<dyn Way>> {
+        Ok(match self.address {
+            Some(address) => Box::new(TcpStream::connect(address)?),
+            None => Box::new(UnixStream::connect(self.path("admin"))?),
+        })
+    }
+
     fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
     fn ask(&self, request: &AdminRequest) -> AdminResponse {
-        ask(&mut UnixStream::connect(self.path("admin")).unwrap(), request).unwrap()
+        ask(&mut self.connect().unwrap(), request).unwrap()
     }
 
     fn status(&self) -> Box<KeeperStatus> {
@@ -279,7 +300,7 @@ fn a_keeper_in_a_tee_needs_a_measured_manifest_of_its_version() {
     let world = World::new();
     let Some(files) = Mounted::new(GramineFiles::new()) else { return };
     let mut three = Caged::new(cage.with(files.root(), GRAMINE), "gramine", None);
-    let mut refused = |three: &mut Caged, why: &str| {
+    let refused = |three: &mut Caged, why: &str| {
         let (ended, said) = three.refuse();
         assert_eq!(ended.code(), Some(1), "{said}");
         assert!(said.contains(why), "{said}");
@@ -367,7 +388,11 @@ fn an_enclave_of_nitro_holds_for_as_long_as_it_runs() {
     let nitro = Some(NitroModule::with(document));
     let Some(devices) = Mounted::new(Devices { nitro, ..Devices::default() }) else { return };
     let cage = cage.with(&devices.root().join("nsm"), NSM);
-    let three = Caged::new(cage, "nitro", Some(&manifest(&world, 1, 2)));
+    let mut three = Caged::new(cage, "nitro", Some(&manifest(&world, 1, 2)));
+    // An enclave shares no files with its host: what carries bytes in comes to an address.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    three.address = free.local_addr().ok();
+    drop(free);
     holds_and_does_not_last(three, &world, TeeKind::Nitro);
 }
 

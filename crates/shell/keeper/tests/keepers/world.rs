@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use heirloom_emulated::host::{EmulatedEnclave, EmulatedHost};
 use heirloom_keeper::keeper::KeeperConfig;
 use heirloom_keeper_shell::admin::ask;
+use heirloom_keeper_shell::door::Door;
 use heirloom_keeper_shell::run::{Running, Settings, start};
 use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::admin::{AdminRequest, AdminResponse, KeeperStatus, Source, Ticket};
@@ -178,7 +179,7 @@ impl World {
                 role: code.kind.role().unwrap(),
             },
             state: node.state.clone(),
-            admin: node.admin.clone(),
+            admin: Door::File(node.admin.clone()),
             listen: "127.0.0.1:0".parse().unwrap(),
         };
         let enclave = Arc::new(self.enclave(node.number, code));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use heirloom_emulated::host::EmulatedHost;
 use heirloom_emulated::state::HostDirectory;
 use heirloom_keeper::keeper::KeeperConfig;
+use heirloom_keeper_shell::door::Door;
 use heirloom_keeper_shell::run as keeper;
 use heirloom_launcher::bundle::Bundle;
 use heirloom_launcher::client::LaunchClient;
@@ -170,7 +171,7 @@ impl World {
                 role: code.kind.role().unwrap(),
             },
             state: self.path(&format!("keeper-{number}")),
-            admin: self.path(&format!("keeper-{number}.sock")),
+            admin: Door::File(self.path(&format!("keeper-{number}.sock"))),
             listen: "127.0.0.1:0".parse().unwrap(),
         };
         keeper::start(settings, Arc::new(host.launch(secs, Box::new(random)))).unwrap()
