@@ -6,9 +6,14 @@
 //! bundles/.corrupt-<measurement>/                     was staged and does not measure so any more
 //! installed                                           one line: the measurement
 //! ```
+//!
+//! Where operators put code into its place themselves, nothing is staged, and only what is
+//! installed is recorded here.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use heirloom_fetch::error::FetchError;
 use heirloom_fetch::fetch::fetch;
@@ -33,6 +38,8 @@ const INSTALLED_BYTES_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Bundles {
     root: PathBuf,
+    /// What operators put into its place; none where bundles are staged.
+    placed: Option<Arc<BTreeSet<Measurement>>>,
 }
 
 /// Why a bundle was not staged or installed. What was installed still is.
@@ -86,6 +93,9 @@ pub enum BundleError {
     /// The system did not give a thread to fetch it.
     #[error("no thread fetches it")]
     NoThread(#[source] std::io::Error),
+    /// Bundles are not staged here, and no operator put this code into its place.
+    #[error("no `[[tee.code]]` of the agent's configuration starts {0}")]
+    NotPlaced(Measurement),
     /// No staged bundle has this measurement.
     #[error("no bundle with measurement {0} is staged")]
     NotStaged(Measurement),
@@ -94,9 +104,15 @@ pub enum BundleError {
 impl Bundles {
     /// Opens the directory, which is made if it does not exist.
     pub fn open(root: PathBuf) -> Result<Self, BundleError> {
-        let bundles = Self { root };
+        let bundles = Self { root, placed: None };
         atomic::create_directory(&bundles.directory())?;
         Ok(bundles)
+    }
+
+    /// The record of what is installed, on a node where an operator put this code into its place.
+    pub fn placed(root: PathBuf, codes: BTreeSet<Measurement>) -> Result<Self, BundleError> {
+        atomic::create_directory(&root)?;
+        Ok(Self { root, placed: Some(Arc::new(codes)) })
     }
 
     /// Where the bundle of a measurement is, or will be.
@@ -106,7 +122,10 @@ impl Bundles {
 
     /// Whether a bundle has its place. It measured as its place says when it got there.
     pub fn is_staged(&self, measurement: &Measurement) -> bool {
-        self.path(measurement).is_dir()
+        match &self.placed {
+            Some(codes) => codes.contains(measurement),
+            None => self.path(measurement).is_dir(),
+        }
     }
 
     /// Bytes of a release that are there already, although it is not complete.
@@ -130,6 +149,10 @@ impl Bundles {
 
     /// What the code of a staged bundle is for, by its manifest.
     pub fn kind(&self, measurement: &Measurement) -> Result<ReleaseKind, BundleError> {
+        if self.placed.is_some() {
+            // Upgraders work by local reports, which none of these TEEs can check.
+            return self.expect_placed(measurement).map(|()| ReleaseKind::Keeper);
+        }
         let directory = self.path(measurement);
         if !directory.is_dir() {
             return Err(BundleError::NotStaged(*measurement));
@@ -149,6 +172,9 @@ impl Bundles {
         mirrors: &[Mirror],
         observer: &mut dyn Progress,
     ) -> Result<(), BundleError> {
+        if self.placed.is_some() {
+            return self.expect_placed(measurement);
+        }
         if self.holds(measurement)? {
             return Ok(());
         }
@@ -223,6 +249,11 @@ impl Bundles {
             return Err(BundleError::Measurement { expected: *measurement, found });
         }
         Ok(atomic::move_to(&self.staging(measurement), &self.path(measurement))?)
+    }
+
+    fn expect_placed(&self, measurement: &Measurement) -> Result<(), BundleError> {
+        let is_placed = self.is_staged(measurement);
+        is_placed.then_some(()).ok_or(BundleError::NotPlaced(*measurement))
     }
 
     fn directory(&self) -> PathBuf {

@@ -1,14 +1,16 @@
 //! The agent's one configuration file. Unknown keys are errors; there are no defaults for
 //! anything that decides where key material lives.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use heirloom_fetch::limit::MIRRORS_MAX;
 use heirloom_fetch::mirror::{Authorities, Mirror, ParseMirrorError};
+use heirloom_hardware::tee::Tee;
 use heirloom_model::digest::NetworkId;
 use heirloom_model::identifier::NodeId;
+use heirloom_model::measurement::Measurement;
 use serde::Deserialize;
 
 use crate::config_file::{self, ConfigFileError, from_text};
@@ -16,6 +18,8 @@ use crate::service::config::{ServiceConfig, ServiceConfigError};
 
 /// Addresses of one node: a handover needs two, for the old keeper and the new one.
 pub const LISTEN_MAX: usize = 16;
+/// Codes that one node can start: the one that runs, the next ones, and those to go back to.
+pub const CODES_MAX: usize = 16;
 
 /// What the agent of one node needs to know.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,8 +35,8 @@ pub struct Config {
     pub key_file: PathBuf,
     /// Where the registry is served: `http://address:port`.
     pub registry: String,
-    /// Socket of this host's platform daemon.
-    pub platform: PathBuf,
+    /// Socket of this host's platform daemon. Without it, `tee` says how keepers are started.
+    pub platform: Option<PathBuf>,
     /// Directory of everything that this node keeps: journal, bundles, sealed state, quarantine.
     pub data: PathBuf,
     /// Where releases are fetched from, in this order: `https://host/path`, `http://host/path`, or
@@ -48,8 +52,11 @@ pub struct Config {
     pub api: String,
     /// Free bytes that must remain on the disk before a release is prepared.
     pub free_bytes_min: u64,
-    /// The keeper bundles of this node: exactly one per domain.
+    /// The keeper bundles of this node: exactly one per domain, and none with `tee`.
+    #[serde(default)]
     pub keeper: Vec<KeeperBundle>,
+    /// Keepers in a TEE that they speak to themselves, instead of `platform`.
+    pub tee: Option<TeeConfig>,
     /// The service of this node, if it runs one besides its keeper.
     pub service: Option<ServiceConfig>,
 }
@@ -60,6 +67,40 @@ pub struct Config {
 pub struct KeeperBundle {
     /// Directory with `binary`, `manifest` and `sigstruct`.
     pub bundle: PathBuf,
+}
+
+/// A TEE, and the commands that start keepers in it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeeConfig {
+    /// Which.
+    #[serde(deserialize_with = "from_text")]
+    pub name: Tee,
+    /// What can be started. The first one is what is installed when nothing is installed yet.
+    pub code: Vec<TeeCode>,
+}
+
+/// Code that an operator put into its place.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeeCode {
+    /// What it measures.
+    #[serde(deserialize_with = "from_text")]
+    pub measurement: Measurement,
+    /// Program and arguments; those of a keeper come behind them.
+    pub command: Vec<String>,
+    /// Where it answers its agent: a loopback address with a port, of its own for each code. Left
+    /// out where the TEE shares sockets in files with its host.
+    pub admin: Option<SocketAddr>,
+}
+
+/// How keepers are started.
+#[derive(Clone, Copy, Debug)]
+pub enum Ground<'a> {
+    /// By the platform daemon at this socket.
+    Daemon(&'a Path),
+    /// By commands.
+    Tee(&'a TeeConfig),
 }
 
 /// Why the configuration cannot be used.
@@ -86,6 +127,32 @@ pub enum ConfigError {
     /// What is said about the service makes no sense.
     #[error("`[service]` cannot be used")]
     Service(#[from] ServiceConfigError),
+    /// Nothing says how keepers are started, or two things do.
+    #[error("exactly one of `platform` and `[tee]` must say how keepers are started")]
+    Ground,
+    /// Something that only a platform daemon can start.
+    #[error("with `[tee]` there is neither `[[keeper]]` nor `[service]`: bundles need `platform`")]
+    NoDaemon,
+    /// No code, or too much, or one twice.
+    #[error("`[tee]` names {found} codes; there must be 1 to {CODES_MAX}, each once")]
+    Codes {
+        /// How many it names.
+        found: usize,
+    },
+    /// Code without a program that starts it.
+    #[error("nothing starts {0}: its `command` is empty")]
+    NoCommand(Measurement),
+    /// An address that others reach, without a port, or of two codes.
+    #[error("`admin` is a loopback address with a port, another one for each code")]
+    Admin,
+    /// Code of another kind of platform.
+    #[error("{code} is not what code measures in {tee}")]
+    OtherKind {
+        /// The TEE.
+        tee: Tee,
+        /// The code.
+        code: Measurement,
+    },
     /// No keeper bundle, or more than one.
     #[error("the configuration names {found} keeper bundles for one domain; there must be one")]
     Bundles {
@@ -123,10 +190,51 @@ impl Config {
         if let Some(service) = &self.service {
             service.check(&self.node)?;
         }
-        match self.keeper.len() {
-            1 => Ok(()),
-            found => Err(ConfigError::Bundles { found }),
+        match (self.ground()?, self.keeper.len()) {
+            (Ground::Daemon(_), 1) => Ok(()),
+            (Ground::Daemon(_), found) => Err(ConfigError::Bundles { found }),
+            (Ground::Tee(tee), 0) if self.service.is_none() => tee.check(),
+            (Ground::Tee(_), _) => Err(ConfigError::NoDaemon),
         }
+    }
+
+    /// How keepers are started.
+    pub fn ground(&self) -> Result<Ground<'_>, ConfigError> {
+        match (&self.platform, &self.tee) {
+            (Some(socket), None) => Ok(Ground::Daemon(socket)),
+            (None, Some(tee)) => Ok(Ground::Tee(tee)),
+            (Some(_), Some(_)) | (None, None) => Err(ConfigError::Ground),
+        }
+    }
+}
+
+impl TeeConfig {
+    /// The command of each code.
+    pub fn commands(&self) -> BTreeMap<Measurement, TeeCode> {
+        self.code.iter().map(|code| (code.measurement, code.clone())).collect()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let found = self.code.len();
+        if found == 0 || found > CODES_MAX || self.commands().len() != found {
+            return Err(ConfigError::Codes { found });
+        }
+        let addresses: Vec<SocketAddr> = self.code.iter().filter_map(|code| code.admin).collect();
+        let is_own = |address: &SocketAddr| address.ip().is_loopback() && address.port() != 0;
+        let distinct: BTreeSet<&SocketAddr> = addresses.iter().collect();
+        if distinct.len() != addresses.len() || !addresses.iter().all(is_own) {
+            return Err(ConfigError::Admin);
+        }
+        for code in &self.code {
+            let (tee, code, command) = (self.name, code.measurement, &code.command);
+            if code.kind() != tee.kind() {
+                return Err(ConfigError::OtherKind { tee, code });
+            }
+            if command.first().is_none_or(String::is_empty) {
+                return Err(ConfigError::NoCommand(code));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -236,5 +344,42 @@ edge = { kind = "haproxy", master_socket = "m", backend = "b", state_file = "s" 
         let own = Authorities::File(PathBuf::from("/etc/heirloom/ca.pem"));
         let expected = Mirror::parse("https://releases.example/heirloom", &own).unwrap();
         assert_eq!(parse(&text).unwrap().mirrors().unwrap().first(), Some(&expected));
+    }
+
+    #[test]
+    fn a_node_in_a_tee_names_commands_instead_of_a_platform_and_bundles() {
+        let code = |digit: &str, command: &str| {
+            let digits = digit.repeat(64);
+            format!("[[tee.code]]\nmeasurement = \"sgx:{digits}\"\ncommand = {command}\n")
+        };
+        let run = r#"["gramine-sgx", "/opt/heirloom/keeper"]"#;
+        let bare = GOOD.replace("platform = \"platform.sock\"\n", "");
+        let bare = bare.replace("[[keeper]]\nbundle = \"bundles/v1\"\n", "");
+        let tee = |codes: &str| format!("{bare}[tee]\nname = \"gramine\"\n{codes}");
+        let good = tee(&format!("{}{}", code("1", run), code("2", run)));
+        let parsed = parse(&good).unwrap();
+        let Ground::Tee(found) = parsed.ground().unwrap() else { panic!("there is no daemon") };
+        assert_eq!((found.name, found.commands().len()), (Tee::Gramine, 2));
+
+        let refused = |text: &str| parse(text).unwrap_err();
+        assert!(matches!(refused(&bare), ConfigError::Ground));
+        let both = format!("platform = \"p\"\n{}", good.trim_start());
+        assert!(matches!(refused(&both), ConfigError::Ground));
+        let keeper = format!("{good}[[keeper]]\nbundle = \"bundles/v1\"\n");
+        assert!(matches!(refused(&keeper), ConfigError::NoDaemon));
+        assert!(matches!(refused(&format!("{good}{SERVICE}")), ConfigError::NoDaemon));
+        let twice = tee(&code("1", run).repeat(2));
+        assert!(matches!(refused(&twice), ConfigError::Codes { found: 2 }));
+        assert!(matches!(refused(&tee("code = []\n")), ConfigError::Codes { found: 0 }));
+        assert!(matches!(refused(&tee(&code("1", "[]"))), ConfigError::NoCommand(_)));
+        let other = good.replace("gramine\"\n", "tdx\"\n");
+        assert!(matches!(refused(&other), ConfigError::OtherKind { tee: Tee::Tdx, .. }));
+        for (one, two) in [("10.0.0.1:7", "127.0.0.1:8"), ("127.0.0.1:7", "127.0.0.1:7")] {
+            let with = |digit, admin| format!("{}admin = \"{admin}\"\n", code(digit, run));
+            let text = tee(&format!("{}{}", with("1", one), with("2", two)));
+            assert!(matches!(refused(&text), ConfigError::Admin), "{one} {two}");
+        }
+        let none = good.replace("name = \"gramine\"", "name = \"sgx\"");
+        assert!(matches!(refused(&none), ConfigError::File(ConfigFileError::Malformed { .. })));
     }
 }

@@ -75,8 +75,8 @@ impl KeeperDriver {
             quarantined: self.state.quarantined().map_err(state)?,
             ..Observation::default()
         };
-        for code in self.instances.running()?.into_keys() {
-            match admin::status(&self.instances.socket(&code), timeout) {
+        for code in self.instances.running()? {
+            match admin::status(&self.instances.door(&code), timeout) {
                 Ok(status) if status.measurement == code => {
                     observed.running.insert(code, status);
                 }
@@ -98,12 +98,12 @@ impl KeeperDriver {
     }
 
     fn exists(&self, code: &Measurement) -> Result<bool, DriverError> {
-        Ok(self.instances.running()?.contains_key(code))
+        Ok(self.instances.running()?.contains(code))
     }
 
     /// What the instance of this code says about itself.
     fn status(&self, code: &Measurement) -> Result<Box<KeeperStatus>, DriverError> {
-        let status = admin::status(&self.instances.socket(code), SHORT_TIMEOUT)?;
+        let status = admin::status(&self.instances.door(code), SHORT_TIMEOUT)?;
         if status.measurement == *code {
             return Ok(status);
         }
@@ -119,7 +119,7 @@ impl KeeperDriver {
         request: &AdminRequest,
         timeout: Duration,
     ) -> Result<(), DriverError> {
-        admin::command(&self.instances.socket(code), request, timeout)
+        admin::command(&self.instances.door(code), request, timeout)
     }
 
     fn statement(
@@ -128,7 +128,7 @@ impl KeeperDriver {
         request: &AdminRequest,
         timeout: Duration,
     ) -> Result<Vec<u8>, DriverError> {
-        admin::statement(&self.instances.socket(code), request, timeout)
+        admin::statement(&self.instances.door(code), request, timeout)
     }
 
     /// Sealed state is moved only while nobody uses it.
@@ -171,14 +171,14 @@ impl KeeperDriver {
 
     /// Feeds an instance the whole log, batch by batch.
     fn feed(&self, place: &Place) -> Result<(), DriverError> {
-        let mut position = admin::status(place.socket(), SHORT_TIMEOUT)?.position;
+        let mut position = admin::status(place.door(), SHORT_TIMEOUT)?.position;
         loop {
             let entries = self.registry.read(position.length, LOG_ENTRIES_MAX);
             let entries = entries.map_err(|error| unknown("the registry", &error))?;
             if entries.is_empty() {
                 return Ok(());
             }
-            position = admin::follow(place.socket(), &entries, None)?;
+            position = admin::follow(place.door(), &entries, None)?;
         }
     }
 
@@ -186,7 +186,7 @@ impl KeeperDriver {
     /// would wait for ever for a log that nobody feeds it.
     /// Nor is code for us that is another measurement here: that of another kind of platform.
     fn expect_for_us(&self, place: &Place, code: &Measurement) -> Result<(), DriverError> {
-        let tried = admin::status(place.socket(), SHORT_TIMEOUT)?;
+        let tried = admin::status(place.door(), SHORT_TIMEOUT)?;
         if tried.measurement != *code {
             let (expected, found) = (code.to_string(), tried.measurement.to_string());
             return Err(DriverError::Unexpected { expected, found });
@@ -206,9 +206,9 @@ impl KeeperDriver {
         heirloom_store::atomic::create_directory(&directory).map_err(store)?;
         let launched = self.instances.launch(&place, &self.bundles.path(code), LOOPBACK);
         let ours = launched.and_then(|()| self.expect_for_us(&place, code));
-        let registration = ours.and_then(|()| self.feed(&place)).and_then(|()| {
-            admin::statement(place.socket(), &AdminRequest::Register, SHORT_TIMEOUT)
-        });
+        let registration = ours
+            .and_then(|()| self.feed(&place))
+            .and_then(|()| admin::statement(place.door(), &AdminRequest::Register, SHORT_TIMEOUT));
         self.instances.end(&place)?;
         registration
     }
@@ -320,7 +320,7 @@ impl NodeDriver for KeeperDriver {
     }
 
     fn attend(&mut self, code: &Measurement) -> Result<Ticket, DriverError> {
-        admin::attend(&self.instances.socket(code), OBSERVE_TIMEOUT)
+        admin::attend(&self.instances.door(code), OBSERVE_TIMEOUT)
     }
 
     fn follow(
@@ -329,7 +329,7 @@ impl NodeDriver for KeeperDriver {
         entries: &[LogEntry],
         attended: Option<Ticket>,
     ) -> Result<LogPosition, DriverError> {
-        admin::follow(&self.instances.socket(code), entries, attended)
+        admin::follow(&self.instances.door(code), entries, attended)
     }
 
     fn register(&mut self, code: &Measurement) -> Result<Vec<u8>, DriverError> {
@@ -494,7 +494,9 @@ pub(crate) fn bundle(error: BundleError) -> DriverError {
     let text = with_causes(&error);
     match error {
         BundleError::Store(error) => store(error),
-        BundleError::NotStaged(_) => DriverError::Missing { what: text },
+        BundleError::NotStaged(_) | BundleError::NotPlaced(_) => {
+            DriverError::Missing { what: text }
+        }
         BundleError::Fetch(FetchError::Full { path }) => {
             DriverError::Full(path.display().to_string())
         }
@@ -531,6 +533,7 @@ fn state(error: StateError) -> DriverError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launcher::Launcher;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -575,7 +578,7 @@ mod tests {
         let driver = KeeperDriver {
             instances: Instances {
                 node: "node-1".parse().unwrap(),
-                platform: data.join("platform.sock"),
+                launcher: Launcher::Daemon(data.join("platform.sock")),
                 data: data.clone(),
             },
             listen: Vec::new(),

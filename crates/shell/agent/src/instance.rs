@@ -3,21 +3,21 @@
 //! A seat has its own label at the platform daemon, state directory, socket and log, all named
 //! after its measurement, so that instances of different code run side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use heirloom_launcher::client::LaunchClient;
-use heirloom_launcher::protocol::{
-    InstanceInfo, InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode,
-};
+use heirloom_launcher::protocol::StopSignal;
 use heirloom_model::identifier::NodeId;
 use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_upgrade::port::DriverError;
 
-use crate::admin::{self, SHORT_TIMEOUT};
+use crate::admin::{self, Door, SHORT_TIMEOUT};
+use crate::launcher::{Launcher, Running, Start, unknown};
+use crate::share;
 
 /// How long an instance may take to open its admin socket.
 pub const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -37,8 +37,8 @@ const LABEL_DIGITS: usize = 8;
 pub struct Instances {
     /// The node.
     pub node: NodeId,
-    /// Socket of the platform daemon of its host.
-    pub platform: PathBuf,
+    /// Who starts instances on its host.
+    pub launcher: Launcher,
     /// Everything that the node keeps.
     pub data: PathBuf,
 }
@@ -46,15 +46,16 @@ pub struct Instances {
 /// Where one instance runs and how it is reached.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place {
+    code: Measurement,
     label: String,
     state: PathBuf,
-    socket: PathBuf,
+    door: Door,
 }
 
 impl Place {
-    /// The socket on which it answers its agent.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// Where it answers its agent.
+    pub fn door(&self) -> &Door {
+        &self.door
     }
 }
 
@@ -63,67 +64,95 @@ impl Instances {
     pub fn seat(&self, code: &Measurement, state: PathBuf) -> Place {
         let short = short(code);
         Place {
+            code: *code,
             label: format!("{}.{short}", self.node),
             state,
-            socket: self.data.join(format!("keeper-{short}.sock")),
+            door: self.launcher.door(code, self.sockets().join(format!("keeper-{short}.sock"))),
         }
     }
 
     /// Where some code is tried without keys.
     pub fn trial(&self, code: &Measurement) -> Place {
         Place {
+            code: *code,
             label: format!("{}.trial", self.node),
             state: self.data.join("trial").join(code.to_string()),
-            socket: self.data.join("trial.sock"),
+            door: self.launcher.door(code, self.sockets().join("trial.sock")),
         }
     }
 
-    /// The socket of the seat of some code.
-    pub fn socket(&self, code: &Measurement) -> PathBuf {
-        self.seat(code, PathBuf::new()).socket
+    /// Where instances make their sockets. Nothing else is there: they may write in it.
+    fn sockets(&self) -> PathBuf {
+        self.data.join("run")
+    }
+
+    /// Makes what an instance of this place writes in. Where each code has a user of its own, it is
+    /// given to the group that they have in common with us.
+    fn prepare(&self, place: &Place) -> Result<(), DriverError> {
+        let info = self.launcher.daemon()?.map(|daemon| daemon.host_info()).transpose();
+        let group = info.map_err(|error| unknown(&error))?.and_then(|info| info.group);
+        for directory in [&place.state, &self.sockets()] {
+            heirloom_store::atomic::create_directory(directory).map_err(|error| unknown(&error))?;
+            let Some(group) = group else { continue };
+            let above = directory.ancestors().skip(1);
+            for ancestor in above.take_while(|ancestor| ancestor.starts_with(&self.data)) {
+                share::let_pass(ancestor, group)?;
+            }
+            share::give(directory, group)?;
+        }
+        Ok(())
+    }
+
+    /// Where the instance in the seat of some code answers its agent.
+    pub fn door(&self, code: &Measurement) -> Door {
+        self.seat(code, PathBuf::new()).door
     }
 
     /// The code whose process exists in a seat of this node.
-    pub fn running(&self) -> Result<BTreeMap<Measurement, LaunchId>, DriverError> {
-        let each = self.seated()?.into_iter();
-        Ok(each.map(|found| (found.measurement, found.instance)).collect())
+    pub fn running(&self) -> Result<BTreeSet<Measurement>, DriverError> {
+        Ok(self.processes()?.into_keys().collect())
     }
 
     /// What operators call the processes in the seats of this node, by their code: for those that
     /// cannot be asked.
     pub fn processes(&self) -> Result<BTreeMap<Measurement, String>, DriverError> {
-        let name = |found: &InstanceInfo| format!("process {} ({})", found.process, found.label);
-        let each = self.seated()?.into_iter();
-        Ok(each.map(|found| (found.measurement, name(&found))).collect())
+        self.launcher.seated(|code| format!("{}.{}", self.node, short(code)))
     }
 
-    fn seated(&self) -> Result<Vec<InstanceInfo>, DriverError> {
-        let mut list = self.list()?;
-        list.retain(|found| found.label == format!("{}.{}", self.node, short(&found.measurement)));
-        Ok(list)
-    }
-
-    /// Starts a bundle, and waits until it answers.
+    /// Starts code, whose bundle is there if it has one, and waits until it answers.
     pub fn launch(&self, place: &Place, bundle: &Path, listen: &str) -> Result<(), DriverError> {
         let text = |path: &Path| path.display().to_string();
         let arguments = [
             ["--node", self.node.as_str()],
             ["--state", &text(&place.state)],
-            ["--admin", &text(&place.socket)],
+            ["--admin", &place.door.to_string()],
             ["--listen", listen],
         ];
-        let request = LaunchRequest {
-            label: place.label.clone(),
+        self.prepare(place)?;
+        // Instances of one place write into one log, one after the other.
+        let began = std::fs::metadata(self.log(place)).map_or(0, |found| found.len());
+        self.launcher.start(Start {
+            label: &place.label,
+            code: &place.code,
             bundle: text(bundle),
             arguments: arguments.into_iter().flatten().map(str::to_owned).collect(),
             log: text(&self.log(place)),
-            mode: WireMode::Production,
-        };
-        // Instances of one place write into one log, one after the other.
-        let began = std::fs::metadata(self.log(place)).map_or(0, |found| found.len());
-        let launched = self.launcher()?.launch(request);
-        launched.map_err(|error| DriverError::Refused(format!("the platform: {error}")))?;
-        self.await_answer_since(place, began)
+        })?;
+        self.await_answer_since(place, began)?;
+        self.expect_started(place)
+    }
+
+    /// Ends what a command started and calls itself other code. A daemon has measured what it
+    /// launched, and whoever tries it compares.
+    fn expect_started(&self, place: &Place) -> Result<(), DriverError> {
+        let Launcher::Commands(_) = self.launcher else { return Ok(()) };
+        let found = admin::status(&place.door, SHORT_TIMEOUT)?.measurement;
+        if found == place.code {
+            return Ok(());
+        }
+        self.end(place)?;
+        let (expected, found) = (place.code.to_string(), found.to_string());
+        Err(DriverError::Unexpected { expected, found })
     }
 
     /// Waits until an instance that was started before answers, or its process is gone.
@@ -135,7 +164,7 @@ impl Instances {
     fn await_answer_since(&self, place: &Place, began: u64) -> Result<(), DriverError> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            match admin::status(&place.socket, SHORT_TIMEOUT) {
+            match admin::status(&place.door, SHORT_TIMEOUT) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => return Err(error),
                 Err(_) if self.instance(place)?.is_none() => {
@@ -150,12 +179,11 @@ impl Instances {
     pub fn end(&self, place: &Place) -> Result<(), DriverError> {
         let deadline = Instant::now() + STOP_TIMEOUT;
         let mut asked = false;
-        while let Some(id) = self.instance(place)? {
+        while let Some(running) = self.instance(place)? {
             let late = Instant::now() > deadline;
             if !asked || late {
                 let signal = if late { StopSignal::Kill } else { StopSignal::Terminate };
-                let stopped = self.launcher()?.stop(id, signal);
-                stopped.map_err(|error| unknown(&error))?;
+                self.launcher.stop(&running, signal)?;
                 asked = true;
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -169,19 +197,8 @@ impl Instances {
     }
 
     /// The instance of a place, if its process exists.
-    fn instance(&self, place: &Place) -> Result<Option<LaunchId>, DriverError> {
-        let found = self.list()?.into_iter().find(|found| found.label == place.label);
-        Ok(found.map(|found| found.instance))
-    }
-
-    fn list(&self) -> Result<Vec<InstanceInfo>, DriverError> {
-        let mut list = self.launcher()?.list().map_err(|error| unknown(&error))?;
-        list.retain(|found| found.state == InstanceState::Running);
-        Ok(list)
-    }
-
-    fn launcher(&self) -> Result<LaunchClient, DriverError> {
-        LaunchClient::connect(&self.platform).map_err(|error| unknown(&error))
+    fn instance(&self, place: &Place) -> Result<Option<Running>, DriverError> {
+        self.launcher.find(&place.label)
     }
 }
 
@@ -226,10 +243,6 @@ pub(crate) fn short(code: &Measurement) -> String {
     hex::encode(code.as_bytes()).chars().take(LABEL_DIGITS).collect()
 }
 
-fn unknown(error: &dyn std::fmt::Display) -> DriverError {
-    DriverError::Unknown(format!("the platform: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
     use heirloom_model::measurement::MrEnclave;
@@ -270,7 +283,7 @@ mod tests {
     fn seats_share_nothing_and_a_trial_shares_nothing_with_them() {
         let instances = Instances {
             node: "node-1".parse().unwrap(),
-            platform: PathBuf::from("/platform.sock"),
+            launcher: Launcher::Daemon(PathBuf::from("/platform.sock")),
             data: PathBuf::from("/data"),
         };
         let old = Measurement::Sgx(MrEnclave::new([0xab; 32]));
@@ -281,12 +294,12 @@ mod tests {
             instances.trial(&old),
         ];
         assert_eq!(places[0].label, "node-1.abababab");
-        assert_eq!(places[0].socket, Path::new("/data/keeper-abababab.sock"));
-        assert_eq!(places[0].socket, instances.socket(&old));
+        assert_eq!(places[0].door, Door::File("/data/run/keeper-abababab.sock".into()));
+        assert_eq!(places[0].door, instances.door(&old));
         for (at, one) in places.iter().enumerate() {
             for other in &places[at + 1..] {
                 assert_ne!(one.label, other.label);
-                assert_ne!(one.socket, other.socket);
+                assert_ne!(one.door, other.door);
                 assert_ne!(one.state, other.state);
             }
         }

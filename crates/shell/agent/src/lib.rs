@@ -7,6 +7,7 @@
 //!
 //! * [`run`]: the process and its loop.
 //! * [`driver`]: one node: platform daemon, admin channels, bundles, sealed state.
+//! * [`launcher`]: who starts instances: the platform daemon, or [`commands`] of an operator.
 //! * [`instance`], [`bundles`], [`downloads`], [`state_dir`], [`admin`]: what the driver works with.
 //! * [`service`]: the driver of the service beside the keeper, for nodes that run one.
 //! * [`participant`]: a node that moves a participant and has no keeper.
@@ -20,8 +21,10 @@ pub mod driver;
 
 pub mod admin;
 pub mod bundles;
+pub mod commands;
 pub mod downloads;
 pub mod instance;
+pub mod launcher;
 pub mod state_dir;
 
 pub mod service;
@@ -32,6 +35,7 @@ pub mod attendance;
 pub mod presence;
 
 pub mod release_watch;
+mod share;
 mod staging;
 
 pub mod api;

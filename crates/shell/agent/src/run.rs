@@ -12,7 +12,7 @@ use heirloom_model::counter::Time;
 use heirloom_model::digest::Nonce;
 use heirloom_model::domain::LogPosition;
 use heirloom_model::identifier::NodeId;
-use heirloom_model::measurement::TeeKind;
+use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::policy::Sharing;
 use heirloom_registry::network::NetworkState;
 use heirloom_registry::port::{AppendError, LogStore, ReadError};
@@ -29,11 +29,13 @@ use heirloom_upgrade::port::{
 use crate::api::{self, Report};
 use crate::attendance::{self, Heartbeat, TICK_MAX};
 use crate::bundles::{BundleError, Bundles};
-use crate::config::{Config, ConfigError};
+use crate::commands::Commands;
+use crate::config::{Config, ConfigError, Ground};
 use crate::downloads::Downloads;
 use crate::driver::KeeperDriver;
 use crate::freshness::Freshness;
 use crate::instance::{Instances, kind_of};
+use crate::launcher::Launcher;
 use crate::presence::{Presence, address_of};
 use crate::service::{Service, Setup};
 use crate::staging::Staging;
@@ -180,15 +182,11 @@ fn recover(config: &Config, stopping: &AtomicBool) -> Result<KeeperAgent, AgentR
     };
     let data = &absolute(&config.data)?;
     let journal_path = data.join("journal");
-    let bundles = Bundles::open(data.clone())?;
+    let (bundles, launcher) = launcher(config, data)?;
     let state = StateDirectory::open(data.join("state"))?;
     if bundles.installed()?.is_none() {
         expect_new(data, &journal_path, &state)?;
-        let [first] = config.keeper.as_slice() else {
-            return Err(ConfigError::Bundles { found: config.keeper.len() }.into());
-        };
-        let kind = await_kind(&config.platform, stopping)?;
-        let measurement = bundles.stage_first(&first.bundle, kind)?;
+        let measurement = first(config, &bundles, stopping)?;
         // The journal exists before anything is recorded as installed: from then on it must.
         if !journal_path.exists() {
             JournalFile::create(&journal_path)?;
@@ -202,11 +200,7 @@ fn recover(config: &Config, stopping: &AtomicBool) -> Result<KeeperAgent, AgentR
     let progress = Progress::recover(opened.records.iter().map(Vec::as_slice))?;
     let registry = Arc::new(RegistryClient::new(&config.registry));
     let driver = KeeperDriver {
-        instances: Instances {
-            node: config.node.clone(),
-            platform: config.platform.clone(),
-            data: data.clone(),
-        },
+        instances: Instances { node: config.node.clone(), launcher, data: data.clone() },
         listen: config.listen.clone(),
         free_bytes_min: config.free_bytes_min,
         downloads: Downloads::new(bundles.clone(), config.mirrors()?),
@@ -220,6 +214,41 @@ fn recover(config: &Config, stopping: &AtomicBool) -> Result<KeeperAgent, AgentR
     };
     let ports = (Journal(opened.journal), registry, driver);
     Ok(Agent::recover(config.node.clone(), key, NetworkState::new(config.network), progress, ports))
+}
+
+/// Who starts keepers here, and what there is to start.
+fn launcher(config: &Config, data: &Path) -> Result<(Bundles, Launcher), AgentRunError> {
+    Ok(match config.ground()? {
+        Ground::Daemon(socket) => {
+            (Bundles::open(data.to_owned())?, Launcher::Daemon(socket.to_owned()))
+        }
+        Ground::Tee(tee) => {
+            let commands = Commands::new(tee.name, data.to_owned(), tee.commands());
+            let bundles = Bundles::placed(data.to_owned(), commands.codes().copied().collect())?;
+            (bundles, Launcher::Commands(Arc::new(commands)))
+        }
+    })
+}
+
+/// What a new node begins with. A bundle is staged here.
+fn first(
+    config: &Config,
+    bundles: &Bundles,
+    stopping: &AtomicBool,
+) -> Result<Measurement, AgentRunError> {
+    match config.ground()? {
+        Ground::Daemon(socket) => {
+            let [first] = config.keeper.as_slice() else {
+                return Err(ConfigError::Bundles { found: config.keeper.len() }.into());
+            };
+            let kind = await_kind(socket, stopping)?;
+            Ok(bundles.stage_first(&first.bundle, kind)?)
+        }
+        Ground::Tee(tee) => {
+            let first = tee.code.first().ok_or(ConfigError::Codes { found: 0 })?;
+            Ok(first.measurement)
+        }
+    }
 }
 
 /// Of which kind the platform of a new node is. It may start at the same time as its agent.
@@ -257,7 +286,10 @@ fn service(config: &Config, data: &Path) -> Result<Option<Service>, AgentRunErro
         free_bytes_min: config.free_bytes_min,
         config: service,
     };
-    let (node, platform) = (config.node.clone(), config.platform.clone());
+    let Ground::Daemon(platform) = config.ground()? else {
+        return Err(ConfigError::NoDaemon.into());
+    };
+    let (node, platform) = (config.node.clone(), platform.to_owned());
     match Service::open(setup, node, platform, config.mirrors()?, edge) {
         Ok(service) => Ok(Some(service)),
         Err(BundleError::Store(error)) => Err(error.into()),
@@ -579,7 +611,7 @@ mod tests {
         let driver = KeeperDriver {
             instances: Instances {
                 node: node.clone(),
-                platform: data.join("platform.sock"),
+                launcher: Launcher::Daemon(data.join("platform.sock")),
                 data: data.to_owned(),
             },
             listen: Vec::new(),

@@ -47,7 +47,7 @@ pub use self::node::Setup;
 pub mod config;
 pub mod state;
 
-mod child;
+pub(crate) mod child;
 mod control;
 mod distribution;
 mod equip;

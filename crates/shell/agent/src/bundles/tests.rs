@@ -172,3 +172,21 @@ fn a_release_is_another_measurement_on_another_kind_of_platform() {
     let refused = world.stage(&world.release, &other).unwrap_err();
     assert!(matches!(refused, BundleError::Measurement { found, .. } if found == above_a_tpm));
 }
+
+#[test]
+fn where_operators_place_code_nothing_else_is_there_and_nothing_is_fetched() {
+    let world = World::new();
+    let codes = BTreeSet::from([world.measurement]);
+    let root = world.directory.path().join("placed");
+    let bundles = Bundles::placed(root.clone(), codes.clone()).unwrap();
+    assert!(bundles.is_staged(&world.measurement) && !bundles.is_staged(&OTHER));
+    assert_eq!(bundles.kind(&world.measurement).unwrap(), ReleaseKind::Keeper);
+    assert!(matches!(bundles.kind(&OTHER), Err(BundleError::NotPlaced(OTHER))));
+    bundles.stage(&world.release, &world.measurement, &[], &mut Unwatched).unwrap();
+    let missing = bundles.stage(&world.release, &OTHER, &[], &mut Unwatched);
+    assert!(matches!(missing, Err(BundleError::NotPlaced(OTHER))));
+    assert!(matches!(bundles.install(&OTHER), Err(BundleError::NotStaged(OTHER))));
+    bundles.install(&world.measurement).unwrap();
+    let again = Bundles::placed(root, codes).unwrap();
+    assert_eq!(again.installed().unwrap(), Some(world.measurement));
+}

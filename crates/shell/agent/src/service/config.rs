@@ -159,7 +159,7 @@ impl ServiceConfig {
         if !is_name {
             return Err(ServiceConfigError::Data { path: self.data.clone() });
         }
-        let taken = ["bundles", "state", "trial", "journal", "installed"];
+        let taken = ["bundles", "state", "trial", "run", "journal", "installed"];
         if taken.iter().any(|name| self.data.as_os_str() == *name) {
             return Err(ServiceConfigError::Taken { path: self.data.clone() });
         }

@@ -97,7 +97,15 @@ impl Processes {
             mode: WireMode::Production,
             label,
         };
-        let launched = self.launcher()?.launch(request).map_err(|error| match error {
+        let launcher = self.launcher()?;
+        if launcher.host_info().map_err(|error| unknown(&error))?.group.is_some() {
+            return Err(DriverError::Refused(
+                "the platform gives each bundle a user of its own, who cannot write in the \
+                 service's data: run the service on an emulated or SGX host"
+                    .to_owned(),
+            ));
+        }
+        let launched = launcher.launch(request).map_err(|error| match error {
             ClientError::Refused(refusal) => {
                 DriverError::Refused(format!("the platform: {refusal}"))
             }

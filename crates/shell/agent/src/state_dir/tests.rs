@@ -33,6 +33,7 @@ fn sealed(measurement: Measurement, content: u8) -> Vec<u8> {
             key_id: Nonce::new([7; 32]),
         }),
         nonce: [8; 12],
+        node: "node-1".parse().unwrap(),
     };
     wire::encode(&SealedEnvelope { header, ciphertext: vec![content] })
 }
