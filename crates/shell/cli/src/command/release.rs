@@ -48,8 +48,16 @@ pub(crate) struct Sign {
     ///
     /// The release has one measurement for each: the same code is another one on another kind of
     /// platform, and a policy that names one of them admits no other.
-    #[arg(long = "platform", value_name = "PLATFORM", value_enum, default_value = "emulated")]
+    /// Without this and without measurements it is the emulated CPU.
+    #[arg(long = "platform", value_name = "PLATFORM", value_enum)]
     platforms: Vec<Platform>,
+    /// What the same keeper measures in a TEE that no launcher of ours stands for, as `KIND:HEX`;
+    /// repeat it for several kinds
+    ///
+    /// Nobody computes it here: it is what the tools of that platform said when the enclave or the
+    /// image was built, and it is signed as it stands.
+    #[arg(long = "measurement", value_name = "KIND:HEX")]
+    measurements: Vec<Measurement>,
 }
 
 /// What to verify.
@@ -60,6 +68,10 @@ pub(crate) struct Verify {
     /// Bundle directory that must be the one of the release
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
+    /// A measurement of the release that no launcher of ours makes, as `KIND:HEX`: it must be
+    /// there, and is not computed from the bundle; repeat it for several kinds
+    #[arg(long = "measurement", value_name = "KIND:HEX", requires = "bundle")]
+    measurements: Vec<Measurement>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -68,8 +80,10 @@ pub(crate) struct Verify {
 pub(crate) fn run(command: &Command) -> Result<Report, Diagnostic> {
     match command {
         Command::Sign(args) => {
-            let kinds = release_input::kinds(&args.platforms);
-            let input = |path: &Path| release_input::release(path, &kinds, args.not_after);
+            let kinds = release_input::kinds(&args.platforms, &args.measurements);
+            let input = |path: &Path| {
+                release_input::release(path, &kinds, &args.measurements, args.not_after)
+            };
             statement::sign(&args.statement, input)
         }
         Command::Publish(args) => publish::run(args, StatementKind::Release),
@@ -89,7 +103,7 @@ fn verify(args: &Verify) -> Result<Report, Diagnostic> {
         ledger.state.judge(&encoded).map_err(|refusal| ledger::refused(&refusal))?;
     }
     if let Some(bundle) = &args.bundle {
-        require_same(bundle, &release)?;
+        require_same(bundle, &args.measurements, &release)?;
     }
     let measurements: Vec<String> = release.measurements.iter().map(ToString::to_string).collect();
     let text = table(&[
@@ -112,9 +126,15 @@ fn verify(args: &Verify) -> Result<Report, Diagnostic> {
     Ok(Report::new("release.verified", json, text))
 }
 
-fn require_same(bundle: &Path, release: &Release) -> Result<(), Diagnostic> {
-    let kinds: Vec<TeeKind> = release.measurements.iter().map(Measurement::kind).collect();
-    let found = release_input::release(bundle, &kinds, release.not_after)?;
+fn require_same(
+    bundle: &Path,
+    measurements: &[Measurement],
+    release: &Release,
+) -> Result<(), Diagnostic> {
+    let said = |kind: &TeeKind| measurements.iter().any(|known| known.kind() == *kind);
+    let kinds = release.measurements.iter().map(Measurement::kind);
+    let kinds: Vec<TeeKind> = kinds.filter(|kind| !said(kind)).collect();
+    let found = release_input::release(bundle, &kinds, measurements, release.not_after)?;
     if found == *release {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use heirloom_launcher::report::LaunchMode;
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{ArtifactDigest, DigestOf as _};
 use heirloom_model::limit::ARTIFACTS_MAX;
-use heirloom_model::measurement::TeeKind;
+use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::release::{Artifact, Release};
 
 use crate::code::Code;
@@ -34,17 +34,22 @@ impl Platform {
     }
 }
 
-/// The kinds of these platforms, each once.
-pub(crate) fn kinds(platforms: &[Platform]) -> Vec<TeeKind> {
+/// The kinds of these platforms, each once. If nothing says where a release runs, it is the
+/// emulated CPU.
+pub(crate) fn kinds(platforms: &[Platform], measurements: &[Measurement]) -> Vec<TeeKind> {
+    if platforms.is_empty() && measurements.is_empty() {
+        return vec![Platform::Emulated.kind()];
+    }
     let kinds: BTreeSet<TeeKind> = platforms.iter().map(|platform| platform.kind()).collect();
     kinds.into_iter().collect()
 }
 
 /// Measures a bundle and says which release it is: with one measurement for each of these kinds of
-/// platform, and on no other.
+/// platform, with these that the tools of other platforms computed, and with no other.
 pub(crate) fn release(
     bundle: &Path,
     kinds: &[TeeKind],
+    known: &[Measurement],
     not_after: Time,
 ) -> Result<Release, Diagnostic> {
     fs::metadata(bundle).map_err(|error| file::failed("look into", bundle, &error))?;
@@ -58,17 +63,21 @@ pub(crate) fn release(
     let on_kind = |kind: &TeeKind| {
         verified.measurement_on(*kind).ok_or_else(|| {
             let message = format!("a bundle has no measurement on {kind}");
-            Diagnostic::new(Code::BundleOther, message).cause("no launcher runs there")
+            let cause = "no launcher runs there: --measurement says what its own tools computed";
+            Diagnostic::new(Code::BundleOther, message).cause(cause)
         })
     };
-    let measurements = kinds.iter().map(on_kind).collect::<Result<Vec<_>, _>>()?;
+    let mut measurements = kinds.iter().map(on_kind).collect::<Result<Vec<_>, _>>()?;
+    measurements.extend(known);
+    // One for each kind: two would be two programs under one name.
+    input::sorted("measurement", measurements.clone(), |found| found.kind())?;
     let (secs, manifest) = (verified.secs(), verified.manifest());
     Ok(Release {
         network: manifest.network,
         name: manifest.release.clone(),
         kind: manifest.kind,
         security_version: SecurityVersion(u64::from(secs.isv_svn)),
-        measurements: input::sorted("platform", measurements, |found| *found)?,
+        measurements: input::sorted("measurement", measurements, |found| *found)?,
         signer: secs.signer,
         artifacts: artifacts(bundle)?,
         not_after,

@@ -189,6 +189,34 @@ fn a_release_has_one_measurement_for_each_of_its_platforms() {
     assert_ne!(place.run(&format!("{sign} nowhere --platform snp")).exit, 0);
 }
 
+/// What the tools of other platforms computed is signed as it stands, and said again by whoever
+/// compares.
+#[test]
+fn a_release_names_what_no_launcher_of_ours_measures() {
+    let place = Place::with_network();
+    place.ok(&format!("epoch advance --key net/keys/timekeeper-1.key {LOG}"));
+    place.bundle("bundle", &keeper(&network(&place), "keeper-1.0.0"));
+    let sign = "release sign bundle --key net/keys/release-1.key --out";
+    let (sgx, tdx) = (format!("sgx:{}", "44".repeat(32)), format!("tdx:{}", "55".repeat(32)));
+    place.ok(&format!("{sign} tee --measurement {tdx} --measurement {sgx}"));
+    let shown = place.json("release show tee");
+    assert_eq!(shown["content"]["measurements"], serde_json::json!([sgx, tdx]));
+    let verify = format!("release verify tee {LOG} --bundle bundle");
+    place.ok(&format!("{verify} --measurement {sgx} --measurement {tdx}"));
+    // Nobody said it, somebody said something else, or what is computed differs.
+    place.fails(&format!("{verify} --measurement {sgx}"), 3, "E-BUNDLE-002");
+    let other = format!("tdx:{}", "56".repeat(32));
+    place.fails(&format!("{verify} --measurement {sgx} --measurement {other}"), 3, "E-BUNDLE-002");
+    place.fails(&format!("{verify} --measurement {tdx}"), 3, "E-BUNDLE-002");
+
+    place.ok(&format!("{sign} mixed --platform tpm --measurement {tdx}"));
+    place.ok(&format!("release verify mixed {LOG} --bundle bundle --measurement {tdx}"));
+    // One for each kind: the emulated CPU measures as SGX does.
+    place.fails(&format!("{sign} two --platform emulated --measurement {sgx}"), 1, "E-INPUT-003");
+    let twice = format!("{sign} twice --measurement {tdx} --measurement {other}");
+    place.fails(&twice, 1, "E-INPUT-003");
+}
+
 #[test]
 fn a_policy_names_measurements_and_its_mistakes_are_found() {
     let place = Place::with_network();

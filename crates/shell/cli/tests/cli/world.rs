@@ -347,7 +347,10 @@ impl Network {
         let (network, domain) = (self.ceremony.network, self.ceremony.domain);
         let (as_of, policy) = (self.position(), Serial(1));
         let node = node.clone();
-        self.attest(&node.clone(), &Registration { network, domain, node, as_of, policy, volatile: None });
+        self.attest(
+            &node.clone(),
+            &Registration { network, domain, node, as_of, policy, volatile: None },
+        );
     }
 
     /// These nodes register and hold generation 0.
