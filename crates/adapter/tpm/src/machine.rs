@@ -159,9 +159,8 @@ impl TpmMachine {
         let certificates = CertificateChain::read(&self.state)?;
         let tpm = self.tpm();
         let root = self.record.root(&tpm)?;
-        let mut secret = Zeroizing::new([0; 32]);
-        self.secret.lend(&mut |bytes| secret.copy_from_slice(bytes));
-        let key = setup::attestation_key(&root, &Secret::new(*secret))?;
+        let value = Secret::new(*self.derive(&[], context::TPM_ATTESTATION_KEY));
+        let key = setup::attestation_key(&root, value)?;
         certificates.expect_about(&key)?;
         let quote = key.quote(&claims.qualify(data), Selection::boot())?;
         Ok(Evidence::Tpm(TpmEvidence {

@@ -111,7 +111,10 @@ pub fn request(state: &Path, tpm: &Tpm) -> Result<EnrolmentRequest, MachineError
     let endorsement_key = EndorsementKey::open(tpm, kind)?.public().as_bytes().to_vec();
     let root = record.root(tpm)?;
     let secret = setup::unseal(state, &record, tpm)?;
-    let attestation_key = setup::attestation_key(&root, &secret)?.public().as_bytes().to_vec();
+    let attestation_key = setup::attestation_key(&root, setup::attestation_value(&secret))?
+        .public()
+        .as_bytes()
+        .to_vec();
     Ok(EnrolmentRequest {
         host: record.host.clone(),
         platform: record.platform,
@@ -134,7 +137,8 @@ pub fn answer(
     let EnrolmentChallenge { identity, seed } = challenge.clone();
     let credential = Credential { identity, seed };
     let machine = setup::unseal(state, &record, tpm)?;
-    let secret = setup::attestation_key(&root, &machine)?.activate(&endorsement, &credential)?;
+    let secret = setup::attestation_key(&root, setup::attestation_value(&machine))?
+        .activate(&endorsement, &credential)?;
     let secret = secret.expose(Secret::from_slice).ok_or(TpmError::Corrupt {
         subject: "the challenge",
         what: "its secret does not have 32 bytes",
@@ -148,7 +152,7 @@ pub fn install(state: &Path, tpm: &Tpm, chain: &CertificateChain) -> Result<(), 
     let record = MachineRecord::read(state)?;
     let root = record.root(tpm)?;
     let secret = setup::unseal(state, &record, tpm)?;
-    chain.expect_about(&setup::attestation_key(&root, &secret)?)?;
+    chain.expect_about(&setup::attestation_key(&root, setup::attestation_value(&secret))?)?;
     Ok(files::replace(&state.join(CERTIFICATES), &wire::encode(chain))?)
 }
 

@@ -175,7 +175,7 @@ fn complete(
     root: &StorageRoot<'_>,
     secret: &Secret<32>,
 ) -> Result<(), MachineError> {
-    match attestation_key(root, secret) {
+    match attestation_key(root, attestation_value(secret)) {
         Err(MachineError::NotCompleted) => {
             AttestationKey::make(root, attestation_value(secret))?.prove()?;
         }
@@ -185,19 +185,19 @@ fn complete(
     Counters::new(state, keys).create(root, record.founded)
 }
 
-/// The machine's attestation key, for whoever has the machine's secret.
+/// The machine's attestation key, for whoever has the value of it.
 pub(super) fn attestation_key<'root, 'tpm>(
     root: &'root StorageRoot<'tpm>,
-    secret: &Secret<32>,
+    value: Secret<32>,
 ) -> Result<AttestationKey<'root, 'tpm>, MachineError> {
-    match AttestationKey::open(root, attestation_value(secret)) {
+    match AttestationKey::open(root, value) {
         Err(TpmError::Missing(_)) => Err(MachineError::NotCompleted),
         found => Ok(found?),
     }
 }
 
-/// What authorises the use of the attestation key.
-fn attestation_value(secret: &Secret<32>) -> Secret<32> {
+/// What authorises the use of the attestation key, out of the machine's secret.
+pub(super) fn attestation_value(secret: &Secret<32>) -> Secret<32> {
     Secret::new(*derived(secret, context::TPM_ATTESTATION_KEY))
 }
 
