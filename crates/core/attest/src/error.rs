@@ -317,15 +317,6 @@ pub enum AppraiseError {
     /// The guest may run with hyper-threading, which the policy does not accept.
     #[error("the policy does not accept guests that may run with hyper-threading")]
     ThreadsNotAccepted,
-    /// The machine says something about itself that this release does not know.
-    #[error("the machine has unknown properties {bits:#x}")]
-    UnknownPlatformInfo {
-        /// Bits of `PLATFORM_INFO` that are not known and that the policy does not name.
-        bits: u64,
-    },
-    /// The machine did not look for aliases of its memory.
-    #[error("the machine does not say that it checked its memory for aliases")]
-    AliasesNotChecked,
     /// The policy demands a list of revoked keys, and there is none.
     #[error("there is no list of revoked keys under root {anchor}")]
     MissingRevocations {
@@ -472,8 +463,6 @@ impl AppraiseError {
             Self::KeyKindNotAccepted { .. } => "key-kind-not-accepted",
             Self::PrivilegeTooLow { .. } => "privilege-too-low",
             Self::ThreadsNotAccepted => "threads-not-accepted",
-            Self::UnknownPlatformInfo { .. } => "unknown-platform-info",
-            Self::AliasesNotChecked => "aliases-not-checked",
             Self::MissingRevocations { .. } => "missing-revocations",
             Self::UserDataLength { .. } => "user-data-length",
             Self::RegistersIncomplete => "registers-incomplete",

@@ -12,7 +12,7 @@ use crate::cache::{Memory, MemoryKey};
 use crate::error::AppraiseError;
 use crate::result::{AttestationResult, Grace, Host, Tcb};
 use crate::revocation::{ListMaker, RevocationLists};
-use crate::snp::{self, Report, SnpClaims, VerifiedVek};
+use crate::snp::{self, Report, SnpClaims, SnpError, VerifiedVek};
 
 /// AMD's word about its keys, and which of them are verified.
 #[derive(Clone, Debug)]
@@ -165,14 +165,14 @@ impl Verified {
 
 /// What the machine says about itself: nothing that nobody knows, and that it looked for aliases of
 /// its memory if that is demanded.
-fn check_info(report: Report<'_>, rule: &SnpRule) -> Result<u64, AppraiseError> {
+fn check_info(report: Report<'_>, rule: &SnpRule) -> Result<u64, SnpError> {
     let found = report.platform_info();
     let bits = found & !PLATFORM_INFO & !rule.unknown_info;
     if bits != 0 {
-        return Err(AppraiseError::UnknownPlatformInfo { bits });
+        return Err(SnpError::UnknownPlatformInfo { bits });
     }
     match rule.alias_check {
-        AliasCheck::Demanded if !report.alias_checked() => Err(AppraiseError::AliasesNotChecked),
+        AliasCheck::Demanded if !report.alias_checked() => Err(SnpError::AliasesNotChecked),
         AliasCheck::Demanded | AliasCheck::Skipped => Ok(found),
     }
 }

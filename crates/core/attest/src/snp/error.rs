@@ -118,6 +118,15 @@ pub enum SnpError {
     /// The chip is not the one for which the key was derived.
     #[error("the report is of another chip than its key's certificate")]
     ChipMismatch,
+    /// The machine says something about itself that this release does not know.
+    #[error("the machine has unknown properties {bits:#x}")]
+    UnknownPlatformInfo {
+        /// Bits of `PLATFORM_INFO` that are not known and that the policy does not name.
+        bits: u64,
+    },
+    /// The machine did not look for aliases of its memory.
+    #[error("the machine does not say that it checked its memory for aliases")]
+    AliasesNotChecked,
     /// The signature is not one of the certified key over this report.
     #[error("the signature of the report does not verify")]
     Signature,
@@ -147,6 +156,8 @@ impl SnpError {
             Self::Generation { .. } => "generation-mismatch",
             Self::TcbMismatch { .. } => "tcb-mismatch",
             Self::ChipMismatch => "chip-mismatch",
+            Self::UnknownPlatformInfo { .. } => "unknown-platform-info",
+            Self::AliasesNotChecked => "aliases-not-checked",
             Self::Signature => "report-signature",
         }
     }

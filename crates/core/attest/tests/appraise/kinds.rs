@@ -5,7 +5,7 @@ use heirloom_attest::endorse::{Expiry, ExpiryItem};
 use heirloom_attest::error::{AppraiseError, EndorsementPart};
 use heirloom_attest::hcl::HclError;
 use heirloom_attest::result::{AnchorClass, Host, Tcb};
-use heirloom_attest::snp;
+use heirloom_attest::snp::{self, SnpError};
 use heirloom_model::appraisal::{
     AliasCheck, Reference, Revocation, Smt, SnpGeneration, SnpRule, VekKind,
 };
@@ -626,7 +626,7 @@ fn what_a_machine_says_about_itself_is_known_or_named_by_the_policy() {
     assert!(says(0b1011_1111).appraise().is_ok());
     assert!(says(0b10_0000).appraise().is_ok());
     let unchecked = says(0b1001_1111);
-    assert_eq!(unchecked.appraise(), Err(AppraiseError::AliasesNotChecked));
+    assert_eq!(unchecked.appraise(), Err(AppraiseError::Snp(SnpError::AliasesNotChecked)));
     let skipping = unchecked.with(|made| {
         made.policy.snp.as_mut().unwrap().alias_check = AliasCheck::Skipped;
     });
@@ -634,14 +634,20 @@ fn what_a_machine_says_about_itself_is_known_or_named_by_the_policy() {
     for bit in [6, 8, 31, 32, 63] {
         let bits = 1 << bit;
         let unknown = says(0b10_0000 | bits);
-        assert_eq!(unknown.appraise(), Err(AppraiseError::UnknownPlatformInfo { bits }));
+        assert_eq!(
+            unknown.appraise(),
+            Err(AppraiseError::Snp(SnpError::UnknownPlatformInfo { bits }))
+        );
         let named = unknown.with(|made| made.policy.snp.as_mut().unwrap().unknown_info = bits);
         assert!(named.appraise().is_ok(), "{bit}");
         let other = unknown
             .with(|made| made.policy.snp.as_mut().unwrap().unknown_info = bits.rotate_left(1));
-        assert_eq!(other.appraise(), Err(AppraiseError::UnknownPlatformInfo { bits }));
+        assert_eq!(
+            other.appraise(),
+            Err(AppraiseError::Snp(SnpError::UnknownPlatformInfo { bits }))
+        );
     }
     // Of the machine around a virtual TPM too.
     let around = Snp::new().with(0x040, &[0x05]).vtpm();
-    assert_eq!(around.appraise(), Err(AppraiseError::AliasesNotChecked));
+    assert_eq!(around.appraise(), Err(AppraiseError::Snp(SnpError::AliasesNotChecked)));
 }

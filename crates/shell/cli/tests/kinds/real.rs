@@ -6,7 +6,7 @@ use crate::vectors::{COMMON, find};
 const ANY_TDX: &str =
     "[tdx]\nmodule = \"skip\"\nattributes = \"skip\"\nxfam = \"skip\"\nservice_td = \"skip\"\n";
 const ANY_SNP: &str = "[snp]\nkeys = [\"vcek\"]\nvmpl_max = 0\nid_key = \"skip\"\n\
-    author_key = \"skip\"\nhost_data = \"skip\"\nsmt = \"accepted\"\nrevocation = \"if-present\"\nalias_check = \"skip\"\nunknown_info = \"0x0\"\n";
+    author_key = \"skip\"\nhost_data = \"skip\"\nsmt = \"accepted\"\nrevocation = \"if-present\"\nalias_check = \"skip\"\nunknown_info = \"0x40\"\n";
 
 fn minimum(generation: &str) -> String {
     format!(
