@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod fake;
+mod sequencers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
