@@ -8,7 +8,7 @@ mod appraisal;
 
 use std::collections::BTreeSet;
 
-use heirloom_model::appraisal::AcceptedAdvisory;
+use heirloom_model::appraisal::{AcceptedAdvisory, TcbGrace};
 use heirloom_model::counter::{SecurityVersion, Serial, Time};
 use heirloom_model::identifier::{ApplicationId, FailureDomain, ReleaseName};
 use heirloom_model::measurement::{Measurement, TeeKind};
@@ -243,6 +243,9 @@ pub enum LintFinding {
     /// Firmware may be old.
     #[error("platforms with old firmware are accepted ({0:?})")]
     OutOfDateAccepted(TcbLevel),
+    /// Firmware may be old for a while.
+    #[error("platforms of level {:?} are accepted for a while", .0.level)]
+    LevelForAWhile(TcbGrace),
     /// An advisory is accepted.
     #[error("advisory {} is accepted wherever it applies, until {}", .0.id, .0.until)]
     AdvisoryAccepted(AcceptedAdvisory),
@@ -284,8 +287,8 @@ pub enum LintFinding {
     RegistersSkipped,
     /// Every machine with a TPM, for as long as its certificate lasts.
     #[error(
-        "attestation keys of TPMs cannot be revoked, and the policy lists no machines: one that is \
-         given up is believed until its certificate ends"
+        "no list of revoked attestation keys of TPMs is demanded, and the policy lists no machines: \
+         one that is given up may be believed until its certificate ends"
     )]
     TpmOfAnyMachine,
     /// A list of machines, and keys that name none.
@@ -365,6 +368,7 @@ impl LintFinding {
             Self::ClaimSkipped { .. } => "L-511",
             Self::RevocationNotDemanded => "L-512",
             Self::TpmOfAnyMachine => "L-513",
+            Self::LevelForAWhile(_) => "L-514",
         }
     }
 
@@ -398,6 +402,7 @@ impl LintFinding {
             | Self::HoldersMinLowered { .. }
             | Self::ExpiresSoon { .. }
             | Self::OutOfDateAccepted(_)
+            | Self::LevelForAWhile(_)
             | Self::AdvisoryAccepted(_)
             | Self::AnyPlatform
             | Self::NoEvaluationFloor

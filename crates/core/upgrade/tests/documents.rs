@@ -10,8 +10,8 @@ use common::{
 };
 use heirloom_attest::result::AnchorClass;
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, AliasCheck, NitroRule, PcrRule, Reference, Revocation, Smt, SnpRule, TdxRule,
-    TpmRule, VekKind, VtpmRule,
+    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, Revocation, Smt,
+    SnpRule, TcbGrace, TdxRule, TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
 use heirloom_model::digest::{AnchorId, HostAuthority, PlanDigest};
@@ -277,6 +277,14 @@ fn each_weak_rule_about_evidence_is_found_by_its_code() {
         }),
         ("L-511", |policy| policy.appraisal.nitro.as_mut().unwrap().pcr3 = Reference::Skip),
         ("L-511", |policy| policy.appraisal.tpm.as_mut().unwrap().authorities = Reference::Skip),
+        ("L-511", |policy| {
+            policy.appraisal.snp.as_mut().unwrap().alias_check = AliasCheck::Skipped;
+        }),
+        ("L-514", |policy| {
+            let until = GraceEnd::Date(Time(9_000));
+            let level = TcbLevel::OutOfDate;
+            policy.appraisal.tcb_grace = vec![TcbGrace { level, until }];
+        }),
         ("L-512", |policy| {
             policy.appraisal.snp.as_mut().unwrap().revocation = Revocation::IfPresent;
         }),
@@ -291,6 +299,8 @@ fn each_weak_rule_about_evidence_is_found_by_its_code() {
     let codes = |policy: &Policy| judge(policy).iter().map(LintFinding::code).collect::<Vec<_>>();
     let mut policy = ruled();
     policy.appraisal.platforms = PlatformRule::Any;
+    assert_eq!(codes(&policy), ["L-503"]);
+    policy.appraisal.tpm.as_mut().unwrap().revocation = Revocation::IfPresent;
     assert_eq!(codes(&policy), ["L-503", "L-513"]);
     policy.appraisal.tpm = None;
     assert_eq!(codes(&policy), ["L-503"]);

@@ -1,13 +1,13 @@
 //! Rules about evidence in policies.
 
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, AliasCheck, NitroRule, PcrRule, Reference, Revocation, Smt, SnpGeneration,
-    SnpMinimum, SnpRule, TdxRule, TpmRule, VekKind, VtpmRule,
+    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, Revocation, Smt,
+    SnpGeneration, SnpMinimum, SnpRule, TcbGrace, TdxRule, TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::counter::Time;
 use heirloom_model::digest::HostAuthority;
 use heirloom_model::measurement::{Register32, Register48};
-use heirloom_model::policy::{AppraisalPolicy, Policy};
+use heirloom_model::policy::{AppraisalPolicy, Policy, TcbLevel};
 use heirloom_model::root::Role;
 
 use crate::world::{World, check, signed};
@@ -140,6 +140,7 @@ fn a_rule_for_snp_means_something() {
         ("an author key twice", "shape", |it| snp(it).author_key = long(&[1, 1])),
         ("no host data, meant as any", "shape", |it| snp(it).host_data = short(&[])),
         ("host data out of order", "shape", |it| snp(it).host_data = short(&[2, 1])),
+        ("a known property named as unknown", "shape", |it| snp(it).unknown_info = 0x20),
     ]);
     // The one generation that has it.
     let mut world = World::equipped();
@@ -236,5 +237,35 @@ fn a_kind_without_a_rule_and_a_claim_that_nobody_looks_at_are_shapes_too() {
     snp(&mut policy).host_data = Reference::Skip;
     nitro(&mut policy).pcr3 = Reference::Skip;
     vtpm(&mut policy).registers[0].value = Reference::Skip;
+    world.accept(&signed(&policy, Role::Policy));
+}
+
+#[test]
+fn a_level_is_accepted_for_a_while_or_for_good() {
+    let until = GraceEnd::Date(Time(1));
+    let grace = |levels: &[TcbLevel]| -> Vec<TcbGrace> {
+        levels.iter().map(|level| TcbGrace { level: *level, until }).collect()
+    };
+    let rows: [(&str, Vec<TcbGrace>); 4] = [
+        ("nothing to grant", grace(&[TcbLevel::UpToDate])),
+        ("a level twice", grace(&[TcbLevel::OutOfDate, TcbLevel::OutOfDate])),
+        ("out of order", grace(&[TcbLevel::RelaunchAdvised, TcbLevel::OutOfDate])),
+        ("accepted anyway", grace(&[TcbLevel::OutOfDate])),
+    ];
+    let mut world = World::equipped();
+    let mut policy = world.policy();
+    ruled(&mut policy);
+    for (what, graces) in rows {
+        let mut changed = policy.clone();
+        if what == "accepted anyway" {
+            of(&mut changed).tcb = vec![TcbLevel::UpToDate, TcbLevel::OutOfDate];
+        } else {
+            of(&mut changed).tcb = vec![TcbLevel::SwHardeningNeeded];
+        }
+        of(&mut changed).tcb_grace = graces;
+        assert_eq!(world.code(&signed(&changed, Role::Policy)), "shape", "{what}");
+    }
+    of(&mut policy).tcb = vec![TcbLevel::UpToDate];
+    of(&mut policy).tcb_grace = grace(&[TcbLevel::OutOfDate, TcbLevel::RelaunchAdvised]);
     world.accept(&signed(&policy, Role::Policy));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use heirloom_model::appraisal::{Reference, Revocation, VekKind};
+use heirloom_model::appraisal::{AliasCheck, Reference, Revocation, VekKind};
 use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, Policy, TcbLevel};
 
@@ -31,6 +31,7 @@ pub(super) fn appraisal(
             | TcbLevel::ConfigurationAndSwHardeningNeeded => {}
         }
     }
+    findings.extend(now.tcb_grace.iter().copied().map(LintFinding::LevelForAWhile));
     let advisories = now.advisories_accepted.iter().cloned();
     findings.extend(advisories.map(LintFinding::AdvisoryAccepted));
     if now.tcb_evaluation_min == 0 {
@@ -80,6 +81,9 @@ fn lacking(policy: &AppraisalPolicy, kind: TeeKind) -> Option<TeeKind> {
 
 fn confidential(policy: &AppraisalPolicy, findings: &mut Vec<LintFinding>) {
     let mut skipped = |kind, claim| findings.push(LintFinding::ClaimSkipped { kind, claim });
+    if policy.snp.as_ref().is_some_and(|rule| rule.alias_check == AliasCheck::Skipped) {
+        skipped(TeeKind::Snp, "check of memory for aliases");
+    }
     if let Some(rule) = &policy.tdx {
         if rule.attributes == Reference::Skip {
             skipped(TeeKind::Tdx, "attributes");
@@ -106,7 +110,10 @@ fn confidential(policy: &AppraisalPolicy, findings: &mut Vec<LintFinding>) {
 }
 
 fn booted(policy: &AppraisalPolicy, findings: &mut Vec<LintFinding>) {
-    if policy.tpm.is_some() && policy.platforms == PlatformRule::Any {
+    if let Some(rule) = &policy.tpm
+        && rule.revocation == Revocation::IfPresent
+        && policy.platforms == PlatformRule::Any
+    {
         findings.push(LintFinding::TpmOfAnyMachine);
     }
     if let Some(rule) = &policy.tpm
