@@ -651,14 +651,8 @@ impl PlanError {
             Self::EndsTooEarly { .. } => "ask for a later last epoch",
             Self::TooLarge { .. } => "plan fewer nodes, or larger waves",
             Self::Service(error) => error.hint(),
-            Self::HoldsInMemory { .. } => {
-                "take the node out of the domain by a fleet statement, carry out the plan without \
-                 it, and let it back in with the new release: it receives the keyring again"
-            }
-            Self::SealsForThePresent { .. } => {
-                "make sure that enough other holders have proven the keyring, update the platform, \
-                 quarantine what this node has sealed, and let its keeper receive the keyring again"
-            }
+            Self::HoldsInMemory { .. } => durable::LEAVE_AND_RETURN,
+            Self::SealsForThePresent { .. } => durable::RECEIVE_AGAIN,
             Self::OutOfNumbers(_) => "nothing: this network has run for longer than time",
         }
     }
