@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use heirloom_model::identifier::PlatformId;
 use heirloom_model::wire;
 use heirloom_tpm::key::{ATTESTATION_KEY_HANDLE, STORAGE_ROOT_HANDLE};
 use heirloom_tpm::machine::enrolment;
@@ -98,7 +99,7 @@ fn a_record_of_which_one_field_was_changed_opens_nothing_and_destroys_nothing() 
     let under = "it is under another policy";
     for (changed, expected) in [
         (MachineRecord { authority, ..own.clone() }, "ApprovalForged"),
-        (MachineRecord { platform: [1; 32].into_platform(), ..own.clone() }, "ApprovalForged"),
+        (MachineRecord { platform: PlatformId::new([1; 32]), ..own.clone() }, "ApprovalForged"),
         (MachineRecord { storage_root: vec![0; 34], ..own.clone() }, "OtherTpm"),
         (MachineRecord { founded: own.founded + 1, ..own.clone() }, "NotCompleted"),
         (MachineRecord { founded: own.founded + 2, ..own.clone() }, "CountersCorrupt"),
@@ -122,16 +123,6 @@ fn a_record_of_which_one_field_was_changed_opens_nothing_and_destroys_nothing() 
     assert!(matches!(refused, Err(MachineError::Tpm(_))), "{refused:?}");
     fs::write(&path, kept).unwrap();
     assert!(world.open().is_ok(), "note, counters and key are as they were");
-}
-
-trait IntoPlatform {
-    fn into_platform(self) -> heirloom_model::identifier::PlatformId;
-}
-
-impl IntoPlatform for [u8; 32] {
-    fn into_platform(self) -> heirloom_model::identifier::PlatformId {
-        heirloom_model::identifier::PlatformId::new(self)
-    }
 }
 
 #[test]

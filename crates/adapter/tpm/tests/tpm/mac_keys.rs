@@ -84,6 +84,9 @@ fn a_key_that_was_changed_or_is_of_another_tpm_is_refused() {
     assert_eq!(refusal(root.mac(&made, Opening::Plain(&policy), MESSAGE)), 0x1df);
 }
 
+/// Where attributes are: after the size, the kind and the digest of the name.
+const ATTRIBUTES: usize = 2 + 2 + 2;
+
 /// Policy, and each attribute: what holds data from outside, may leave the TPM, or needs no policy
 /// is nothing that nobody ever knew.
 #[test]
@@ -99,8 +102,6 @@ fn only_a_key_that_its_tpm_made_under_the_policy_is_one() {
     };
     let other = PolicyDigest::new([1; 32]);
     assert_eq!(what(&bytes, &other), "it is under another policy");
-    // Both sizes, kind and digest of the name; then the attributes.
-    const ATTRIBUTES: usize = 2 + 2 + 2;
     for bit in 0..32 {
         let mut changed = bytes.clone();
         changed[ATTRIBUTES + 3 - bit / 8] ^= 1 << (bit % 8);
