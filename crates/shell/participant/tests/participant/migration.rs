@@ -10,7 +10,9 @@ use heirloom_canton_node::node::config::{Deadlines, Endpoint, NodeConfig};
 use heirloom_canton_node::node::{UserEntry, UserRight};
 use heirloom_canton_node::wire::participant::participant_status_response::Kind;
 use heirloom_model::digest::PlanDigest;
-use heirloom_model::participant::{LedgerOffset, ParticipantMove, Rewritten, SynchronizerRoute};
+use heirloom_model::participant::{
+    LedgerOffset, ParticipantMove, Rewritten, SurveyFindings, SynchronizerRoute,
+};
 use heirloom_model::party::PartyId;
 use heirloom_participant::custodian::key::{KeyScheme, KeyUsage};
 use heirloom_upgrade::port::{DriverError, ParticipantCall, ParticipantDriver};
@@ -87,6 +89,12 @@ fn twice<T: std::fmt::Debug + PartialEq>(
     first
 }
 
+/// What was found under these codes.
+fn remarks(found: &SurveyFindings, codes: &str) -> Vec<String> {
+    let texts = found.remarks.iter().map(|remark| remark.text.clone());
+    texts.filter(|text| text.starts_with(codes)).collect()
+}
+
 fn there_and_back(version: &str) {
     let world = World::new();
     let (mut driver, alpha, beta) = driver(&world, version);
@@ -94,6 +102,10 @@ fn there_and_back(version: &str) {
     let (found, _) = driver.look().unwrap();
     assert_eq!(found.contracts, 300);
     assert_eq!(found.blocks().collect::<Vec<_>>(), Vec::<&str>::new());
+    // The synchronizer says what it takes, and that is what the target gets.
+    for code in ["P-401", "P-402", "P-405", "P-406"] {
+        assert_eq!(remarks(&found, code), Vec::<String>::new());
+    }
     let node: heirloom_model::identifier::NodeId = "one".parse().unwrap();
     let moved = ParticipantMove::of(node.clone(), &found);
     let task = ParticipantCall { plan: PlanDigest::new([7; 32]), moved: &moved };
@@ -155,6 +167,40 @@ fn a_participant_of_3_5_moves_there_and_back() {
 #[test]
 fn a_participant_of_3_4_moves_there_and_back() {
     there_and_back("3.4.1");
+}
+
+#[test]
+fn a_synchronizer_that_takes_no_p256_blocks_before_anything_is_done() {
+    let world = World::with(34, "[\"ed25519\", \"p384\"]");
+    let (driver, alpha, _beta) = driver(&world, "3.5.1");
+    let before = world.count(&alpha);
+    let (found, _) = driver.look().unwrap();
+    let blocks: Vec<&str> = found.blocks().collect();
+    assert_eq!(blocks.len(), 3, "{blocks:?}");
+    let words = format!(
+        "P-401: {SYNCHRONIZER} takes ed25519, p384 for namespace, not p256: it lists no signing \
+         key p256"
+    );
+    assert!(blocks[0].starts_with(&words), "{blocks:?}");
+    assert_eq!(remarks(&found, "P-402"), Vec::<String>::new());
+    // Nobody was given a name or a key, and the source goes on.
+    assert_eq!(driver.target().id().unwrap(), None);
+    assert_eq!(driver.target().keys().unwrap(), []);
+    assert_eq!(world.count(&alpha), before);
+    assert!(!world.path("work").exists());
+}
+
+#[test]
+fn a_synchronizer_that_does_not_answer_is_said_and_blocks_nothing() {
+    let mut world = World::new();
+    let (driver, _alpha, _beta) = driver(&world, "3.5.1");
+    world.kill_synchronizer();
+    let (found, _) = driver.look().unwrap();
+    assert_eq!(remarks(&found, "P-401"), Vec::<String>::new());
+    let unseen = remarks(&found, "P-402");
+    assert_eq!(unseen.len(), 1, "{unseen:?}");
+    assert!(unseen[0].contains("cannot be reached"), "{unseen:?}");
+    assert_eq!(found.blocks().collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
 #[test]
