@@ -126,14 +126,12 @@ fn each_rule_finds_what_one_change_makes_wrong() {
             it.source.synchronizers.get_mut(&synchronizer()).unwrap().protocol = Some(35);
         }),
         (Code::SchemeNotTaken, |it| {
-            target(it).sequencers.truncate(1);
-            target(it).sequencers[0].said = required(&[1]);
+            target(it).sequencers = vec![sequencer("one", required(&[1]))];
         }),
         (Code::SchemesUnseen, |it| target(it).sequencers.clear()),
         (Code::SequencersDiffer, |it| target(it).sequencers[1].said = required(&[1, 2, 3])),
         (Code::SchemesUnknown, |it| {
-            target(it).sequencers.truncate(1);
-            target(it).sequencers[0].said = required(&[1, 2, 9]);
+            target(it).sequencers = vec![sequencer("one", required(&[1, 2, 9]))];
         }),
         (Code::SchemeNotSupported, |it| {
             it.wanted[0].1 = KeyScheme::Ed25519;

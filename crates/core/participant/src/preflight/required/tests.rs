@@ -6,11 +6,9 @@ fn with(protocol: u32, change: impl Fn(List, &mut Vec<u32>)) -> Required {
         let mut numbers = match (list, protocol) {
             (List::SigningKeys, _) => vec![1, 2, 3, 4],
             (List::SigningAlgorithms, _) => vec![1, 2, 3],
-            (List::EncryptionKeys, _) => vec![1, 2],
-            (List::EncryptionAlgorithms, ..=33) => vec![2, 3],
-            (List::EncryptionAlgorithms, _) => vec![1, 2],
+            (List::EncryptionAlgorithms, ..=33) | (List::SignatureFormats, _) => vec![2, 3],
+            (List::EncryptionKeys | List::EncryptionAlgorithms, _) => vec![1, 2],
             (List::KeyFormats, _) => vec![3, 4, 5],
-            (List::SignatureFormats, _) => vec![2, 3],
         };
         change(list, &mut numbers);
         numbers
