@@ -157,9 +157,9 @@ pub(crate) fn anchor_kind(anchor: &TrustAnchor) -> &'static str {
 }
 
 /// The words for what is known about a machine's firmware.
-pub(crate) fn tcb(tcb: &Tcb) -> String {
+pub(crate) fn tcb(tcb: Tcb) -> String {
     match tcb {
-        Tcb::Intel(level) => tcb_level(*level).to_owned(),
+        Tcb::Intel(level) => tcb_level(level).to_owned(),
         other => other.to_string(),
     }
 }

@@ -158,7 +158,7 @@ pub fn standing(network: NetworkId, plan: &Plan, step: StepId, tip: Tip) -> Stan
             standing.keys.iter_mut().for_each(|shown| shown.public = None);
         }
         Action::Service(ServiceAction::Muster(_) | ServiceAction::Watch(_)) => {
-            standing.admission = Admission::Open
+            standing.admission = Admission::Open;
         }
         Action::Service(ServiceAction::Freeze(_)) => standing.writing = Writing::Frozen,
         // Peers come later.

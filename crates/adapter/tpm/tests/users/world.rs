@@ -32,7 +32,7 @@ use crate::users::{GROUP, bundle_users, let_pass, share};
 pub(crate) const AGENT: u32 = 1_900_002_000;
 const TRESPASSER: &str = env!("CARGO_BIN_EXE_trespasser");
 /// A busy machine takes a while.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct World {
     pub(crate) swtpm: Swtpm,

@@ -127,7 +127,7 @@ fn result(result: &AttestationResult) -> Map<String, Value> {
         },
         "anchor": result.anchor().to_string(),
         "anchor_class": result.anchor_class().name(),
-        "tcb": view_appraisal::tcb(&result.tcb()),
+        "tcb": view_appraisal::tcb(result.tcb()),
         "advisories": result.advisories(),
         "report_data": result.report_data().to_string(),
         "expires": time::show(result.expires()),

@@ -70,7 +70,7 @@ pub(crate) fn release(
     let mut measurements = kinds.iter().map(on_kind).collect::<Result<Vec<_>, _>>()?;
     measurements.extend(known);
     // One for each kind: two would be two programs under one name.
-    input::sorted("measurement", measurements.clone(), |found| found.kind())?;
+    input::sorted("measurement", measurements.clone(), Measurement::kind)?;
     let (secs, manifest) = (verified.secs(), verified.manifest());
     Ok(Release {
         network: manifest.network,

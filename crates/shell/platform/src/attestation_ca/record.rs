@@ -18,6 +18,9 @@ use crate::error::PlatformdError;
 
 /// Certificates that one CA issues: each machine is certified every two years, for ten years.
 pub(super) const CERTIFIED_MAX: usize = 5 * NODES_MAX;
+/// Certificates of one machine that have not ended: it needs one, and another for each key that it
+/// lost. More would let one machine fill the list of what was taken back.
+pub(super) const CERTIFIED_OF_MACHINE_MAX: usize = 16;
 /// How long a challenge may wait for its answer: people carry both.
 pub(super) const CHALLENGE_SECONDS_MAX: u64 = 24 * 60 * 60;
 const RULES: &str = "ca";
@@ -182,7 +185,7 @@ pub fn certified(directory: &Path) -> Result<Vec<Certified>, PlatformdError> {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| name.starts_with(CERTIFIED)) else { continue };
         // What a power failure left half written.
-        if name.ends_with(".new") {
+        if Path::new(name).extension().is_some_and(|extension| extension == "new") {
             continue;
         }
         if found.len() >= CERTIFIED_MAX {
@@ -194,9 +197,91 @@ pub fn certified(directory: &Path) -> Result<Vec<Certified>, PlatformdError> {
     Ok(found)
 }
 
+/// Refuses a machine that was given up, and one certificate more than can be listed and taken back:
+/// a CA that issued it could take back nothing any more.
+pub(super) fn admit(
+    all: &[Certified],
+    directory: &Path,
+    platform: &PlatformId,
+    now: Time,
+) -> Result<(), PlatformdError> {
+    if all.len() >= CERTIFIED_MAX {
+        return Err(CertifyError::TooManyCertified { limit: CERTIFIED_MAX }.into());
+    }
+    let of_machine = || all.iter().filter(|one| one.platform == *platform);
+    for one in of_machine() {
+        if let Some(at) = one.revoked(directory)? {
+            return Err(CertifyError::GivenUp { platform: *platform, at }.into());
+        }
+    }
+    let limit = CERTIFIED_OF_MACHINE_MAX;
+    if of_machine().filter(|one| one.until > now).count() >= limit {
+        return Err(CertifyError::TooManyOfMachine { platform: *platform, limit }.into());
+    }
+    Ok(())
+}
+
 wire! {
     Rules: "rules of an attestation CA", 16;
     Pending: "challenge that waits for its answer", 64;
     Certified: "certificate that an attestation CA issued", 256;
     Revoked: "revocation of an attestation CA", 32;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time(1_000);
+
+    fn one(platform: PlatformId, number: u64, until: Time) -> Certified {
+        let mut serial = [0x40; 16];
+        serial[8..].copy_from_slice(&number.to_be_bytes());
+        let name = [&[0, 0x0b][..], &[number.to_be_bytes()[7]; 32]].concat();
+        Certified { platform, name, serial: serial.to_vec(), issued: Time(number), until }
+    }
+
+    fn many(platform: PlatformId, count: usize, until: Time) -> Vec<Certified> {
+        (0..count as u64).map(|number| one(platform, number, until)).collect()
+    }
+
+    #[test]
+    fn a_ca_issues_no_more_than_it_can_take_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, other) = (PlatformId::new([1; 32]), PlatformId::new([2; 32]));
+        let asked = |all: &[Certified]| admit(all, folder.path(), &own, NOW);
+        let whole = many(other, CERTIFIED_MAX, NOW.after(1));
+        assert!(asked(&whole[1..]).is_ok());
+        let refused = asked(&whole);
+        assert!(matches!(
+            refused,
+            Err(PlatformdError::Certify(CertifyError::TooManyCertified { .. }))
+        ));
+        let most = many(own, CERTIFIED_OF_MACHINE_MAX, NOW.after(1));
+        assert!(asked(&most[1..]).is_ok());
+        let refused = asked(&most);
+        assert!(matches!(
+            refused,
+            Err(PlatformdError::Certify(CertifyError::TooManyOfMachine { .. }))
+        ));
+        // What has ended is on no list, and what others have is not counted.
+        assert!(asked(&many(own, CERTIFIED_OF_MACHINE_MAX, NOW)).is_ok());
+        assert!(asked(&many(other, CERTIFIED_OF_MACHINE_MAX, NOW.after(1))).is_ok());
+    }
+
+    #[test]
+    fn a_machine_that_was_given_up_stays_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, other) = (PlatformId::new([1; 32]), PlatformId::new([2; 32]));
+        // Also when the certificate that was taken back has ended.
+        let all = [one(own, 1, NOW), one(own, 2, NOW.after(1)), one(other, 3, NOW.after(1))];
+        assert!(admit(&all, folder.path(), &own, NOW).is_ok());
+        all[0].revoke(folder.path(), NOW).unwrap();
+        let refused = admit(&all, folder.path(), &own, NOW);
+        assert!(matches!(
+            refused,
+            Err(PlatformdError::Certify(CertifyError::GivenUp { at: NOW, .. }))
+        ));
+        assert!(admit(&all, folder.path(), &other, NOW).is_ok());
+    }
 }
