@@ -75,6 +75,25 @@ pub enum CertifyError {
         /// The machine.
         platform: PlatformId,
     },
+    /// The machine was given up.
+    #[error("{platform} was given up at {at}, for ever: this CA certifies no key of it any more")]
+    GivenUp {
+        /// The machine.
+        platform: PlatformId,
+        /// When.
+        at: Time,
+    },
+    /// One machine has as many certificates as it may have at a time.
+    #[error(
+        "{platform} has {limit} certificates that have not ended: a machine needs one, and so many \
+         of one could not be taken back with those of others"
+    )]
+    TooManyOfMachine {
+        /// The machine.
+        platform: PlatformId,
+        /// How many it may have.
+        limit: usize,
+    },
     /// It issued as many certificates as it may.
     #[error("the CA has issued {limit} certificates: found another one")]
     TooManyCertified {
@@ -225,6 +244,7 @@ fn verified(
         return Err(CertifyError::OtherMachine { said, found }.into());
     }
     let attestation = AkPublic::parse(&request.attestation_key).map_err(refused)?;
+    record::admit(&certified(directory)?, directory, &verified.platform(), now)?;
     Ok((endorsement, attestation))
 }
 

@@ -411,4 +411,10 @@ fn a_machine_that_is_given_up_is_taken_back_by_its_ca() {
     }
     world.must("attestation-ca revocations --dir ca --out list");
     assert_eq!(appraise(Some("list"), now()), Err("certificate-revoked"));
+
+    // It is given up for ever: whoever asks anew gets no other certificate.
+    let again = "attestation-ca challenge --dir ca --request key.request \
+                 --manufacturers manufacturers --out again";
+    let refused = world.must_not(again);
+    assert!(refused.contains("was given up"), "{refused}");
 }
