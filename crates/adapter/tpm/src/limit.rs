@@ -18,6 +18,9 @@ pub const POLICY_STEPS_MAX: usize = 8;
 pub const PCRS: u8 = 24;
 /// What an authority binds its approval to: a digest, or a short word.
 pub const POLICY_REFERENCE_BYTES_MAX: usize = 64;
+/// How far an approval may be ahead of the counter that retires earlier ones: one step for itself, and
+/// one for each that was approved before it and never installed.
+pub const APPROVALS_AHEAD_MAX: u64 = 16;
 /// Answers to one question about capabilities; a TPM has some hundred properties, and few handles.
 pub const CAPABILITY_ANSWERS_MAX: usize = 64;
 /// Elements of one capability answer.

@@ -89,15 +89,18 @@ impl ApprovalRecords {
         if asked > limit {
             return Err(MachineError::ApprovalJump { asked, limit });
         }
+        let highest = before.as_ref().map_or(asked, |before| before.counter.max(asked));
         let counter = match earlier {
             Earlier::Hold => asked,
-            Earlier::Retired => asked.saturating_add(1),
+            // Above all that was ever approved, wherever the request says that the machine stands:
+            // what was approved and not installed yet must not outlive this one.
+            Earlier::Retired => highest.saturating_add(1),
         };
         host_policy(&request.registers, counter)?;
         let record = ApprovalRecord {
             platform: request.platform,
             host: request.host.clone(),
-            counter: before.as_ref().map_or(counter, |before| before.counter.max(counter)),
+            counter: highest.max(counter),
             registers: request.registers.clone(),
         };
         self.make_directory()?;
@@ -193,7 +196,9 @@ mod tests {
         // An approval that was never installed leaves the counter where it was.
         assert_eq!(records.admit(request(5, 2), Earlier::Hold).unwrap().counter(), 5);
         assert_eq!(records.of(&platform).unwrap().unwrap().counter, 6, "the highest is kept");
-        assert!(records.admit(request(7, 2), Earlier::Hold).is_ok());
+        // What retires is above that one too: it may still be installed.
+        assert_eq!(records.admit(request(5, 2), Earlier::Retired).unwrap().counter(), 7);
+        assert!(records.admit(request(8, 2), Earlier::Hold).is_ok());
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::code::ResponseCode;
 use crate::counter::Counter;
 use crate::error::TpmError;
 use crate::key::{ATTESTATION_KEY_HANDLE, AttestationKey, StorageRoot};
+use crate::limit::APPROVALS_AHEAD_MAX;
 use crate::note::Note;
 use crate::pcr::Selection;
 use crate::policy::Opening;
@@ -217,11 +218,14 @@ pub(super) fn count(
     if found == expected { Ok(()) } else { Err(MachineError::NotCounted { expected, found }) }
 }
 
-/// Refuses an approval that could not be retired by the next one.
+/// Refuses an approval that the counter cannot come up to: it could never be retired.
 fn expect_next(root: &StorageRoot<'_>, approval: &HostApproval) -> Result<(), MachineError> {
-    let stands = Counter::open(root.tpm(), approvals())?.read(root)?;
-    if approval.counter > stands.saturating_add(1) {
-        return Err(MachineError::ApprovalAhead { approved: approval.counter, stands });
+    expect_reached(Counter::open(root.tpm(), approvals())?.read(root)?, approval.counter)
+}
+
+fn expect_reached(stands: u64, approved: u64) -> Result<(), MachineError> {
+    if approved > stands.saturating_add(APPROVALS_AHEAD_MAX) {
+        return Err(MachineError::ApprovalAhead { approved, stands });
     }
     Ok(())
 }
@@ -283,12 +287,14 @@ pub(super) fn unseal(
     Ok(secret)
 }
 
-/// Counts for an approval that opened and is in place, if it retires earlier ones and a crash or a
-/// restart came before that.
+/// Counts up to an approval that opened and is in place, if it retires earlier ones and a crash or a
+/// restart came before that. It may be several steps: those between were approved and never
+/// installed. Whoever wrote it into the directory himself comes by here too.
 fn retire(root: &StorageRoot<'_>, approved: u64) -> Result<(), MachineError> {
     let counter = Counter::open(root.tpm(), approvals())?;
     let stands = counter.read(root)?;
-    if approved == stands.saturating_add(1) { count(&counter, root, approved) } else { Ok(()) }
+    expect_reached(stands, approved)?;
+    (stands.saturating_add(1)..=approved).try_for_each(|next| count(&counter, root, next))
 }
 
 fn approval(state: &Path, name: &str) -> Result<Option<HostApproval>, MachineError> {

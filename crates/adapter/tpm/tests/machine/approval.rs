@@ -7,6 +7,7 @@ use heirloom_launcher::files::FileError;
 use heirloom_model::digest::Nonce;
 use heirloom_model::secret::Secret;
 use heirloom_model::wire;
+use heirloom_tpm::limit::APPROVALS_AHEAD_MAX;
 use heirloom_tpm::machine::error::MachineError;
 use heirloom_tpm::machine::setup::{AuthorityKey, Earlier, init, install, request, stage};
 use heirloom_tpm::machine::state::{APPROVAL, BEGAN, HostApproval, RECORD, STAGED};
@@ -118,6 +119,27 @@ fn a_retired_approval_opens_nothing_any_more() {
     assert!(matches!(world.refusal(), MachineError::ApprovalRetired));
 }
 
+/// Who keeps an approval back, and asks for the next one from where the machine still stands, keeps
+/// nothing that outlives it.
+#[test]
+fn an_approval_that_was_never_installed_is_retired_with_the_others() {
+    let Some(mut world) = World::approved() else { return };
+    let before = key(&world);
+    let kept_back = world.approval(Earlier::Retired);
+    world.swtpm.lose_power();
+    world.tpm().extend(8, &[9; 32]).unwrap();
+    let next = world.approval(Earlier::Retired);
+    install(&world.state(), &world.tpm(), &next).unwrap();
+    assert!(key(&world).same_as(&before));
+
+    // The old host, which has known holes.
+    world.swtpm.lose_power();
+    let installed = install(&world.state(), &world.tpm(), &kept_back);
+    assert!(matches!(installed, Err(MachineError::ApprovalRetired)), "{installed:?}");
+    fs::write(world.state().join(APPROVAL), wire::encode(&kept_back)).unwrap();
+    assert!(matches!(world.refusal(), MachineError::ApprovalRetired));
+}
+
 #[test]
 fn an_approval_that_was_changed_or_is_of_another_opens_nothing() {
     let Some(world) = World::approved() else { return };
@@ -208,15 +230,23 @@ fn the_directory_of_a_machine_is_worthless_without_its_tpm() {
 fn an_approval_that_could_not_be_retired_is_neither_staged_nor_installed() {
     let Some(world) = World::approved() else { return };
     let asked = request(&world.state(), &world.tpm()).unwrap();
-    let ahead = heirloom_tpm::machine::state::HostRequest { counter: asked.counter + 1, ..asked };
-    let admitted = world.admit(&ahead, Earlier::Retired).unwrap();
-    let approval = world.authority.approve(&admitted).unwrap();
+    let mut approval = world.approval(Earlier::Retired);
+    for _ in 0..APPROVALS_AHEAD_MAX {
+        approval = world.approval(Earlier::Retired);
+    }
+    assert_eq!(approval.counter, asked.counter + APPROVALS_AHEAD_MAX + 1);
     let (state, tpm) = (world.state(), world.tpm());
     for refused in [stage(&state, &tpm, &approval), install(&state, &tpm, &approval)] {
         assert!(matches!(refused, Err(MachineError::ApprovalAhead { .. })), "{refused:?}");
     }
     assert!(!state.join(STAGED).exists());
-    let endless = heirloom_tpm::machine::state::HostRequest { counter: u64::MAX, ..ahead };
+    // Nor is it believed where somebody wrote it into the directory himself.
+    drop(tpm);
+    let good = fs::read(state.join(APPROVAL)).unwrap();
+    fs::write(state.join(APPROVAL), wire::encode(&approval)).unwrap();
+    assert!(matches!(world.refusal(), MachineError::ApprovalAhead { .. }));
+    fs::write(state.join(APPROVAL), good).unwrap();
+    let endless = heirloom_tpm::machine::state::HostRequest { counter: u64::MAX, ..asked };
     let refused = world.admit(&endless, Earlier::Hold);
     assert!(matches!(refused, Err(MachineError::ApprovalJump { .. })), "{refused:?}");
 }
