@@ -424,7 +424,7 @@ fn each_release_has_its_place() {
                 | ServiceAction::Watch(at),
             ) => *at = exchange(at),
             Action::Service(ServiceAction::Deploy { expect, install }) => {
-                std::mem::swap(expect, install)
+                std::mem::swap(expect, install);
             }
             _ => continue,
         }

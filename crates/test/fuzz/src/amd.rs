@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use heirloom_attest::appraiser::Appraiser;
+use heirloom_attest::decode;
 use heirloom_attest::snp::{self, Report, VerifiedVek};
-use heirloom_attest::{chain, decode};
 use heirloom_model::appraisal::VekKind;
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{

@@ -220,7 +220,7 @@ fn ranges_look_back_and_compare_what_is_alike() {
 fn nobody_sees_what_both_versions_wrote() {
     refuse(&[
         ("no commit", "shape", |it| {
-            step(it, COMMIT).action = Action::Service(ServiceAction::Snapshot)
+            step(it, COMMIT).action = Action::Service(ServiceAction::Snapshot);
         }),
         ("two commits", "shape", |it| step(it, JOIN).action = Action::Commit),
         ("another point of no return", "shape", |it| it.point_of_no_return = StepId(LAUNCH)),
@@ -292,7 +292,7 @@ fn a_plan_without_a_service_has_none_of_its_steps_and_gates() {
             step(it, 3).gates.push(Gate::AllDone { first: StepId(0), last: StepId(2) });
         }),
         ("a step of a service", "shape", |it| {
-            step(it, 2).action = Action::Service(ServiceAction::Snapshot)
+            step(it, 2).action = Action::Service(ServiceAction::Snapshot);
         }),
         ("a commit", "shape", |it| step(it, 2).action = Action::Commit),
         ("an agreement", "shape", |it| {

@@ -2,7 +2,7 @@
 
 use heirloom_model::identifier::NodeId;
 use heirloom_model::plan::{Action, Placement, ServiceAction, Step, StepId};
-use heirloom_model::service::{Admission, Writing};
+use heirloom_model::service::{Admission, ServiceStatus, Writing};
 use heirloom_registry::plan::PlanStatus;
 use heirloom_testkit::service::tip;
 use heirloom_upgrade::engine::{Situation, is_done, leaves_a_mark};
@@ -76,59 +76,50 @@ fn nothing_but_the_one_fact_that_counts_makes_the_difference() {
         let is = |step: &&Step| step.action == *action;
         day.plan.steps.iter().find(is).map_or(StepId(0), |step| step.id)
     };
+    let does = Action::Service;
     let table: Vec<(Action, bool, Edit)> = vec![
-        (Action::Service(ServiceAction::Open(to)), true, |_| {}),
-        (Action::Service(ServiceAction::Open(from)), false, |_| {}),
-        (Action::Service(ServiceAction::Open(to)), false, |it| it.edge = None),
-        (Action::Service(ServiceAction::Open(to)), false, |it| {
-            it.edge = Some(EdgeAdmission::Closed)
-        }),
-        (Action::Service(ServiceAction::Open(to)), false, |it| it.running = None),
-        (Action::Service(ServiceAction::Open(to)), false, |it| {
-            it.running.as_mut().unwrap().admission = Admission::SideDoor;
-        }),
-        (Action::Service(ServiceAction::Open(to)), false, |it| {
-            it.running.as_mut().unwrap().writing = Writing::Frozen
-        }),
-        (Action::Service(ServiceAction::Fence(to)), false, |_| {}),
-        (Action::Service(ServiceAction::Fence(to)), false, |it| {
-            it.edge = Some(EdgeAdmission::Closed)
-        }),
-        (Action::Service(ServiceAction::Fence(to)), true, fenced),
-        (Action::Service(ServiceAction::Fence(to)), false, |it| {
+        (does(ServiceAction::Open(to)), true, |_| {}),
+        (does(ServiceAction::Open(from)), false, |_| {}),
+        (does(ServiceAction::Open(to)), false, |it| it.edge = None),
+        (does(ServiceAction::Open(to)), false, |it| it.edge = Some(EdgeAdmission::Closed)),
+        (does(ServiceAction::Open(to)), false, |it| it.running = None),
+        (does(ServiceAction::Open(to)), false, |it| running(it).admission = Admission::SideDoor),
+        (does(ServiceAction::Open(to)), false, |it| running(it).writing = Writing::Frozen),
+        (does(ServiceAction::Fence(to)), false, |_| {}),
+        (does(ServiceAction::Fence(to)), false, |it| it.edge = Some(EdgeAdmission::Closed)),
+        (does(ServiceAction::Fence(to)), true, fenced),
+        (does(ServiceAction::Fence(to)), false, |it| {
             fenced(it);
             it.edge = None;
         }),
-        (Action::Service(ServiceAction::Fence(to)), false, |it| {
+        (does(ServiceAction::Fence(to)), false, |it| {
             fenced(it);
-            it.running.as_mut().unwrap().pending = 1;
+            running(it).pending = 1;
         }),
-        (Action::Service(ServiceAction::Fence(to)), false, |it| {
+        (does(ServiceAction::Fence(to)), false, |it| {
             fenced(it);
             let code = it.running.take().unwrap().measurement;
             it.silent.insert(code);
         }),
-        (Action::Service(ServiceAction::Halt(to)), false, |_| {}),
-        (Action::Service(ServiceAction::Halt(from)), false, |_| {}),
-        (Action::Service(ServiceAction::Halt(from)), true, |it| it.database_held = None),
-        (Action::Service(ServiceAction::Halt(to)), false, |it| it.running = None),
-        (Action::Service(ServiceAction::Halt(to)), true, |it| {
-            (it.running, it.database_held) = (None, None)
-        }),
-        (Action::Service(ServiceAction::Snapshot), true, |_| {}),
-        (Action::Service(ServiceAction::Snapshot), false, |it| it.snapshots.clear()),
-        (Action::Service(ServiceAction::Snapshot), false, |it| {
+        (does(ServiceAction::Halt(to)), false, |_| {}),
+        (does(ServiceAction::Halt(from)), false, |_| {}),
+        (does(ServiceAction::Halt(from)), true, |it| it.database_held = None),
+        (does(ServiceAction::Halt(to)), false, |it| it.running = None),
+        (does(ServiceAction::Halt(to)), true, |it| (it.running, it.database_held) = (None, None)),
+        (does(ServiceAction::Snapshot), true, |_| {}),
+        (does(ServiceAction::Snapshot), false, |it| it.snapshots.clear()),
+        (does(ServiceAction::Snapshot), false, |it| {
             it.snapshots.values_mut().for_each(|copy| *copy = tip(9));
         }),
-        (Action::Service(ServiceAction::Migrate), true, |_| {}),
-        (Action::Service(ServiceAction::Migrate), false, |it| it.migrated = None),
-        (Action::Service(ServiceAction::Revert), false, |_| {}),
-        (Action::Service(ServiceAction::Revert), true, |it| it.migrated = None),
+        (does(ServiceAction::Migrate), true, |_| {}),
+        (does(ServiceAction::Migrate), false, |it| it.migrated = None),
+        (does(ServiceAction::Revert), false, |_| {}),
+        (does(ServiceAction::Revert), true, |it| it.migrated = None),
         (deploy(from, to), true, |_| {}),
         (deploy(to, from), false, |_| {}),
         (deploy(from, to), false, |it| it.installed = None),
-        (Action::Service(ServiceAction::Exercise(to)), true, |_| {}),
-        (Action::Service(ServiceAction::Exercise(to)), false, |it| it.exercised.clear()),
+        (does(ServiceAction::Exercise(to)), true, |_| {}),
+        (does(ServiceAction::Exercise(to)), false, |it| it.exercised.clear()),
         (Action::Commit, true, |_| {}),
     ];
     for (number, (action, expected, edit)) in table.into_iter().enumerate() {
@@ -142,6 +133,10 @@ fn nothing_but_the_one_fact_that_counts_makes_the_difference() {
         let nothing = step.action == Action::Commit;
         assert_eq!(done(&day, &step, &observed), nothing, "row {number}");
     }
+}
+
+fn running(it: &mut heirloom_upgrade::port::ServiceObservation) -> &mut ServiceStatus {
+    it.running.as_mut().unwrap()
 }
 
 fn fenced(it: &mut heirloom_upgrade::port::ServiceObservation) {

@@ -92,7 +92,7 @@ fn carry_out_step(network: &Network, plan: &Plan, step: &Step) {
             state(network, plan, step, service::tip(40));
         }
         Action::Service(ServiceAction::Equip(_) | ServiceAction::Muster(_)) => {
-            state(network, plan, step, service::tip(40))
+            state(network, plan, step, service::tip(40));
         }
         Action::Service(
             ServiceAction::Freeze(_)
