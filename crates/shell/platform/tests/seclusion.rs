@@ -1,6 +1,5 @@
 //! What a process that knows secrets does to itself. In a program of its own: there is no way back.
 
-
 use nix::sys::prctl::get_dumpable;
 use nix::sys::resource::{Resource, getrlimit};
 
