@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use heirloom_launcher::client::LaunchClient;
+use heirloom_launcher::client::{ClientError, LaunchClient};
 use heirloom_launcher::protocol::{
     InstanceInfo, InstanceState, LaunchId, LaunchRequest, StopSignal, WireMode,
 };
@@ -71,8 +71,7 @@ impl Launcher {
                     mode: WireMode::Production,
                 };
                 let launched = connect(socket)?.launch(request);
-                launched.map_err(|error| DriverError::Refused(format!("the platform: {error}")))?;
-                Ok(())
+                launched.map(drop).map_err(|error| not_launched(&error))
             }
             Self::Commands(commands) => {
                 commands.start(start.label, start.code, &start.arguments, start.log.as_ref())
@@ -150,6 +149,15 @@ fn launched(socket: &Path) -> Result<Vec<InstanceInfo>, DriverError> {
     Ok(list)
 }
 
+/// Only a refusal says that nothing was launched: whoever did not answer, or not so that it can be
+/// understood, may have done it.
+fn not_launched(error: &ClientError) -> DriverError {
+    match error {
+        ClientError::Refused(_) => DriverError::Refused(format!("the platform: {error}")),
+        ClientError::Unreachable(_) | ClientError::Corrupt(_) => unknown(error),
+    }
+}
+
 /// The platform did not answer.
 pub(crate) fn unknown(error: &dyn std::fmt::Display) -> DriverError {
     DriverError::Unknown(format!("the platform: {error}"))
@@ -162,7 +170,9 @@ mod tests {
     use heirloom_keeper::keeper::KeeperConfig;
     use heirloom_keeper_shell::door::Door as KeeperDoor;
     use heirloom_keeper_shell::run::{self, Settings};
+    use heirloom_launcher::protocol::{Answer, Refusal, Request};
     use heirloom_launcher::report::{LaunchMode, Secs};
+    use heirloom_model::frame::{receive, send};
     use heirloom_model::measurement::MrEnclave;
     use heirloom_model::policy::HolderRole;
     use heirloom_testkit::ceremony::{CODE_SIGNER, Ceremony};
@@ -202,6 +212,35 @@ mod tests {
         };
         let random = |bytes: &mut [u8]| bytes.fill(9);
         run::start(settings, Arc::new(host.launch(secs, Box::new(random)))).unwrap()
+    }
+
+    #[test]
+    fn a_launch_is_refused_by_a_refusal_and_without_an_answer_it_is_unknown() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("platform.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let refusal = Answer::Refused(Refusal::NotAgent);
+        let daemon = std::thread::spawn(move || {
+            for answer in [None, Some(Answer::Stopping), Some(refusal)] {
+                let (mut stream, _) = listener.accept().unwrap();
+                receive::<Request>(&mut stream).unwrap();
+                answer.map_or(Ok(()), |answer| send(&mut stream, &answer)).unwrap();
+            }
+        });
+        let launcher = Launcher::Daemon(socket);
+        let start = || {
+            let code = Measurement::Sgx(ONE);
+            let (bundle, log) = ("/bundle".to_owned(), "/log".to_owned());
+            let start = Start { label: "trial", code: &code, bundle, arguments: Vec::new(), log };
+            launcher.start(start)
+        };
+        let silent = start();
+        assert!(matches!(silent, Err(DriverError::Unknown(_))), "it may run: {silent:?}");
+        let other = start();
+        assert!(matches!(other, Err(DriverError::Unknown(_))), "it may run: {other:?}");
+        let refused = start();
+        assert!(matches!(refused, Err(DriverError::Refused(_))), "{refused:?}");
+        daemon.join().unwrap();
     }
 
     #[test]
