@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 
 /// A process number and a line end.
 const NUMBER_BYTES_MAX: usize = 32;
@@ -89,9 +89,16 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     }
 }
 
-/// Sends a signal to a child of an agent that is gone.
+/// Sends a signal to a child of an agent that is gone, and to everything that it started if it leads
+/// its group, as each does that [`Lock::spawn`] started.
 pub(crate) fn signal_orphan(number: i32, signal: Signal) {
-    kill(Pid::from_raw(number), signal).ok();
+    let process = Pid::from_raw(number);
+    // One that is gone meanwhile is as good.
+    if getpgid(Some(process)) == Ok(process) {
+        killpg(process, signal).ok();
+    } else {
+        kill(process, signal).ok();
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +120,30 @@ mod tests {
         assert!(matches!(other.holder().unwrap(), Holder::Nobody));
         let mut next = other.spawn(&mut Command::new("true")).unwrap().unwrap();
         next.wait().unwrap();
+    }
+
+    #[test]
+    fn what_a_wrapper_of_an_agent_that_is_gone_started_ends_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::new(directory.path().join("lock"));
+        // What it runs has the file open as well, and so holds the lock for as long as it lives.
+        let mut wrapper = Command::new("sh");
+        wrapper.args(["-c", "sleep 600; exit"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = lock.spawn(&mut wrapper).unwrap().unwrap();
+        let number = i32::try_from(child.id()).unwrap();
+        let children = format!("/proc/{number}/task/{number}/children");
+        let begin = std::time::Instant::now();
+        let minute = std::time::Duration::from_mins(1);
+        while std::fs::read_to_string(&children).unwrap().is_empty() {
+            assert!(begin.elapsed() < minute, "the wrapper runs nothing");
+            std::thread::yield_now();
+        }
+        signal_orphan(number, Signal::SIGTERM);
+        child.wait().unwrap();
+        while !matches!(lock.holder().unwrap(), Holder::Nobody) {
+            assert!(begin.elapsed() < minute, "what the wrapper ran is still there");
+            std::thread::yield_now();
+        }
     }
 
     #[test]
