@@ -23,6 +23,8 @@ use crate::share;
 pub const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long an instance may take to end in order before it is killed.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a killed process may still be there: the kernel ends it as soon as it can.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait between two looks at a process.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// What is told of the last line of a log, in bytes.
@@ -175,16 +177,34 @@ impl Instances {
         }
     }
 
-    /// Ends the instance of a place, in order if it can, and waits until its process is gone.
+    /// Ends the instance of a place, in order if it can, and waits until its process is gone. One
+    /// that outlives its killing is unknown: whoever asks again goes on from there.
     pub fn end(&self, place: &Place) -> Result<(), DriverError> {
-        let deadline = Instant::now() + STOP_TIMEOUT;
+        self.end_within(place, STOP_TIMEOUT, KILL_TIMEOUT)
+    }
+
+    fn end_within(
+        &self,
+        place: &Place,
+        order: Duration,
+        killing: Duration,
+    ) -> Result<(), DriverError> {
+        let began = Instant::now();
         let mut asked = false;
+        let mut killed = None;
         while let Some(running) = self.instance(place)? {
-            let late = Instant::now() > deadline;
+            let late = began.elapsed() > order;
+            if killed.is_some_and(|at: Instant| at.elapsed() > killing) {
+                let label = &place.label;
+                return Err(DriverError::Unknown(format!("{label} was killed and still runs")));
+            }
             if !asked || late {
                 let signal = if late { StopSignal::Kill } else { StopSignal::Terminate };
                 self.launcher.stop(&running, signal)?;
                 asked = true;
+            }
+            if late && killed.is_none() {
+                killed = Some(Instant::now());
             }
             std::thread::sleep(LOOK_AGAIN);
         }
@@ -245,7 +265,12 @@ pub(crate) fn short(code: &Measurement) -> String {
 
 #[cfg(test)]
 mod tests {
-    use heirloom_model::measurement::MrEnclave;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use heirloom_launcher::protocol::{Answer, InstanceInfo, InstanceState, LaunchId, Request};
+    use heirloom_model::frame::{receive, send};
+    use heirloom_model::measurement::{MrEnclave, MrSigner};
 
     use super::*;
 
@@ -277,6 +302,48 @@ mod tests {
         std::fs::remove_file(&log).unwrap();
         std::fs::create_dir(&log).unwrap();
         assert!(ended(&log, 0).contains("node-1.abababab.log cannot be read"));
+    }
+
+    #[test]
+    fn what_outlives_its_killing_is_given_up_as_unknown() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("platform.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let instances = Instances {
+            node: "node-1".parse().unwrap(),
+            launcher: Launcher::Daemon(socket),
+            data: directory.path().to_owned(),
+        };
+        let place = instances.trial(&Measurement::Sgx(MrEnclave::new([1; 32])));
+        let immortal = InstanceInfo {
+            instance: LaunchId(7),
+            process: 7,
+            release: "keeper-1.0.0".parse().unwrap(),
+            measurement: place.code,
+            signer: MrSigner::new([2; 32]),
+            state: InstanceState::Running,
+            label: place.label.clone(),
+        };
+        let kills = Arc::new(AtomicUsize::new(0));
+        let counted = kills.clone();
+        // It ends with the tests: nobody asks it any more.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let answer = match receive::<Request>(&mut stream).unwrap() {
+                    Request::Stop { signal: StopSignal::Kill, .. } => {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        Answer::Stopping
+                    }
+                    Request::Stop { .. } => Answer::Stopping,
+                    _ => Answer::Instances(vec![immortal.clone()]),
+                };
+                send(&mut stream, &answer).unwrap();
+            }
+        });
+        let given_up = instances.end_within(&place, Duration::ZERO, Duration::ZERO);
+        assert!(matches!(given_up, Err(DriverError::Unknown(_))), "{given_up:?}");
+        assert_eq!(kills.load(Ordering::SeqCst), 1, "not before it was killed");
     }
 
     #[test]
