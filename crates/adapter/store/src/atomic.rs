@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 
 use crate::error::{Context, StoreError};
 
@@ -75,7 +75,18 @@ pub fn remove_unfinished(directory: &Path, suffix: &str) -> Result<(), StoreErro
 
 /// Reads a file of at most `limit` bytes.
 pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, StoreError> {
-    let file = File::open(path).context("open", path)?;
+    read_opened(File::open(path).context("open", path)?, path, limit)
+}
+
+/// Reads a file from a directory in which others may write: no link is followed, and nothing that
+/// is no file is waited for.
+fn read_no_link(path: &Path, limit: usize) -> Result<Vec<u8>, StoreError> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    read_opened(opened.context("open", path)?, path, limit)
+}
+
+fn read_opened(file: File, path: &Path, limit: usize) -> Result<Vec<u8>, StoreError> {
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let found = file.metadata().context("inspect", path)?.len();
     if found > limit {
@@ -135,8 +146,8 @@ pub fn move_to(path: &Path, target: &Path) -> Result<(), StoreError> {
 }
 
 /// Copies a directory of files to a place that is not there yet, for the owner only, and leaves
-/// the original as it is. Directories inside of it are refused: nothing that is copied here has
-/// any.
+/// the original as it is. Directories and links inside of it are refused: nothing that is copied
+/// here has any, and a link may lead to what whoever made it may not read.
 ///
 /// After a crash the whole copy is there or none of it. At most `files_max` files of at most
 /// `bytes_max` each are copied.
@@ -160,7 +171,7 @@ pub fn copy_directory(
             let message = format!("it has more than {files_max} files");
             return Err(StoreError::Failed { operation: "copy", path: path.to_owned(), message });
         }
-        let bytes = read(&entry.path(), bytes_max)?;
+        let bytes = read_no_link(&entry.path(), bytes_max)?;
         let copy = staging.join(entry.file_name());
         write_new(Readers::Owner, &copy, &bytes)?;
     }
@@ -331,6 +342,22 @@ mod tests {
         assert_eq!(move_to(&one, &two), Err(StoreError::Missing { path: one.clone() }));
         assert_eq!(read(&two, 1), Ok(b"1".to_vec()));
         assert!(sync_directory(&directory.path().join("absent")).is_err());
+    }
+
+    /// Whoever may write in the directory would have us copy what he may not read.
+    #[test]
+    fn a_copy_follows_no_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (seat, copy) = (directory.path().join("seat"), directory.path().join("copy"));
+        create_directory(&seat).unwrap();
+        write(&seat.join("a.sealed"), b"1").unwrap();
+        write(&directory.path().join("key"), b"secret").unwrap();
+        std::os::unix::fs::symlink(directory.path().join("key"), seat.join("b.sealed")).unwrap();
+        assert!(copy_directory(&seat, &copy, 10, 10).is_err());
+        assert!(!copy.exists());
+        fs::remove_file(seat.join("b.sealed")).unwrap();
+        copy_directory(&seat, &copy, 10, 10).unwrap();
+        assert_eq!(read(&copy.join("a.sealed"), 1), Ok(b"1".to_vec()));
     }
 
     #[test]

@@ -3,13 +3,16 @@
 //! They meet in the agent's group. Directories stay the agent's, so that it can move and remove
 //! what is in them; code writes only in those that are given to the group.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{
+    MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown,
+};
 use std::path::Path;
 
 use heirloom_store::atomic;
 use heirloom_upgrade::port::DriverError;
+use nix::fcntl::OFlag;
 
 use crate::state_dir::STATE_FILES_MAX;
 
@@ -37,17 +40,44 @@ pub(crate) fn give(directory: &Path, group: u32) -> Result<(), DriverError> {
     let listed = fs::read_dir(directory).map_err(|error| failed(directory, &error))?;
     for entry in listed.take(STATE_FILES_MAX) {
         let path = entry.map_err(|error| failed(directory, &error))?.path();
-        // Never through a link that launched code may have left.
-        let found = match fs::symlink_metadata(&path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+        match fs::symlink_metadata(&path) {
+            Ok(found) if is_to_be_given(&found, owner) => give_file(&path, owner, group)?,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(&path, &error)),
-        };
-        if found.is_file() && found.uid() == owner {
-            set(&path, group, GIVEN_FILE)?;
         }
     }
     Ok(())
+}
+
+/// Ours, and nowhere else: launched code writes in the directory, and may have left another name of
+/// a file that is not to be given.
+fn is_to_be_given(found: &Metadata, owner: u32) -> bool {
+    found.is_file() && found.uid() == owner && found.nlink() == 1
+}
+
+/// Gives a file to the group. Never through a link that launched code may have left, or puts there
+/// after we have looked: what is changed is what is open.
+fn give_file(path: &Path, owner: u32, group: u32) -> Result<(), DriverError> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    let given = opened.and_then(|file| {
+        let found = file.metadata()?;
+        if !is_to_be_given(&found, owner) {
+            return Ok(());
+        }
+        if found.gid() != group {
+            fchown(&file, None, Some(group))?;
+        }
+        if found.mode() & MODE != GIVEN_FILE {
+            file.set_permissions(Permissions::from_mode(GIVEN_FILE))?;
+        }
+        Ok(())
+    });
+    match given {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        given => given.map_err(|error| failed(path, &error)),
+    }
 }
 
 fn set(path: &Path, group: u32, mode: u32) -> Result<(), DriverError> {
@@ -99,6 +129,28 @@ mod tests {
             assert_eq!(mode(&seat.join("a.sealed")), 0o660, "what was brought back");
             assert_eq!(mode(&outside), 0o600, "a link leads nowhere");
         }
+    }
+
+    /// Launched code that has another name of a file of ours where it writes does not get the file,
+    /// also if it comes by that name after we have looked.
+    #[test]
+    fn a_file_that_is_not_there_alone_is_not_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let found = fs::metadata(directory.path()).unwrap();
+        let (owner, group) = (found.uid(), found.gid());
+        let seat = directory.path().join("seat");
+        let key = directory.path().join("key");
+        give(&seat, group).unwrap();
+        fs::write(&key, "").unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        fs::hard_link(&key, seat.join("hard")).unwrap();
+        std::os::unix::fs::symlink(&key, seat.join("soft")).unwrap();
+        give(&seat, group).unwrap();
+        assert_eq!(mode(&key), 0o600);
+        fs::remove_file(seat.join("hard")).unwrap();
+        assert!(give_file(&seat.join("soft"), owner, group).is_err());
+        assert_eq!(mode(&key), 0o600);
+        assert!(give_file(&seat.join("gone"), owner, group).is_ok());
     }
 
     #[test]
