@@ -2,9 +2,10 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 
 use crate::error::{Context, StoreError};
@@ -78,12 +79,27 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, StoreError> {
     read_opened(File::open(path).context("open", path)?, path, limit)
 }
 
-/// Reads a file from a directory in which others may write: no link is followed, and nothing that
-/// is no file is waited for.
-fn read_no_link(path: &Path, limit: usize) -> Result<Vec<u8>, StoreError> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+/// As [`read`], in a directory where others write: what they may have put there leads to no other
+/// file, and nobody waits for it. Only a regular file is read, never through a link.
+pub fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>, StoreError> {
+    read_opened(open_regular(path)?, path, limit)
+}
+
+/// Opens what has this name itself, without waiting for the other end of a pipe.
+fn open_regular(path: &Path) -> Result<File, StoreError> {
+    let other = || StoreError::Corrupt {
+        path: path.to_owned(),
+        offset: 0,
+        reason: "it is no regular file, and is neither followed nor read",
+    };
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
-    read_opened(opened.context("open", path)?, path, limit)
+    let file = opened.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+        // A link, and a socket.
+        Some(Errno::ELOOP | Errno::ENXIO) => other(),
+        _ => StoreError::from_io("open", path, &error),
+    })?;
+    if file.metadata().context("inspect", path)?.is_file() { Ok(file) } else { Err(other()) }
 }
 
 fn read_opened(file: File, path: &Path, limit: usize) -> Result<Vec<u8>, StoreError> {
@@ -146,8 +162,9 @@ pub fn move_to(path: &Path, target: &Path) -> Result<(), StoreError> {
 }
 
 /// Copies a directory of files to a place that is not there yet, for the owner only, and leaves
-/// the original as it is. Directories and links inside of it are refused: nothing that is copied
-/// here has any, and a link may lead to what whoever made it may not read.
+/// the original as it is. Whatever else is inside of it is refused: nothing that is copied here has
+/// any. So are files that have a second name, which somebody may have given them so that the copy
+/// has what is not theirs to read.
 ///
 /// After a crash the whole copy is there or none of it. At most `files_max` files of at most
 /// `bytes_max` each are copied.
@@ -171,7 +188,7 @@ pub fn copy_directory(
             let message = format!("it has more than {files_max} files");
             return Err(StoreError::Failed { operation: "copy", path: path.to_owned(), message });
         }
-        let bytes = read_no_link(&entry.path(), bytes_max)?;
+        let bytes = read_sole(&entry.path(), bytes_max)?;
         let copy = staging.join(entry.file_name());
         write_new(Readers::Owner, &copy, &bytes)?;
     }
@@ -182,6 +199,16 @@ pub fn copy_directory(
         return Err(error);
     }
     Ok(())
+}
+
+/// As [`read_regular`], and only what has no other name.
+fn read_sole(path: &Path, limit: usize) -> Result<Vec<u8>, StoreError> {
+    let file = open_regular(path)?;
+    if file.metadata().context("inspect", path)?.nlink() > 1 {
+        let reason = "it has another name (a hard link), and may be somebody else's";
+        return Err(StoreError::Corrupt { path: path.to_owned(), offset: 0, reason });
+    }
+    read_opened(file, path, limit)
 }
 
 /// Makes the names in a directory durable: what was created, moved and removed in it.
@@ -220,7 +247,7 @@ fn write_new(readers: Readers, path: &Path, bytes: &[u8]) -> Result<(), StoreErr
 /// Renames without ever replacing; `rename` alone would.
 fn rename_new(from: &Path, to: &Path) -> Result<(), StoreError> {
     renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE).map_err(|errno| {
-        let path = if errno == nix::errno::Errno::EEXIST { to } else { from };
+        let path = if errno == Errno::EEXIST { to } else { from };
         StoreError::from_io("move", path, &errno.into())
     })
 }
@@ -327,6 +354,49 @@ mod tests {
         assert_eq!(names, 2, "nothing else stays");
         create_directory(&live.join("three")).unwrap();
         assert!(copy_directory(&live, &directory.path().join("other"), 9, 9).is_err());
+    }
+
+    #[test]
+    fn what_others_planted_is_neither_followed_nor_waited_for_nor_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let (live, key) = (directory.path().join("live"), directory.path().join("key"));
+        create_directory(&live).unwrap();
+        write(&key, b"key").unwrap();
+        write(&live.join("one"), b"1").unwrap();
+        let planted = live.join("planted");
+        let copy = |name: &str| copy_directory(&live, &directory.path().join(name), 9, 9);
+
+        std::os::unix::fs::symlink(&key, &planted).unwrap();
+        assert_eq!(read(&planted, 9), Ok(b"key".to_vec()), "an operator's link leads somewhere");
+        let is_other = |found: &StoreError| matches!(found, StoreError::Corrupt { path, .. } if *path == planted);
+        assert!(is_other(&read_regular(&planted, 9).unwrap_err()), "a link");
+        assert!(is_other(&copy("a").unwrap_err()), "a link");
+        fs::remove_file(&planted).unwrap();
+
+        nix::unistd::mkfifo(&planted, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(is_other(&read_regular(&planted, 9).unwrap_err()), "a pipe");
+        assert!(is_other(&copy("b").unwrap_err()), "a pipe");
+        fs::remove_file(&planted).unwrap();
+
+        let socket = std::os::unix::net::UnixListener::bind(&planted).unwrap();
+        assert!(is_other(&copy("c").unwrap_err()), "a socket");
+        drop(socket);
+        fs::remove_file(&planted).unwrap();
+
+        fs::hard_link(&key, &planted).unwrap();
+        assert!(is_other(&copy("d").unwrap_err()), "a second name");
+        fs::remove_file(&planted).unwrap();
+
+        fs::write(&planted, [0; 10]).unwrap();
+        let large = StoreError::TooLarge { path: planted.clone(), found: 10, limit: 9 };
+        assert_eq!(read_regular(&planted, 9), Err(large.clone()));
+        assert_eq!(copy("e"), Err(large));
+        fs::remove_file(&planted).unwrap();
+        for name in ["a", "b", "c", "d", "e"] {
+            assert!(!directory.path().join(name).exists(), "a copy that failed has no name");
+        }
+        copy("f").unwrap();
+        assert_eq!(read_regular(&directory.path().join("f/one"), 9), Ok(b"1".to_vec()));
     }
 
     #[test]

@@ -212,13 +212,11 @@ fn has_all_keys_of(copy: &Path, seat: &Path) -> Result<bool, StateError> {
         if name.to_string_lossy().starts_with("witness-") {
             continue;
         }
-        let ours = fs::read(&path).map_err(|error| failed("read", &path, &error))?;
-        let kept = copy.join(name);
-        match fs::read(&kept) {
+        let ours = atomic::read_regular(&path, SEALED_BYTES_MAX)?;
+        match atomic::read_regular(&copy.join(name), SEALED_BYTES_MAX) {
             Ok(theirs) if theirs == ours => {}
-            Ok(_) => return Ok(false),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(failed("read", &kept, &error)),
+            Ok(_) | Err(StoreError::Missing { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(true)
@@ -244,14 +242,17 @@ fn refuse_others(directory: &Path, expected: &Measurement) -> Result<(), StateEr
     Ok(())
 }
 
-/// Who sealed a file, if it says so. One that is gone meanwhile says nothing.
+/// Who sealed a file, if it says so. One that is gone meanwhile says nothing, and neither does what
+/// is no regular file: whoever writes in a seat may leave there what it likes.
 fn sealed_by(path: &Path) -> Result<Option<Measurement>, StateError> {
     if path.extension().is_none_or(|extension| extension != "sealed") {
         return Ok(None);
     }
-    let bytes = match atomic::read(path, SEALED_BYTES_MAX) {
+    let bytes = match atomic::read_regular(path, SEALED_BYTES_MAX) {
         Ok(bytes) => bytes,
-        Err(StoreError::TooLarge { .. } | StoreError::Missing { .. }) => return Ok(None),
+        Err(
+            StoreError::TooLarge { .. } | StoreError::Missing { .. } | StoreError::Corrupt { .. },
+        ) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let envelope = wire::decode::<SealedEnvelope>(&bytes).ok();

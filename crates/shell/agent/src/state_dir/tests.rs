@@ -184,3 +184,38 @@ fn a_file_outside_of_every_seat_is_refused_and_stays() {
     assert!(matches!(refused, Err(StateError::Unclaimed { path }) if path == stray));
     assert_eq!(fs::read(&stray).unwrap(), sealed(OLD, 1));
 }
+
+#[test]
+fn what_is_planted_in_a_seat_is_neither_followed_nor_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = opened(&directory);
+    seal(&state, OLD, 1);
+    state.preserve(&OLD).unwrap();
+    let copies = || fs::read_dir(state.quarantine_path()).unwrap().count();
+    let foreign = directory.path().join("foreign.sealed");
+    fs::write(&foreign, sealed(NEW, 2)).unwrap();
+    let planted = state.seat_path(&OLD).join("planted.sealed");
+    let refused = |what: &str| {
+        let error = state.preserve(&OLD).unwrap_err();
+        assert!(error.to_string().contains("planted.sealed"), "{what}: {error}");
+        assert_eq!(copies(), 1, "{what} was copied");
+    };
+
+    std::os::unix::fs::symlink(&foreign, &planted).unwrap();
+    refused("a link");
+    fs::remove_file(&planted).unwrap();
+    nix::unistd::mkfifo(&planted, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    refused("a pipe");
+    fs::remove_file(&planted).unwrap();
+    fs::File::create(&planted).unwrap().set_len(SEALED_BYTES_MAX as u64 + 1).unwrap();
+    refused("a file that is too long");
+    fs::remove_file(&planted).unwrap();
+
+    // It says nothing about whose the seat is, and moves with it.
+    std::os::unix::fs::symlink(&foreign, &planted).unwrap();
+    state.quarantine(&OLD).unwrap();
+    assert!(state.live().unwrap().is_empty());
+    state.restore(&OLD).unwrap();
+    assert_eq!(content(&state.seat_path(&OLD)), [1]);
+    assert_eq!(fs::read(&foreign).unwrap(), sealed(NEW, 2));
+}
