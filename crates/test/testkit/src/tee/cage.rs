@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::fuse::skipped;
+use super::fuse::unable;
 
 /// What a process finds at fixed places. Nothing outside of the process sees it.
 #[derive(Clone, Debug, Default)]
@@ -34,12 +34,16 @@ exec "$@"
 
 impl Cage {
     /// With nothing in it, if this machine lets us make any; says so if it does not.
+    ///
+    /// # Panics
+    ///
+    /// If it does not, and `CI` is set.
     pub fn new() -> Option<Self> {
         let tried = Self::default().command(Path::new("true")).stderr(Stdio::null()).status();
         if tried.is_ok_and(|status| status.success()) {
             return Some(Self::default());
         }
-        skipped("no mount namespace can be made here: that takes root and unshare");
+        unable("no mount namespace can be made here: that takes root and unshare");
         None
     }
 

@@ -71,6 +71,10 @@ pub struct Mounted<F> {
 
 impl<F: Files> Mounted<F> {
     /// Mounts, if this machine lets us.
+    ///
+    /// # Panics
+    ///
+    /// If it does not, and `CI` is set.
     pub fn new(files: F) -> Option<Self> {
         let folder = tempfile::tempdir().expect("there is room for a folder");
         let files = Arc::new(Mutex::new(files));
@@ -85,7 +89,7 @@ impl<F: Files> Mounted<F> {
         match spawn_mount2(bridge, folder.path(), &options) {
             Ok(session) => Some(Self { session: Some(session), folder, files }),
             Err(error) => {
-                skipped(&format!("no file system can be mounted: {error}"));
+                unable(&format!("no file system can be mounted: {error}"));
                 None
             }
         }
@@ -101,6 +105,16 @@ impl<F: Files> Mounted<F> {
     pub fn world<R>(&self, look: impl FnOnce(&mut F) -> R) -> R {
         look(&mut self.files.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Says that a test was skipped because this machine does not let us do what it needs.
+///
+/// # Panics
+///
+/// If `CI` is set: where tests run for everybody, nobody reads what was skipped.
+pub fn unable(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    skipped(why);
 }
 
 /// Says that a test was skipped.
