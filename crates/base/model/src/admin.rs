@@ -327,6 +327,21 @@ pub enum Unreadable {
         #[n(2)]
         own: NodeId,
     },
+    /// It has another format than this code writes: start the release that sealed it, or take the
+    /// keyring from another holder.
+    #[n(10)]
+    #[error("{file} is of format version {found}, this code reads version {own}")]
+    OtherFormat {
+        /// The file.
+        #[n(0)]
+        file: String,
+        /// The version of the file.
+        #[n(1)]
+        found: u8,
+        /// The version that this code reads and writes.
+        #[n(2)]
+        own: u8,
+    },
 }
 
 /// What a keeper says about itself.

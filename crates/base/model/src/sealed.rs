@@ -211,6 +211,43 @@ impl SealedHeader {
     }
 }
 
+/// What stands at the same place in every format, this one or another. Nothing of it is
+/// authenticated: it explains a refusal, and never permits anything.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SealedOrigin {
+    /// As [`SealedHeader::format`].
+    pub format: u8,
+    /// As [`SealedHeader::measurement`].
+    pub measurement: Measurement,
+}
+
+impl SealedOrigin {
+    /// Reads it from a sealed file. None if that is no sealed file of any format.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > SEALED_BYTES_MAX {
+            return None;
+        }
+        let AnyEnvelope { header } = minicbor::decode(bytes).ok()?;
+        Some(Self { format: header.format, measurement: header.measurement })
+    }
+}
+
+/// A [`SealedEnvelope`] whose other fields are passed over.
+#[derive(Decode)]
+struct AnyEnvelope {
+    #[n(0)]
+    header: AnyHeader,
+}
+
+/// A [`SealedHeader`] whose other fields are passed over.
+#[derive(Decode)]
+struct AnyHeader {
+    #[n(0)]
+    format: u8,
+    #[n(7)]
+    measurement: Measurement,
+}
+
 /// A sealed file: header, ciphertext, tag.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct SealedEnvelope {

@@ -17,8 +17,8 @@ use heirloom_model::digest::{Nonce, sha256};
 use heirloom_model::identifier::{DomainId, NodeId};
 use heirloom_model::measurement::TeeKind;
 use heirloom_model::sealed::{
-    SEALED_FORMAT, SealPolicy, SealRecipe, SealedEnvelope, SealedHeader, SealedPurpose,
-    SgxSealRecipe,
+    SEALED_FORMAT, SealPolicy, SealRecipe, SealedEnvelope, SealedHeader, SealedOrigin,
+    SealedPurpose, SgxSealRecipe,
 };
 use heirloom_model::wire;
 use zeroize::Zeroizing;
@@ -147,6 +147,11 @@ pub fn open(
     stored: &StoredFile,
 ) -> Result<Opened, OpenError> {
     let corrupt = || OpenError::from(Unreadable::Corrupt { file: stored.name.clone() });
+    // A file of another format may not decode; who sealed it and in which format it says in any.
+    let origin = SealedOrigin::of(&stored.bytes).ok_or_else(corrupt)?;
+    if let Some(reason) = foreign(identity, &origin, &stored.name) {
+        return Err(reason.into());
+    }
     let SealedEnvelope { header, ciphertext } =
         wire::decode(&stored.bytes).map_err(|_| corrupt())?;
     if let Some(reason) = diagnose(identity, home, &header, &stored.name) {
@@ -171,8 +176,20 @@ pub fn open(
     Ok(Opened { subject, age, content })
 }
 
-/// What can be said against a header without a key. It is not authenticated yet; so this only
-/// explains a refusal and never permits anything.
+/// Whether other code sealed a file, or sealed it in another format. Other code comes first: its
+/// files are not ours to open in any format.
+fn foreign(own: &PlatformIdentity, origin: &SealedOrigin, file: &str) -> Option<Unreadable> {
+    let file = file.to_owned();
+    if origin.measurement != own.measurement {
+        let (sealed_by, own) = (origin.measurement, own.measurement);
+        return Some(Unreadable::WrongMeasurement { file, sealed_by, own });
+    }
+    let (found, own) = (origin.format, SEALED_FORMAT);
+    (found != own).then_some(Unreadable::OtherFormat { file, found, own })
+}
+
+/// What can be said without a key against a header of this code. It is not authenticated yet; so
+/// this only explains a refusal and never permits anything.
 fn diagnose(
     own: &PlatformIdentity,
     home: Home<'_>,
@@ -180,15 +197,11 @@ fn diagnose(
     file: &str,
 ) -> Option<Unreadable> {
     let file = file.to_owned();
-    if header.format != SEALED_FORMAT || !is_ours(header) {
+    if !is_ours(header) {
         return Some(Unreadable::Corrupt { file });
     }
     if header.domain != *home.domain {
         return Some(Unreadable::OtherDomain { file, found: header.domain });
-    }
-    if header.measurement != own.measurement {
-        let (sealed_by, own) = (header.measurement, own.measurement);
-        return Some(Unreadable::WrongMeasurement { file, sealed_by, own });
     }
     if header.platform != own.platform {
         let (sealed_on, own) = (header.platform, own.platform);

@@ -112,6 +112,34 @@ fn a_file_that_cannot_be_opened_says_why() {
     assert_eq!(unreadable(&sealer, &damaged), Unreadable::Corrupt { file: name() });
 }
 
+/// The same code does not write two formats; a file of another one is whole all the same.
+#[test]
+fn a_file_of_another_format_is_not_corrupt_and_other_code_is_said_first() {
+    let sealer = FakePlatform::new();
+    let file = sealed_by(&sealer, b"secret");
+    let older = edited(&file, |envelope| envelope.header.format = 1);
+    let own = SEALED_FORMAT;
+    let reason = Unreadable::OtherFormat { file: file.name.clone(), found: 1, own };
+    assert_eq!(unreadable(&sealer, &older), reason);
+    // A format that this code does not decode: its header has no node.
+    let mut shorter = older.clone();
+    let SealedEnvelope { header, .. } = wire::decode(&older.bytes).unwrap();
+    let node = minicbor::to_vec(&header.node).unwrap();
+    let at = wire::encode(&header).len() - node.len() + 1;
+    assert_eq!((shorter.bytes[1], shorter.bytes[at..].starts_with(&node)), (0x8c, true));
+    shorter.bytes[1] = 0x8b;
+    shorter.bytes.drain(at..at + node.len());
+    assert!(wire::decode::<SealedEnvelope>(&shorter.bytes).is_err());
+    assert_eq!(unreadable(&sealer, &shorter), reason);
+    // Swapped code is told whose the file is, whatever the format.
+    let own = Measurement::Sgx(MrEnclave::new([9; 32]));
+    let swapped = FakePlatform::with(|identity| identity.measurement = own);
+    let sealed_by = sealer.identity.measurement;
+    let reason = Unreadable::WrongMeasurement { file: file.name.clone(), sealed_by, own };
+    assert_eq!(unreadable(&swapped, &older), reason);
+    assert_eq!(unreadable(&swapped, &shorter), reason);
+}
+
 #[test]
 fn newer_code_and_newer_firmware_open_what_older_ones_sealed() {
     let file = sealed_by(&FakePlatform::new(), b"secret");
