@@ -115,7 +115,7 @@ pub struct SnpRule {
     pub smt: Smt,
     /// Whether the manufacturer's list of revoked keys must have been seen.
     #[n(7)]
-    pub revocation: Revocation,
+    pub revocation: RevocationDemand,
     /// Whether the firmware must have looked for memory that answers at two addresses.
     #[n(8)]
     pub alias_check: AliasCheck,
@@ -211,7 +211,7 @@ pub enum AliasCheck {
 /// Whether a list of revoked keys is demanded.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]
 #[cbor(index_only)]
-pub enum Revocation {
+pub enum RevocationDemand {
     /// Without a current list nothing is accepted.
     #[n(0)]
     Demanded,
@@ -242,7 +242,7 @@ pub struct TpmRule {
     pub registers: Vec<PcrRule>,
     /// Whether the attestation CA's list of revoked keys must have been seen.
     #[n(1)]
-    pub revocation: Revocation,
+    pub revocation: RevocationDemand,
     /// Who may approve what the machine boots.
     #[n(2)]
     pub authorities: Reference<HostAuthority>,

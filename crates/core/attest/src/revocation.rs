@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use heirloom_model::appraisal::Revocation;
+use heirloom_model::appraisal::RevocationDemand;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::AnchorId;
 use heirloom_model::evidence::{Certificate as Der, RevokedKeys, TrustAnchor};
@@ -35,7 +35,7 @@ pub(crate) struct RevocationLists {
 /// What the policy says about lists, and when it is asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
-    pub(crate) rule: Revocation,
+    pub(crate) rule: RevocationDemand,
     pub(crate) grace_seconds: u64,
     pub(crate) now: Time,
 }
@@ -140,7 +140,7 @@ impl RevocationLists {
         trail: &mut Trail,
     ) -> Result<(Time, Option<Grace>), AppraiseError> {
         let known = self.lists.get(&anchor);
-        if demand.rule == Revocation::IfPresent {
+        if demand.rule == RevocationDemand::IfPresent {
             trail.skip(Step::Endorsements, || match known {
                 Some(known) => format!("a list until {} is not demanded", known.until),
                 None => "no list, and none is demanded".to_owned(),

@@ -10,7 +10,7 @@ use common::{
 };
 use heirloom_attest::result::AnchorClass;
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, Revocation, Smt,
+    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, RevocationDemand, Smt,
     SnpRule, TcbGrace, TdxRule, TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::counter::{Epoch, SecurityVersion, Serial, Time};
@@ -220,7 +220,7 @@ fn pinned() -> TpmRule {
     let authorities = Reference::Match(vec![HostAuthority::new([1; 32])]);
     TpmRule {
         registers: std::iter::once(first).chain((1..16).map(register)).collect(),
-        revocation: Revocation::Demanded,
+        revocation: RevocationDemand::Demanded,
         authorities,
     }
 }
@@ -244,7 +244,7 @@ fn ruled() -> Policy {
         author_key: Reference::Skip,
         host_data: Reference::Skip,
         smt: Smt::Accepted,
-        revocation: Revocation::Demanded,
+        revocation: RevocationDemand::Demanded,
         alias_check: AliasCheck::Demanded,
         unknown_info: 0,
     });
@@ -286,7 +286,7 @@ fn each_weak_rule_about_evidence_is_found_by_its_code() {
             policy.appraisal.tcb_grace = vec![TcbGrace { level, until }];
         }),
         ("L-512", |policy| {
-            policy.appraisal.snp.as_mut().unwrap().revocation = Revocation::IfPresent;
+            policy.appraisal.snp.as_mut().unwrap().revocation = RevocationDemand::IfPresent;
         }),
     ];
     for (code, change) in rows {
@@ -300,7 +300,7 @@ fn each_weak_rule_about_evidence_is_found_by_its_code() {
     let mut policy = ruled();
     policy.appraisal.platforms = PlatformRule::Any;
     assert_eq!(codes(&policy), ["L-503"]);
-    policy.appraisal.tpm.as_mut().unwrap().revocation = Revocation::IfPresent;
+    policy.appraisal.tpm.as_mut().unwrap().revocation = RevocationDemand::IfPresent;
     assert_eq!(codes(&policy), ["L-503", "L-513"]);
     policy.appraisal.tpm = None;
     assert_eq!(codes(&policy), ["L-503"]);

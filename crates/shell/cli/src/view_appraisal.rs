@@ -5,7 +5,7 @@
 
 use heirloom_attest::result::{AnchorClass, Tcb};
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, Revocation, Smt,
+    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, RevocationDemand, Smt,
     SnpGeneration, SnpMinimum, SnpRule, TcbGrace, TdxRule, TpmRule, VekKind,
 };
 use heirloom_model::evidence::TrustAnchor;
@@ -212,9 +212,9 @@ pub(crate) fn alias_check(check: AliasCheck) -> &'static str {
 }
 
 /// The word for whether a list of revoked keys is demanded.
-pub(crate) fn revocation(revocation: Revocation) -> &'static str {
+pub(crate) fn revocation(revocation: RevocationDemand) -> &'static str {
     match revocation {
-        Revocation::Demanded => "demanded",
-        Revocation::IfPresent => "if-present",
+        RevocationDemand::Demanded => "demanded",
+        RevocationDemand::IfPresent => "if-present",
     }
 }

@@ -15,7 +15,7 @@ use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity, Sealing};
 use heirloom_launcher::protocol::Lack;
 use heirloom_launcher::randomness::Randomness;
 use heirloom_launcher::report::{LaunchMode, Report, ReportBody, Secs, TargetInfo};
-use heirloom_model::appraisal::{PcrRule, Reference, Revocation, TpmRule};
+use heirloom_model::appraisal::{PcrRule, Reference, RevocationDemand, TpmRule};
 use heirloom_model::context;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::{CounterName, HostAuthority, Nonce, sha256};
@@ -112,7 +112,7 @@ pub fn rule(registers: &[PcrValue]) -> TpmRule {
     let authorities = Reference::Match(vec![AUTHORITY]);
     TpmRule {
         registers: registers.iter().map(rule).collect(),
-        revocation: Revocation::IfPresent,
+        revocation: RevocationDemand::IfPresent,
         authorities,
     }
 }

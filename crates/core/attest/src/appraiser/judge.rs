@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use heirloom_model::appraisal::{Reference, Revocation};
+use heirloom_model::appraisal::{Reference, RevocationDemand};
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{PcrValue, ReportData};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule};
@@ -40,7 +40,7 @@ impl Question<'_> {
     }
 
     /// What is asked of lists of revoked keys.
-    pub(super) fn demand(&self, rule: Revocation) -> Demand {
+    pub(super) fn demand(&self, rule: RevocationDemand) -> Demand {
         Demand { rule, grace_seconds: self.policy.collateral_grace_seconds, now: self.now }
     }
 

@@ -2,7 +2,7 @@
 
 use heirloom_attest::account::{Account, CheckOutcome};
 use heirloom_attest::error::AppraiseError;
-use heirloom_model::appraisal::Revocation;
+use heirloom_model::appraisal::RevocationDemand;
 use heirloom_model::counter::Time;
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::policy::PlatformRule;
@@ -151,7 +151,7 @@ fn the_check_that_failed_is_named_for_the_other_kinds() {
     machine.registers[2].value = heirloom_model::measurement::Register32::new([9; 32]);
     assert_eq!(bad(machine.made()), "pcrs");
     let demanded = Snp::new().made().with(|made| {
-        made.policy.snp.as_mut().unwrap().revocation = Revocation::Demanded;
+        made.policy.snp.as_mut().unwrap().revocation = RevocationDemand::Demanded;
     });
     assert_eq!(bad(demanded), "endorsements");
     let unbound = Snp::new().vtpm().with(|made| {

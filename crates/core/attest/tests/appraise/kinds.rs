@@ -7,7 +7,7 @@ use heirloom_attest::hcl::HclError;
 use heirloom_attest::result::{AnchorClass, Host, Tcb};
 use heirloom_attest::snp::{self, SnpError};
 use heirloom_model::appraisal::{
-    AliasCheck, Reference, Revocation, Smt, SnpGeneration, SnpRule, VekKind,
+    AliasCheck, Reference, RevocationDemand, Smt, SnpGeneration, SnpRule, VekKind,
 };
 use heirloom_model::counter::{SecurityVersion, Time};
 use heirloom_model::digest::{HostAuthority, sha256};
@@ -332,7 +332,7 @@ fn a_list_of_revoked_keys_is_demanded_looked_at_and_expires_with_grace() {
     let listed = |until: Time, serials: &[u8]| {
         let endorsements = revocations(SINCE, until, serials);
         Snp::new().made().with(|made| {
-            made.policy.snp.as_mut().unwrap().revocation = Revocation::Demanded;
+            made.policy.snp.as_mut().unwrap().revocation = RevocationDemand::Demanded;
             made.endorsements.push(endorsements);
         })
     };
@@ -358,8 +358,8 @@ fn a_list_of_revoked_keys_is_demanded_looked_at_and_expires_with_grace() {
     // Who is listed is refused, also by a list that is not demanded and long expired.
     let revoked = listed(NOW.previous().unwrap(), &[2]);
     assert_eq!(revoked.appraise(), Err(AppraiseError::CertificateRevoked));
-    let revoked =
-        revoked.with(|made| made.policy.snp.as_mut().unwrap().revocation = Revocation::IfPresent);
+    let revoked = revoked
+        .with(|made| made.policy.snp.as_mut().unwrap().revocation = RevocationDemand::IfPresent);
     assert_eq!(revoked.appraise(), Err(AppraiseError::CertificateRevoked));
     let mut warm = good.appraiser();
     good.appraise_with(&mut warm).unwrap();
@@ -558,7 +558,7 @@ fn a_revoked_attestation_key_is_refused_and_a_current_list_can_be_demanded() {
     let listed = |until: Time, serials: &[u8]| {
         let list = revoked_keys(SINCE, until, serials);
         Tpm::new().made().with(|made| {
-            made.policy.tpm.as_mut().unwrap().revocation = Revocation::Demanded;
+            made.policy.tpm.as_mut().unwrap().revocation = RevocationDemand::Demanded;
             made.endorsements.push(Endorsements::Tpm(list));
         })
     };
@@ -571,7 +571,7 @@ fn a_revoked_attestation_key_is_refused_and_a_current_list_can_be_demanded() {
     let without = good.with(|made| made.endorsements.clear());
     assert_eq!(without.appraise(), Err(AppraiseError::MissingRevocations { anchor }));
     let rule = |made: &mut Made| {
-        made.policy.tpm.as_mut().unwrap().revocation = Revocation::IfPresent;
+        made.policy.tpm.as_mut().unwrap().revocation = RevocationDemand::IfPresent;
     };
     assert!(without.with(rule).appraise().is_ok());
     let expired = AppraiseError::ExpiredEndorsements { part, expired: ends };

@@ -11,8 +11,8 @@ use heirloom_attest::error::AppraiseError;
 use heirloom_attest::result::AttestationResult;
 use heirloom_attest::tpm::{AK_IDENTITY_OID, AkIdentity, Name};
 use heirloom_model::appraisal::{
-    AliasCheck, NitroRule, PcrRule, Reference, Revocation, Smt, SnpGeneration, SnpMinimum, SnpRule,
-    TpmRule, VekKind, VtpmRule,
+    AliasCheck, NitroRule, PcrRule, Reference, RevocationDemand, Smt, SnpGeneration, SnpMinimum,
+    SnpRule, TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::counter::Time;
 use heirloom_model::digest::{HostAuthority, sha256};
@@ -119,7 +119,7 @@ pub(crate) fn policy() -> AppraisalPolicy {
             author_key: zero,
             host_data: Reference::Match(vec![Register32::new([0; 32])]),
             smt: Smt::Accepted,
-            revocation: Revocation::IfPresent,
+            revocation: RevocationDemand::IfPresent,
             alias_check: AliasCheck::Demanded,
             unknown_info: 0,
         }),
@@ -130,7 +130,7 @@ pub(crate) fn policy() -> AppraisalPolicy {
         }),
         tpm: Some(TpmRule {
             registers: (0..16).map(register_rule).collect(),
-            revocation: Revocation::IfPresent,
+            revocation: RevocationDemand::IfPresent,
             authorities: Reference::Match(vec![AUTHORITY]),
         }),
         vtpm: Some(VtpmRule {

@@ -1,7 +1,7 @@
 //! Rules about evidence in policies.
 
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, Revocation, Smt,
+    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, RevocationDemand, Smt,
     SnpGeneration, SnpMinimum, SnpRule, TcbGrace, TdxRule, TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::counter::Time;
@@ -46,7 +46,7 @@ fn ruled(policy: &mut Policy) {
         author_key: long(&[0, 1]),
         host_data: short(&[0, 1]),
         smt: Smt::Accepted,
-        revocation: Revocation::Demanded,
+        revocation: RevocationDemand::Demanded,
         alias_check: AliasCheck::Demanded,
         unknown_info: 0x40,
     });
@@ -54,7 +54,7 @@ fn ruled(policy: &mut Policy) {
         Some(NitroRule { pcr3: long(&[1, 2]), pcr4: long(&[1, 2]), pcr8: long(&[1, 2]) });
     policy.appraisal.tpm = Some(TpmRule {
         registers: registers(0..16),
-        revocation: Revocation::Demanded,
+        revocation: RevocationDemand::Demanded,
         authorities: authorities(&[1, 2]),
     });
     let measured = vec![4, 9];

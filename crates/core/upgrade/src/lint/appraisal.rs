@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use heirloom_model::appraisal::{AliasCheck, Reference, Revocation, VekKind};
+use heirloom_model::appraisal::{AliasCheck, Reference, RevocationDemand, VekKind};
 use heirloom_model::measurement::{Measurement, TeeKind};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, Policy, TcbLevel};
 
@@ -103,7 +103,7 @@ fn confidential(policy: &AppraisalPolicy, findings: &mut Vec<LintFinding>) {
         if rule.keys.contains(&VekKind::Vlek) && is_listed {
             findings.push(LintFinding::KeyOfNoMachine);
         }
-        if rule.revocation == Revocation::IfPresent {
+        if rule.revocation == RevocationDemand::IfPresent {
             findings.push(LintFinding::RevocationNotDemanded);
         }
     }
@@ -111,7 +111,7 @@ fn confidential(policy: &AppraisalPolicy, findings: &mut Vec<LintFinding>) {
 
 fn booted(policy: &AppraisalPolicy, findings: &mut Vec<LintFinding>) {
     if let Some(rule) = &policy.tpm
-        && rule.revocation == Revocation::IfPresent
+        && rule.revocation == RevocationDemand::IfPresent
         && policy.platforms == PlatformRule::Any
     {
         findings.push(LintFinding::TpmOfAnyMachine);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use heirloom_model::appraisal::{
-    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, Revocation, Smt,
+    AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, RevocationDemand, Smt,
     SnpGeneration, SnpMinimum, SnpRule, TcbGrace, TdxRule, TpmRule, VekKind, VtpmRule,
 };
 use heirloom_model::measurement::{Register32, Register48};
@@ -208,8 +208,8 @@ fn snp(found: &SnpInput) -> Result<SnpRule, Diagnostic> {
 }
 
 /// Whether a list of revoked keys is demanded.
-fn lists(field: &str, found: &str) -> Result<Revocation, Diagnostic> {
-    word(field, found, &[Revocation::Demanded, Revocation::IfPresent], revocation)
+fn lists(field: &str, found: &str) -> Result<RevocationDemand, Diagnostic> {
+    word(field, found, &[RevocationDemand::Demanded, RevocationDemand::IfPresent], revocation)
 }
 
 fn minimum(found: &MinimumInput) -> Result<SnpMinimum, Diagnostic> {

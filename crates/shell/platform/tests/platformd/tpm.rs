@@ -11,7 +11,7 @@ use heirloom_attest::error::AppraiseError;
 use heirloom_attest::tpm::EkKind;
 use heirloom_launcher::machine::Machine as _;
 use heirloom_launcher::report::{LaunchMode, Secs};
-use heirloom_model::appraisal::{PcrRule, Reference, Revocation, TpmRule};
+use heirloom_model::appraisal::{PcrRule, Reference, RevocationDemand, TpmRule};
 use heirloom_model::counter::Time;
 use heirloom_model::digest::HostAuthority;
 use heirloom_model::evidence::{Certificate, Endorsements, Evidence, ReportData, TrustAnchor};
@@ -156,7 +156,7 @@ fn policy(machine: &TpmMachine, evidence: &Evidence) -> AppraisalPolicy {
         nitro: None,
         tpm: Some(TpmRule {
             registers,
-            revocation: Revocation::IfPresent,
+            revocation: RevocationDemand::IfPresent,
             authorities: Reference::Match(vec![authority]),
         }),
         vtpm: None,
@@ -384,7 +384,7 @@ fn a_machine_that_is_given_up_is_taken_back_by_its_ca() {
     let machine = world.machine();
     let evidence = machine.evidence(&secs(LaunchMode::Production), &DATA).unwrap();
     let mut policy = policy(&machine, &evidence);
-    policy.tpm.as_mut().unwrap().revocation = Revocation::Demanded;
+    policy.tpm.as_mut().unwrap().revocation = RevocationDemand::Demanded;
     let appraise = |list: Option<&str>, at: Time| {
         let mut appraiser = Appraiser::new(vec![anchor.clone()]);
         if let Some(list) = list {
