@@ -1,5 +1,7 @@
 //! Registers (PCRs) of the SHA-256 bank.
 
+use heirloom_model::evidence::BOOT_REGISTERS;
+
 use crate::call::{Authorisation, Call};
 use crate::client::Tpm;
 use crate::code::CommandCode;
@@ -37,7 +39,7 @@ impl Selection {
 
     /// Registers 0 to 15: what firmware, kernel and launcher measure.
     pub fn boot() -> Self {
-        Self(0xffff)
+        Self((1 << BOOT_REGISTERS.end) - 1)
     }
 
     /// The registers, in order.

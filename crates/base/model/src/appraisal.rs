@@ -251,7 +251,7 @@ pub struct TpmRule {
 /// What one register of a TPM must show.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct PcrRule {
-    /// Which, from 0 to 15.
+    /// One of [`BOOT_REGISTERS`](crate::evidence::BOOT_REGISTERS).
     #[n(0)]
     pub index: u8,
     /// Its values.

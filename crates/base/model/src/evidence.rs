@@ -1,5 +1,7 @@
 //! Evidence, endorsements and trust anchors (RFC 9334 §8).
 
+use std::ops::Range;
+
 use minicbor::{Decode, Encode};
 
 use crate::digest::{AnchorId, ChannelDigest, DigestOf, EvidenceDigest, HostAuthority, sha256};
@@ -145,6 +147,10 @@ pub struct VtpmEvidence {
     #[n(5)]
     pub report_data: ReportData,
 }
+
+/// PCR 0 to 15: those that firmware, boot loader and launcher extend. The others can be reset while
+/// the machine runs.
+pub const BOOT_REGISTERS: Range<u8> = 0..16;
 
 /// One SHA-256 register of a TPM.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, Ord, PartialEq, PartialOrd)]

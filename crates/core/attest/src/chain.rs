@@ -16,6 +16,7 @@ use rustls_pki_types::{
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use crate::pki::{Certificate, Window};
+use crate::tpm::{AIK_CERTIFICATE, EK_CERTIFICATE};
 
 /// Certificates between a leaf and its trust anchor: Nitro has three, everybody else one or two.
 pub const INTERMEDIATES_MAX: usize = 8;
@@ -216,8 +217,8 @@ impl Profile {
     fn usage(self) -> KeyUsage {
         match self {
             Self::Amd | Self::Nitro => KeyUsage::client_auth(),
-            Self::AttestationKey => KeyUsage::required_if_present(AIK_CERTIFICATE),
-            Self::EndorsementKey => KeyUsage::required_if_present(EK_CERTIFICATE),
+            Self::AttestationKey => KeyUsage::required_if_present(AIK_CERTIFICATE.as_bytes()),
+            Self::EndorsementKey => KeyUsage::required_if_present(EK_CERTIFICATE.as_bytes()),
         }
     }
 }
@@ -283,11 +284,6 @@ fn named(error: webpki::Error) -> ChainError {
         other => ChainError::Refused { detail: format!("{other:?}") },
     }
 }
-
-/// `tcg-kp-AIKCertificate` (2.23.133.8.3).
-pub(crate) const AIK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x03];
-/// `tcg-kp-EKCertificate` (2.23.133.8.1).
-const EK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x01];
 
 /// AMD spells out the trailer field in the parameters of most signatures, which is its default
 /// and so should be absent (RFC 4055 §3.1), and leaves it out in others.

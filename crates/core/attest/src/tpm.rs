@@ -15,6 +15,7 @@ mod public;
 mod quote;
 mod reader;
 
+pub(crate) use certificate::{AIK_CERTIFICATE, EK_CERTIFICATE};
 pub use certificate::{
     AIK_CERTIFICATE_OID, AK_IDENTITY_OID, AkIdentity, CertifiedKey, Manufacturers, VerifiedEk,
     verify_ak_certificate, verify_ek_certificate,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use heirloom_attest::tpm::{AK_IDENTITY_OID, AkIdentity, Name};
+use heirloom_attest::tpm::{AIK_CERTIFICATE_OID, AK_IDENTITY_OID, AkIdentity, Name};
 use heirloom_keeper::kmac::kmac256;
 use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity, Sealing};
 use heirloom_launcher::protocol::Lack;
@@ -20,8 +20,8 @@ use heirloom_model::context;
 use heirloom_model::counter::Time;
 use heirloom_model::digest::{CounterName, HostAuthority, Nonce, sha256};
 use heirloom_model::evidence::{
-    Certificate, Evidence, LaunchClaims, LocalReport, PcrValue, ReportData, ReportTarget,
-    TpmEvidence, TrustAnchor,
+    BOOT_REGISTERS, Certificate, Evidence, LaunchClaims, LocalReport, PcrValue, ReportData,
+    ReportTarget, TpmEvidence, TrustAnchor,
 };
 use heirloom_model::identifier::PlatformId;
 use heirloom_model::measurement::{LaunchedCode, Measurement, Register32};
@@ -34,12 +34,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
 
-/// The registers that a quote covers.
-const REGISTERS: u8 = 16;
 /// For how long certificates are good: ten years.
 const CERTIFICATE_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
-/// `tcg-kp-AIKCertificate`.
-const AIK_CERTIFICATE: [u64; 5] = [2, 23, 133, 8, 3];
 /// The number of the machine's one secret.
 const MACHINE_SECRET: u32 = 1;
 /// A TPM has no microcode.
@@ -100,7 +96,7 @@ pub fn registers(boot: &[u8]) -> Vec<PcrValue> {
         let value = Register32::new(sha256(&[b"test register", boot, &[index]]));
         PcrValue { index, value }
     };
-    (0..REGISTERS).map(register).collect()
+    BOOT_REGISTERS.map(register).collect()
 }
 
 /// The rule that accepts machines with exactly these registers, which [`AUTHORITY`] approved.
@@ -145,11 +141,10 @@ impl AttestationCa {
         parameters.use_authority_key_identifier_extension = true;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::Other(AIK_CERTIFICATE.to_vec())];
-        let numbers = AK_IDENTITY_OID.split('.').map(|number| number.parse().expect(WELL_FORMED));
-        let oid: Vec<u64> = numbers.collect();
-        parameters.custom_extensions =
-            vec![CustomExtension::from_oid_content(&oid, identity.encode())];
+            vec![ExtendedKeyUsagePurpose::Other(numbers(AIK_CERTIFICATE_OID))];
+        let extension =
+            CustomExtension::from_oid_content(&numbers(AK_IDENTITY_OID), identity.encode());
+        parameters.custom_extensions = vec![extension];
         let signed = parameters.signed_by(key, &self.issuer).expect(WELL_FORMED);
         Certificate(signed.der().to_vec())
     }
@@ -289,7 +284,7 @@ impl Platform for TpmProcess {
         let SealRecipe::Tpm(recipe) = recipe else {
             return Err(PlatformError::Unsupported(Lack::SealRecipe.words()));
         };
-        if recipe.secret > MACHINE_SECRET {
+        if recipe.secret != MACHINE_SECRET {
             let (asked, own) = (recipe.secret, MACHINE_SECRET);
             return Err(PlatformError::MachineSecretTooHigh { asked, own });
         }
@@ -437,4 +432,8 @@ fn named(name: &str, founded: Time, serial: Vec<u8>) -> CertificateParams {
 fn sized(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).expect("what a TPM writes is short");
     [&length.to_be_bytes()[..], bytes].concat()
+}
+
+fn numbers(oid: &str) -> Vec<u64> {
+    oid.split('.').map(|number| number.parse().expect(WELL_FORMED)).collect()
 }

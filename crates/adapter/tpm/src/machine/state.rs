@@ -4,7 +4,7 @@ use std::path::Path;
 
 use heirloom_launcher::files::{self, FileError};
 use heirloom_model::digest::sha256;
-use heirloom_model::evidence::{Certificate, PcrValue};
+use heirloom_model::evidence::{BOOT_REGISTERS, Certificate, PcrValue};
 use heirloom_model::identifier::{HostId, PlatformId};
 use heirloom_model::{context, wire};
 use minicbor::{Decode, Encode};
@@ -169,9 +169,6 @@ impl CertificateChain {
         Err(MachineError::OtherKeyCertified)
     }
 }
-
-/// What a machine boots with: PCR 0 to 15. The others can be reset while it runs.
-const BOOT_REGISTERS: std::ops::Range<u8> = 0..16;
 
 /// What an authority approves: a host with these registers, until approvals up to this count are
 /// retired.

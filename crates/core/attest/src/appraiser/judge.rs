@@ -4,16 +4,13 @@ use std::fmt;
 
 use heirloom_model::appraisal::{Reference, RevocationDemand};
 use heirloom_model::counter::Time;
-use heirloom_model::evidence::{PcrValue, ReportData};
+use heirloom_model::evidence::{BOOT_REGISTERS, PcrValue, ReportData};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule};
 
 use crate::account::{Step, Trail};
 use crate::error::AppraiseError;
 use crate::result::Host;
 use crate::revocation::Demand;
-
-/// Registers that a TPM must quote: those that firmware, boot loader and launcher extend.
-pub(super) const REGISTERS: u8 = 16;
 
 /// What the caller of an appraisal asks.
 #[derive(Clone, Copy, Debug)]
@@ -128,7 +125,7 @@ pub(super) fn text<T: fmt::Display>(found: &T) -> String {
 
 /// Quoted registers must be 0 to 15, in order, and somebody must have measured something.
 pub(super) fn quoted(registers: &[PcrValue]) -> Result<(), AppraiseError> {
-    if !registers.iter().map(|register| register.index).eq(0..REGISTERS) {
+    if !registers.iter().map(|register| register.index).eq(BOOT_REGISTERS) {
         return Err(AppraiseError::RegistersIncomplete);
     }
     if registers.iter().all(|register| register.value.as_bytes().iter().all(|byte| *byte == 0)) {

@@ -2,7 +2,7 @@
 
 use heirloom_model::appraisal::{PcrRule, Reference};
 use heirloom_model::counter::SecurityVersion;
-use heirloom_model::evidence::{LaunchClaims, PcrValue, TpmEvidence, TrustAnchor};
+use heirloom_model::evidence::{BOOT_REGISTERS, LaunchClaims, PcrValue, TpmEvidence, TrustAnchor};
 use heirloom_model::measurement::{Measurement, TeeKind};
 
 use super::judge::{self, Question};
@@ -147,7 +147,7 @@ pub(super) fn judge_text(
 
 /// The name of a register. Only those that must be quoted are ever judged.
 fn claim(index: u8) -> &'static str {
-    const NAMES: [&str; judge::REGISTERS as usize] = [
+    const NAMES: [&str; BOOT_REGISTERS.end as usize] = [
         "PCR 0", "PCR 1", "PCR 2", "PCR 3", "PCR 4", "PCR 5", "PCR 6", "PCR 7", "PCR 8", "PCR 9",
         "PCR 10", "PCR 11", "PCR 12", "PCR 13", "PCR 14", "PCR 15",
     ];

@@ -25,9 +25,10 @@ pub const AIK_CERTIFICATE_OID: &str = "2.23.133.8.3";
 const AK_IDENTITY: ObjectIdentifier = ObjectIdentifier::new_unwrap(AK_IDENTITY_OID);
 /// `tcg-kp-EKCertificate`, which the endorsement key profile demands of certificates of keys that
 /// decrypt.
-const EK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.1");
+pub(crate) static EK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.1");
 /// `tcg-kp-AIKCertificate`.
-const AIK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap(AIK_CERTIFICATE_OID);
+pub(crate) static AIK_CERTIFICATE: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap(AIK_CERTIFICATE_OID);
 const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 
 /// What an attestation CA says about an attestation key: in which machine's TPM it is, and by

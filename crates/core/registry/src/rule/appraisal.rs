@@ -4,6 +4,7 @@ use heirloom_model::appraisal::{
     NitroRule, PLATFORM_INFO, PcrRule, Reference, SnpGeneration, SnpRule, TdxRule, TpmRule,
     VtpmRule,
 };
+use heirloom_model::evidence::BOOT_REGISTERS;
 use heirloom_model::limit::{PLATFORMS_MAX, POLICY_RULES_MAX};
 use heirloom_model::measurement::{Register32, Register48};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
@@ -11,8 +12,6 @@ use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
 use crate::refusal::{Fault, Refusal};
 use crate::shape::{ascending, not_empty, require};
 
-/// PCR 0 to 15: those that firmware, boot loader and launcher extend.
-const REGISTERS: u8 = 16;
 /// The least privileged level of an SEV-SNP guest.
 const VMPL_MAX: u8 = 3;
 /// The attribute of a trust domain that lets the host look into it (Intel TDX Module ABI, table
@@ -93,15 +92,15 @@ fn tpm(rule: &TpmRule) -> Result<(), Refusal> {
 fn vtpm(rule: &VtpmRule) -> Result<(), Refusal> {
     let field = "policy.appraisal.vtpm.measured";
     not_empty(field, &rule.measured)?;
-    ascending(field, &rule.measured, usize::from(REGISTERS), |index| *index)?;
-    let known = rule.measured.iter().all(|index| *index < REGISTERS);
+    ascending(field, &rule.measured, BOOT_REGISTERS.len(), |index| *index)?;
+    let known = rule.measured.iter().all(|index| BOOT_REGISTERS.contains(index));
     require(known, field, Fault::OutOfRange)?;
     registers("policy.appraisal.vtpm.registers", &rule.registers, &rule.measured)
 }
 
 /// Each of PCR 0 to 15 that is not measured, exactly once and in order.
 fn registers(field: &'static str, rules: &[PcrRule], measured: &[u8]) -> Result<(), Refusal> {
-    let others = (0..REGISTERS).filter(|index| !measured.contains(index));
+    let others = BOOT_REGISTERS.filter(|index| !measured.contains(index));
     require(rules.iter().map(|rule| rule.index).eq(others), field, Fault::Unexpected)?;
     for rule in rules {
         reference(field, &rule.value)?;

@@ -12,6 +12,7 @@ use heirloom_model::appraisal::{
     AcceptedAdvisory, AliasCheck, GraceEnd, NitroRule, PcrRule, Reference, RevocationDemand, Smt,
     SnpGeneration, SnpMinimum, SnpRule, TcbGrace, TdxRule, TpmRule, VekKind, VtpmRule,
 };
+use heirloom_model::evidence::BOOT_REGISTERS;
 use heirloom_model::measurement::{Register32, Register48};
 use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
 use serde::Deserialize;
@@ -247,10 +248,6 @@ fn vtpm(found: &VtpmInput) -> Result<VtpmRule, Diagnostic> {
     Ok(VtpmRule { measured, registers })
 }
 
-/// Registers whose values a policy says, or that it measures: those that firmware, boot loader and
-/// launcher extend.
-const REGISTERS: u8 = 16;
-
 /// Each of PCR 0 to 15 exactly once, but for those that are measured: one by one, or from one to
 /// another where nobody looks at them.
 fn registers(
@@ -271,7 +268,7 @@ fn registers(
         rules.extend((first..=last).map(|index| PcrRule { index, value: value.clone() }));
     }
     let rules = input::sorted(field, rules, |rule| rule.index)?;
-    for index in 0..REGISTERS {
+    for index in BOOT_REGISTERS {
         let is_ruled = rules.iter().any(|rule| rule.index == index);
         match (is_ruled, measured.contains(&index)) {
             (false, false) => {
@@ -292,7 +289,7 @@ fn registers(
 /// `7`, or `8-15`.
 fn range(field: &str, key: &str) -> Result<(u8, u8), Diagnostic> {
     let (first, last) = key.split_once('-').unwrap_or((key, key));
-    let number = |text: &str| text.parse().ok().filter(|index| *index < REGISTERS);
+    let number = |text: &str| text.parse().ok().filter(|index| BOOT_REGISTERS.contains(index));
     match (number(first), number(last)) {
         (Some(first), Some(last)) if first <= last => Ok((first, last)),
         _ => {
