@@ -71,7 +71,7 @@ pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
 
 /// Replaces a file: written beside it, made durable, renamed, directory made durable.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let temporary = path.with_extension("new");
+    let temporary = temporary_of(path);
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(FileError::failed(&temporary)(error));
@@ -83,6 +83,15 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.map_err(FileError::failed(&temporary))?;
     rename(&temporary, path)
+}
+
+/// Where a file is made before it takes its place: under a name that no operator gives a file of
+/// their own, beside it.
+fn temporary_of(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    path.with_file_name(name)
 }
 
 /// Gives a file another name, durably, in the same directory. What had that name is gone.
@@ -208,9 +217,23 @@ mod tests {
     fn a_file_left_by_a_crash_does_not_stop_the_next_write() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        fs::write(path.with_extension("new"), b"half").unwrap();
+        fs::write(directory.path().join(".file.new"), b"half").unwrap();
         replace(&path, b"whole").unwrap();
         assert_eq!(**read(&path, 5).unwrap(), *b"whole");
         assert!(matches!(read(&path, 4), Err(FileError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_takes_no_other_file_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let named = |name: &str| directory.path().join(name);
+        for name in ["host.new", "host.request.new", "host"] {
+            fs::write(named(name), name).unwrap();
+        }
+        replace(&named("host.request"), b"request").unwrap();
+        for name in ["host.new", "host.request.new", "host"] {
+            assert_eq!(fs::read_to_string(named(name)).unwrap(), name);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
     }
 }
