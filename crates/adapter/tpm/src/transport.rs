@@ -176,7 +176,7 @@ impl Write for Stream {
 #[derive(Debug)]
 pub struct Device {
     path: PathBuf,
-    file: File,
+    file: Option<File>,
 }
 
 impl Device {
@@ -185,34 +185,34 @@ impl Device {
 
     /// Opens a device.
     pub fn open(path: &Path) -> Result<Self, TransportError> {
-        open_device(path).map(|file| Self { path: path.to_owned(), file })
+        open_device(path).map(|file| Self { path: path.to_owned(), file: Some(file) })
     }
 }
 
 impl Transport for Device {
     fn transmit(&mut self, command: &[u8]) -> Result<Zeroizing<Vec<u8>>, TransportError> {
-        // The driver takes a command as one write and gives its response as one read.
-        match self.file.write(command) {
+        // The driver drops what was not read when the file is closed, so that after an error
+        // nothing of it is left.
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => open_device(&self.path)?,
+        };
+        let unknown = |reason: String| TransportError::Unknown { reason };
+        // The driver takes a command as one write and gives its response as one read. It carries
+        // the command out while it is written: a write that fails may have failed afterwards.
+        match file.write(command) {
             Ok(written) if written == command.len() => {}
-            Ok(_) => {
-                return Err(TransportError::Unreachable { reason: "a short write".to_owned() });
-            }
-            Err(error) => return Err(TransportError::Unreachable { reason: error.to_string() }),
+            Ok(_) => return Err(unknown("a short write".to_owned())),
+            Err(error) => return Err(unknown(error.to_string())),
         }
         let mut response = Zeroizing::new(vec![0; MESSAGE_BYTES_MAX]);
-        let read = match self.file.read(&mut response) {
-            Ok(read) => read,
-            Err(error) => {
-                // The driver drops what was not read when the file is closed.
-                self.file = open_device(&self.path)?;
-                return Err(TransportError::Unknown { reason: error.to_string() });
-            }
-        };
+        let read = file.read(&mut response).map_err(|error| unknown(error.to_string()))?;
         response.truncate(read);
         let header = response.first_chunk().ok_or(TransportError::Corrupt { what: SHORT })?;
         if response_length(header)? != read {
             return Err(TransportError::Corrupt { what: "its length is not what its header says" });
         }
+        self.file = Some(file);
         Ok(response)
     }
 }

@@ -160,6 +160,16 @@ fn a_tpm_that_is_not_there_is_missing_or_unreachable() {
     assert!(matches!(tpm.startup(), Err(TpmError::Unreachable { .. })));
 }
 
+/// The kernel carries a command out while it is written, so that a write that fails says nothing.
+#[test]
+fn a_device_that_fails_while_a_command_is_written_may_have_carried_it_out() {
+    let tpm = Tpm::new(Device::open(Path::new("/dev/full")).unwrap());
+    for _ in 0..2 {
+        let failed = tpm.startup();
+        assert!(matches!(failed, Err(TpmError::Unknown { .. })), "{failed:?}");
+    }
+}
+
 /// A TPM that answers one command with these bytes, and closes or keeps silent.
 fn answering(bytes: &'static [u8], silent: bool) -> Result<(), TpmError> {
     let folder = tempfile::tempdir().unwrap();
