@@ -116,7 +116,7 @@ impl Machine for EmulatedMachine {
             platform: self.host.platform(),
             cpu_svn: self.host.cpu_svn(),
             certified_cpu_svn: record.certificate.cpu_svn,
-            fuses: self.protection,
+            protection: self.protection,
             kind: TeeKind::Sgx,
             group: None,
         })

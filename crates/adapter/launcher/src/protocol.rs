@@ -444,7 +444,7 @@ pub struct HostInfo {
     pub certified_cpu_svn: CpuSvn,
     /// What keeps its secrets.
     #[n(4)]
-    pub fuses: WireProtection,
+    pub protection: WireProtection,
     /// What kind of measurement code has there: which one of a release's is this machine's.
     #[n(5)]
     pub kind: TeeKind,

@@ -15,6 +15,7 @@
 //! [`counters`].
 
 pub mod address;
+pub mod approvals;
 pub mod approved;
 pub mod counters;
 pub mod enrolment;
@@ -98,17 +99,20 @@ pub fn bind(
     MachineRecord::read(state)?;
     let lock = MachineLock::take(state)?;
     let isolation = Isolation::Users(UserTable::open(state, users)?);
-    let machine = TpmMachine::open(state, tpm)?;
+    let machine = TpmMachine::open(state, tpm, &lock)?;
     Ok(Daemon::bind(Box::new(machine), lock, socket, isolation)?)
 }
 
 impl TpmMachine {
     /// Opens the machine in a directory. What is missing or damaged is an error, and so is a host
     /// that is not the approved one; nothing is ever made anew.
-    pub fn open(state: &Path, tpm: Tpm) -> Result<Self, MachineError> {
+    ///
+    /// Only who has the machine opens it, and keeps the lock as long as it is used: whoever else
+    /// counted in between would count twice.
+    pub fn open(state: &Path, tpm: Tpm, lock: &MachineLock) -> Result<Self, MachineError> {
         tpm.startup()?;
         let record = MachineRecord::read(state)?;
-        let secret = setup::unseal(state, &record, &tpm)?;
+        let secret = setup::unseal(state, &record, &tpm, lock)?;
         let mut machine_secret = Zeroizing::new([0; 32]);
         secret.expose(|bytes| machine_secret.copy_from_slice(bytes));
         let (secret, protection) = protect(&machine_secret);
@@ -213,7 +217,7 @@ impl Machine for TpmMachine {
         let SealRecipe::Tpm(recipe) = recipe else {
             return Err(Refusal::Unsupported(Lack::SealRecipe));
         };
-        if recipe.secret > MACHINE_SECRET {
+        if recipe.secret != MACHINE_SECRET {
             let (asked, own) = (recipe.secret, MACHINE_SECRET);
             return Err(Refusal::MachineSecretTooHigh { asked, own });
         }
@@ -291,7 +295,7 @@ impl Machine for TpmMachine {
             platform: self.record.platform,
             cpu_svn: NO_CPU_SVN,
             certified_cpu_svn: NO_CPU_SVN,
-            fuses: self.protection,
+            protection: self.protection,
             kind: TeeKind::Tpm,
             group: None,
         })

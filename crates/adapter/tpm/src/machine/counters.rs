@@ -148,12 +148,12 @@ impl Counters {
     }
 
     /// Writes the first table, for a machine whose TPM stood at `founded` when it was made. May be
-    /// repeated after a crash: a table that has counted stays, and is never made again, whatever
-    /// becomes of its file.
+    /// repeated after a crash: a table that has counted stays as it is, and is never made again,
+    /// whatever becomes of its file. What a raise left half done is for those who serve the machine.
     pub(super) fn create(&self, root: &StorageRoot<'_>, founded: u64) -> Result<(), MachineError> {
         let counter = Counter::open(root.tpm(), freshness())?;
         if counter.read(root)? != founded {
-            return self.settle(root);
+            return Ok(());
         }
         let sequence = founded.saturating_add(1);
         let table = Table { sequence, before: [0; 32], values: BTreeMap::new() };

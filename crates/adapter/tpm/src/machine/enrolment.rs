@@ -102,7 +102,8 @@ impl<'b, C> Decode<'b, C> for EnrolmentSecret {
 }
 
 /// What the machine in a directory shows to an attestation CA. Its attestation key answers only on
-/// an approved host, as everything here.
+/// an approved host, as everything here. Nothing here changes the TPM, so that a machine is enrolled
+/// anew while it is served.
 pub fn request(state: &Path, tpm: &Tpm) -> Result<EnrolmentRequest, MachineError> {
     tpm.startup()?;
     let record = MachineRecord::read(state)?;
@@ -110,7 +111,7 @@ pub fn request(state: &Path, tpm: &Tpm) -> Result<EnrolmentRequest, MachineError
     let certificate = endorsement_certificate(tpm, kind)?;
     let endorsement_key = EndorsementKey::open(tpm, kind)?.public().as_bytes().to_vec();
     let root = record.root(tpm)?;
-    let secret = setup::unseal(state, &record, tpm)?;
+    let secret = setup::peek(state, &record, tpm)?;
     let attestation_key = setup::attestation_key(&root, setup::attestation_value(&secret))?
         .public()
         .as_bytes()
@@ -136,7 +137,7 @@ pub fn answer(
     let root = record.root(tpm)?;
     let EnrolmentChallenge { identity, seed } = challenge.clone();
     let credential = Credential { identity, seed };
-    let machine = setup::unseal(state, &record, tpm)?;
+    let machine = setup::peek(state, &record, tpm)?;
     let secret = setup::attestation_key(&root, setup::attestation_value(&machine))?
         .activate(&endorsement, &credential)?;
     let secret = secret.expose(Secret::from_slice).ok_or(TpmError::Corrupt {
@@ -151,7 +152,7 @@ pub fn install(state: &Path, tpm: &Tpm, chain: &CertificateChain) -> Result<(), 
     tpm.startup()?;
     let record = MachineRecord::read(state)?;
     let root = record.root(tpm)?;
-    let secret = setup::unseal(state, &record, tpm)?;
+    let secret = setup::peek(state, &record, tpm)?;
     chain.expect_about(&setup::attestation_key(&root, setup::attestation_value(&secret))?)?;
     Ok(files::replace(&state.join(CERTIFICATES), &wire::encode(chain))?)
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use heirloom_launcher::daemon::DaemonError;
 use heirloom_launcher::files::FileError;
 
 use crate::error::TpmError;
@@ -21,8 +22,23 @@ pub enum MachineError {
     /// The TPM did not do it.
     #[error("the TPM did not do it")]
     Tpm(#[from] TpmError),
+    /// Somebody else has the machine.
+    #[error(
+        "the machine in {path} is served, or another command changes it: end that first, or use \
+         `heirloom-platformd tpm stage-approval`, which works beside it"
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Whether somebody else has the machine cannot be found out.
+    #[error("whether the machine is served cannot be found out")]
+    Lock(#[source] DaemonError),
     /// The directory's machine has another TPM.
-    #[error("the machine in this directory has another TPM")]
+    #[error(
+        "the machine in this directory was made with another TPM, or with this one before it was \
+         cleared: is this the directory of this machine?"
+    )]
     OtherTpm,
     /// The machine's key is not one that its TPM made for it.
     #[error(
@@ -59,7 +75,10 @@ pub enum MachineError {
     #[error("the approval of this host was retired: its authority must approve it anew")]
     ApprovalRetired,
     /// The approval is not what the authority signed for this machine.
-    #[error("the approval is not by the authority of this machine, or not for this machine")]
+    #[error(
+        "the approval is not by the authority of this machine, or not for this machine: let that \
+         authority approve what `heirloom-platformd tpm request` writes here"
+    )]
     ApprovalForged,
     /// The TPM has something where a machine has its own, and no machine is being made here.
     #[error(
@@ -197,6 +216,9 @@ impl MachineError {
     pub fn runbook(&self) -> Option<&'static str> {
         match self {
             Self::HostChanged { .. }
+            | Self::File(FileError::Corrupt { .. } | FileError::TooLarge { .. })
+            | Self::OtherTpm
+            | Self::ApprovalForged
             | Self::KeyPlanted { .. }
             | Self::NotCompleted
             | Self::Tpm(TpmError::Foreign { .. })
@@ -216,11 +238,11 @@ impl MachineError {
             | Self::TooManyCounters { .. }
             | Self::CounterJump { .. } => Some(RUNBOOK),
             Self::NotInitialised { .. }
+            | Self::InUse { .. }
+            | Self::Lock(_)
             | Self::File(_)
             | Self::Tpm(_)
-            | Self::OtherTpm
             | Self::NotApproved
-            | Self::ApprovalForged
             | Self::NotAHost
             | Self::NotCertified
             | Self::OtherKeyCertified

@@ -10,6 +10,7 @@ use std::path::Path;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use heirloom_keeper::kmac::kmac256;
+use heirloom_launcher::daemon::{DaemonError, MachineLock};
 use heirloom_launcher::files::{self, FileError};
 use heirloom_model::evidence::PcrValue;
 use heirloom_model::identifier::HostId;
@@ -17,12 +18,13 @@ use heirloom_model::secret::Secret;
 use heirloom_model::{context, wire};
 use zeroize::Zeroizing;
 
+use super::approvals::Approvals;
 use super::approved::Admitted;
 use super::counters::{CounterKeys, Counters};
 use super::error::MachineError;
 use super::state::{
-    APPROVAL, BEGAN, HostApproval, HostRequest, MachineRecord, RECORD, STAGED, TABLE_INDEX,
-    approvals, freshness, host_policy, reference, secret_policy,
+    BEGAN, HostApproval, HostRequest, MachineRecord, RECORD, TABLE_INDEX, approvals, freshness,
+    host_policy, reference, secret_policy,
 };
 use super::{spki, value_of};
 use crate::authority::{Authority, approval_message};
@@ -92,6 +94,7 @@ pub fn init(
     authority: &Authority,
 ) -> Result<MachineRecord, MachineError> {
     files::create_private_directory(state)?;
+    let _lock = take(state)?;
     files::refuse_present(&state.join(RECORD))?;
     tpm.startup()?;
     begin(state, tpm)?;
@@ -154,15 +157,19 @@ pub fn request(state: &Path, tpm: &Tpm) -> Result<HostRequest, MachineError> {
 /// Installs an approval of the host that runs now, after it opened the secret once; then retires
 /// earlier ones, if it says so. The first one also makes what depends on the secret. An approval
 /// for a host that will run only after a restart is installed by [`stage`].
+///
+/// Nobody else has the machine meanwhile: not while it is served.
 pub fn install(state: &Path, tpm: &Tpm, approval: &HostApproval) -> Result<(), MachineError> {
-    tpm.startup()?;
+    // What is not there is said before anything is made there.
     let record = MachineRecord::read(state)?;
+    let lock = take(state)?;
+    tpm.startup()?;
     let root = record.root(tpm)?;
     expect_next(&root, approval)?;
     let secret = open(&record, &root, approval)?;
     complete(state, &record, &root, &secret)?;
-    files::replace(&state.join(APPROVAL), &wire::encode(approval))?;
-    retire(&root, approval.counter)
+    Approvals::place(state, approval)?;
+    retire(&root, approval.counter, &lock)
 }
 
 /// Makes what depends on the machine's secret: its attestation key, and its table of counters. Once:
@@ -232,7 +239,7 @@ fn expect_reached(stands: u64, approved: u64) -> Result<(), MachineError> {
 
 /// Puts an approval of another host beside that of the one that runs now, for after the next
 /// start. Signature and count are verified here; whether the host is that one, only the TPM can
-/// say.
+/// say. It changes one file and nothing in the TPM, also while the machine is served.
 pub fn stage(state: &Path, tpm: &Tpm, approval: &HostApproval) -> Result<(), MachineError> {
     tpm.startup()?;
     let record = MachineRecord::read(state)?;
@@ -241,67 +248,91 @@ pub fn stage(state: &Path, tpm: &Tpm, approval: &HostApproval) -> Result<(), Mac
     if signed.verify(&record.authority()?, &reference(&record.platform)).is_none() {
         return Err(MachineError::ApprovalForged);
     }
-    Ok(files::replace(&state.join(STAGED), &wire::encode(approval))?)
+    Ok(Approvals::stage(state, approval)?)
 }
 
-/// The machine's secret, if the host is an approved one: by the approval in place, or else by the
-/// staged one, which then changes places with it and retires earlier ones, if it says so.
+/// The machine's secret for the one who serves it. An approval that was staged, and opened it, takes
+/// its place; then earlier ones are retired, if it says so.
 pub(super) fn unseal(
+    state: &Path,
+    record: &MachineRecord,
+    tpm: &Tpm,
+    lock: &MachineLock,
+) -> Result<Secret<32>, MachineError> {
+    let root = record.root(tpm)?;
+    let (secret, by) = opened(state, record, &root)?;
+    Approvals::place(state, &by)?;
+    retire(&root, by.counter, lock)?;
+    expect_completed(record, &root)?;
+    Ok(secret)
+}
+
+/// The machine's secret for whoever changes nothing, as those do who enrol it while it is served.
+pub(super) fn peek(
     state: &Path,
     record: &MachineRecord,
     tpm: &Tpm,
 ) -> Result<Secret<32>, MachineError> {
     let root = record.root(tpm)?;
-    let (current, staged) = (approval(state, APPROVAL)?, approval(state, STAGED)?);
-    let opened = match &current {
-        Some(current) => open(record, &root, current),
-        None => Err(MachineError::NotApproved),
-    };
-    let (secret, by) = match (opened, &current, &staged) {
-        (Ok(secret), Some(current), _) => (secret, current),
-        // Nothing else than another host is a reason to try another host's approval.
-        (
-            Err(
-                refused @ (MachineError::NotApproved
-                | MachineError::HostChanged { .. }
-                | MachineError::ApprovalRetired),
-            ),
-            _,
-            Some(staged),
-        ) => {
-            let secret = open(record, &root, staged).map_err(|_| refused)?;
-            files::replace(&state.join(APPROVAL), &wire::encode(staged))?;
-            if let Some(current) = &current {
-                files::replace(&state.join(STAGED), &wire::encode(current))?;
-            }
-            (secret, staged)
-        }
-        (Err(error), ..) => return Err(error),
-        (Ok(_), None, _) => return Err(MachineError::NotApproved),
-    };
-    retire(&root, by.counter)?;
-    // Nothing was ever counted here, so that there is nothing that could be served.
-    if Counter::open(tpm, freshness())?.read(&root)? == record.founded {
-        return Err(MachineError::NotCompleted);
-    }
+    let (secret, _) = opened(state, record, &root)?;
+    expect_completed(record, &root)?;
     Ok(secret)
+}
+
+/// The machine's secret, if the host is an approved one, and the approval that opened it: the one in
+/// place, or else the staged one.
+fn opened(
+    state: &Path,
+    record: &MachineRecord,
+    root: &StorageRoot<'_>,
+) -> Result<(Secret<32>, HostApproval), MachineError> {
+    let Approvals { current, staged } = Approvals::read(state)?;
+    let refused = match current {
+        None => MachineError::NotApproved,
+        Some(current) => match open(record, root, &current) {
+            Ok(secret) => return Ok((secret, current)),
+            // Nothing else than another host is a reason to try another host's approval.
+            Err(refused) if is_about_the_host(&refused) => refused,
+            Err(error) => return Err(error),
+        },
+    };
+    let Some(staged) = staged else { return Err(refused) };
+    match open(record, root, &staged) {
+        Ok(secret) => Ok((secret, staged)),
+        // It is neither host: what is said is about the one that should run.
+        Err(error) if is_about_the_host(&error) => Err(refused),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_about_the_host(error: &MachineError) -> bool {
+    matches!(error, MachineError::HostChanged { .. } | MachineError::ApprovalRetired)
+}
+
+/// Where nothing was ever counted, there is nothing that could be served.
+fn expect_completed(record: &MachineRecord, root: &StorageRoot<'_>) -> Result<(), MachineError> {
+    let counted = Counter::open(root.tpm(), freshness())?.read(root)?;
+    if counted == record.founded { Err(MachineError::NotCompleted) } else { Ok(()) }
 }
 
 /// Counts up to an approval that opened and is in place, if it retires earlier ones and a crash or a
 /// restart came before that. It may be several steps: those between were approved and never
 /// installed. Whoever wrote it into the directory himself comes by here too.
-fn retire(root: &StorageRoot<'_>, approved: u64) -> Result<(), MachineError> {
+///
+/// Who counts has the machine: two at once would count twice.
+fn retire(root: &StorageRoot<'_>, approved: u64, _: &MachineLock) -> Result<(), MachineError> {
     let counter = Counter::open(root.tpm(), approvals())?;
     let stands = counter.read(root)?;
     expect_reached(stands, approved)?;
     (stands.saturating_add(1)..=approved).try_for_each(|next| count(&counter, root, next))
 }
 
-fn approval(state: &Path, name: &str) -> Result<Option<HostApproval>, MachineError> {
-    match files::read_value(&state.join(name)) {
-        Err(FileError::Missing { .. }) => Ok(None),
-        read => Ok(Some(read?)),
-    }
+/// The machine, for a command that changes it in its TPM.
+fn take(state: &Path) -> Result<MachineLock, MachineError> {
+    MachineLock::take(state).map_err(|error| match error {
+        DaemonError::AlreadyServed { path } => MachineError::InUse { path },
+        other => MachineError::Lock(other),
+    })
 }
 
 fn open(

@@ -22,10 +22,6 @@ use crate::structure::Name;
 
 /// File name of the record: a machine is there if this is.
 pub const RECORD: &str = "tpm-machine";
-/// File name of the approval of the host.
-pub const APPROVAL: &str = "tpm-approval";
-/// File of an approval of another host: the next one, or the one before.
-pub const STAGED: &str = "tpm-approval-staged";
 /// File that says that a machine is being made.
 pub const BEGAN: &str = "tpm-init-began";
 /// File name of the certificates of the attestation key.

@@ -8,9 +8,11 @@ use heirloom_model::digest::Nonce;
 use heirloom_model::secret::Secret;
 use heirloom_model::wire;
 use heirloom_tpm::limit::APPROVALS_AHEAD_MAX;
+use heirloom_tpm::machine::approvals::{APPROVALS, Approvals};
+use heirloom_tpm::machine::enrolment;
 use heirloom_tpm::machine::error::MachineError;
 use heirloom_tpm::machine::setup::{AuthorityKey, Earlier, init, install, request, stage};
-use heirloom_tpm::machine::state::{APPROVAL, BEGAN, HostApproval, RECORD, STAGED};
+use heirloom_tpm::machine::state::{BEGAN, HostApproval, RECORD};
 
 use crate::world::{Code, World, secs};
 
@@ -71,6 +73,60 @@ fn an_approval_for_the_next_host_takes_nothing_from_this_one_until_that_one_has_
     assert!(matches!(world.refusal(), MachineError::HostChanged { registers } if registers == [8]));
 }
 
+/// Only that it is another host is a reason to say so: what is wrong with the staged approval itself
+/// is said as it is, and loses neither approval.
+#[test]
+fn a_staged_approval_that_somebody_changed_is_named_and_takes_no_place() {
+    let Some(mut world) = World::approved() else { return };
+    world.swtpm.lose_power();
+    world.tpm().extend(8, &[9; 32]).unwrap();
+    let next = world.approval(Earlier::Hold);
+    stage(&world.state(), &world.tpm(), &next).unwrap();
+    let good = world.approvals();
+    let forged = HostApproval { signature: vec![1; 64], ..next.clone() };
+    let changed = Approvals { staged: Some(forged), ..good.clone() };
+    fs::write(world.state().join(APPROVALS), wire::encode(&changed)).unwrap();
+    assert!(matches!(world.refusal(), MachineError::ApprovalForged));
+    assert_eq!(world.approvals(), changed, "nothing is overwritten");
+    fs::write(world.state().join(APPROVALS), wire::encode(&good)).unwrap();
+    assert!(world.open().is_ok());
+    let exchanged = Approvals { current: good.staged, staged: good.current };
+    assert_eq!(world.approvals(), exchanged, "they have changed places");
+}
+
+/// Staging and enrolling are done beside a machine that is served: they change nothing in the TPM,
+/// and no approval takes another one's place.
+#[test]
+fn who_stages_or_enrols_beside_a_served_machine_takes_nothing_from_it() {
+    let Some(mut world) = World::approved() else { return };
+    let stands = request(&world.state(), &world.tpm()).unwrap().counter;
+    world.swtpm.lose_power();
+    world.tpm().extend(8, &[9; 32]).unwrap();
+    let next = world.approval(Earlier::Retired);
+    let (state, tpm) = (world.state(), world.tpm());
+    {
+        let _served = world.lock();
+        stage(&state, &tpm, &next).unwrap();
+        let staged = world.approvals();
+        assert_eq!(staged.staged.as_ref(), Some(&next));
+        // This host is the next one, so that only the staged approval opens the secret.
+        enrolment::request(&state, &tpm).unwrap();
+        assert_eq!(world.approvals(), staged);
+        assert_eq!(request(&state, &tpm).unwrap().counter, stands, "nothing is retired");
+        let authority = world.authority.authority().unwrap();
+        for refused in [
+            install(&state, &tpm, &next),
+            init(&state, &tpm, "host-1".parse().unwrap(), &authority).map(drop),
+        ] {
+            assert!(matches!(refused, Err(MachineError::InUse { .. })), "{refused:?}");
+        }
+    }
+    drop(tpm);
+    assert!(world.open().is_ok());
+    assert_eq!(world.approvals().current, Some(next));
+    assert_eq!(request(&state, &world.tpm()).unwrap().counter, stands + 1);
+}
+
 #[test]
 fn one_tpm_carries_one_machine_and_a_lost_record_is_no_new_one() {
     let Some(world) = World::approved() else { return };
@@ -105,7 +161,7 @@ fn a_machine_that_was_being_made_is_made_by_the_same_command() {
 #[test]
 fn a_retired_approval_opens_nothing_any_more() {
     let Some(mut world) = World::approved() else { return };
-    let old = fs::read(world.state().join(APPROVAL)).unwrap();
+    let old = world.approvals().current.unwrap();
     let before = key(&world);
     world.swtpm.lose_power();
     world.tpm().extend(8, &[9; 32]).unwrap();
@@ -115,7 +171,7 @@ fn a_retired_approval_opens_nothing_any_more() {
 
     // The old host, which has known holes, with its old directory.
     world.swtpm.lose_power();
-    fs::write(world.state().join(APPROVAL), old).unwrap();
+    world.put(&old);
     assert!(matches!(world.refusal(), MachineError::ApprovalRetired));
 }
 
@@ -136,15 +192,14 @@ fn an_approval_that_was_never_installed_is_retired_with_the_others() {
     world.swtpm.lose_power();
     let installed = install(&world.state(), &world.tpm(), &kept_back);
     assert!(matches!(installed, Err(MachineError::ApprovalRetired)), "{installed:?}");
-    fs::write(world.state().join(APPROVAL), wire::encode(&kept_back)).unwrap();
+    world.put(&kept_back);
     assert!(matches!(world.refusal(), MachineError::ApprovalRetired));
 }
 
 #[test]
 fn an_approval_that_was_changed_or_is_of_another_opens_nothing() {
     let Some(world) = World::approved() else { return };
-    let good: HostApproval =
-        wire::decode(&fs::read(world.state().join(APPROVAL)).unwrap()).unwrap();
+    let good = world.approvals().current.unwrap();
     let stranger = AuthorityKey::from_pkcs8(&AuthorityKey::generate().unwrap()).unwrap();
     let asked = request(&world.state(), &world.tpm()).unwrap();
     let elsewhere = heirloom_tpm::machine::state::HostRequest {
@@ -164,10 +219,10 @@ fn an_approval_that_was_changed_or_is_of_another_opens_nothing() {
             stage(&world.state(), &world.tpm(), &approval),
             Err(MachineError::ApprovalForged)
         ));
-        fs::write(world.state().join(APPROVAL), wire::encode(&approval)).unwrap();
+        world.put(&approval);
         assert!(matches!(world.refusal(), MachineError::ApprovalForged));
     }
-    fs::write(world.state().join(APPROVAL), wire::encode(&good)).unwrap();
+    world.put(&good);
     assert!(world.open().is_ok());
 }
 
@@ -176,8 +231,7 @@ fn an_approval_that_was_changed_or_is_of_another_opens_nothing() {
 fn a_host_is_approved_by_all_that_it_boots_with_and_nothing_else() {
     let Some(world) = World::approved() else { return };
     let asked = request(&world.state(), &world.tpm()).unwrap();
-    let good: HostApproval =
-        wire::decode(&fs::read(world.state().join(APPROVAL)).unwrap()).unwrap();
+    let good = world.approvals().current.unwrap();
     let mut resettable = asked.registers.clone();
     resettable[15].index = 16;
     let mut twice = asked.registers.clone();
@@ -239,13 +293,13 @@ fn an_approval_that_could_not_be_retired_is_neither_staged_nor_installed() {
     for refused in [stage(&state, &tpm, &approval), install(&state, &tpm, &approval)] {
         assert!(matches!(refused, Err(MachineError::ApprovalAhead { .. })), "{refused:?}");
     }
-    assert!(!state.join(STAGED).exists());
+    assert_eq!(world.approvals().staged, None);
     // Nor is it believed where somebody wrote it into the directory himself.
     drop(tpm);
-    let good = fs::read(state.join(APPROVAL)).unwrap();
-    fs::write(state.join(APPROVAL), wire::encode(&approval)).unwrap();
+    let good = world.approvals().current.unwrap();
+    world.put(&approval);
     assert!(matches!(world.refusal(), MachineError::ApprovalAhead { .. }));
-    fs::write(state.join(APPROVAL), good).unwrap();
+    world.put(&good);
     let endless = heirloom_tpm::machine::state::HostRequest { counter: u64::MAX, ..asked };
     let refused = world.admit(&endless, Earlier::Hold);
     assert!(matches!(refused, Err(MachineError::ApprovalJump { .. })), "{refused:?}");

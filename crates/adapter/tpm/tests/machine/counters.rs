@@ -13,6 +13,7 @@ use heirloom_tpm::key::StorageRoot;
 use heirloom_tpm::machine::TpmMachine;
 use heirloom_tpm::machine::counters::{COUNTERS, COUNTERS_OF_CODE_MAX};
 use heirloom_tpm::machine::error::MachineError;
+use heirloom_tpm::machine::setup::install;
 use heirloom_tpm::machine::state::{TABLE_INDEX, freshness};
 use heirloom_tpm::note::{Note, Noted};
 use zeroize::Zeroizing;
@@ -31,6 +32,13 @@ fn count(world: &World) {
     let tpm = world.tpm();
     let root = StorageRoot::open(&tpm).unwrap();
     Counter::open(&tpm, freshness()).unwrap().increment(&root, None).unwrap();
+}
+
+/// Where the counter of the TPM stands.
+fn counted(world: &World) -> u64 {
+    let tpm = world.tpm();
+    let root = StorageRoot::open(&tpm).unwrap();
+    Counter::open(&tpm, freshness()).unwrap().read(&root).unwrap()
 }
 
 #[test]
@@ -75,7 +83,7 @@ enum Stopped {
 /// raise was told.
 fn raise_and_stop(world: &mut World, to: u64, at: u32, stopped: Stopped) -> bool {
     let (tpm, fuse) = world.fused_tpm();
-    let machine = TpmMachine::open(&world.state(), tpm).unwrap();
+    let machine = TpmMachine::open(&world.state(), tpm, &world.lock()).unwrap();
     let one = Code { machine: Arc::new(machine), secs: secs() };
     fuse.burn_after(at, matches!(stopped, Stopped::After));
     let told = one.raise(&NAME, to).is_ok();
@@ -132,6 +140,26 @@ fn stopped_before_the_note(world: &mut World) -> [Vec<u8>; 2] {
         }
     }
     panic!("no table was written");
+}
+
+/// Whoever has the machine raises a counter; whoever installs an approval beside it would go on with
+/// the same raise, and both would count.
+#[test]
+fn who_installs_an_approval_neither_counts_nor_writes_where_somebody_raises_a_counter() {
+    let Some(mut world) = World::approved() else { return };
+    let approval = world.approvals().current.unwrap();
+    let [_, half] = stopped_before_the_note(&mut world);
+    let stands = counted(&world);
+    {
+        let _served = world.lock();
+        let refused = install(&world.state(), &world.tpm(), &approval);
+        assert!(matches!(refused, Err(MachineError::InUse { .. })), "{refused:?}");
+    }
+    install(&world.state(), &world.tpm(), &approval).unwrap();
+    assert_eq!(counted(&world), stands, "what was half done is for who serves the machine");
+    assert_eq!(fs::read(world.state().join(COUNTERS)).unwrap(), half);
+    assert_eq!(code(&world).counter(&NAME), Ok(1), "and they go on with it");
+    assert_eq!(counted(&world), stands + 1);
 }
 
 /// Two tables have one number: of one nobody was told, of the other somebody was.

@@ -173,8 +173,7 @@ fn a_machine_enrols_only_from_an_approved_host() {
 fn a_machine_without_its_keys_is_completed_by_an_installed_approval_only() {
     let Some(world) = World::new() else { return };
     let approval = world.approval(Earlier::Hold);
-    let path = world.state().join(heirloom_tpm::machine::state::APPROVAL);
-    fs::write(&path, wire::encode(&approval)).unwrap();
+    world.put(&approval);
     assert!(matches!(world.refusal(), MachineError::NotCompleted));
     install(&world.state(), &world.tpm(), &approval).unwrap();
     assert!(world.open().is_ok());

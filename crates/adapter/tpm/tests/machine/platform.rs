@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use heirloom_conformance::platform::{Feature, PlatformWorld, Variant, run};
+use heirloom_launcher::machine::Machine as _;
+use heirloom_launcher::protocol::Refusal;
 use heirloom_launcher::report::{LaunchMode, Secs};
+use heirloom_model::digest::Nonce;
 use heirloom_model::evidence::{Evidence, ReportData};
 use heirloom_model::measurement::MrEnclave;
-use heirloom_tpm::machine::TpmMachine;
+use heirloom_model::sealed::{SealRecipe, TpmSealRecipe};
+use heirloom_tpm::machine::{MACHINE_SECRET, TpmMachine};
 
 use crate::swtpm::is_installed;
 use crate::world::{Code, World, secs};
@@ -65,5 +69,23 @@ impl PlatformWorld for Machines {
 fn a_machine_with_a_tpm_is_a_platform() {
     if is_installed() {
         run(Machines::new);
+    }
+}
+
+/// A machine has one secret, and derives nothing from numbers that it never had.
+#[test]
+fn a_recipe_of_another_secret_of_the_machine_is_refused() {
+    let Some(world) = World::approved() else { return };
+    let (machine, key_id) = (world.open().unwrap(), Nonce::new([7; 32]));
+    for secret in [0, MACHINE_SECRET, MACHINE_SECRET + 1, u32::MAX] {
+        let recipe = SealRecipe::Tpm(TpmSealRecipe { secret, isv_svn: 3, key_id });
+        match machine.seal_key(&secs(), &recipe) {
+            Ok(_) => assert_eq!(secret, MACHINE_SECRET),
+            Err(Refusal::MachineSecretTooHigh { asked, own }) => {
+                assert_eq!((asked, own), (secret, MACHINE_SECRET));
+                assert_ne!(secret, MACHINE_SECRET);
+            }
+            Err(other) => panic!("{other}"),
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use heirloom_keeper::port::{Platform, PlatformError, PlatformIdentity, Sealing};
+use heirloom_launcher::daemon::MachineLock;
 use heirloom_launcher::machine::Machine as _;
 use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::digest::{CounterName, Nonce};
@@ -15,6 +16,7 @@ use heirloom_model::secret::Secret;
 use heirloom_model::wire;
 use heirloom_tpm::client::Tpm;
 use heirloom_tpm::machine::TpmMachine;
+use heirloom_tpm::machine::approvals::{APPROVALS, Approvals};
 use heirloom_tpm::machine::approved::{Admitted, ApprovalRecords};
 use heirloom_tpm::machine::enrolment;
 use heirloom_tpm::machine::error::MachineError;
@@ -94,7 +96,22 @@ impl World {
     }
 
     pub(crate) fn open(&self) -> Result<TpmMachine, MachineError> {
-        TpmMachine::open(&self.state(), self.tpm())
+        TpmMachine::open(&self.state(), self.tpm(), &self.lock())
+    }
+
+    /// Nobody else has the machine now. The machines of these tests are asked one after the other.
+    pub(crate) fn lock(&self) -> MachineLock {
+        MachineLock::take(&self.state()).unwrap()
+    }
+
+    pub(crate) fn approvals(&self) -> Approvals {
+        Approvals::read(&self.state()).unwrap()
+    }
+
+    /// Somebody writes this into the directory as the approval in place.
+    pub(crate) fn put(&self, current: &HostApproval) {
+        let approvals = Approvals { current: Some(current.clone()), ..self.approvals() };
+        fs::write(self.state().join(APPROVALS), wire::encode(&approvals)).unwrap();
     }
 
     pub(crate) fn refusal(&self) -> MachineError {
