@@ -115,7 +115,8 @@ const KEY: &str = "key.pem";
 const ANCHOR: &str = "anchor";
 const ANCHOR_WHAT: &str = "anchor of an attestation CA";
 
-/// Founds an attestation CA in a directory that has none.
+/// Founds an attestation CA in a directory that has none: in which there is no key. The key comes
+/// last, so that what a crash left half founded is founded by the same command.
 pub fn found(
     directory: &Path,
     endorsement_keys: EndorsementKeys,

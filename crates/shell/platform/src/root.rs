@@ -12,12 +12,12 @@ use heirloom_model::wire;
 
 use crate::error::PlatformdError;
 
-/// How much earlier than now the manufacturer dates what it issues, since not all clocks agree.
-pub const ISSUED_EARLIER_SECONDS: u64 = 60 * 60;
+/// How much earlier than now a manufacturer or CA dates what it issues, since not all clocks agree.
+const ISSUED_EARLIER_SECONDS: u64 = 60 * 60;
 
 /// Founds a manufacturer.
 pub fn provision(directory: &Path, now: Time) -> Result<TrustAnchor, PlatformdError> {
-    let root = RootDirectory::create(directory, earlier(now), &mut system_randomness())?;
+    let root = RootDirectory::create(directory, issued_at(now), &mut system_randomness())?;
     Ok(root.root().anchor())
 }
 
@@ -34,7 +34,7 @@ pub fn write_collateral(
     out: &Path,
     now: Time,
 ) -> Result<Endorsements, PlatformdError> {
-    let endorsements = RootDirectory::open(directory)?.root().endorsements(earlier(now));
+    let endorsements = RootDirectory::open(directory)?.root().endorsements(issued_at(now));
     files::replace(out, &wire::encode(&endorsements))?;
     Ok(endorsements)
 }
@@ -47,9 +47,10 @@ pub fn revoke(directory: &Path, state: &Path, now: Time) -> Result<(), Platformd
 
 /// Announces that machines below a CPUSVN are out of date. Collateral written from now on says so.
 pub fn require(directory: &Path, cpu_svn: CpuSvn, now: Time) -> Result<(), PlatformdError> {
-    Ok(RootDirectory::open(directory)?.require(cpu_svn, earlier(now))?)
+    Ok(RootDirectory::open(directory)?.require(cpu_svn, issued_at(now))?)
 }
 
-fn earlier(now: Time) -> Time {
+/// When what is issued now begins to count.
+pub(crate) fn issued_at(now: Time) -> Time {
     Time(now.0.saturating_sub(ISSUED_EARLIER_SECONDS))
 }

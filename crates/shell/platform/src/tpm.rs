@@ -26,16 +26,17 @@ const KEY_BYTES_MAX: usize = 4 * 1024;
 const PRIVATE: &str = "PRIVATE KEY";
 const AUTHORITY: &str = "HEIRLOOM TPM AUTHORITY";
 
-/// Makes the key of an authority, and writes beside it what machines are made with.
+/// Makes the key of an authority, and writes beside it what machines are made with. The key comes
+/// last: where there is none, the same command can be repeated.
 pub fn generate_authority(key: &Path, public: &Path) -> Result<HostAuthority, PlatformdError> {
     files::refuse_present(key)?;
     let der = AuthorityKey::generate()?;
     let authority = AuthorityKey::from_pkcs8(&der)?.authority()?;
+    let text = pem::encode(&Pem::new(AUTHORITY, authority.to_sec1().to_vec()));
+    files::replace(public, text.as_bytes())?;
     let private = Pem::new(PRIVATE, der.to_vec());
     files::create(key, Zeroizing::new(pem::encode(&private)).as_bytes())?;
     drop(Zeroizing::new(private.into_contents()));
-    let text = pem::encode(&Pem::new(AUTHORITY, authority.to_sec1().to_vec()));
-    files::replace(public, text.as_bytes())?;
     Ok(authority.id())
 }
 

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::record::Certified;
 use super::{CertifyError, KEY};
 use crate::error::PlatformdError;
+use crate::root::issued_at;
 
 /// For how long the CA is good: ten years.
 const CA_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
@@ -26,8 +27,6 @@ const CERTIFICATE_SECONDS: u64 = 2 * 365 * 24 * 60 * 60;
 const LIST_SECONDS: u64 = 30 * 24 * 60 * 60;
 /// Keys on one list: with some 40 bytes each it fits into endorsements.
 const REVOKED_MAX: usize = 2_048;
-/// How much earlier than now certificates begin, since not all clocks agree.
-const ISSUED_EARLIER_SECONDS: u64 = 60 * 60;
 /// A P-256 key in PEM has some 250 bytes.
 const KEY_BYTES_MAX: usize = 4 * 1024;
 
@@ -72,7 +71,7 @@ pub(super) fn certificate(
 
 /// The first second in which a certificate that is issued now does not count any more.
 pub(super) fn certificate_ends(now: Time) -> Time {
-    begin(now).after(CERTIFICATE_SECONDS).after(1)
+    issued_at(now).after(CERTIFICATE_SECONDS).after(1)
 }
 
 /// The list of what was revoked and would still count, in DER.
@@ -117,14 +116,10 @@ fn named(name: &str, now: Time, seconds: u64) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, name);
-    let begin = Duration::from_secs(begin(now).0);
+    let begin = Duration::from_secs(issued_at(now).0);
     parameters.not_before = date_time_ymd(1970, 1, 1) + begin;
     parameters.not_after = parameters.not_before + Duration::from_secs(seconds);
     parameters
-}
-
-fn begin(now: Time) -> Time {
-    Time(now.0.saturating_sub(ISSUED_EARLIER_SECONDS))
 }
 
 fn numbers(oid: &str) -> Vec<u64> {

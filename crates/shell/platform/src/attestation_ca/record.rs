@@ -66,8 +66,9 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// Only where no CA is: a crash may have left those of one that was never founded.
     pub(super) fn write(&self, directory: &Path) -> Result<(), FileError> {
-        files::create(&directory.join(RULES), &wire::encode(self))
+        files::replace(&directory.join(RULES), &wire::encode(self))
     }
 
     pub(super) fn read(directory: &Path) -> Result<Self, FileError> {
@@ -183,9 +184,8 @@ pub fn certified(directory: &Path) -> Result<Vec<Certified>, PlatformdError> {
     for entry in fs::read_dir(directory).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| name.starts_with(CERTIFIED)) else { continue };
-        // What a power failure left half written.
-        if Path::new(name).extension().is_some_and(|extension| extension == "new") {
+        // What a power failure left half written begins with a point.
+        if !name.to_str().is_some_and(|name| name.starts_with(CERTIFIED)) {
             continue;
         }
         if found.len() >= CERTIFIED_MAX {

@@ -9,6 +9,8 @@ use std::time::SystemTime;
 use heirloom_attest::appraiser::Appraiser;
 use heirloom_attest::error::AppraiseError;
 use heirloom_attest::tpm::EkKind;
+use heirloom_launcher::daemon::MachineLock;
+use heirloom_launcher::files::FileError;
 use heirloom_launcher::machine::Machine as _;
 use heirloom_launcher::report::{LaunchMode, Secs};
 use heirloom_model::appraisal::{PcrRule, Reference, RevocationDemand, TpmRule};
@@ -20,6 +22,7 @@ use heirloom_model::policy::{AppraisalPolicy, PlatformRule, TcbLevel};
 use heirloom_model::wire;
 use heirloom_platform::attestation_ca::{self, CertifyError, EndorsementKeys};
 use heirloom_platform::error::PlatformdError;
+use heirloom_platform::tpm;
 use heirloom_testkit::swtpm::Swtpm;
 use heirloom_testkit::users;
 use heirloom_tpm::machine::TpmMachine;
@@ -112,7 +115,8 @@ impl World {
 
     fn machine(&self) -> TpmMachine {
         let address: TpmAddress = self.address().parse().unwrap();
-        TpmMachine::open(&self.path("state"), address.connect().unwrap()).unwrap()
+        let lock = MachineLock::take(&self.path("state")).unwrap();
+        TpmMachine::open(&self.path("state"), address.connect().unwrap(), &lock).unwrap()
     }
 }
 
@@ -341,6 +345,41 @@ impl World {
 }
 
 const DAY: u64 = 24 * 60 * 60;
+
+/// Whatever a crash left of the founding of a CA, the same command founds it.
+#[test]
+fn a_ca_that_was_half_founded_is_founded_and_one_that_was_founded_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = || attestation_ca::found(folder.path(), EndorsementKeys::Rsa, now());
+    found().unwrap();
+    // The key comes last.
+    for left in [["ca", "anchor"].as_slice(), &["ca"], &[]] {
+        for name in ["ca", "anchor", "key.pem"] {
+            if !left.contains(&name) {
+                drop(fs::remove_file(folder.path().join(name)));
+            }
+        }
+        let anchor = found().unwrap();
+        assert_eq!(read::<TrustAnchor>(&folder.path().join("anchor")), anchor);
+    }
+    let key = fs::read(folder.path().join("key.pem")).unwrap();
+    assert!(matches!(found(), Err(PlatformdError::File(FileError::Exists { .. }))));
+    assert_eq!(fs::read(folder.path().join("key.pem")).unwrap(), key);
+}
+
+/// What machines are made with is there before the key is, which is never overwritten.
+#[test]
+fn an_authority_that_was_half_made_is_made_by_the_same_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, public) = (folder.path().join("key"), folder.path().join("new/public"));
+    assert!(tpm::generate_authority(&key, &public).is_err());
+    assert!(!key.exists(), "a key without its public half");
+    fs::create_dir(folder.path().join("new")).unwrap();
+    tpm::generate_authority(&key, &public).unwrap();
+    let made = fs::read(&public).unwrap();
+    assert!(tpm::generate_authority(&key, &public).is_err());
+    assert_eq!(fs::read(&public).unwrap(), made, "nothing is overwritten");
+}
 
 #[test]
 fn an_answer_is_good_for_a_day_and_once() {
