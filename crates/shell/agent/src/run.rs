@@ -41,7 +41,7 @@ use crate::service::{Service, Setup};
 use crate::staging::Staging;
 use crate::stalls::Stalls;
 use crate::state_dir::{StateDirectory, StateError};
-use crate::warnings;
+use crate::warnings::{self, Refusals};
 
 /// How long an idle agent waits for the log to grow before it looks again.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
@@ -136,6 +136,7 @@ pub fn run(config: &Path) -> Result<(), AgentRunError> {
         staging: Staging::default(),
         switch: Switch::default(),
         old_log: None,
+        refusals: Refusals::default(),
         stalls: Stalls::default(),
         pause: PAUSE_MIN,
     };
@@ -319,6 +320,7 @@ struct Turning {
     staging: Staging,
     switch: Switch,
     old_log: Option<LogPosition>,
+    refusals: Refusals,
     stalls: Stalls,
     pause: Duration,
 }
@@ -339,6 +341,12 @@ impl Turning {
         self.install_service(&ticked);
         self.follow(&ticked);
         note(&self.report, &ticked);
+        match &ticked {
+            Ok(Tick::Refused(trouble)) => self.refusals.note(Some(with_causes(trouble))),
+            Ok(Tick::Progressed | Tick::Idle(_)) => self.refusals.note(None),
+            // Whether anything counts is not known.
+            Err(_) => {}
+        }
         self.show();
         // While this thread pauses, the heartbeat looks after an active keeper.
         let idle = if is_exclusive { TICK_MAX / 2 } else { IDLE_WAIT };
@@ -474,7 +482,8 @@ impl Turning {
         };
         let service = self.agent.driver().service.clone();
         let (state, observed) = (self.agent.state(), self.observed.as_ref());
-        let found = warnings::of(state, observed, now(), self.old_log, &processes);
+        let mut found = warnings::of(state, observed, now(), self.old_log, &processes);
+        found.extend(self.refusals.warning());
         let seen = observed.and_then(|observed| observed.service.as_ref());
         let service = service.map(|service| service.json(seen, state));
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -639,6 +648,7 @@ mod tests {
             staging: Staging::default(),
             switch: Switch::default(),
             old_log: None,
+            refusals: Refusals::default(),
             stalls: Stalls::default(),
             pause: PAUSE_MIN,
         }

@@ -13,6 +13,34 @@ use heirloom_upgrade::port::{Observation, ServiceObservation};
 /// Clocks of machines may differ by so much before anybody is told.
 const CLOCK_SECONDS_MAX: u64 = 300;
 
+/// One refusal may be a race with another entry of the log.
+const REFUSALS_TOLD: u32 = 3;
+
+/// Refusals in a row: that many say that nothing of this node counts, however well it looks.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    count: u32,
+    last: String,
+}
+
+impl Refusals {
+    /// A tick was refused, for this reason; or it was not, and something counted.
+    pub(crate) fn note(&mut self, refusal: Option<String>) {
+        match refusal {
+            Some(reason) => (self.count, self.last) = (self.count.saturating_add(1), reason),
+            None => self.count = 0,
+        }
+    }
+
+    /// What there is to be told.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let reason = &self.last;
+        (self.count >= REFUSALS_TOLD).then(|| {
+            format!("this node gets nothing done, it is refused again and again: {reason}")
+        })
+    }
+}
+
 /// What is wrong. `old_log` is what the registry shows if that is not what was followed;
 /// `processes` has names for instances that do not answer, as far as the platform gives them.
 pub(crate) fn of(
@@ -155,5 +183,19 @@ mod tests {
         let processes = BTreeMap::from([(code, "process 41 (node-1.07070707)".to_owned())]);
         let told = of(&state, Some(&observed), Time(0), None, &processes);
         assert!(told[0].starts_with("process 41 (node-1.07070707) of sgx:0707"), "{told:?}");
+    }
+
+    #[test]
+    fn refusals_in_a_row_are_told_until_something_counts() {
+        let mut refusals = Refusals::default();
+        for _ in 1..REFUSALS_TOLD {
+            refusals.note(Some("a certificate is revoked".to_owned()));
+            assert_eq!(refusals.warning(), None);
+        }
+        refusals.note(Some("a certificate is revoked".to_owned()));
+        let told = refusals.warning().unwrap();
+        assert!(told.ends_with("again and again: a certificate is revoked"), "{told}");
+        refusals.note(None);
+        assert_eq!(refusals.warning(), None);
     }
 }

@@ -67,8 +67,16 @@ pub enum CertifyError {
         now: Time,
     },
     /// The answer is not the secret that was asked for.
-    #[error("the answer does not open the challenge: the two keys are not in one TPM")]
+    #[error(
+        "this is not the answer to the newest challenge of this key: answer that one; if it is, the \
+         two keys are not in one TPM"
+    )]
     WrongAnswer,
+    /// Nothing was asked, or it was answered.
+    #[error(
+        "no challenge of this key waits for an answer: it was answered, or never made; ask for one"
+    )]
+    NotChallenged,
     /// The CA never certified a key of the machine.
     #[error("this CA certified no key of {platform}")]
     NeverCertified {

@@ -26,14 +26,15 @@ const KEY_BYTES_MAX: usize = 4 * 1024;
 const PRIVATE: &str = "PRIVATE KEY";
 const AUTHORITY: &str = "HEIRLOOM TPM AUTHORITY";
 
-/// Makes the key of an authority, and writes beside it what machines are made with. The key comes
-/// last: where there is none, the same command can be repeated.
+/// Makes the key of an authority, and writes beside it what machines are made with. Neither takes
+/// the place of another authority's. The key comes last, so that no key is without the other half.
 pub fn generate_authority(key: &Path, public: &Path) -> Result<HostAuthority, PlatformdError> {
     files::refuse_present(key)?;
+    files::refuse_present(public)?;
     let der = AuthorityKey::generate()?;
     let authority = AuthorityKey::from_pkcs8(&der)?.authority()?;
     let text = pem::encode(&Pem::new(AUTHORITY, authority.to_sec1().to_vec()));
-    files::replace(public, text.as_bytes())?;
+    files::create(public, text.as_bytes())?;
     let private = Pem::new(PRIVATE, der.to_vec());
     files::create(key, Zeroizing::new(pem::encode(&private)).as_bytes())?;
     drop(Zeroizing::new(private.into_contents()));

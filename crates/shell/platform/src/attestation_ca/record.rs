@@ -102,7 +102,10 @@ impl Pending {
         secret: &EnrolmentSecret,
         now: Time,
     ) -> Result<(), PlatformdError> {
-        let expected: Self = files::read_value(path)?;
+        let expected: Self = match files::read_value(path) {
+            Err(FileError::Missing { .. }) => return Err(CertifyError::NotChallenged.into()),
+            read => read?,
+        };
         let (made, until) = (expected.made, expected.made.after(CHALLENGE_SECONDS_MAX));
         // A clock that went back says nothing about how long it took.
         if now < made || now > until {

@@ -274,12 +274,14 @@ pub(crate) fn run_ca(command: CaCommand, now: Time) -> Result<Option<Value>, Pla
     seclude()?;
     match command {
         CaCommand::Found { dir, anchor, endorsement_keys } => {
+            // Who trusted another CA would trust this one instead.
+            files::refuse_present(&anchor)?;
             let endorsement_keys = match endorsement_keys {
                 Keys::Rsa => EndorsementKeys::Rsa,
                 Keys::P256 => EndorsementKeys::P256,
             };
             let founded = attestation_ca::found(&dir, endorsement_keys, now)?;
-            files::replace(&anchor, &wire::encode(&founded))?;
+            files::create(&anchor, &wire::encode(&founded))?;
             Ok(Some(json!({
                 "schema": "heirloom.anchor.v1",
                 "anchor": founded.id().to_string(),

@@ -378,6 +378,9 @@ fn an_authority_that_was_half_made_is_made_by_the_same_command() {
     tpm::generate_authority(&key, &public).unwrap();
     let made = fs::read(&public).unwrap();
     assert!(tpm::generate_authority(&key, &public).is_err());
+    let another = folder.path().join("another");
+    assert!(tpm::generate_authority(&another, &public).is_err());
+    assert!(!another.exists(), "a key without its public half");
     assert_eq!(fs::read(&public).unwrap(), made, "nothing is overwritten");
 }
 
@@ -393,7 +396,8 @@ fn an_answer_is_good_for_a_day_and_once() {
     }
     // Too late is not used up; in time is.
     world.certify(&asked, asked.made.after(DAY)).unwrap();
-    assert!(matches!(world.certify(&asked, asked.made), Err(PlatformdError::File(_))));
+    let again = world.certify(&asked, asked.made).err().unwrap();
+    assert!(matches!(again, PlatformdError::Certify(CertifyError::NotChallenged)), "{again}");
     assert_eq!(attestation_ca::certified(&world.path("ca")).unwrap().len(), 1);
 }
 
