@@ -60,7 +60,7 @@ pub enum PlatformdError {
     #[error("the TPM cannot be used")]
     Tpm(#[from] heirloom_tpm::error::TpmError),
     /// A file is not PEM of the expected kind.
-    #[error("{path} is not what it should be: {what}")]
+    #[error("{path} has no PEM block {what}: is it the other half of a key, or another file?")]
     NotPem {
         /// The file.
         path: PathBuf,

@@ -50,7 +50,7 @@ impl FromStr for TpmAddress {
         if let Some(address) = text.strip_prefix("tcp:") {
             return address.parse().map(Self::Tcp).map_err(|_| malformed());
         }
-        if text.starts_with('/') { Ok(Self::Device(text.into())) } else { Err(malformed()) }
+        if text.starts_with("/dev/") { Ok(Self::Device(text.into())) } else { Err(malformed()) }
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
         for text in ["unix:/run/tpm", "tcp:127.0.0.1:2321", "/dev/tpmrm0"] {
             assert_eq!(text.parse::<TpmAddress>().unwrap().to_string(), text);
         }
-        for text in ["", "unix:", "tcp:localhost", "tpm0", "tcp:127.0.0.1"] {
+        for text in ["", "unix:", "tcp:localhost", "tpm0", "tcp:127.0.0.1", "/run/tpm"] {
             assert!(text.parse::<TpmAddress>().is_err(), "{text:?}");
         }
     }
