@@ -38,7 +38,7 @@ pub enum Readers {
     Group,
 }
 
-/// As [`write`], for these readers.
+/// As [`write()`], for these readers.
 pub fn write_for(readers: Readers, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let temporary = write_temporary(readers, path, bytes)?;
     fs::rename(&temporary, path).context("replace", path)?;
